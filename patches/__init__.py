@@ -1,0 +1,1 @@
+"""Patches: JSON documents that several people, services and agents edit at once."""

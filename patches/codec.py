@@ -1,0 +1,103 @@
+"""JSON to bytes and back, in one place.
+
+orjson does the work. What it refuses and a peer may honestly send or hold goes through the standard
+`json` module: lone halves of surrogate pairs (a text edit in a browser counts UTF-16 units and can cut
+an emoji in half), which become ASCII escapes, and nesting beyond orjson's 254 levels on writing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import orjson
+
+from patches.errors import InvalidJsonError
+from patches.json_values import Json
+
+
+class Encoded:
+    """JSON that is encoded already, to be spliced into a larger value as it is."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+def encode(value: Any) -> bytes:
+    """Compact JSON, UTF-8. `Encoded` parts go in as they are. Raises `InvalidJsonError`."""
+    try:
+        return orjson.dumps(value, default=_fragment)
+    except (orjson.JSONEncodeError, TypeError):
+        return _encode_tolerant(value)
+
+
+def encode_array(parts: Iterable[bytes]) -> bytes:
+    """A JSON array of elements that are encoded already."""
+    return b"[" + b",".join(parts) + b"]"
+
+
+def encode_text(value: Any) -> str:
+    """Compact JSON as text, for a websocket text frame."""
+    return encode(value).decode()
+
+
+def decode(data: bytes | str) -> Json:
+    """The value of a JSON text. Raises `InvalidJsonError`; never `RecursionError`."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return _decode_tolerant(data)
+    except UnicodeEncodeError:  # a `str` that itself holds a lone surrogate
+        return _decode_tolerant(data)
+
+
+def json_size(value: Any) -> int:
+    """Bytes of `value` as compact UTF-8 JSON, a lone surrogate counting as its six-byte escape."""
+    try:
+        return len(orjson.dumps(value))
+    except (orjson.JSONEncodeError, TypeError):
+        try:
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise InvalidJsonError("Error calculating JSON size") from exc
+        return len(text.encode("utf-8", "surrogatepass")) + 3 * sum(map(_is_surrogate, text))
+
+
+def _encode_tolerant(value: Any) -> bytes:
+    try:
+        return json.dumps(
+            value, allow_nan=False, separators=(",", ":"), default=_expanded
+        ).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InvalidJsonError(f"not a JSON value: {exc}") from exc
+
+
+def _fragment(value: object) -> orjson.Fragment:
+    if isinstance(value, Encoded):
+        return orjson.Fragment(value.data)
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+def _expanded(value: object) -> Json:
+    if isinstance(value, Encoded):
+        return decode(value.data)
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+def _decode_tolerant(data: bytes | str) -> Json:
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8")
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidJsonError(f"not JSON: {exc}") from exc
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _is_surrogate(char: str) -> bool:
+    return "\ud800" <= char <= "\udfff"

@@ -1,0 +1,326 @@
+"""Every error of the toolkit, clients' and servers' and stores', in one tree.
+
+    PatchesError
+    ├── PatchError (ValueError)             an operation list cannot be applied, transformed or inverted
+    │   └── InvalidValueError               a value is not JSON, or beyond what every replica can hold
+    ├── InvalidJsonError (ValueError)       bytes that are not JSON
+    ├── ApplyChangesError                   a change does not apply to the state it was made for
+    ├── MissingChangesError                 server changes do not follow on from what is held here
+    ├── AlgorithmMismatchError              a document is opened with another algorithm than its own
+    ├── UnsupportedOperationError           an operation that the document's algorithm has not
+    ├── DocNotTrackedError                  a call that needs a tracked document
+    ├── QueueFullError                      too much unsent work on one document
+    ├── UnsplittableChangeError             an operation too large to send, and not divisible
+    ├── UnstoredPendingError                unsent work that the store has lost
+    ├── CommittedPoisonSkippedError         a committed change that cannot be applied was skipped
+    ├── PendingChangeError                  a pending change cannot be ejected or retried
+    ├── StorageError                        a store failed
+    │   ├── StorageTimeoutError
+    │   ├── StorageFullError
+    │   └── CorruptDataError
+    ├── RevConflictError                    a store write rested on a revision that has moved
+    ├── DuplicateChangeIdsError             a store write holds ids that are committed already
+    ├── ConvergenceError                    a read-decide-write loop lost too often to another writer
+    ├── BranchError                         a branch call that cannot be carried out
+    │   ├── MergePartialProgressError, MergeFrameAlignmentError, MergeContentDuplicationError
+    ├── VersionError                        a version call that cannot be carried out
+    ├── NetworkError                        no answer came: a dead socket, a time-out
+    ├── JSONRPCError                        the peer answered with an error without a status
+    │   └── JSONRPCParseError               the peer sent something that is not JSON
+    └── StatusError                         an answer with a status code: 400 … 503
+        ├── InvalidRequestError 400, ChangeRefusedError 400/413, UnauthorizedError 401,
+        │   ForbiddenError 403, NotFoundError 404, StaleSubmissionError 409,
+        │   DocDeletedError 410, TooManyRequestsError 429, UnavailableError 503
+
+A class carries its wire `code` and `data`, where it has them; a `PatchesError` without a code goes
+over the wire as -32000 with its message and no data (`design.md`, Errors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+#: Answers that no retry can change.
+TERMINAL_CODES = frozenset({401, 402, 403, 404, 410})
+
+
+class PatchesError(Exception):
+    """Base of all errors of this toolkit. `code` and `data` are what the wire carries."""
+
+    code: int | str | None = None
+    data: Mapping[str, Any] | None = None
+
+
+class PatchError(PatchesError, ValueError):
+    """An operation list cannot be applied, transformed, composed or inverted."""
+
+
+class InvalidValueError(PatchError):
+    """A value that is not JSON, or that some replica could not hold. `path` is where it stands."""
+
+    def __init__(self, message: str, *, path: str) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+class InvalidJsonError(PatchesError, ValueError):
+    """Bytes or text that are not JSON."""
+
+
+class ApplyChangesError(PatchesError):
+    """A change does not apply cleanly to the state it should follow."""
+
+    def __init__(self, change_id: str, *, rev: int, index: int, cause: Exception) -> None:
+        self.change_id, self.rev, self.index, self.cause = change_id, rev, index, cause
+        super().__init__(
+            f"Failed to apply change {change_id} (rev {rev}, index {index} of batch): {cause}"
+        )
+
+
+class MissingChangesError(PatchesError):
+    """Server changes do not follow on from the local revision: one or more were lost."""
+
+    def __init__(self, *, expected_rev: int, got_rev: int, since_rev: int) -> None:
+        self.expected_rev, self.got_rev, self.since_rev = expected_rev, got_rev, since_rev
+        super().__init__(
+            f"Missing changes from the server. Expected rev {expected_rev}, got {got_rev}. "
+            f"Request changes since {since_rev}."
+        )
+
+
+class AlgorithmMismatchError(PatchesError):
+    """A document keeps the algorithm it was made with."""
+
+    def __init__(self, doc_id: str, *, expected: str, got: str) -> None:
+        self.doc_id, self.expected, self.got = doc_id, expected, got
+        super().__init__(
+            f"document {doc_id!r} is kept with the algorithm {expected!r} and cannot be used as {got!r}"
+        )
+
+
+class UnsupportedOperationError(PatchError):
+    """The document's algorithm has no such operation; the message says what to do instead."""
+
+
+class DocNotTrackedError(PatchesError):
+    """The call needs a document that is tracked here."""
+
+    def __init__(self, doc_id: str) -> None:
+        self.doc_id = doc_id
+        super().__init__(f"document {doc_id!r} is not tracked; open or track it first")
+
+
+class QueueFullError(PatchesError):
+    """A document holds as much unsent work as `Limits` allow; it is unchanged."""
+
+
+class UnsplittableChangeError(PatchesError):
+    """One operation is larger than a change may be and cannot be divided."""
+
+    def __init__(
+        self, op: str, path: str, *, size: int, limit: int, doc_id: str | None, change_id: str
+    ) -> None:
+        self.op, self.path, self.size, self.limit = op, path, size, limit
+        self.doc_id, self.change_id = doc_id, change_id
+        super().__init__(
+            f'Operation {op} at "{path}" is {size} bytes, cannot be split, and exceeds the '
+            f"{limit}-byte limit"
+        )
+
+
+class UnstoredPendingError(PatchesError):
+    """Pending changes that the open document holds and its store has lost; they cannot be sent."""
+
+    def __init__(self, doc_id: str, change_ids: Sequence[str]) -> None:
+        self.doc_id, self.change_ids = doc_id, tuple(change_ids)
+        super().__init__(
+            f"{len(self.change_ids)} pending change(s) for {doc_id} are in the open doc but not "
+            f"the store, so they cannot be sent: {', '.join(self.change_ids)}"
+        )
+
+
+class CommittedPoisonSkippedError(PatchesError):
+    """A committed change that no replica here can apply was replaced by an empty one."""
+
+    def __init__(self, doc_id: str, change_id: str, rev: int) -> None:
+        self.doc_id, self.change_id, self.rev = doc_id, change_id, rev
+        super().__init__(
+            f"document {doc_id!r}: committed change {change_id} (rev {rev}) cannot be applied and "
+            f"was skipped"
+        )
+
+
+class PendingChangeError(PatchesError):
+    """A pending or quarantined change cannot be ejected, discarded or retried."""
+
+
+class StorageError(PatchesError):
+    """A store could not read or write."""
+
+    code = 503
+    data: Mapping[str, Any] | None = {"reason": "STORAGE"}
+
+
+class StorageTimeoutError(StorageError):
+    """A store did not answer in time."""
+
+
+class StorageFullError(StorageError):
+    """The disk, or the room a store may use, is full."""
+
+
+class CorruptDataError(StorageError):
+    """A stored row does not match its checksum."""
+
+    data: Mapping[str, Any] | None = {"reason": "CORRUPT"}
+
+
+class RevConflictError(PatchesError):
+    """Another commit wrote to the revision that this one rested on. Nothing was stored."""
+
+    def __init__(
+        self, message: str = "Revision conflict: another commit wrote to the same revision"
+    ) -> None:
+        super().__init__(message)
+
+
+class DuplicateChangeIdsError(PatchesError):
+    """Some change ids are committed to the document already. Nothing was stored."""
+
+    def __init__(self, doc_id: str, change_ids: Iterable[str]) -> None:
+        self.doc_id, self.change_ids = doc_id, tuple(change_ids)
+        super().__init__(
+            f"Change id(s) already committed for doc {doc_id}: {', '.join(self.change_ids)}"
+        )
+
+
+class ConvergenceError(PatchesError):
+    """A read-decide-write loop lost to another writer too often."""
+
+    def __init__(self, method: str, doc_id: str, attempts: int) -> None:
+        self.doc_id = doc_id
+        super().__init__(f"{method} for {doc_id} did not converge after {attempts} attempts")
+
+
+class BranchError(PatchesError):
+    """A branch call that cannot be carried out as asked."""
+
+
+class VersionError(PatchesError):
+    """A version call that cannot be carried out as asked."""
+
+
+class NetworkError(PatchesError):
+    """No answer came: the socket is closed, was lost, or the peer was silent too long."""
+
+
+class JSONRPCError(PatchesError):
+    """The peer answered with an error that has no status code of its own."""
+
+    def __init__(self, code: int, message: str, data: Mapping[str, Any] | None = None) -> None:
+        self.code, self.data = code, data
+        super().__init__(message)
+
+
+class JSONRPCParseError(JSONRPCError):
+    """The peer sent a frame that is not JSON. `raw` is the frame."""
+
+    def __init__(self, raw: str) -> None:
+        self.raw = raw
+        super().__init__(-32700, f"Failed to parse a frame: {raw[:200]}")
+
+
+class StatusError(PatchesError):
+    """An answer with a status code. Servers raise it, clients get it."""
+
+    def __init__(self, code: int, message: str, data: Mapping[str, Any] | None = None) -> None:
+        self.code: int = code
+        self.data = data
+        super().__init__(message)
+
+    @property
+    def scope(self) -> Literal["change", "doc"] | None:
+        """Whose fault it is: one change, the document's history, or neither."""
+        scope = self.data.get("scope") if isinstance(self.data, Mapping) else None
+        return scope if scope in ("change", "doc") else None
+
+    @property
+    def change_id(self) -> str | None:
+        """The change that the server named, if it did."""
+        change_id = self.data.get("changeId") if isinstance(self.data, Mapping) else None
+        return change_id if isinstance(change_id, str) else None
+
+
+class _FixedStatusError(StatusError):
+    status: ClassVar[int]
+
+    def __init__(self, message: str, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__(self.status, message, data)
+
+
+class InvalidRequestError(_FixedStatusError):
+    """400: the request is not one that the method takes."""
+
+    status = 400
+
+
+class ChangeRefusedError(StatusError):
+    """400 or 413: one change that any replica would refuse. Named, so that it can be set aside."""
+
+    def __init__(self, change_id: str, message: str, *, code: int = 400) -> None:
+        super().__init__(code, message, {"changeId": change_id, "scope": "change"})
+
+
+class UnauthorizedError(_FixedStatusError):
+    """401: not signed in."""
+
+    status = 401
+
+
+class ForbiddenError(_FixedStatusError):
+    """403: signed in, and not allowed."""
+
+    status = 403
+
+
+class NotFoundError(_FixedStatusError):
+    """404: no such version or branch."""
+
+    status = 404
+
+
+class StaleSubmissionError(_FixedStatusError):
+    """409: the submission cannot be used on this history; reload the document."""
+
+    status = 409
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, {"scope": "doc"})
+
+
+class DocDeletedError(_FixedStatusError):
+    """410: a tombstone stands in the document's place."""
+
+    status = 410
+
+    def __init__(self, doc_id: str, *, deleted_at: int, last_rev: int) -> None:
+        self.doc_id, self.deleted_at, self.last_rev = doc_id, deleted_at, last_rev
+        super().__init__(
+            f"Document {doc_id} was deleted", {"deletedAt": deleted_at, "lastRev": last_rev}
+        )
+
+
+class TooManyRequestsError(_FixedStatusError):
+    """429: slower, please. `retry_after_ms` is the least wait."""
+
+    status = 429
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(message, {"retryAfterMs": retry_after_ms})
+
+
+class UnavailableError(_FixedStatusError):
+    """503: not now. The same request may succeed later."""
+
+    status = 503

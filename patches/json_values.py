@@ -1,0 +1,120 @@
+"""Plain JSON values: the types, equality as JSON has it, and the check at the door.
+
+In Python `True == 1`, also inside lists and dicts; in JSON only `1` and `1.0` are equal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from patches.errors import InvalidValueError
+
+#: A JSON value: `dict`, `list`, `str`, `int`, `float`, `bool` or `None`. Treated as immutable.
+Json: TypeAlias = Any
+#: One JSON Patch operation, with whatever fields it has (RFC 6902; `spec/json-patch.md` 1).
+Op: TypeAlias = dict[str, Any]
+
+#: The largest integer that a browser holds exactly.
+MAX_SAFE_INTEGER = 2**53 - 1
+
+
+def json_equal(a: Json, b: Json) -> bool:
+    """Whether two JSON values are equal: `1` and `1.0` are, `True` and `1` are not."""
+    if a is b:
+        return True
+    if isinstance(a, str):
+        return isinstance(b, str) and a == b
+    if isinstance(a, bool) or isinstance(b, bool) or a is None or b is None:
+        return False  # the equal singletons are identical
+    if isinstance(a, (int, float)):
+        return isinstance(b, (int, float)) and a == b
+    if isinstance(a, dict):
+        return (
+            isinstance(b, dict)
+            and len(a) == len(b)
+            and all(key in b and json_equal(value, b[key]) for key, value in a.items())
+        )
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(map(json_equal, a, b))
+    return False
+
+
+def plain_number(value: float) -> int | float:
+    """`value` as JSON numbers are written: an integral one within ±(2^53-1) is an `int`.
+
+    Raises `OverflowError` when `value` is not finite.
+    """
+    if isinstance(value, int):
+        return value if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else float(value)
+    if not math.isfinite(value):
+        raise OverflowError("the result is not a finite number")
+    if value.is_integer() and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+        return int(value)
+    return value
+
+
+def checked_copy(value: object, *, path: str = "", max_depth: int = 60) -> Json:
+    """A plain copy of `value` (dicts, lists and scalars of its own), if it is JSON.
+
+    Mappings become dicts, sequences other than text lists. Raises `InvalidValueError`, naming
+    the JSON Pointer of what is wrong: NaN or an infinity, an integer beyond ±(2^53-1), bytes,
+    a set or any other object, a key that is not text, a cycle, or nesting beyond `max_depth`.
+    """
+    return _checked(value, path, max_depth, set())
+
+
+def _checked(value: object, path: str, depth: int, above: set[int]) -> Json:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, int):
+        if not -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+            raise InvalidValueError(
+                f"{_where(path)}: the integer {value} is beyond ±(2^53-1) and would lose digits in "
+                f"a browser; store it as text",
+                path=path,
+            )
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidValueError(f"{_where(path)}: {value!r} is not a JSON number", path=path)
+        return float(value)
+    if isinstance(value, (Mapping, Sequence)) and not isinstance(value, (bytes, bytearray, memoryview)):
+        if id(value) in above:
+            raise InvalidValueError(f"{_where(path)}: the value contains itself", path=path)
+        if depth <= 0:
+            raise InvalidValueError(f"{_where(path)}: nested too deeply", path=path)
+        above.add(id(value))
+        try:
+            if isinstance(value, Mapping):
+                return _checked_members(value, path, depth, above)
+            return [
+                _checked(item, f"{path}/{index}", depth - 1, above)
+                for index, item in enumerate(value)
+            ]
+        finally:
+            above.discard(id(value))
+    raise InvalidValueError(
+        f"{_where(path)}: {type(value).__name__} is not a JSON value "
+        f"(dict, list, str, int, float, bool or None)",
+        path=path,
+    )
+
+
+def _checked_members(
+    value: Mapping[Any, object], path: str, depth: int, above: set[int]
+) -> dict[str, Json]:
+    members: dict[str, Json] = {}
+    for key, member in value.items():
+        if not isinstance(key, str):
+            raise InvalidValueError(
+                f"{_where(path)}: the key {key!r} is {type(key).__name__}, not text", path=path
+            )
+        escaped = key.replace("~", "~0").replace("/", "~1")
+        members[str(key)] = _checked(member, f"{path}/{escaped}", depth - 1, above)
+    return members
+
+
+def _where(path: str) -> str:
+    return f"value at {path!r}" if path else "the value"

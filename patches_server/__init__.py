@@ -1,0 +1,1 @@
+"""The Patches server: document servers behind JSON-RPC on aiohttp websockets."""
