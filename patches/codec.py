@@ -68,9 +68,9 @@ def json_size(value: Any) -> int:
 
 def _encode_tolerant(value: Any) -> bytes:
     try:
-        return json.dumps(
-            value, allow_nan=False, separators=(",", ":"), default=_expanded
-        ).encode("ascii")
+        return json.dumps(value, allow_nan=False, separators=(",", ":"), default=_expanded).encode(
+            "ascii"
+        )
     except (TypeError, ValueError, RecursionError) as exc:
         raise InvalidJsonError(f"not a JSON value: {exc}") from exc
 

@@ -80,7 +80,9 @@ def _checked(value: object, path: str, depth: int, above: set[int]) -> Json:
         if not math.isfinite(value):
             raise InvalidValueError(f"{_where(path)}: {value!r} is not a JSON number", path=path)
         return float(value)
-    if isinstance(value, (Mapping, Sequence)) and not isinstance(value, (bytes, bytearray, memoryview)):
+    if isinstance(value, (Mapping, Sequence)) and not isinstance(
+        value, (bytes, bytearray, memoryview)
+    ):
         if id(value) in above:
             raise InvalidValueError(f"{_where(path)}: the value contains itself", path=path)
         if depth <= 0:

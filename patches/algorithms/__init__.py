@@ -1,0 +1,1 @@
+"""The algorithms that decide what a document becomes when several edit it."""

@@ -1,0 +1,203 @@
+"""`Algorithm`: the one interface between an algorithm and everything above it.
+
+`Patches` and the sync coordinator never ask which algorithm a document uses. The coordinator owns order,
+retries, status and subscriptions; everything that differs between algorithms is behind these methods: what an
+edit becomes, what leaves for the server in which frames, how an answer confirms it, what a received change
+does to unsent work, how a document is rebuilt after a reload (`design.md`, Decisions).
+
+Calls about one document may overlap; an algorithm orders its own (one lock per document, never held over the
+network). A `doc` argument is the open document, or `None` where it is not open.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.errors import PatchesError
+from patches.json_values import Json, Op
+from patches.options import DocOptions
+from patches.signals import Signal
+
+if TYPE_CHECKING:
+    from patches.document import Document
+
+
+class Algorithm(ABC):
+    """One way to keep copies of a document equal. Owned by a `Patches`, which closes it."""
+
+    #: How documents are recorded and chosen: `"ot"`, `"lww"`.
+    name: ClassVar[str]
+
+    #: `(error, context)`: a failure that belongs to no call, with `context["doc_id"]`.
+    on_error: Signal[[Exception, Mapping[str, Any]]]
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def open_store(self, backend: Any) -> None:
+        """Take this algorithm's own store from a backend, unless it was built with one."""
+
+    async def close(self) -> None:
+        """Let go of what the algorithm holds. The backend is closed by its owner."""
+        return None
+
+    # ---- tracking --------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def track_docs(self, doc_ids: Sequence[str]) -> None:
+        """Keep these documents from now on; one that was deleted starts again at revision 0."""
+
+    @abstractmethod
+    async def untrack_docs(self, doc_ids: Sequence[str]) -> None:
+        """Forget these documents' local data. What is in quarantine stays."""
+
+    @abstractmethod
+    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
+        """The tracked documents, and with `include_deleted` those whose deletion is unconfirmed."""
+
+    @abstractmethod
+    async def get_committed_rev(self, doc_id: str) -> int:
+        """The last revision known here, 0 if none."""
+
+    @abstractmethod
+    async def delete_doc(self, doc_id: str) -> None:
+        """Replace the document's data by a tombstone until the server has deleted it too."""
+
+    @abstractmethod
+    async def confirm_delete_doc(self, doc_id: str) -> None:
+        """Drop the tombstone."""
+
+    # ---- documents and local edits ---------------------------------------------------------------
+
+    @abstractmethod
+    def create_doc(self, doc_id: str, snapshot: Snapshot | None = None) -> Document:
+        """An open document over what `load_doc` gave."""
+
+    @abstractmethod
+    async def load_doc(self, doc_id: str) -> Snapshot | None:
+        """Committed state and pending changes, or `None` if nothing is stored."""
+
+    @abstractmethod
+    async def handle_doc_change(
+        self,
+        doc_id: str,
+        ops: list[Op],
+        doc: Document | None,
+        metadata: Mapping[str, Json],
+        change_id: str | None = None,
+    ) -> list[Change]:
+        """Make an edit durable and confirm it to the open document.
+
+        `ops` is the very list that the document holds among its unsaved edits: a list that a rebase
+        has emptied meanwhile is skipped. Returns the changes stored, `[]` if none.
+        """
+
+    # ---- sending ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def has_pending(self, doc_id: str) -> bool:
+        """Whether the store holds work that the server has not confirmed."""
+
+    @abstractmethod
+    async def next_batch(
+        self, doc_id: str, doc: Document | None, options: DocOptions
+    ) -> list[Change]:
+        """The changes to send in the next `commitChanges`, `[]` if there are none.
+
+        Asked again after each answer, so nothing is computed ahead. What it returns is in the store under
+        the ids that are sent; asked again without an answer in between, it returns the same ids.
+        `options` is complete except where a limit is off (`None`). Raises `UnsplittableChangeError`.
+        """
+
+    @abstractmethod
+    async def receive_answer(
+        self,
+        doc_id: str,
+        sent: Sequence[Change],
+        committed: Sequence[Change],
+        doc: Document | None,
+    ) -> list[Change]:
+        """Fold the answer to a commit in: confirm `sent`, apply `committed`, drop what came to nothing.
+
+        Returns the changes above the revision known before. Raises `MissingChangesError`,
+        `ApplyChangesError`, `AlgorithmMismatchError`; then nothing was confirmed that cannot be sent again.
+        """
+
+    # ---- receiving -------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def apply_server_changes(
+        self, doc_id: str, changes: Sequence[Change], doc: Document | None
+    ) -> list[Change]:
+        """Apply committed changes: to the store, to unsent work, to the open document.
+
+        Duplicates and stale changes are dropped (an own id still confirms). Raises `MissingChangesError` for a
+        gap, `ApplyChangesError`, `AlgorithmMismatchError`; then nothing was stored.
+        """
+
+    async def needs_tail(self, doc_id: str) -> bool:
+        """Whether a reload should fetch the changes since the local revision, for `install_snapshot`."""
+        return False
+
+    @abstractmethod
+    async def install_snapshot(
+        self,
+        doc_id: str,
+        snapshot: Snapshot,
+        doc: Document | None,
+        *,
+        tail: Sequence[Change] = (),
+        resolved: Sequence[Change] = (),
+    ) -> None:
+        """Replace the committed part by the server's snapshot, keeping unsent work.
+
+        `tail`: what was committed between the local revision and the snapshot's head, if `needs_tail`.
+        `resolved`: changes known to be committed, to be dropped from pending.
+        Raises `ApplyChangesError` when the snapshot's own changes cannot be applied; nothing was stored.
+        """
+
+    # ---- changes that the server refuses ---------------------------------------------------------
+
+    async def verify_pending_change(self, doc_id: str, change_id: str) -> bool:
+        """Whether a pending change applies cleanly here; `False` only if it surely does not."""
+        return True
+
+    async def eject_pending_change(
+        self,
+        doc_id: str,
+        change_id: str,
+        reason: str,
+        doc: Document | None,
+        *,
+        only_if_unappliable: bool = False,
+    ) -> QuarantinedChange | None:
+        """Move one pending change into quarantine. `None`: there is none, or it applies after all."""
+        return None
+
+    async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
+        """What is in quarantine, for one document or all."""
+        return []
+
+    async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
+        """Forget a quarantined change for good. Unknown ones are no error."""
+
+    async def retry_quarantined_change(
+        self, doc_id: str, change_id: str, doc: Document | None, new_id: str
+    ) -> list[Change]:
+        """Make a quarantined change's ops a new pending change, in one step with its removal."""
+        raise PatchesError(f"{self.name} keeps no change {change_id!r} of document {doc_id!r}")
+
+    # ---- room for algorithms with a wire of their own ---------------------------------------------
+
+    async def sync_options(self, doc_id: str) -> Mapping[str, Json] | None:
+        """The options object of `getDoc`, `getChangesSince` and `commitChanges`; `None` sends none."""
+        return None
+
+    async def handle_notification(
+        self, doc_id: str, method: str, params: Mapping[str, Json], doc: Document | None
+    ) -> None:
+        """A notification that the coordinator does not know, for a document of this algorithm."""
+        return None

@@ -1,0 +1,64 @@
+"""Limits: how much of everything is allowed, in one frozen value (`spec/reliability.md` 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """All limits, with their defaults. `None` switches a limit off; the starred ones cannot be.
+
+    Sizes are bytes of UTF-8 JSON, durations seconds unless the name says otherwise.
+    """
+
+    # connections
+    max_frame_bytes: int = 16 * MIB  # *
+    max_commit_bytes: int | None = 8 * MIB
+    max_change_bytes: int | None = 4 * MIB
+    max_response_buffer_bytes: int | None = 8 * MIB
+    max_response_buffer_msgs: int | None = 10_000
+    send_timeout_s: float | None = 30.0
+    max_inflight_requests: int | None = 64
+    requests_per_s: float | None = 2_000.0
+    requests_burst: int = 10_000
+    commit_bytes_per_s: float | None = 4.0 * MIB
+    commit_bytes_burst: int = 32 * MIB
+    max_subscriptions: int | None = 10_000
+    max_ids_per_call: int | None = 10_000
+    handshake_timeout_s: float | None = 10.0
+    heartbeat_s: float | None = 25.0
+    max_connections: int | None = 10_000
+    max_connections_per_principal: int | None = 50
+    max_connections_per_ip: int | None = 200
+    connects_per_min_per_ip: int | None = 120
+    compress: bool = False
+
+    # input
+    max_depth: int = 128  # *
+    max_path_segments: int = 64  # *
+    max_value_depth: int = 60  # *
+    max_path_bytes: int | None = 4_096
+    max_ops_per_change: int | None = 20_000
+    max_changes_per_commit: int | None = 20_000
+    max_doc_id_bytes: int = 512  # *
+    max_change_id_bytes: int = 128  # *
+    max_metadata_bytes: int | None = 16 * KIB
+    max_presence_bytes: int | None = 16 * KIB
+    presence_per_s: float | None = 20.0
+    max_text_op_len: int | None = 16 * MIB
+
+    # documents and work
+    max_doc_bytes: int | None = 64 * MIB
+    max_doc_depth: int = 128  # *
+    max_transform_steps: int | None = 5_000_000
+    max_catchup_changes: int | None = 50_000
+    max_concurrent_snapshots: int | None = None
+    max_pending_per_doc: int | None = 100_000
+    max_pending_bytes_per_doc: int | None = 64 * MIB
+    store_timeout_s: float | None = 10.0
+    hook_timeout_s: float | None = 5.0
+    yield_every_ms: int = 5

@@ -1,0 +1,79 @@
+"""Signals: how a layer tells the ones above it, which it does not know, that something happened."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, ParamSpec, TypeAlias
+
+P = ParamSpec("P")
+
+Unsubscribe: TypeAlias = Callable[[], None]
+#: Takes over a coroutine that a subscriber returned: the owner's task scope.
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, Any]], None]
+
+_log = logging.getLogger("patches.signals")
+
+
+class Signal(Generic[P]):
+    """An event that anyone may subscribe to: call it with a function, sync or async.
+
+    Returns the function that unsubscribes. Subscribers run in order, in the emitter's turn of the loop, over a
+    copy of the list, after the state has changed. One that raises is reported and does not stop the rest. What an
+    async one returns goes to `spawn`, the owner's tasks, or is awaited by `emit_and_wait`.
+    """
+
+    def __init__(self, name: str, *, spawn: Spawn | None = None) -> None:
+        self._name = name
+        self._spawn = spawn
+        self._subscribers: list[Callable[P, object]] = []
+
+    def __call__(self, subscriber: Callable[P, object]) -> Unsubscribe:
+        if subscriber not in self._subscribers:
+            self._subscribers.append(subscriber)
+
+        def unsubscribe() -> None:
+            if subscriber in self._subscribers:
+                self._subscribers.remove(subscriber)
+
+        return unsubscribe
+
+    def __bool__(self) -> bool:
+        return bool(self._subscribers)
+
+    def clear(self) -> None:
+        """Forget all subscribers."""
+        self._subscribers.clear()
+
+    def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Tell every subscriber; async ones go on in the owner's tasks."""
+        for awaitable in self._called(*args, **kwargs):
+            if self._spawn is None:
+                raise RuntimeError(f"{self._name}: an async subscriber needs a running owner")
+            self._spawn(self._reported(awaitable))
+
+    async def emit_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Tell every subscriber and wait until the async ones have finished."""
+        waiting = [self._reported(awaitable) for awaitable in self._called(*args, **kwargs)]
+        if waiting:
+            await asyncio.gather(*waiting)
+
+    def _called(self, *args: P.args, **kwargs: P.kwargs) -> list[Awaitable[object]]:
+        awaitables: list[Awaitable[object]] = []
+        for subscriber in list(self._subscribers):
+            try:
+                result = subscriber(*args, **kwargs)
+            except Exception:  # boundary: a subscriber's failure is its own
+                _log.exception("a subscriber of %s failed", self._name)
+                continue
+            if inspect.isawaitable(result):
+                awaitables.append(result)
+        return awaitables
+
+    async def _reported(self, awaitable: Awaitable[object]) -> None:
+        try:
+            await awaitable
+        except Exception:  # boundary: a subscriber's failure is its own
+            _log.exception("an async subscriber of %s failed", self._name)

@@ -1,0 +1,79 @@
+"""`TaskScope`: the one task of an object, which owns all its others.
+
+An object with a life starts its scope when it is entered and ends it when it is left. Everything that runs
+on the object's behalf is spawned here, so that nothing outlives it and nothing fails unseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+_log = logging.getLogger("patches.tasks")
+
+
+class TaskScope:
+    """Owns tasks from `start` to `close`. A task that fails is reported and does not end the rest."""
+
+    def __init__(self, name: str, *, on_error: Callable[[Exception], None] | None = None) -> None:
+        self._name = name
+        self._on_error = on_error
+        self._task: asyncio.Task[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._waiting: list[Coroutine[Any, Any, Any]] = []
+        self._ended = asyncio.Event()
+
+    @property
+    def running(self) -> bool:
+        """Whether the scope is started and not closed."""
+        return self._task is not None and not self._task.done()
+
+    def start(self) -> None:
+        """Begin to own tasks. Call it in a running event loop; starting twice does nothing."""
+        if not self.running:
+            self._ended = asyncio.Event()
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=self._name)
+
+    def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str | None = None) -> None:
+        """Run a coroutine as a task of this scope."""
+        if self._group is not None:
+            self._group.create_task(self._reported(coroutine), name=name or self._name)
+        elif self.running:
+            self._waiting.append(coroutine)  # the scope's task has not had its first turn yet
+        else:
+            coroutine.close()
+            _log.warning("%s is closed; %s was not started", self._name, name or "a task")
+
+    async def close(self) -> None:
+        """Cancel every task of the scope and wait for them."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        self._ended.set()
+        task.cancel()
+        await asyncio.wait([task])
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                for coroutine in self._waiting:
+                    group.create_task(self._reported(coroutine), name=self._name)
+                self._waiting.clear()
+                await self._ended.wait()
+            finally:
+                self._group = None
+                for coroutine in self._waiting:
+                    coroutine.close()
+                self._waiting.clear()
+
+    async def _reported(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await coroutine
+        except Exception as exc:  # boundary: one task's failure is its own
+            if self._on_error is not None:
+                self._on_error(exc)
+            else:
+                _log.exception("a task of %s failed", self._name)

@@ -1,0 +1,42 @@
+"""Who is calling: set by the RPC layer around each call, read where a document server is entered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """The caller of a remote method.
+
+    `client_id` is the connection's identity, or the lasting one that `authenticate` gave; `connection_id` is the
+    socket's: a commit is not broadcast to it. `capabilities`: what the auth provider grants beyond read and write.
+    """
+
+    client_id: str | None = None
+    connection_id: str | None = None
+    principal: Any = None
+    capabilities: frozenset[str] = field(default_factory=frozenset)
+
+
+_NOBODY = CallContext()
+_current: ContextVar[CallContext] = ContextVar("patches_call_context", default=_NOBODY)
+
+
+def current_context() -> CallContext:
+    """The context of the call being served; one without identity outside of any call."""
+    return _current.get()
+
+
+@contextmanager
+def call_context(context: CallContext) -> Iterator[None]:
+    """Serve a call as `context` says."""
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)
