@@ -1,8 +1,9 @@
 """What is stored, sent and shown: changes, snapshots and the records around them.
 
-camelCase is translated here and nowhere else. A change is encoded once: `Change.encoded` is the stored row,
-the element of every answer and broadcast, and it is kept beside the object. A change that comes from a store is
-decoded only when somebody asks for its ops (`spec/ot.md` 1, `bench/README.md`).
+camelCase is translated here and nowhere else. A change is encoded once: `Change.encoded` is the
+stored row, the element of every answer and broadcast, and it is kept beside the object. A change
+that comes from a store is decoded only when somebody asks for its ops (`spec/ot.md` 1,
+`bench/README.md`).
 """
 
 from __future__ import annotations
@@ -186,9 +187,9 @@ class Change:
 class Snapshot:
     """A state at a revision, and changes on top of it.
 
-    On a client: the committed state at `rev` and the pending changes. From a server's `get_doc`: a state at
-    `rev` and the changes committed since (LWW: `rev` is the head already). The state is kept as
-    the value, as JSON bytes, or both; each is made from the other on first use.
+    On a client: the committed state at `rev` and the pending changes. From a server's `get_doc`: a
+    state at `rev` and the changes committed since (LWW: `rev` is the head already). The state is
+    kept as the value, as JSON bytes, or both; each is made from the other on first use.
     """
 
     __slots__ = ("_encoded_state", "_state", "changes", "rev")

@@ -1,8 +1,9 @@
 """JSON to bytes and back, in one place.
 
 orjson does the work. What it refuses and a peer may honestly send or hold goes through the standard
-`json` module: lone halves of surrogate pairs (a text edit in a browser counts UTF-16 units and can cut
-an emoji in half), which become ASCII escapes, and nesting beyond orjson's 254 levels on writing.
+`json` module: lone halves of surrogate pairs (a text edit in a browser counts UTF-16 units and can
+cut an emoji in half), which become ASCII escapes, and nesting beyond orjson's 254 levels on
+writing.
 """
 
 from __future__ import annotations

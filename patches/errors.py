@@ -1,36 +1,32 @@
 """Every error of the toolkit, clients' and servers' and stores', in one tree.
 
     PatchesError
-    ├── PatchError (ValueError)             an operation list cannot be applied, transformed or inverted
-    │   └── InvalidValueError               a value is not JSON, or beyond what every replica can hold
-    ├── InvalidJsonError (ValueError)       bytes that are not JSON
-    ├── ApplyChangesError                   a change does not apply to the state it was made for
-    ├── MissingChangesError                 server changes do not follow on from what is held here
-    ├── AlgorithmMismatchError              a document is opened with another algorithm than its own
-    ├── UnsupportedOperationError           an operation that the document's algorithm has not
-    ├── DocNotTrackedError                  a call that needs a tracked document
-    ├── QueueFullError                      too much unsent work on one document
-    ├── UnsplittableChangeError             an operation too large to send, and not divisible
-    ├── UnstoredPendingError                unsent work that the store has lost
-    ├── CommittedPoisonSkippedError         a committed change that cannot be applied was skipped
-    ├── PendingChangeError                  a pending change cannot be ejected or retried
-    ├── StorageError                        a store failed
-    │   ├── StorageTimeoutError
-    │   ├── StorageFullError
-    │   └── CorruptDataError
-    ├── RevConflictError                    a store write rested on a revision that has moved
-    ├── DuplicateChangeIdsError             a store write holds ids that are committed already
-    ├── ConvergenceError                    a read-decide-write loop lost too often to another writer
-    ├── BranchError                         a branch call that cannot be carried out
-    │   ├── MergePartialProgressError, MergeFrameAlignmentError, MergeContentDuplicationError
-    ├── VersionError                        a version call that cannot be carried out
-    ├── NetworkError                        no answer came: a dead socket, a time-out
-    ├── JSONRPCError                        the peer answered with an error without a status
-    │   └── JSONRPCParseError               the peer sent something that is not JSON
-    └── StatusError                         an answer with a status code: 400 … 503
-        ├── InvalidRequestError 400, ChangeRefusedError 400/413, UnauthorizedError 401,
-        │   ForbiddenError 403, NotFoundError 404, StaleSubmissionError 409,
-        │   DocDeletedError 410, TooManyRequestsError 429, UnavailableError 503
+    ├── PatchError (ValueError)          operations cannot be applied, transformed or inverted
+    │   ├── InvalidValueError            a value is not JSON, or some replica could not hold it
+    │   └── UnsupportedOperationError    an operation that the document's algorithm has not
+    ├── InvalidJsonError (ValueError)    bytes that are not JSON
+    ├── ApplyChangesError                a change does not apply to the state it was made for
+    ├── MissingChangesError              server changes do not follow on from what is held here
+    ├── AlgorithmMismatchError           a document is used with another algorithm than its own
+    ├── DocNotTrackedError               a call that needs a tracked document
+    ├── QueueFullError                   too much unsent work on one document
+    ├── UnsplittableChangeError          an operation too large to send, and not divisible
+    ├── UnstoredPendingError             unsent work that the store has lost
+    ├── CommittedPoisonSkippedError      a committed change that cannot be applied was skipped
+    ├── PendingChangeError               a pending change cannot be ejected or retried
+    ├── StorageError                     a store failed
+    │   ├── StorageTimeoutError, StorageFullError, CorruptDataError
+    ├── RevConflictError                 a store write rested on a revision that has moved
+    ├── DuplicateChangeIdsError          a store write holds ids that are committed already
+    ├── ConvergenceError                 a read-decide-write loop lost too often to another writer
+    ├── BranchError, VersionError        a branch or version call that cannot be carried out
+    ├── NetworkError                     no answer came: a dead socket, a time-out
+    ├── JSONRPCError                     the peer answered with an error without a status
+    │   └── JSONRPCParseError            the peer sent something that is not JSON
+    └── StatusError                      an answer with a status code
+        ├── 400 InvalidRequestError, 400/413 ChangeRefusedError, 401 UnauthorizedError,
+        └── 403 ForbiddenError, 404 NotFoundError, 409 StaleSubmissionError, 410 DocDeletedError,
+            429 TooManyRequestsError, 503 UnavailableError
 
 A class carries its wire `code` and `data`, where it has them; a `PatchesError` without a code goes
 over the wire as -32000 with its message and no data (`design.md`, Errors).
@@ -95,7 +91,8 @@ class AlgorithmMismatchError(PatchesError):
     def __init__(self, doc_id: str, *, expected: str, got: str) -> None:
         self.doc_id, self.expected, self.got = doc_id, expected, got
         super().__init__(
-            f"document {doc_id!r} is kept with the algorithm {expected!r} and cannot be used as {got!r}"
+            f"document {doc_id!r} is kept with the algorithm {expected!r} and "
+            f"cannot be used as {got!r}"
         )
 
 

@@ -33,7 +33,8 @@ def random_id(source: random.Random, length: int) -> str:
 
 
 def change_ids(source: random.Random) -> IdSource:
-    """Ids as the wire's own library mints them: the revision in base 62, then 4 random characters."""
+    """Ids as the wire's own library mints them: the revision in base 62, then 4 random characters.
+    """
     return lambda rev: base62(rev) + random_id(source, 4)
 
 

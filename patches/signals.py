@@ -20,9 +20,10 @@ _log = logging.getLogger("patches.signals")
 class Signal(Generic[P]):
     """An event that anyone may subscribe to: call it with a function, sync or async.
 
-    Returns the function that unsubscribes. Subscribers run in order, in the emitter's turn of the loop, over a
-    copy of the list, after the state has changed. One that raises is reported and does not stop the rest. What an
-    async one returns goes to `spawn`, the owner's tasks, or is awaited by `emit_and_wait`.
+    Returns the function that unsubscribes. Subscribers run in order, in the emitter's turn of the
+    loop, over a copy of the list, after the state has changed. One that raises is reported and does
+    not stop the rest. What an async one returns goes to `spawn`, the owner's tasks, or is awaited
+    by `emit_and_wait`.
     """
 
     def __init__(self, name: str, *, spawn: Spawn | None = None) -> None:

@@ -1,7 +1,8 @@
 """`TaskScope`: the one task of an object, which owns all its others.
 
-An object with a life starts its scope when it is entered and ends it when it is left. Everything that runs
-on the object's behalf is spawned here, so that nothing outlives it and nothing fails unseen.
+An object with a life starts its scope when it is entered and ends it when it is left. Everything
+that runs on the object's behalf is spawned here, so that nothing outlives it and nothing fails
+unseen.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ _log = logging.getLogger("patches.tasks")
 
 
 class TaskScope:
-    """Owns tasks from `start` to `close`. A task that fails is reported and does not end the rest."""
+    """Owns tasks from `start` to `close`. A task that fails is reported and does not end the rest.
+    """
 
     def __init__(self, name: str, *, on_error: Callable[[Exception], None] | None = None) -> None:
         self._name = name

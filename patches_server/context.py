@@ -1,4 +1,5 @@
-"""Who is calling: set by the RPC layer around each call, read where a document server is entered."""
+"""Who is calling: set by the RPC layer around each call, read where a document server is entered.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from typing import Any
 class CallContext:
     """The caller of a remote method.
 
-    `client_id` is the connection's identity, or the lasting one that `authenticate` gave; `connection_id` is the
-    socket's: a commit is not broadcast to it. `capabilities`: what the auth provider grants beyond read and write.
+    `client_id` is the connection's identity, or the lasting one that `authenticate` gave;
+    `connection_id` is the socket's: a commit is not broadcast to it. `capabilities`: what the auth
+    provider grants beyond read and write.
     """
 
     client_id: str | None = None

@@ -1,7 +1,7 @@
 """`DocumentServer`: what the RPC layer and the hub need of a server of documents.
 
-`OTServer` and `LWWServer` are two; others may be registered beside them. A document server owns the rules of
-its documents and their store; it has never heard of sockets or subscriptions.
+`OTServer` and `LWWServer` are two; others may be registered beside them. A document server owns the
+rules of its documents and their store; it has never heard of sockets or subscriptions.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from patches.json_values import Json
 from patches.signals import Signal
 from patches_server.records import CommitOptions, CommitResult
 
-#: `(doc_id, changes, options, origin)`: newly committed changes, once per commit that stored something;
-#: `origin` is the connection id that committed, `None` when everybody is to be told.
+#: `(doc_id, changes, options, origin)`: newly committed changes, once per commit that stored
+#: something; `origin` is the connection id that committed, `None` when everybody is to be told.
 ChangesCommitted = Signal[[str, Sequence[Change], CommitOptions | None, str | None]]
 #: `(doc_id, origin)`
 DocDeleted = Signal[[str, str | None]]
 
 
 class DocumentServer(Protocol):
-    """Documents of one algorithm. Every method raises `DocDeletedError` under a tombstone, but the last two."""
+    """Documents of one algorithm. Every method raises `DocDeletedError` under a tombstone, but the
+    last two.
+    """
 
     name: str  # the algorithm: "ot", "lww"
     on_changes_committed: ChangesCommitted

@@ -1,12 +1,13 @@
 """`Algorithm`: the one interface between an algorithm and everything above it.
 
-`Patches` and the sync coordinator never ask which algorithm a document uses. The coordinator owns order,
-retries, status and subscriptions; everything that differs between algorithms is behind these methods: what an
-edit becomes, what leaves for the server in which frames, how an answer confirms it, what a received change
-does to unsent work, how a document is rebuilt after a reload (`design.md`, Decisions).
+`Patches` and the sync coordinator never ask which algorithm a document uses. The coordinator owns
+order, retries, status and subscriptions; everything that differs between algorithms is behind these
+methods: what an edit becomes, what leaves for the server in which frames, how an answer confirms
+it, what a received change does to unsent work, how a document is rebuilt after a reload
+(`design.md`, Decisions).
 
-Calls about one document may overlap; an algorithm orders its own (one lock per document, never held over the
-network). A `doc` argument is the open document, or `None` where it is not open.
+Calls about one document may overlap; an algorithm orders its own (one lock per document, never held
+over the network). A `doc` argument is the open document, or `None` where it is not open.
 """
 
 from __future__ import annotations
@@ -107,9 +108,10 @@ class Algorithm(ABC):
     ) -> list[Change]:
         """The changes to send in the next `commitChanges`, `[]` if there are none.
 
-        Asked again after each answer, so nothing is computed ahead. What it returns is in the store under
-        the ids that are sent; asked again without an answer in between, it returns the same ids.
-        `options` is complete except where a limit is off (`None`). Raises `UnsplittableChangeError`.
+        Asked again after each answer, so nothing is computed ahead. What it returns is in the store
+        under the ids that are sent; asked again without an answer in between, it returns the same
+        ids. `options` is complete except where a limit is off (`None`). Raises
+        `UnsplittableChangeError`.
         """
 
     @abstractmethod
@@ -120,10 +122,12 @@ class Algorithm(ABC):
         committed: Sequence[Change],
         doc: Document | None,
     ) -> list[Change]:
-        """Fold the answer to a commit in: confirm `sent`, apply `committed`, drop what came to nothing.
+        """Fold the answer to a commit in: confirm `sent`, apply `committed`, drop what came to
+        nothing.
 
         Returns the changes above the revision known before. Raises `MissingChangesError`,
-        `ApplyChangesError`, `AlgorithmMismatchError`; then nothing was confirmed that cannot be sent again.
+        `ApplyChangesError`, `AlgorithmMismatchError`; then nothing was confirmed that cannot be
+        sent again.
         """
 
     # ---- receiving -------------------------------------------------------------------------------
@@ -134,12 +138,15 @@ class Algorithm(ABC):
     ) -> list[Change]:
         """Apply committed changes: to the store, to unsent work, to the open document.
 
-        Duplicates and stale changes are dropped (an own id still confirms). Raises `MissingChangesError` for a
-        gap, `ApplyChangesError`, `AlgorithmMismatchError`; then nothing was stored.
+        Duplicates and stale changes are dropped (an own id still confirms). Raises
+        `MissingChangesError` for a gap, `ApplyChangesError`, `AlgorithmMismatchError`; then nothing
+        was stored.
         """
 
     async def needs_tail(self, doc_id: str) -> bool:
-        """Whether a reload should fetch the changes since the local revision, for `install_snapshot`."""
+        """Whether a reload should fetch the changes since the local revision, for
+        `install_snapshot`.
+        """
         return False
 
     @abstractmethod
@@ -154,9 +161,9 @@ class Algorithm(ABC):
     ) -> None:
         """Replace the committed part by the server's snapshot, keeping unsent work.
 
-        `tail`: what was committed between the local revision and the snapshot's head, if `needs_tail`.
-        `resolved`: changes known to be committed, to be dropped from pending.
-        Raises `ApplyChangesError` when the snapshot's own changes cannot be applied; nothing was stored.
+        `tail`: what was committed between the local revision and the snapshot's head, if
+        `needs_tail`. `resolved`: changes known to be committed, to be dropped from pending. Raises
+        `ApplyChangesError` when the snapshot's own changes cannot be applied; nothing was stored.
         """
 
     # ---- changes that the server refuses ---------------------------------------------------------
@@ -174,7 +181,8 @@ class Algorithm(ABC):
         *,
         only_if_unappliable: bool = False,
     ) -> QuarantinedChange | None:
-        """Move one pending change into quarantine. `None`: there is none, or it applies after all."""
+        """Move one pending change into quarantine. `None`: there is none, or it applies after all.
+        """
         return None
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
@@ -190,10 +198,12 @@ class Algorithm(ABC):
         """Make a quarantined change's ops a new pending change, in one step with its removal."""
         raise PatchesError(f"{self.name} keeps no change {change_id!r} of document {doc_id!r}")
 
-    # ---- room for algorithms with a wire of their own ---------------------------------------------
+    # ---- room for algorithms with a wire of their own
+    # ---------------------------------------------
 
     async def sync_options(self, doc_id: str) -> Mapping[str, Json] | None:
-        """The options object of `getDoc`, `getChangesSince` and `commitChanges`; `None` sends none."""
+        """The options object of `getDoc`, `getChangesSince` and `commitChanges`; `None` sends none.
+        """
         return None
 
     async def handle_notification(

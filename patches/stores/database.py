@@ -1,8 +1,9 @@
 """`SqliteDatabase`: one SQLite file, one writer at a time, what waits is one transaction.
 
-Each write is a function of the connection, run inside a savepoint of the group's transaction: all of it happens or
-none of it, and the writes that wait while a group commits make up the next group. A write has returned only after
-its group is on disk (`spec/reliability.md` 1.2). Nothing is opened before the first use.
+Each write is a function of the connection, run inside a savepoint of the group's transaction: all
+of it happens or none of it, and the writes that wait while a group commits make up the next group.
+A write has returned only after its group is on disk (`spec/reliability.md` 1.2). Nothing is opened
+before the first use.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ class _Write:
 class SqliteDatabase:
     """One file, shared by the stores that live in it. They add their tables with `add_schema`.
 
-    `durability="relaxed"` survives a crash of the process and may lose the newest commits when the machine
-    loses power. A `:memory:` path keeps all in memory. Functions given to `read` and `write` run in another
-    thread: they may touch nothing but the connection and their own values.
+    `durability="relaxed"` survives a crash of the process and may lose the newest commits when the
+    machine loses power. A `:memory:` path keeps all in memory. Functions given to `read` and
+    `write` run in another thread: they may touch nothing but the connection and their own values.
     """
 
     def __init__(
@@ -73,7 +74,8 @@ class SqliteDatabase:
     async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run a function in a transaction; when it raises, nothing it did remains.
 
-        Returns its result once the transaction is on disk. Raises what `fn` raises, or `StorageError`.
+        Returns its result once the transaction is on disk. Raises what `fn` raises, or
+        `StorageError`.
         """
         if self._closed:
             raise StorageError(f"{self.path} is closed")
@@ -83,7 +85,8 @@ class SqliteDatabase:
             self._pump = asyncio.get_running_loop().create_task(
                 self._write_groups(), name=f"writer of {self.path}"
             )
-        # A caller that is cancelled does not take its write back: it may be in the group on its way to disk.
+        # A caller that is cancelled does not take its write back: it may be in the group on its way
+        # to disk.
         result: T = await asyncio.shield(write.done)
         return result
 

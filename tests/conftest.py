@@ -1,0 +1,29 @@
+"""What every test shares: where the recordings are, and no silent skips where that is asked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def traces_dir() -> Path:
+    """The folder of recorded editing sessions; the test is skipped where there is none."""
+    folder = Path(os.environ.get("PATCHES_TRACES_DIR", _ROOT.parent / "shared" / "traces"))
+    if not folder.is_dir():
+        pytest.skip(f"no recorded sessions in {folder}: set PATCHES_TRACES_DIR")
+    return folder
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """With PATCHES_FAIL_ON_SKIP set, a run that skipped a test has failed."""
+    if not os.environ.get("PATCHES_FAIL_ON_SKIP") or exitstatus != 0:
+        return
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
