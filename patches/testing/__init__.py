@@ -1,0 +1,1 @@
+"""What helps to test code that uses this toolkit."""
