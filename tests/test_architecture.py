@@ -1,0 +1,213 @@
+"""The ladder of `style.md` 2: imports point down, and pure modules stay pure."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+LEAVES = frozenset(
+    {
+        "patches.change",
+        "patches.codec",
+        "patches.errors",
+        "patches.ids",
+        "patches.json_values",
+        "patches.keyed_locks",
+        "patches.limits",
+        "patches.options",
+        "patches.runtime",
+        "patches.signals",
+        "patches.tasks",
+    }
+)
+
+#: Each folder or module: what of this project it may import, beside itself. The longest prefix of
+#: a module's name counts. A new folder gets a row here.
+MAY_IMPORT: dict[str, frozenset[str]] = {
+    **dict.fromkeys(LEAVES, LEAVES),
+    "patches.text": LEAVES,
+    "patches.json_patch": LEAVES | {"patches.text"},
+    "patches.fractional_index": LEAVES,
+    "patches.checks": LEAVES | {"patches.json_patch", "patches.text"},
+    "patches.draft": LEAVES | {"patches.json_patch", "patches.text", "patches.checks"},
+    "patches.document": LEAVES
+    | {"patches.json_patch", "patches.text", "patches.checks", "patches.draft"},
+    "patches.algorithms": LEAVES | {"patches.document"},
+    "patches.algorithms.ot": LEAVES
+    | {
+        "patches.algorithms.base",
+        "patches.checks",
+        "patches.document",
+        "patches.json_patch",
+        "patches.text",
+    },
+    "patches.algorithms.lww": LEAVES
+    | {
+        "patches.algorithms.base",
+        "patches.checks",
+        "patches.document",
+        "patches.json_patch",
+        "patches.text",
+    },
+    "patches.stores": LEAVES
+    | {"patches.algorithms.ot", "patches.algorithms.lww", "patches.json_patch"},
+    "patches.net": LEAVES,
+    "patches.client": LEAVES
+    | {
+        "patches.algorithms",
+        "patches.backends",
+        "patches.change_queue",
+        "patches.document",
+        "patches.stores",
+    },
+    "patches.backends": LEAVES | {"patches.algorithms", "patches.stores"},
+    "patches.change_queue": LEAVES | {"patches.algorithms.base", "patches.document"},
+    "patches.sync": LEAVES
+    | {
+        "patches.algorithms.base",
+        "patches.client",
+        "patches.document",
+        "patches.json_patch",
+        "patches.net",
+        "patches.text",
+    },
+    "patches": frozenset({"patches"}),
+    "patches.testing": frozenset({"patches", "patches_server"}),
+    "patches_server.context": frozenset(),
+    "patches_server.records": LEAVES,
+    "patches_server.document_server": frozenset({"patches", "patches_server.records"}),
+    "patches_server.ot": frozenset(
+        {
+            "patches",
+            "patches_server.context",
+            "patches_server.document_server",
+            "patches_server.records",
+            "patches_server.stores",
+        }
+    ),
+    "patches_server.lww": frozenset(
+        {
+            "patches",
+            "patches_server.context",
+            "patches_server.document_server",
+            "patches_server.records",
+            "patches_server.stores",
+        }
+    ),
+    "patches_server.stores": frozenset(
+        {"patches", "patches_server.records", "patches_server.ot", "patches_server.lww"}
+    ),
+    "patches_server": frozenset({"patches", "patches_server"}),
+}
+
+PURE = (
+    "patches.text",
+    "patches.json_patch",
+    "patches.fractional_index",
+    "patches.checks",
+    "patches.draft",
+    "patches.json_values",
+    "patches.algorithms.ot",
+    "patches.algorithms.lww",
+)
+#: In a pure folder, the modules that do: they hold the store and the locks.
+NOT_PURE = (
+    "patches.algorithms.ot.algorithm",
+    "patches.algorithms.ot.doc",
+    "patches.algorithms.lww.algorithm",
+    "patches.algorithms.lww.doc",
+)
+EDGE = frozenset({"asyncio", "time", "random", "secrets", "uuid", "os", "logging", "aiohttp"})
+CLOCKS = {("time", "time"), ("time", "monotonic"), ("datetime", "now"), ("time", "time_ns")}
+
+
+def modules(*packages: str) -> Iterator[tuple[str, Path]]:
+    for package in packages:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(part for part in parts if part != "__init__"), path
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules that `path` imports at run time; `if TYPE_CHECKING` blocks do not count."""
+    tree = ast.parse(path.read_text())
+    skipped: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            skipped.update(child for part in node.body for child in ast.walk(part))
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            assert node.module is not None
+            submodules = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (
+                name if (ROOT / name.replace(".", "/")).with_suffix(".py").exists() else node.module
+                for name in submodules
+            )
+
+
+def below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def row_of(module: str) -> str:
+    return max((row for row in MAY_IMPORT if below(module, row)), key=len)
+
+
+@pytest.mark.parametrize(
+    ("module", "path"), list(modules("patches", "patches_server")), ids=lambda value: str(value)
+)
+def test_imports_point_down(module: str, path: Path) -> None:
+    row = row_of(module)
+    for imported in imports(path):
+        if imported.split(".")[0] not in ("patches", "patches_server"):
+            continue
+        allowed = below(imported, row) or any(below(imported, name) for name in MAY_IMPORT[row])
+        assert allowed, f"{module} ({row}) imports {imported}"
+        if not below(module, "patches.testing"):
+            assert not below(imported, "patches.testing"), f"{module} imports {imported}"
+        if below(module, "patches") and not below(module, "patches.testing"):
+            assert not below(imported, "patches_server"), f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [
+        (module, path)
+        for module, path in modules("patches")
+        if any(below(module, pure) for pure in PURE) and module not in NOT_PURE
+    ],
+    ids=lambda value: str(value),
+)
+def test_pure_modules_import_no_edge(module: str, path: Path) -> None:
+    found = {name.split(".")[0] for name in imports(path)} & EDGE
+    assert not found, f"{module} imports {sorted(found)}"
+
+
+def test_the_clock_is_read_in_one_place() -> None:
+    for module, path in modules("patches", "patches_server"):
+        if module == "patches.runtime":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert (node.value.id, node.attr) not in CLOCKS, f"{module}:{node.lineno}"
+
+
+def test_the_coordinator_names_no_algorithm() -> None:
+    for module, path in modules("patches"):
+        if below(module, "patches.sync") or module in ("patches.client", "patches.change_queue"):
+            named = {
+                name
+                for name in imports(path)
+                if below(name, "patches.algorithms.ot") or below(name, "patches.algorithms.lww")
+            }
+            assert not named, f"{module} imports {sorted(named)}"
