@@ -1,0 +1,21 @@
+"""Last write wins per field: the client's algorithm, and the functions the server shares."""
+
+from patches.algorithms.lww.consolidate import (
+    Consolidation,
+    consolidate_field_op,
+    consolidate_into,
+    consolidate_ops,
+    convert_delta_ops,
+)
+from patches.algorithms.lww.field_table import FieldTable
+from patches.algorithms.lww.merge import merge_server_with_local
+
+__all__ = [
+    "Consolidation",
+    "FieldTable",
+    "consolidate_field_op",
+    "consolidate_into",
+    "consolidate_ops",
+    "convert_delta_ops",
+    "merge_server_with_local",
+]

@@ -1,0 +1,134 @@
+"""`FieldTable`: one op per path, with the children of a path found without looking at every path.
+
+Paths are compared as raw strings (`spec/lww.md` 1.6): a child of `/a` starts with `/a/`, escapes are
+not decoded. The table keeps, for each path that has something below it, the paths one step below. So
+a write costs with the depth of its path and with what it replaces, not with the number of fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from patches.json_values import Op
+
+
+def is_below(path: str, parent: str) -> bool:
+    """Whether `path` is a child of `parent`, at any depth."""
+    return path.startswith(parent + "/")
+
+
+def ancestor_paths(path: str) -> Iterator[str]:
+    """The paths above, nearest first. The root is not one of them (`spec/lww.md` 4.3)."""
+    end = path.rfind("/")
+    while end > 0:
+        path = path[:end]
+        yield path
+        end = path.rfind("/")
+
+
+class Fields(Protocol):
+    """What consolidation reads: a `FieldTable`, or a view of a store."""
+
+    def get(self, path: str) -> Op | None:
+        """The op at exactly this path."""
+
+    def below(self, path: str) -> list[str]:
+        """The paths of all children, in the order in which they were first put."""
+
+    def has_below(self, path: str) -> bool:
+        """Whether there is a child."""
+
+
+class FieldTable:
+    """Ops by path, in the order of first insertion. Not thread-safe; never changes an op."""
+
+    __slots__ = ("_names", "_next", "_ops", "_order")
+
+    def __init__(self, ops: Iterable[Op] = ()) -> None:
+        self._ops: dict[str, Op] = {}
+        self._order: dict[str, int] = {}
+        self._next = 0
+        self._names: dict[str, dict[str, None]] = {}  # path -> full paths one step below it
+        for op in ops:
+            self.put(op)
+
+    def get(self, path: str) -> Op | None:
+        """The op at exactly this path."""
+        return self._ops.get(path)
+
+    def put(self, op: Op) -> None:
+        """Set the op at its path; a path that has one keeps its place."""
+        path = op["path"]
+        if path not in self._ops:
+            self._order[path] = self._next
+            self._next += 1
+            self._link(path)
+        self._ops[path] = op
+
+    def discard(self, path: str) -> None:
+        """Remove the op at exactly this path, if there is one."""
+        if self._ops.pop(path, None) is not None:
+            del self._order[path]
+            self._unlink(path)
+
+    def write(self, op: Op) -> None:
+        """What a stored row does: it replaces the row at its path, at the end, and all below it."""
+        path = op["path"]
+        for child in self.below(path):
+            self.discard(child)
+        self.discard(path)
+        self.put(op)
+
+    def below(self, path: str) -> list[str]:
+        """The paths of all children, in the order in which they were first put."""
+        if path not in self._names:
+            return []
+        found: list[str] = []
+        pending = [path]
+        while pending:
+            for name in self._names.get(pending.pop(), ()):
+                pending.append(name)
+                if name in self._ops:
+                    found.append(name)
+        found.sort(key=self._order.__getitem__)
+        return found
+
+    def has_below(self, path: str) -> bool:
+        """Whether there is a child."""
+        return path in self._names
+
+    def __iter__(self) -> Iterator[Op]:
+        return iter(self._ops.values())
+
+    def __len__(self) -> int:
+        return len(self._ops)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._ops
+
+    def _link(self, path: str) -> None:
+        end = path.rfind("/")
+        while end >= 0:
+            parent = path[:end]
+            names = self._names.get(parent)
+            if names is not None:  # then everything above is linked already
+                names[path] = None
+                return
+            self._names[parent] = {path: None}
+            if parent in self._ops:
+                return
+            path, end = parent, parent.rfind("/")
+
+    def _unlink(self, path: str) -> None:
+        while path not in self._names and path not in self._ops:
+            end = path.rfind("/")
+            if end < 0:
+                return
+            parent = path[:end]
+            names = self._names[parent]
+            del names[path]
+            if names:
+                return
+            del self._names[parent]
+            path = parent
