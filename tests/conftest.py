@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from patches.testing import conformance
+
 _ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    conformance.register(config)  # here, not beside the cases: xdist's controller reads only this
 
 
 @pytest.fixture(scope="session")
