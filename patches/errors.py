@@ -60,6 +60,14 @@ class InvalidValueError(PatchError):
         super().__init__(message)
 
 
+class OpsRefusedError(PatchError):
+    """Operations that are refused before any work: malformed (400) or beyond a limit (413)."""
+
+    def __init__(self, message: str, *, code: int = 400) -> None:
+        self.code: int = code
+        super().__init__(message)
+
+
 class InvalidJsonError(PatchesError, ValueError):
     """Bytes or text that are not JSON."""
 

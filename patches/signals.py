@@ -44,37 +44,52 @@ class Signal(Generic[P]):
     def __bool__(self) -> bool:
         return bool(self._subscribers)
 
+    def tell(self, subscriber: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Tell this one subscriber, as `emit` would."""
+        self._hand_over(_called((subscriber,), self._name, *args, **kwargs))
+
     def clear(self) -> None:
         """Forget all subscribers."""
         self._subscribers.clear()
 
     def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Tell every subscriber; async ones go on in the owner's tasks."""
-        for awaitable in self._called(*args, **kwargs):
-            if self._spawn is None:
-                raise RuntimeError(f"{self._name}: an async subscriber needs a running owner")
-            self._spawn(self._reported(awaitable))
+        if self._subscribers:
+            self._hand_over(_called(tuple(self._subscribers), self._name, *args, **kwargs))
 
     async def emit_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Tell every subscriber and wait until the async ones have finished."""
-        waiting = [self._reported(awaitable) for awaitable in self._called(*args, **kwargs)]
-        if waiting:
-            await asyncio.gather(*waiting)
+        called = _called(tuple(self._subscribers), self._name, *args, **kwargs)
+        if called:
+            await asyncio.gather(*map(self._reported, called))
 
-    def _called(self, *args: P.args, **kwargs: P.kwargs) -> list[Awaitable[object]]:
-        awaitables: list[Awaitable[object]] = []
-        for subscriber in list(self._subscribers):
-            try:
-                result = subscriber(*args, **kwargs)
-            except Exception:  # boundary: a subscriber's failure is its own
-                _log.exception("a subscriber of %s failed", self._name)
+    def _hand_over(self, awaitables: list[Awaitable[object]]) -> None:
+        for awaitable in awaitables:
+            if self._spawn is not None:
+                self._spawn(self._reported(awaitable))
                 continue
-            if inspect.isawaitable(result):
-                awaitables.append(result)
-        return awaitables
+            if inspect.iscoroutine(awaitable):
+                awaitable.close()
+            _log.error("%s: an async subscriber was not run; it needs a running owner", self._name)
 
     async def _reported(self, awaitable: Awaitable[object]) -> None:
         try:
             await awaitable
         except Exception:  # boundary: a subscriber's failure is its own
             _log.exception("an async subscriber of %s failed", self._name)
+
+
+def _called(
+    subscribers: tuple[Callable[P, object], ...], name: str, /, *args: P.args, **kwargs: P.kwargs
+) -> list[Awaitable[object]]:
+    """Call each; what async ones returned."""
+    awaitables: list[Awaitable[object]] = []
+    for subscriber in subscribers:
+        try:
+            result = subscriber(*args, **kwargs)
+        except Exception:  # boundary: a subscriber's failure is its own
+            _log.exception("a subscriber of %s failed", name)
+            continue
+        if result is not None and inspect.isawaitable(result):
+            awaitables.append(result)
+    return awaitables
