@@ -1,0 +1,29 @@
+"""OT: changes that are transformed to follow each other, so that every edit keeps its meaning."""
+
+from patches.algorithms.ot.apply import (
+    SkippedChange,
+    apply_changes,
+    apply_changes_for_reconstruction,
+    apply_pending_for_view,
+    create_state_from_snapshot,
+)
+from patches.algorithms.ot.committed import apply_committed_changes
+from patches.algorithms.ot.incoming import (
+    TransformedIncoming,
+    transform_incoming_changes,
+    transform_incoming_changes_with_frame,
+)
+from patches.algorithms.ot.rebase import rebase_changes
+
+__all__ = [
+    "SkippedChange",
+    "TransformedIncoming",
+    "apply_changes",
+    "apply_changes_for_reconstruction",
+    "apply_committed_changes",
+    "apply_pending_for_view",
+    "create_state_from_snapshot",
+    "rebase_changes",
+    "transform_incoming_changes",
+    "transform_incoming_changes_with_frame",
+]
