@@ -25,8 +25,7 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitOptions:
-    """Options of a commit (`spec/ot.md` 14.4). Only `force_commit` is taken from just any client.
-    """
+    """Options of a commit (`spec/ot.md` 14.4). Only `force_commit` is taken from just any client."""
 
     force_commit: bool = False
     historical_import: bool = False
@@ -195,3 +194,25 @@ class Branch:
             wire["deleted"] = True
         wire.update(self.metadata)
         return wire
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        """From its stored record; unknown keys become metadata."""
+        fields = {name: wire[key] for key, name in _BRANCH_FIELDS.items() if key in wire}
+        fields.setdefault("content_start_rev", None)
+        metadata = {key: value for key, value in wire.items() if key not in _BRANCH_FIELDS}
+        return cls(**fields, metadata=metadata)
+
+
+_BRANCH_FIELDS: Final = {
+    "id": "id",
+    "docId": "doc_id",
+    "branchedAtRev": "branched_at_rev",
+    "contentStartRev": "content_start_rev",
+    "createdAt": "created_at",
+    "modifiedAt": "modified_at",
+    "lastMergedRev": "last_merged_rev",
+    "mergeBaseRev": "merge_base_rev",
+    "mergeFrame": "merge_frame",
+    "deleted": "deleted",
+}

@@ -1,0 +1,1 @@
+"""Where a server keeps documents: in memory, in SQLite."""

@@ -1,0 +1,55 @@
+"""`ServerClock`: the time that a server stamps on what it commits; it never runs backwards.
+
+The later of the wall clock and the last time that a commit was stored with: otherwise, after the
+wall clock was set back, every new last-write-wins write would lose to rows "from the future"
+(`spec/reliability.md` 1.3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final, Protocol
+
+from patches.runtime import Millis, Runtime
+
+_log = logging.getLogger("patches_server.clock")
+
+_JUMP_MS: Final = 600_000
+
+
+class KeepsTime(Protocol):
+    """A store that remembers the server time of its latest write."""
+
+    async def last_server_time(self) -> Millis:
+        """That time, 0 if nothing was written yet."""
+
+
+class ServerClock:
+    """One document server's clock, over its store's memory. `jumps` counts leaps of the wall."""
+
+    def __init__(self, store: KeepsTime, runtime: Runtime) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._last: Millis | None = None
+        self._last_wall: Millis | None = None
+        self._last_monotonic = 0.0
+        self.jumps = 0
+
+    async def now(self) -> Millis:
+        """Unix milliseconds, never less than the call before, nor than what is stored."""
+        if self._last is None:
+            self._last = await self._store.last_server_time()
+        wall = self._runtime.wall_ms()
+        self._watch(wall)
+        self._last = max(self._last, wall)
+        return self._last
+
+    def _watch(self, wall: Millis) -> None:
+        monotonic = asyncio.get_running_loop().time()
+        if self._last_wall is not None:
+            leap = (wall - self._last_wall) - (monotonic - self._last_monotonic) * 1000
+            if leap > _JUMP_MS:
+                self.jumps += 1
+                _log.warning("the wall clock jumped forward by %d s", leap // 1000)
+        self._last_wall, self._last_monotonic = wall, monotonic

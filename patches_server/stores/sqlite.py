@@ -1,0 +1,53 @@
+"""`SqliteBackend`: everything a server keeps, in one SQLite file."""
+
+from __future__ import annotations
+
+import os
+
+from patches.runtime import Runtime
+from patches.stores.database import Durability, SqliteDatabase
+from patches_server.records import Tombstone
+from patches_server.stores import documents
+from patches_server.stores.branches_sqlite import SqliteBranches
+from patches_server.stores.lww_sqlite import LWWSqliteServerStore
+from patches_server.stores.ot_sqlite import OTSqliteServerStore
+from patches_server.stores.versions_sqlite import SqliteVersions
+
+
+class SqliteBackend:
+    """The stores of all algorithms, and what they share. Opened on first use, closed by `close`.
+
+    `durability="relaxed"` may lose the newest commits when the machine loses power.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = "full",
+        runtime: Runtime | None = None,
+    ) -> None:
+        self._runtime = runtime or Runtime()
+        self.database = SqliteDatabase(path, durability=durability, runtime=self._runtime)
+        self.database.add_schema(documents.DOCUMENTS_SCHEMA)
+        self.versions = SqliteVersions(self.database, runtime=self._runtime)
+        self.branches = SqliteBranches(self.database)
+        self.ot = OTSqliteServerStore(
+            self.database, self.versions, self.branches, runtime=self._runtime
+        )
+        self.lww = LWWSqliteServerStore(
+            self.database, self.versions, self.branches, runtime=self._runtime
+        )
+
+    async def algorithm_of(self, doc_id: str) -> str | None:
+        """The algorithm that a document was first committed with, `None` if it does not exist."""
+        return await self.database.read(lambda conn: documents.algorithm_of(conn, doc_id))
+
+    async def get_tombstone(self, doc_id: str) -> Tombstone | None:
+        """The tombstone that stands in a document's place."""
+        now = self._runtime.wall_ms()
+        return await self.database.read(lambda conn: documents.get_tombstone(conn, doc_id, now=now))
+
+    async def close(self) -> None:
+        """Finish what is being written and close the file."""
+        await self.database.close()
