@@ -21,6 +21,7 @@
     ├── ConvergenceError                 a read-decide-write loop lost too often to another writer
     ├── BranchError, VersionError        a branch or version call that cannot be carried out
     ├── NetworkError                     no answer came: a dead socket, a time-out
+    │   └── FrameTooLargeError           the peer closed the socket over a frame of ours
     ├── JSONRPCError                     the peer answered with an error without a status
     │   └── JSONRPCParseError            the peer sent something that is not JSON
     └── StatusError                      an answer with a status code
@@ -218,6 +219,10 @@ class VersionError(PatchesError):
 
 class NetworkError(PatchesError):
     """No answer came: the socket is closed, was lost, or the peer was silent too long."""
+
+
+class FrameTooLargeError(NetworkError):
+    """The peer closed the socket over a frame of ours; the same frame would be refused again."""
 
 
 class JSONRPCError(PatchesError):

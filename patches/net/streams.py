@@ -1,0 +1,222 @@
+"""`StreamTransport`: a `Transport` over anything that can be opened again and again.
+
+One task lives from `connect` to `disconnect`. It opens a stream, reads it to its end, waits, and
+opens the next. There is one stream at a time, and it is finished before the next one exists, so
+nothing late from an old one can reach a new one.
+
+    disconnected ──> connecting ──> connected ──> disconnected (waits, then connecting)
+                          └──────> error ──> disconnected (waits, then connecting)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Final, Protocol, TypeAlias
+
+from patches.errors import NetworkError
+from patches.net.backoff import PROVEN_AFTER_S, reconnect_wait
+from patches.net.transport import TransportState
+from patches.runtime import Runtime
+from patches.signals import Signal
+
+_log = logging.getLogger("patches.net")
+
+#: Frames that may wait for the socket; more, and it is given up (the peer does not read).
+OUTBOX_FRAMES: Final = 100_000
+
+
+class Stream(Protocol):
+    """One open connection. `StreamTransport` uses it from one reader and one writer task."""
+
+    async def send(self, frame: bytes) -> None:
+        """Hand a frame to the network. Raises `NetworkError` when the stream has ended."""
+
+    async def receive(self) -> bytes:
+        """The next frame. Raises `NetworkError` that names the cause when the stream has ended."""
+
+    async def close(self) -> None:
+        """Close it. Closing twice is fine."""
+
+
+#: Opens a stream. Raises `NetworkError`, its cause named.
+Dial: TypeAlias = Callable[[], Awaitable[Stream]]
+
+
+class StreamTransport:
+    """Frames over streams that `dial` opens. See `Transport` for the calls."""
+
+    def __init__(self, dial: Dial, *, name: str, runtime: Runtime | None = None) -> None:
+        self._dial = dial
+        self._name = name
+        self._random = (runtime or Runtime()).random
+        self._state: TransportState = "disconnected"
+        self._failure: NetworkError | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._first: asyncio.Future[None] | None = None
+        self._outbox: asyncio.Queue[bytes] | None = None
+        self._online = True
+        self._changed = asyncio.Event()
+        self._proven = False
+        self.on_state_change: Signal[[TransportState]] = Signal("on_state_change")
+        self.on_frame: Signal[[bytes]] = Signal("on_frame")
+
+    @property
+    def state(self) -> TransportState:
+        return self._state
+
+    @property
+    def failure(self) -> NetworkError | None:
+        return self._failure
+
+    async def connect(self, *, background: bool = False) -> None:
+        if self._task is None or self._task.done():
+            self._changed = asyncio.Event()
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=self._name)
+        if background or self._state == "connected":
+            return
+        if self._first is None:
+            self._first = asyncio.get_running_loop().create_future()
+            self._changed.set()  # a wait between two attempts ends now
+        await asyncio.shield(self._first)  # others may wait for the same attempt
+
+    async def disconnect(self) -> None:
+        task, self._task = self._task, None
+        if task is None:
+            return
+        self._outbox = None  # first: whatever the old stream still says is not heard
+        self._settle_first(NetworkError(f"{self._name}: disconnected before it was connected"))
+        self._failure = NetworkError(f"{self._name}: disconnected")
+        self._set_state("disconnected")
+        task.cancel()
+        await asyncio.wait([task])
+
+    def set_online(self, online: bool) -> None:
+        self._online = online
+        self._changed.set()
+
+    def send(self, frame: bytes) -> None:
+        if self._outbox is None:
+            raise NetworkError(f"{self._name}: not connected")
+        try:
+            self._outbox.put_nowait(frame)
+        except asyncio.QueueFull:
+            raise NetworkError(f"{self._name}: the peer does not take our frames") from None
+
+    def proven(self) -> None:
+        self._proven = True
+
+    # ---- the one task ----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Keep a stream open until cancelled."""
+        loop = asyncio.get_running_loop()
+        attempt = 0
+        while True:
+            await self._until_online()
+            self._set_state("connecting")
+            try:
+                stream = await self._open()
+            except NetworkError as exc:
+                self._lost(exc, failed=True)
+            else:
+                opened_at = loop.time()
+                self._lost(await self._use(stream), failed=False)
+                if self._proven and loop.time() - opened_at >= PROVEN_AFTER_S:
+                    attempt = 0
+            await self._pause(reconnect_wait(attempt, self._random.random()))
+            attempt += 1
+
+    async def _open(self) -> Stream:
+        try:
+            return await self._dial()
+        except (NetworkError, asyncio.CancelledError):
+            raise
+        except Exception as exc:  # boundary: an application's own code gives headers and tokens
+            _log.warning("%s: cannot connect", self._name, exc_info=exc)
+            raise NetworkError(f"{self._name}: {type(exc).__name__}: {exc}") from exc
+
+    async def _use(self, stream: Stream) -> NetworkError:
+        """Read and write a stream until it ends; why it ended."""
+        outbox: asyncio.Queue[bytes] = asyncio.Queue(OUTBOX_FRAMES)
+        self._outbox, self._proven, self._failure = outbox, False, None
+        parts = [
+            asyncio.ensure_future(part)
+            for part in (self._read(stream, outbox), _write(stream, outbox), self._until_offline())
+        ]
+        try:
+            self._set_state("connected")
+            self._settle_first(None)
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            # the reader knows why; the writer only that it cannot write
+            return next(part.result() for part in parts if part in done)
+        finally:
+            if self._outbox is outbox:
+                self._outbox = None
+            for part in parts:
+                part.cancel()
+            await asyncio.wait(parts)
+            await stream.close()
+
+    async def _read(self, stream: Stream, outbox: asyncio.Queue[bytes]) -> NetworkError:
+        try:
+            while True:
+                frame = await stream.receive()
+                if self._outbox is not outbox:
+                    return NetworkError(f"{self._name}: disconnected")
+                self.on_frame.emit(frame)
+        except NetworkError as exc:
+            return exc
+
+    async def _until_offline(self) -> NetworkError:
+        while self._online:
+            self._changed.clear()
+            await self._changed.wait()
+        return NetworkError(f"{self._name}: offline")
+
+    async def _until_online(self) -> None:
+        while not self._online:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait before the next attempt; a `connect` or the host coming online ends it."""
+        if self._first is None:
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
+
+    # ---- what the outside sees -------------------------------------------------------------------
+
+    def _lost(self, failure: NetworkError, *, failed: bool) -> None:
+        self._failure = failure
+        if failed:
+            self._set_state("error")
+            self._settle_first(failure)
+        self._set_state("disconnected")
+
+    def _settle_first(self, failure: NetworkError | None) -> None:
+        first, self._first = self._first, None
+        if first is None or first.done():
+            return
+        if failure is None:
+            first.set_result(None)
+        else:
+            first.set_exception(failure)
+            first.exception()  # whoever waited may have gone
+
+    def _set_state(self, state: TransportState) -> None:
+        if state != self._state:
+            self._state = state
+            self.on_state_change.emit(state)
+
+
+async def _write(stream: Stream, outbox: asyncio.Queue[bytes]) -> NetworkError:
+    try:
+        while True:
+            await stream.send(await outbox.get())
+    except NetworkError as exc:
+        return exc
