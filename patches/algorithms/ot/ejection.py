@@ -1,0 +1,73 @@
+"""Taking one change out of a pending queue, as a function of the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from patches.algorithms.ot.apply import apply_changes
+from patches.algorithms.ot.walk import TransformWalk
+from patches.change import Change
+from patches.errors import PatchError, PendingChangeError
+from patches.json_patch import apply_patch, invert_patch
+from patches.json_values import Json, Op
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEjection:
+    """What leaves the queue, and the queue without it."""
+
+    poison: Change
+    new_pending: list[Change]
+
+
+def compute_pending_ejection(
+    committed_state: Json, committed_rev: int, pending: Sequence[Change], change_id: str
+) -> PendingEjection | None:
+    """Remove one change from a pending queue; `None` if it is not in it (`spec/ot.md` 6).
+
+    What follows it is transformed over its inverse. Every change keeps its own `base_rev`; the
+    revisions are numbered upwards from the committed one. Raises `PendingChangeError` when the
+    change has successors and cannot be applied itself, because then it has no inverse to trust, and
+    `ApplyChangesError` when what precedes it cannot be applied.
+    """
+    at = next((place for place, change in enumerate(pending) if change.id == change_id), None)
+    if at is None:
+        return None
+    poison, successors = pending[at], pending[at + 1 :]
+    if successors:
+        before = apply_changes(committed_state, pending[:at])
+        successors = _without(poison, before, successors)
+    queue = [*pending[:at], *successors]
+    return PendingEjection(
+        poison,
+        [change.replace(rev=committed_rev + place) for place, change in enumerate(queue, start=1)],
+    )
+
+
+def _without(poison: Change, before: Json, successors: Sequence[Change]) -> list[Change]:
+    inverse = _inverse(poison, before)
+    # A change made on another revision was not written over the poison: it stays as it is.
+    above = [change for change in successors if change.base_rev == poison.base_rev]
+    walk = TransformWalk([change.ops for change in above])
+    walk.follow(inverse)
+    rebased = {id(change): ops or [] for change, ops in zip(above, walk.programs, strict=True)}
+    kept: list[Change] = []
+    for change in successors:
+        ops = rebased.get(id(change), change.ops)
+        if ops:
+            kept.append(change.replace(ops=ops))
+        elif id(change) not in rebased:
+            kept.append(change)
+    return kept
+
+
+def _inverse(poison: Change, before: Json) -> list[Op]:
+    try:
+        apply_patch(before, poison.ops, strict=True)
+    except PatchError as exc:
+        raise PendingChangeError(
+            f"Cannot eject change {poison.id}: it does not apply cleanly to its own frame, so its "
+            f"inverse cannot be trusted"
+        ) from exc
+    return invert_patch(before, poison.ops)

@@ -1,0 +1,392 @@
+"""Cutting changes that are too large into several that follow each other (`spec/ot.md` 7).
+
+Operations are grouped while an estimate says that they fit, and an operation that is too large by
+itself is cut: a text edit between its parts or inside an insert, a set of an object by taking the
+texts out of it. What cannot be cut goes out as it is, or is refused above a ceiling.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias
+
+from patches.algorithms.ot.sizes import change_byte_size, json_byte_size
+from patches.change import Change
+from patches.errors import UnsplittableChangeError
+from patches.ids import IdSource
+from patches.json_values import Json, Op
+from patches.options import SizeCalculator
+
+Budget: TypeAlias = Literal["storage", "payload"]
+Reason: TypeAlias = Literal[
+    "op-type", "delta-op", "insert-chunk", "value-not-object", "value-no-text"
+]
+
+#: How much a size calculator's result may lie above the estimate made from it.
+_MARGIN: Final = 1.1
+_VERIFY_LEVELS: Final = 3
+_VERIFY_FACTOR: Final = 0.8
+#: Room left in a piece of text for the digits of its position and the like.
+_CHUNK_SLACK: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class OversizedOp:
+    """Report of an operation over the budget that cannot be cut. `emitted`: it goes out anyway."""
+
+    op: str
+    path: str
+    bytes: float
+    max_bytes: float
+    budget: Budget
+    change_id: str
+    emitted: bool
+    reason: Reason
+    doc_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitRules:
+    """What a split goes by."""
+
+    max_bytes: float
+    new_id: IdSource
+    size_calculator: SizeCalculator | None = None
+    max_unsplittable_bytes: float | None = None
+    doc_id: str | None = None
+    budget: Budget = "storage"
+    on_oversized: Callable[[OversizedOp], object] | None = None
+    #: Off while pieces are split again: what cannot be cut has been reported.
+    reports: bool = True
+
+
+def break_changes(
+    changes: Sequence[Change],
+    max_bytes: float,
+    size_calculator: SizeCalculator | None = None,
+    *,
+    new_id: IdSource,
+    max_unsplittable_bytes: float | None = None,
+    doc_id: str | None = None,
+    budget: Budget = "storage",
+    on_oversized: Callable[[OversizedOp], object] | None = None,
+) -> list[Change]:
+    """The changes, with each that is larger than `max_bytes` cut into several.
+
+    `size_calculator` measures a change instead of its JSON bytes. The first piece keeps the id, the
+    others get theirs from `new_id`; later changes are renumbered. An operation that cannot be cut
+    is given to `on_oversized` and stays whole; above `max_unsplittable_bytes` it raises
+    `UnsplittableChangeError`. A text edit without content disappears.
+    """
+    rules = SplitRules(
+        max_bytes=max_bytes,
+        new_id=new_id,
+        size_calculator=size_calculator,
+        max_unsplittable_bytes=max_unsplittable_bytes,
+        doc_id=doc_id,
+        budget=budget,
+        on_oversized=on_oversized,
+    )
+    result: list[Change] = []
+    extra = 0
+    for change in changes:
+        pieces = split_change(change.replace(rev=change.rev + extra) if extra else change, rules)
+        extra += len(pieces) - 1
+        result.extend(pieces)
+    return result
+
+
+def split_change(change: Change, rules: SplitRules) -> list[Change]:
+    """One change, cut to size if it has to be."""
+    pieces = _Split(change, rules).pieces()
+    if rules.size_calculator is None or pieces == [change]:
+        return pieces
+    verified = _verified(pieces, rules, levels=_VERIFY_LEVELS)
+    if verified == pieces:
+        return pieces
+    return _first_keeps_id(
+        [piece.replace(rev=change.rev + place) for place, piece in enumerate(verified)], change
+    )
+
+
+def _verified(pieces: list[Change], rules: SplitRules, levels: int) -> list[Change]:
+    """The pieces, those that the calculator finds too large split again for a smaller budget."""
+    if levels == 0:
+        return pieces
+    assert rules.size_calculator is not None
+    tighter = replace(rules, max_bytes=math.floor(rules.max_bytes * _VERIFY_FACTOR), reports=False)
+    result: list[Change] = []
+    for piece in pieces:
+        if piece.ops and rules.size_calculator(piece) > rules.max_bytes:
+            result.extend(_verified(_Split(piece, tighter).pieces(), tighter, levels - 1))
+        else:
+            result.append(piece)
+    return result
+
+
+def _first_keeps_id(pieces: list[Change], change: Change) -> list[Change]:
+    if pieces:
+        pieces[0] = pieces[0].replace(id=change.id)
+    return pieces
+
+
+class _Split:
+    """One change being cut."""
+
+    def __init__(self, change: Change, rules: SplitRules) -> None:
+        self._change = change
+        self._rules = rules
+        self._pieces: list[Change] = []
+        self._exact = self._measure(change)
+        self._per_byte = 1.0
+        if rules.size_calculator is not None:
+            self._per_byte = self._exact / change_byte_size(change) * _MARGIN
+        self._envelope = change_byte_size(change.replace(ops=[]))
+
+    def pieces(self) -> list[Change]:
+        """The change itself if it fits, else its pieces, the first with its id."""
+        if self._exact <= self._rules.max_bytes:
+            return [self._change]
+        group: list[Op] = []
+        content = 0
+        for op in self._change.ops:
+            size = json_byte_size(op)
+            if group and not self._fits(content + size, len(group) + 1):
+                self._emit(group)
+                group, content = [], 0
+            if not group and not self._fits(size, 1) and self._cut(op):
+                continue
+            group.append(op)
+            content += size
+        if group:
+            self._emit(group)
+        return _first_keeps_id(self._pieces, self._change)
+
+    def _cut(self, op: Op) -> bool:
+        """Emit the pieces of an operation that is too large by itself; false if it stays whole."""
+        size = self._measure(self._change.replace(ops=[op]))
+        if size <= self._rules.max_bytes:
+            return False
+        match op.get("op"):
+            case "@txt" if isinstance(op.get("value"), (list, dict)):
+                self._cut_text(op)
+            case "replace" | "add":
+                self._take_texts_out(op)
+            case _:
+                self._report(op, size, "op-type")
+                return False
+        return True
+
+    # ---- text edits ------------------------------------------------------------------------------
+
+    def _cut_text(self, op: Op) -> None:
+        envelope = change_byte_size(self._change.replace(ops=[{**op, "value": []}]))
+        position = 0  # in the text as it is once all pieces so far have been applied
+        group: list[Op] = []
+        content = _retain_size(position)
+        count = 0
+        start = position
+
+        def flush() -> None:
+            nonlocal group, content, count, start
+            if group:
+                self._emit([_text_op(op, start, group)])
+            start = position
+            group, count = [], 1 if start else 0
+            content = _retain_size(start)
+
+        for part in _delta_parts(op["value"]):
+            size = json_byte_size(part)
+            if group and not self._within(envelope + content + size + count):
+                flush()
+            if not group and not self._within(envelope + content + size + count):
+                piece_size = self._measure(
+                    self._change.replace(ops=[_text_op(op, start, [part])])
+                )
+                if piece_size > self._rules.max_bytes:
+                    if isinstance(part.get("insert"), str):
+                        self._cut_insert(op, part, position)
+                    else:
+                        self._report(op, piece_size, "delta-op")
+                        self._emit([_text_op(op, start, [part])])
+                    position += _width(part)
+                    flush()
+                    continue
+            group.append(part)
+            content += size
+            count += 1
+            position += _width(part)
+        flush()
+
+    def _cut_insert(self, op: Op, part: Op, position: int) -> None:
+        attributes = part.get("attributes")
+        empty = _insert("", attributes)
+        overhead = change_byte_size(
+            self._change.replace(ops=[{**op, "value": [{"retain": position or 1}, empty]}])
+        )
+        room = math.floor(self._rules.max_bytes / self._per_byte) - overhead - _CHUNK_SLACK
+        text = part["insert"].encode("utf-16-le", "surrogatepass")
+        for chunk in _chunks(text, max(1, room)):
+            position = self._emit_chunk(op, chunk, attributes, position)
+
+    def _emit_chunk(self, op: Op, chunk: bytes, attributes: Json, position: int) -> int:
+        """Emit a run of UTF-16 text, halved until it fits. Returns the position after it."""
+        text = chunk.decode("utf-16-le", "surrogatepass")
+        ops = [_text_op(op, position, [_insert(text, attributes)])]
+        size = self._measure(self._piece(ops))
+        units = len(chunk) // 2
+        if size > self._rules.max_bytes:
+            middle = _cut_at(chunk, 0, math.ceil(units / 2))
+            if middle < len(chunk):
+                position = self._emit_chunk(op, chunk[:middle], attributes, position)
+                return self._emit_chunk(op, chunk[middle:], attributes, position)
+            self._report(op, size, "insert-chunk")
+        self._emit(ops)
+        return position + units
+
+    # ---- texts inside a value --------------------------------------------------------------------
+
+    def _take_texts_out(self, op: Op) -> None:
+        value = op.get("value")
+        texts: list[Op] = []
+        stripped = _without_texts(value, op["path"], texts)
+        if not texts:
+            size = self._measure(self._piece([op]))
+            is_object = isinstance(value, dict)
+            self._report(op, size, "value-no-text" if is_object else "value-not-object")
+            self._emit([op])
+            return
+        piece = self._piece([{**op, "value": stripped}, *texts])
+        if self._measure(piece) <= self._rules.max_bytes:
+            self._pieces.append(piece)
+        else:
+            self._pieces.extend(_Split(piece, self._rules).pieces())
+
+    # ---- pieces ----------------------------------------------------------------------------------
+
+    def _emit(self, ops: list[Op]) -> None:
+        self._pieces.append(self._piece(ops))
+
+    def _piece(self, ops: list[Op]) -> Change:
+        rev = self._change.rev + len(self._pieces)
+        return self._change.replace(id=self._rules.new_id(rev), rev=rev, ops=ops)
+
+    def _measure(self, change: Change) -> float:
+        if self._rules.size_calculator is not None:
+            return self._rules.size_calculator(change)
+        return change_byte_size(change)
+
+    def _fits(self, content: int, count: int) -> bool:
+        return self._within(self._envelope + content + max(0, count - 1))
+
+    def _within(self, json_bytes: int) -> bool:
+        return json_bytes * self._per_byte <= self._rules.max_bytes
+
+    def _report(self, op: Op, size: float, reason: Reason) -> None:
+        rules = self._rules
+        if not rules.reports:
+            return
+        ceiling = rules.max_unsplittable_bytes
+        emitted = ceiling is None or size <= ceiling
+        name, path = str(op.get("op")), str(op.get("path"))
+        if rules.on_oversized is not None:
+            rules.on_oversized(
+                OversizedOp(
+                    op=name,
+                    path=path,
+                    bytes=size,
+                    max_bytes=rules.max_bytes,
+                    budget=rules.budget,
+                    change_id=self._change.id,
+                    emitted=emitted,
+                    reason=reason,
+                    doc_id=rules.doc_id,
+                )
+            )
+        if not emitted:
+            assert ceiling is not None
+            raise UnsplittableChangeError(
+                name,
+                path,
+                size=int(size),
+                limit=int(ceiling),
+                doc_id=rules.doc_id,
+                change_id=self._change.id,
+            )
+
+
+def _delta_parts(value: Json) -> list[Op]:
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict):
+        parts = value.get("ops")
+        return parts if isinstance(parts, list) else [value]
+    return []
+
+
+def _text_op(op: Op, start: int, parts: list[Op]) -> Op:
+    return {**op, "value": [{"retain": start}, *parts] if start else parts}
+
+
+def _retain_size(start: int) -> int:
+    return json_byte_size({"retain": start}) if start else 0
+
+
+def _insert(text: str, attributes: Json) -> Op:
+    return {"insert": text, "attributes": attributes} if attributes else {"insert": text}
+
+
+def _width(part: Op) -> int:
+    """How far a part of a delta moves the position in the resulting text."""
+    inserted = part.get("insert")
+    if isinstance(inserted, str):
+        return len(inserted.encode("utf-16-le", "surrogatepass")) // 2
+    if inserted is not None:
+        return 1
+    return int(part.get("retain", 0))
+
+
+def _chunks(text: bytes, units: int) -> Iterator[bytes]:
+    """UTF-16 text in runs of at most `units`."""
+    start = 0
+    while start < len(text):
+        end = _cut_at(text, start, units)
+        yield text[start:end]
+        start = end
+
+
+def _cut_at(text: bytes, start: int, units: int) -> int:
+    """Where a run of `units` from `start` ends, never inside a surrogate pair.
+
+    A pair is taken whole where `units` is 1.
+    """
+    end = min(start + 2 * units, len(text))
+    if end < len(text) and _splits_pair(text, end):
+        end += -2 if units > 1 else 2
+    return end
+
+
+def _splits_pair(text: bytes, at: int) -> bool:
+    return 0xD8 <= text[at - 1] <= 0xDB and 0xDC <= text[at + 1] <= 0xDF
+
+
+def _without_texts(value: Json, path: str, texts: list[Op]) -> Json:
+    """A copy of an object with the contents of its texts taken out, as edits in `texts`."""
+    if not isinstance(value, dict):
+        return value
+    parts = value.get("ops")
+    if isinstance(parts, list) and any(
+        isinstance(part, dict) and "insert" in part for part in parts
+    ):
+        texts.append({"op": "@txt", "path": path, "value": parts})
+        return {key: member for key, member in value.items() if key != "ops"}
+    return {
+        key: _without_texts(member, f"{path}/{_escaped(key)}", texts)
+        for key, member in value.items()
+    }
+
+
+def _escaped(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
