@@ -77,6 +77,15 @@ class MemoryVersions:
             merged = replace(version, metadata={**version.metadata, **metadata})
             self._versions[doc_id][version_id] = (merged, state)
 
+    def newest_main(self, doc_id: str, *, through_rev: int) -> tuple[Version, bytes | None] | None:
+        """The newest main version that ends at or before a revision, and its state."""
+        best: tuple[Version, bytes | None] | None = None
+        for version, state in self._versions.get(doc_id, {}).values():
+            if version.origin == "main" and version.end_rev <= through_rev:
+                if best is None or version.end_rev >= best[0].end_rev:
+                    best = (version, state)
+        return best
+
     def delete_versions(self, doc_id: str) -> None:
         """Forget all versions of a document; for the store that deletes it."""
         self._versions.pop(doc_id, None)

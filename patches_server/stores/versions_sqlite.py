@@ -103,6 +103,20 @@ class SqliteVersions:
         return row[0] if row else None
 
 
+def newest_main(
+    conn: sqlite3.Connection, doc_id: str, *, through_rev: int
+) -> tuple[Version, bytes | None] | None:
+    """The newest main version that ends at or before a revision, and its state."""
+    row = conn.execute(
+        "SELECT record, state FROM server_versions WHERE doc_id = ? AND origin = 'main' "
+        "AND end_rev <= ? ORDER BY end_rev DESC, seq DESC LIMIT 1",
+        (doc_id, through_rev),
+    ).fetchone()
+    if row is None:
+        return None
+    return _version(row[0]), zlib.decompress(row[1]) if row[1] else None
+
+
 def delete_versions(conn: sqlite3.Connection, doc_id: str) -> None:
     """Forget all versions of a document; for the transaction that deletes it."""
     conn.execute("DELETE FROM server_versions WHERE doc_id = ?", (doc_id,))
