@@ -1,0 +1,120 @@
+"""One websocket: frames in to a session, the session's outbox out, from one task.
+
+The only part of the server that writes to a socket. It has never heard of a document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import ClientConnectionError, WSMsgType, web
+
+from patches.limits import Limits
+from patches_server.outbox import TOO_SLOW, Outbox
+from patches_server.session import ServerSession
+
+#: Sub-protocols that a browser may name; a token can be sent as a second one beside it.
+SUBPROTOCOLS: Final = ("patches",)
+#: How long a peer may take to answer a closing handshake.
+_CLOSE_TIMEOUT_S: Final = 2.0
+#: Frames are written without looking at the clock up to this many bytes.
+_BATCH_BYTES: Final = 64 * 1024
+
+
+async def serve_websocket(
+    request: web.Request, open_session: Callable[[], ServerSession], limits: Limits
+) -> web.WebSocketResponse:
+    """Serve a peer until either side closes. Authentication is over when this is called."""
+    ws = web.WebSocketResponse(
+        timeout=_CLOSE_TIMEOUT_S,
+        heartbeat=limits.heartbeat_s,
+        protocols=SUBPROTOCOLS,
+        compress=limits.compress,
+        max_msg_size=limits.max_frame_bytes,
+        decode_text=False,  # bytes go to the parser as they are, invalid UTF-8 included
+    )
+    await ws.prepare(request)
+    session = open_session()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            writer = tasks.create_task(
+                _write(ws, session.outbox, request.transport, limits.send_timeout_s),
+                name="websocket writer",
+            )
+            await _read(ws, session)
+            writer.cancel()
+    finally:
+        session.end()
+    return ws
+
+
+async def _read(ws: web.WebSocketResponse, session: ServerSession) -> None:
+    async for message in ws:
+        # A binary frame is taken for text, as the original's server does.
+        if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            await session.receive(message.data)
+
+
+async def _write(
+    ws: web.WebSocketResponse,
+    outbox: Outbox,
+    transport: asyncio.Transport | None,
+    send_timeout_s: float | None,
+) -> None:
+    watch = _Stalled(transport, send_timeout_s)
+    try:
+        while (frame := await outbox.get()) is not None:
+            written = 0
+            with watch:
+                while frame is not None:
+                    await ws.send_frame(frame, WSMsgType.TEXT)
+                    written += len(frame)
+                    frame = outbox.get_nowait() if written < _BATCH_BYTES else None
+    except (ClientConnectionError, ConnectionError):
+        pass  # the reader ends too, and with it the connection
+    close = outbox.closing
+    if close is None:
+        return
+    try:
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await ws.close(
+                code=close.code, message=close.reason.encode(), drain=close.code != TOO_SLOW
+            )
+    except TimeoutError:
+        pass
+    if transport is not None and (close.code == TOO_SLOW or not transport.is_closing()):
+        transport.abort()  # a peer that reads nothing never answers the closing handshake either
+
+
+class _Stalled:
+    """Aborts a connection whose peer takes no byte for a while. Entered around each write."""
+
+    def __init__(self, transport: asyncio.Transport | None, timeout_s: float | None) -> None:
+        self._transport, self._timeout_s = transport, timeout_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._left = 0
+
+    def __enter__(self) -> None:
+        if self._timeout_s is not None and self._transport is not None:
+            self._left = -1
+            self._arm()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        assert self._timeout_s is not None
+        self._timer = asyncio.get_running_loop().call_later(self._timeout_s, self._look)
+
+    def _look(self) -> None:
+        assert self._transport is not None
+        left = self._transport.get_write_buffer_size()
+        if left == self._left:
+            self._transport.abort()
+            return
+        self._left = left
+        self._arm()

@@ -1,0 +1,255 @@
+"""`Hub`: who is subscribed to what, and the fan-out of what was committed.
+
+A notification is encoded once and put, as the same bytes, into the outbox of every subscriber but
+the connection that committed; nothing here waits for a socket. Rights are asked when a subscription
+is made and again before a delivery when the last answer is old (`spec/reliability.md` T5): what is
+due meanwhile is held back, in order, for that one subscriber.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final, Protocol, TypeAlias
+
+from patches import codec
+from patches.change import Change
+from patches.errors import (
+    DocDeletedError,
+    InvalidRequestError,
+    StatusError,
+    TooManyRequestsError,
+)
+from patches.json_values import Json
+from patches.limits import Limits
+from patches.tasks import TaskScope
+from patches_server.auth import Access, principal_key
+from patches_server.context import CallContext
+from patches_server.document_server import DocumentServer
+from patches_server.outbox import Outbox
+from patches_server.records import CommitOptions, Tombstone
+from patches_server.rpc.frames import as_text, committed_params, notification_frame
+from patches_server.rpc.wire_checks import is_doc_id
+
+#: Checks of one `subscribe` that are under way at once.
+_PARALLEL: Final = 64
+
+GetTombstone: TypeAlias = Callable[[str], Awaitable[Tombstone | None]]
+
+
+class Subscriber(Protocol):
+    """What the hub needs of a connection."""
+
+    outbox: Outbox
+    context: CallContext
+    #: The documents it is subscribed to; the hub's.
+    subscriptions: set[str]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection is gone, and must get no subscription any more."""
+        ...
+
+
+class Hub:
+    """The subscriptions of one server process."""
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        limits: Limits,
+        tasks: TaskScope,
+        get_tombstone: GetTombstone | None = None,
+        reauth_s: float = 300.0,
+    ) -> None:
+        self._access, self._limits, self._tasks = access, limits, tasks
+        self._get_tombstone, self._reauth_s = get_tombstone, reauth_s
+        #: Document -> subscriber -> loop time at which its right was last confirmed.
+        self._table: dict[str, dict[Subscriber, float]] = {}
+        #: Frames held back while a right is asked again.
+        self._held: dict[tuple[str, Subscriber], list[bytes]] = {}
+
+    def __len__(self) -> int:
+        """How many subscriptions there are."""
+        return sum(map(len, self._table.values()))
+
+    def attach(self, server: DocumentServer) -> None:
+        """Deliver what a document server commits and deletes from now on."""
+        view = getattr(server, "view", None)
+
+        def committed(
+            doc_id: str,
+            changes: Sequence[Change],
+            options: CommitOptions | None,
+            origin: str | None,
+        ) -> Awaitable[None] | None:
+            if view is not None:
+                return self._publish_views(doc_id, changes, options, origin, view)
+            self.publish(doc_id, changes, options, origin)
+            return None
+
+        server.on_changes_committed(committed)
+        server.on_doc_deleted(self.publish_deletion)
+
+    # Subscriptions.
+
+    async def subscribe(self, subscriber: Subscriber, wanted: Json) -> list[str]:
+        """Subscribe to one id or a list of them; the ids that were granted.
+
+        Refused ids are left out. One with a tombstone is left out and announced as deleted first.
+        """
+        ids = self._ids(wanted)
+        maximum = self._limits.max_subscriptions
+        if maximum is not None and len(subscriber.subscriptions.union(ids)) > maximum:
+            raise TooManyRequestsError(
+                f"at most {maximum} subscriptions on one connection", retry_after_ms=60_000
+            )
+        granted: list[str] = []
+        for start in range(0, len(ids), _PARALLEL):
+            part = ids[start : start + _PARALLEL]
+            answers = await asyncio.gather(*(self._grant(subscriber, doc_id) for doc_id in part))
+            granted += [doc_id for doc_id, yes in zip(part, answers, strict=True) if yes]
+        return granted
+
+    def unsubscribe(self, subscriber: Subscriber, unwanted: Json) -> list[str]:
+        """End subscriptions; those that there were."""
+        return [doc_id for doc_id in self._ids(unwanted) if self._remove(subscriber, doc_id)]
+
+    def is_subscribed(self, subscriber: Subscriber, doc_id: str) -> bool:
+        """Whether a subscriber gets this document's changes."""
+        return subscriber in self._table.get(doc_id, ())
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """A connection is gone: all its subscriptions end."""
+        for doc_id in list(subscriber.subscriptions):
+            self._remove(subscriber, doc_id)
+
+    def revoke(self, *, principal: object = None, doc_id: str | None = None) -> None:
+        """End the subscriptions of a principal, to a document, or of the one to the other."""
+        doc_ids = list(self._table) if doc_id is None else [doc_id]
+        for each in doc_ids:
+            for subscriber in list(self._table.get(each, ())):
+                if principal is None or principal_key(subscriber.context.principal) == principal:
+                    self._remove(subscriber, each)
+
+    def _ids(self, wanted: Json) -> list[str]:
+        if isinstance(wanted, str):
+            wanted = [wanted]
+        if not isinstance(wanted, list):
+            raise InvalidRequestError(
+                f"INVALID_REQUEST: a document id or a list of them is required "
+                f"(got {as_text(wanted)})"
+            )
+        maximum = self._limits.max_ids_per_call
+        if maximum is not None and len(wanted) > maximum:
+            raise InvalidRequestError(f"INVALID_REQUEST: at most {maximum} ids in one call")
+        return list(dict.fromkeys(item for item in wanted if is_doc_id(item, self._limits)))
+
+    async def _grant(self, subscriber: Subscriber, doc_id: str) -> bool:
+        try:
+            await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
+        except DocDeletedError:
+            subscriber.outbox.put(_deletion(doc_id))
+            return False
+        except StatusError:
+            return False
+        if subscriber.ended:
+            return False
+        # Subscribed before the tombstone is looked for: a deletion in between is announced twice
+        # rather than never.
+        now = asyncio.get_running_loop().time()
+        self._table.setdefault(doc_id, {})[subscriber] = now
+        subscriber.subscriptions.add(doc_id)
+        if self._get_tombstone is not None and await self._get_tombstone(doc_id) is not None:
+            self._remove(subscriber, doc_id)
+            subscriber.outbox.put(_deletion(doc_id))
+            return False
+        return True
+
+    def _remove(self, subscriber: Subscriber, doc_id: str) -> bool:
+        self._held.pop((doc_id, subscriber), None)
+        subscriber.subscriptions.discard(doc_id)
+        subscribers = self._table.get(doc_id)
+        if subscribers is None or subscriber not in subscribers:
+            return False
+        del subscribers[subscriber]
+        if not subscribers:
+            del self._table[doc_id]
+        return True
+
+    # Fan-out.
+
+    def publish(
+        self,
+        doc_id: str,
+        changes: Sequence[Change],
+        options: CommitOptions | None,
+        origin: str | None,
+    ) -> None:
+        """Tell every subscriber but `origin` what was committed."""
+        if doc_id in self._table:
+            self._deliver(doc_id, _committed(doc_id, changes, options), origin)
+
+    def publish_deletion(self, doc_id: str, origin: str | None) -> None:
+        """Tell every subscriber but `origin` that a document was deleted."""
+        if doc_id in self._table:
+            self._deliver(doc_id, _deletion(doc_id), origin)
+
+    async def _publish_views(
+        self,
+        doc_id: str,
+        changes: Sequence[Change],
+        options: CommitOptions | None,
+        origin: str | None,
+        view: Callable[..., Awaitable[Sequence[Change] | None]],
+    ) -> None:
+        for subscriber in list(self._table.get(doc_id, ())):
+            seen = await view(doc_id, changes, subscriber.context)
+            if seen is not None and subscriber.context.connection_id != origin:
+                self._deliver_one(doc_id, subscriber, _committed(doc_id, seen, options))
+
+    def _deliver(self, doc_id: str, frame: bytes, origin: str | None) -> None:
+        if self._access.open:
+            for subscriber in self._table[doc_id]:
+                if subscriber.context.connection_id != origin or origin is None:
+                    subscriber.outbox.put(frame)
+            return
+        for subscriber in self._table[doc_id]:
+            if subscriber.context.connection_id != origin or origin is None:
+                self._deliver_one(doc_id, subscriber, frame)
+
+    def _deliver_one(self, doc_id: str, subscriber: Subscriber, frame: bytes) -> None:
+        asked_at = self._table.get(doc_id, {}).get(subscriber)
+        if asked_at is None:
+            return
+        held = self._held.get((doc_id, subscriber))
+        if held is not None:
+            held.append(frame)
+        elif asyncio.get_running_loop().time() - asked_at <= self._reauth_s or self._access.open:
+            subscriber.outbox.put(frame)
+        else:
+            self._held[doc_id, subscriber] = [frame]
+            self._tasks.spawn(self._ask_again(doc_id, subscriber), name="rights asked again")
+
+    async def _ask_again(self, doc_id: str, subscriber: Subscriber) -> None:
+        try:
+            await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
+        except StatusError:
+            self._remove(subscriber, doc_id)
+            return
+        held = self._held.pop((doc_id, subscriber), None)
+        if held is None:
+            return  # it has left, or was revoked, meanwhile
+        self._table[doc_id][subscriber] = asyncio.get_running_loop().time()
+        for frame in held:
+            subscriber.outbox.put(frame)
+
+
+def _committed(doc_id: str, changes: Iterable[Change], options: CommitOptions | None) -> bytes:
+    wire: dict[str, Any] | None = options.to_wire() if options is not None else None
+    return notification_frame("changesCommitted", committed_params(doc_id, changes, wire))
+
+
+def _deletion(doc_id: str) -> bytes:
+    return notification_frame("docDeleted", b'{"docId":' + codec.encode(doc_id) + b"}")

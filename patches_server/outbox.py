@@ -1,0 +1,91 @@
+"""`Outbox`: what waits to be written to one peer, bounded, so that a slow one costs only itself.
+
+Fan-out puts a ready frame into many outboxes and never waits; each connection's one writer task
+empties its own (`spec/reliability.md` T32). Over the bound the peer is cut off with 1013: it
+reconnects and catches up by revision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from patches.limits import Limits
+
+GOING_AWAY: Final = 1001
+TOO_SLOW: Final = 1013
+#: The peer's sign-in has ended; from the range that is free for applications.
+SIGNED_OUT: Final = 4401
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Why a connection is closed by the server."""
+
+    code: int
+    reason: str
+
+
+class Outbox:
+    """Frames on their way to one peer, in the order of `put`."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._max_bytes = limits.max_response_buffer_bytes
+        self._max_frames = limits.max_response_buffer_msgs
+        self._frames: deque[bytes] = deque()
+        self._bytes = 0
+        self._filled = asyncio.Event()
+        self.closing: Close | None = None
+
+    def put(self, frame: bytes) -> None:
+        """Queue a frame; after `close` it is dropped. Over the bound the outbox closes instead.
+
+        The bound is measured before the frame is added: one larger answer fits an empty outbox.
+        """
+        if self.closing is not None:
+            return
+        if (self._max_bytes is not None and self._bytes > self._max_bytes) or (
+            self._max_frames is not None and len(self._frames) >= self._max_frames
+        ):
+            self.close(TOO_SLOW, "reads too slowly", discard=True)
+            return
+        self._frames.append(frame)
+        self._bytes += len(frame)
+        self._filled.set()
+
+    def close(self, code: int, reason: str, *, discard: bool = False) -> None:
+        """Close the connection once what is queued has been written; `discard`: without it."""
+        if self.closing is None:
+            self.closing = Close(code, reason)
+        if discard:
+            self._frames.clear()
+            self._bytes = 0
+        self._filled.set()
+
+    async def get(self) -> bytes | None:
+        """The next frame, when there is one; `None` once the outbox is closed and empty."""
+        while not self._frames:
+            if self.closing is not None:
+                return None
+            self._filled.clear()
+            await self._filled.wait()
+        return self._pop()
+
+    def get_nowait(self) -> bytes | None:
+        """The next frame if one is queued."""
+        return self._pop() if self._frames else None
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that no transport has taken yet."""
+        return self._bytes
+
+    def _pop(self) -> bytes:
+        frame = self._frames.popleft()
+        self._bytes -= len(frame)
+        return frame

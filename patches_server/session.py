@@ -1,0 +1,256 @@
+"""`ServerSession`: one peer's conversation, without a socket.
+
+A transport gives it the frames that arrive, one after another, and writes what its outbox holds.
+So the same code serves aiohttp, an in-memory transport and the simulation.
+
+Calls are pipelined: each is a task of the server's, at most `max_inflight_requests` of one
+connection at once, and reading stops while there are that many. Calls that name the same document
+keep their order, so commits are ordered by arrival and a read sees the commit before it; this is
+kept by each call waiting for the one before it, per document. A call that has begun goes on when
+the socket is lost: the others are to hear of what it commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from patches import codec
+from patches.errors import (
+    PatchesError,
+    StatusError,
+    TooManyRequestsError,
+    UnauthorizedError,
+)
+from patches.ids import random_id
+from patches.json_values import Json
+from patches_server.awareness import Relayed, is_signal
+from patches_server.context import CallContext, call_context
+from patches_server.outbox import SIGNED_OUT, Outbox
+from patches_server.rpc import wire_checks
+from patches_server.rpc.frames import (
+    Answer,
+    Malformed,
+    Notification,
+    Request,
+    as_text,
+    error_frame,
+    find_id,
+    is_unforeseen,
+    parse_frame,
+    result_frame,
+    wire_error,
+)
+from patches_server.rpc.methods import Given, Method
+from patches_server.rpc.rates import TokenBucket
+
+if TYPE_CHECKING:
+    from patches_server.server import PatchesServer
+
+_log = logging.getLogger("patches_server.session")
+
+_SUBSCRIPTION_CALLS: Final = ("subscribe", "unsubscribe")
+
+
+class ServerSession:
+    """One connected peer, from `PatchesServer.connect` until `end`."""
+
+    def __init__(self, server: PatchesServer, *, connection_id: str, principal: object) -> None:
+        loop = asyncio.get_running_loop()
+        limits = server.limits
+        self._server, self._limits, self._loop = server, limits, loop
+        self.connection_id = connection_id
+        self.outbox = Outbox(limits)
+        self.context = CallContext(
+            client_id=getattr(principal, "client_id", None) or connection_id,
+            connection_id=connection_id,
+            principal=principal,
+        )
+        self.subscriptions: set[str] = set()
+        self.ended = False
+        self._requests = TokenBucket(limits.requests_per_s, limits.requests_burst, now=loop.time())
+        self._commit_bytes = TokenBucket(
+            limits.commit_bytes_per_s, limits.commit_bytes_burst, now=loop.time()
+        )
+        self._room = asyncio.Semaphore(limits.max_inflight_requests or 2**31)
+        #: Per document: set when the last call that named it is done.
+        self._last_calls: dict[str, asyncio.Event] = {}
+        self._expires_at: int | None = getattr(principal, "expires_at", None)
+        self._expiry = self._expiry_timer()
+
+    async def receive(self, frame: bytes | str) -> None:
+        """Take one frame. Returns when the next may come, which is before the answer."""
+        size = len(frame)
+        wait_s = self._requests.take(1, now=self._loop.time())
+        if wait_s:
+            self._refuse(find_id(frame), _too_fast(wait_s))
+            return
+        parsed = parse_frame(frame, max_depth=self._limits.max_depth)
+        if isinstance(parsed, Malformed):
+            self.outbox.put(parsed.answer)
+        elif isinstance(parsed, Notification):
+            if is_signal(parsed.jsonrpc, parsed.method, parsed.params):
+                self._relay(parsed.params, size)
+        else:
+            await self._begin(parsed, size)
+
+    def close(self, code: int, reason: str) -> None:
+        """Ask the transport to close the socket, once what is queued is written."""
+        self.outbox.close(code, reason)
+
+    def end(self) -> None:
+        """The transport is gone: no more frames either way, all subscriptions end."""
+        if self.ended:
+            return
+        self.ended = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self.outbox.close(1000, "closed", discard=True)
+        self._server.disconnected(self)
+
+    # Calls.
+
+    async def _begin(self, request: Request, size: int) -> None:
+        """Start a call, or answer at once what needs no work."""
+        try:
+            self._check_admission(request, size)
+            method = self._method(request)
+        except PatchesError as exc:
+            self._refuse(request.id, exc)
+            return
+        if method is None and is_signal("2.0", request.method, request.params):
+            self._answer_signal(request, size)
+            return
+        names = request.params[0] if request.params else None
+        ids = names if isinstance(names, list) else [names]
+        before, done = self._queue_behind({item for item in ids if isinstance(item, str)})
+        await self._room.acquire()
+        self._server.begin(partial(self._serve, request, method, size, before, done))
+
+    def _check_admission(self, request: Request, size: int) -> None:
+        if self._expires_at is not None and self._server.runtime.wall_ms() >= self._expires_at:
+            self.close(SIGNED_OUT, "sign-in expired")
+            raise UnauthorizedError("the sign-in has expired")
+        if request.method == "commitChanges":
+            wait_s = self._commit_bytes.take(size, now=self._loop.time())
+            if wait_s:
+                raise _too_fast(wait_s)
+
+    def _method(self, request: Request) -> Method | None:
+        """The method's row; `None` for the hub's and the relay's own calls."""
+        if not isinstance(request.method, str) or request.method not in self._server.methods:
+            if request.method in _SUBSCRIPTION_CALLS:
+                return None
+            if self._server.relay is not None and is_signal("2.0", request.method, request.params):
+                return None
+            raise PatchesError(f"Unknown method '{as_text(request.method)}'.")
+        return self._server.methods[request.method]
+
+    def _queue_behind(self, doc_ids: set[str]) -> tuple[list[asyncio.Event], asyncio.Event]:
+        done = asyncio.Event()
+        before = [self._last_calls[doc_id] for doc_id in doc_ids if doc_id in self._last_calls]
+        for doc_id in doc_ids:
+            self._last_calls[doc_id] = done
+        return before, done
+
+    async def _serve(
+        self,
+        request: Request,
+        method: Method | None,
+        size: int,
+        before: list[asyncio.Event],
+        done: asyncio.Event,
+    ) -> None:
+        try:
+            for earlier in before:
+                await earlier.wait()
+            self.outbox.put(await self._answer(request, method, size))
+        finally:
+            done.set()
+            self._room.release()
+            names = request.params[0] if request.params else None
+            for name in names if isinstance(names, list) else [names]:
+                if isinstance(name, str) and self._last_calls.get(name) is done:
+                    del self._last_calls[name]
+
+    async def _answer(self, request: Request, method: Method | None, size: int) -> bytes:
+        try:
+            if method is None:
+                return result_frame(request.id, await self._subscription(request))
+            return result_frame(request.id, await self._call(request, method, size))
+        except Exception as exc:  # boundary: one call's failure is its own
+            ref = random_id(self._server.runtime.random, 10)
+            if is_unforeseen(exc):
+                _log.exception("%s failed (ref %s)", request.method, ref)
+            return error_frame(request.id, wire_error(exc, ref))
+
+    async def _subscription(self, request: Request) -> Answer:
+        wanted = wire_checks.param(request.params, 0)
+        if request.method == "subscribe":
+            return codec.encode(await self._server.hub.subscribe(self, wanted))
+        return codec.encode(self._server.hub.unsubscribe(self, wanted))
+
+    async def _call(self, request: Request, method: Method, size: int) -> Answer:
+        server, params = self._server, request.params
+        subject = wire_checks.doc_id(wire_checks.param(params, 0), self._limits)
+        principal = self.context.principal
+        capabilities = (
+            await server.access.capabilities(principal, subject) if _has_options(params) else ()
+        )
+        given = Given(params, self._limits, size, frozenset(capabilities))
+        arguments = method.read(given)
+        doc_id = subject
+        if method.subject == "branch":  # judged on the document that it branched from (T7)
+            doc_id = await server.source_of_branch(subject)
+        name = str(request.method)
+        await server.access.require(principal, doc_id, method.kind, name, _shown(name, params))
+        services = await server.router.find(doc_id)
+        context = self.context
+        if method.subject == "branch":
+            # A merge is broadcast to its caller too: one that does not apply the answer relies on
+            # that (`spec/protocol.md` 5).
+            context = CallContext(client_id=context.client_id, principal=principal)
+        with call_context(context):
+            return await method.run(services, subject, *arguments)
+
+    def _refuse(self, request_id: Json, error: Exception) -> None:
+        self.outbox.put(error_frame(request_id, wire_error(error, "")))
+
+    # The relay.
+
+    def _relay(self, params: list[Json], size: int) -> Relayed:
+        if self._server.relay is None:
+            return Relayed.NO_TARGET
+        return self._server.relay.pass_on(self, params, size=size, now=self._loop.time())
+
+    def _answer_signal(self, request: Request, size: int) -> None:
+        outcome = self._relay(request.params, size)
+        if outcome is Relayed.SENT:
+            # The key order of the original, which differs from that of all other answers.
+            head = b'{"jsonrpc":"2.0","result":"ok","id":'
+            self.outbox.put(head + codec.encode(request.id) + b"}")
+        else:
+            self._refuse(request.id, PatchesError(outcome.value))
+
+    def _expiry_timer(self) -> asyncio.TimerHandle | None:
+        if self._expires_at is None:
+            return None
+        left_s = (self._expires_at - self._server.runtime.wall_ms()) / 1000
+        return self._loop.call_later(max(0.0, left_s), self.close, SIGNED_OUT, "sign-in expired")
+
+
+def _has_options(params: list[Json]) -> bool:
+    return any(isinstance(value, dict) and value for value in params[1:])
+
+
+def _shown(method: str, params: list[Json]) -> dict[str, Any] | None:
+    """What an access provider is shown: the parameters of a commit, absent ones left out."""
+    if method != "commitChanges":
+        return None
+    return dict(zip(("docId", "changes", "options"), params, strict=False))
+
+
+def _too_fast(wait_s: float) -> StatusError:
+    return TooManyRequestsError("too many requests", retry_after_ms=max(1, round(wait_s * 1000)))
