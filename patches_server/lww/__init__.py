@@ -1,0 +1,6 @@
+"""Last write wins per field: the document server and its branches."""
+
+from patches_server.lww.branches import LWWBranchManager
+from patches_server.lww.server import LWWServer
+
+__all__ = ["LWWBranchManager", "LWWServer"]

@@ -1,0 +1,259 @@
+"""What an LWW commit stores and what it answers, from what was read: pure (`spec/lww.md` 7.3).
+
+`decide` folds the ops of a submission into the rows that were read; `answer_rows` picks the rows
+that the sender gets back. Text edits (`@txt`) are merged in the order of commits: there is no
+history here to transform them over, so each is applied to the text as it is now, and its row is the
+whole text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from patches.algorithms.lww import FieldTable, consolidate_into, convert_delta_ops
+from patches.algorithms.lww.consolidate import value_inside
+from patches.algorithms.lww.field_table import ancestor_paths, is_below
+from patches.change import Change, ChangeInput
+from patches.errors import ChangeRefusedError, OpsRefusedError, PatchError
+from patches.json_patch import apply_patch
+from patches.json_values import MAX_SAFE_INTEGER, Json, Op
+from patches.runtime import Millis
+from patches_server.lww.rows import Row, RowTable, commit_order
+from patches_server.lww.store import LoadedRows
+
+#: The operations that a client may send.
+LWW_OPS: Final = frozenset({"replace", "remove", "add", "@inc", "@bit", "@max", "@min", "@txt"})
+
+AnyChange = Change | ChangeInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a submission comes to: ops to store as rows, removals to hide, rows that beat it."""
+
+    ops: Sequence[Op] = ()
+    hide: Sequence[str] = ()
+    corrections: Sequence[str] = ()  # paths of rows
+
+
+@dataclass(slots=True)
+class _Outcome:
+    to_save: dict[str, Op] = field(default_factory=dict)
+    to_delete: dict[str, None] = field(default_factory=dict)
+    to_return: dict[str, None] = field(default_factory=dict)
+
+
+def client_rev_of(change: AnyChange) -> int | None:
+    """The revision that the sender says it has, `None` if it does not say."""
+    if change.base_rev is not None:
+        return change.base_rev
+    return None if change.rev is None else max(0, change.rev - 1)
+
+
+def fresh_changes(changes: Iterable[AnyChange], seen: frozenset[str]) -> list[AnyChange]:
+    """The changes that are not committed yet, each id once."""
+    fresh: dict[str, AnyChange] = {}
+    for change in changes:
+        if change.id not in seen:
+            fresh.setdefault(change.id, change)
+    return list(fresh.values())
+
+
+def timed_ops(change: AnyChange, now: Millis) -> list[Op]:
+    """The change's ops, each with the time that it counts with: never later than the server's."""
+    created_at = now if change.created_at is None else change.created_at
+    return [
+        {**op, "ts": min(created_at if op.get("ts") is None else op["ts"], now)}
+        for op in change.ops
+    ]
+
+
+def check_lww_ops(change: AnyChange) -> None:
+    """Refuse operations that fields have not. Raises `OpsRefusedError`."""
+    for index, op in enumerate(change.ops):
+        if op["op"] not in LWW_OPS:
+            raise OpsRefusedError(
+                f"ops[{index}]: [op:{op['op']}] is not an operation of last-write-wins documents "
+                f"(they have {', '.join(sorted(LWW_OPS))})"
+            )
+
+
+def decide(table: RowTable, changes: Sequence[AnyChange], now: Millis) -> Decision:
+    """Fold `changes` into the rows that were read. Raises `ChangeRefusedError`."""
+    timed = [(change, timed_ops(change, now)) for change in changes]
+    if _needs_steps(table, timed):
+        outcome = _in_steps(table, timed)
+    else:
+        result = consolidate_into(table, (op for _, ops in timed for op in ops))
+        outcome = _Outcome(
+            {op["path"]: op for op in result.ops_to_save},
+            dict.fromkeys(result.paths_to_delete),
+            dict.fromkeys(op["path"] for op in result.ops_to_return),
+        )
+    return _decision(table, outcome)
+
+
+def answer_rows(
+    loaded: LoadedRows,
+    stored: Sequence[Row],
+    decision: Decision,
+    sent_paths: Iterable[str],
+    client_rev: int | None,
+) -> list[Row]:
+    """The sender's answer in commit order: corrections, what it wrote as it is now, what it missed.
+
+    `loaded` was read before the commit, `stored` are its own rows. `client_rev` is what the sender
+    has, `None` if it did not say, -1 if it is to get everything.
+    """
+    sent, written = set(sent_paths), {row.path for row in stored}
+    hidden, corrections = set(decision.hide), set(decision.corrections)
+    tells_hidden = client_rev is not None and loaded.tells_hidden(client_rev)
+    answer: dict[str, Row] = {}
+    for row in loaded.rows:
+        if row.path in corrections:
+            answer[row.path] = row
+        if row.path in written or _is_under(row.path, written):
+            continue
+        shown = not row.hidden and row.path not in hidden
+        missed = client_rev is not None and row.rev > client_rev and (shown or tells_hidden)
+        if missed or (shown and (row.path in sent or _is_under(row.path, sent))):
+            answer[row.path] = row
+    answer.update((row.path, row) for row in stored)
+    return commit_order(answer.values())
+
+
+def _decision(table: RowTable, outcome: _Outcome) -> Decision:
+    if not outcome.to_save:  # only dead rows would go: then nothing is stored
+        return Decision(corrections=list(outcome.to_return))
+    return Decision(
+        ops=convert_delta_ops(list(outcome.to_save.values())),
+        hide=[
+            path
+            for path in outcome.to_delete
+            if path not in outcome.to_save and _is_removal(table.get(path))
+        ],
+        corrections=list(outcome.to_return),
+    )
+
+
+def _needs_steps(table: RowTable, timed: Sequence[tuple[AnyChange, list[Op]]]) -> bool:
+    """Whether an op edits text, or might add up to what is no exact number any more."""
+    sums: dict[str, float] = {}
+    increments = False
+    for _, ops in timed:
+        for op in ops:
+            name, value = op["op"], op.get("value")
+            if name == "@txt":
+                return True
+            increments = increments or name == "@inc"
+            if isinstance(value, (int, float)):
+                sums[op["path"]] = sums.get(op["path"], 0) + abs(value)
+    return increments and any(
+        total + _size_of(table.get(path)) > MAX_SAFE_INTEGER for path, total in sums.items()
+    )
+
+
+def _size_of(op: Op | None) -> float:
+    value = (op or {}).get("value")
+    return abs(value) if isinstance(value, (int, float)) else 0
+
+
+def _in_steps(table: RowTable, timed: Sequence[tuple[AnyChange, list[Op]]]) -> _Outcome:
+    """The same as one consolidation, op by op, with the value at hand that each op meets."""
+    outcome = _Outcome()
+    fields = FieldTable(row.op for row in table.rows())
+    for change, ops in timed:
+        for op in ops:
+            step = op
+            if op["op"] == "@txt":
+                text = _edited_text(fields, op)
+                if text is None:
+                    outcome.to_return.update(_held_at(fields, op["path"]))
+                    continue
+                step = text
+            elif op["op"] == "@inc":
+                _check_sum(fields, change, op)
+            _fold(outcome, fields, step)
+    return outcome
+
+
+def _fold(outcome: _Outcome, fields: FieldTable, op: Op) -> None:
+    result = consolidate_into(fields, (op,))
+    outcome.to_delete.update(dict.fromkeys(result.paths_to_delete))
+    for returned in result.ops_to_return:
+        outcome.to_return.setdefault(returned["path"])
+    for saved in result.ops_to_save:
+        path = saved["path"]
+        for below in fields.below(path):
+            outcome.to_save.pop(below, None)
+            fields.discard(below)
+        outcome.to_delete.pop(path, None)
+        outcome.to_save[path] = saved
+        fields.put(saved)
+
+
+def _check_sum(fields: FieldTable, change: AnyChange, op: Op) -> None:
+    row = fields.get(op["path"])
+    old, step = (row or {}).get("value") or 0, op["value"]
+    if not _is_number(old) or not _is_number(step):
+        return
+    total = old + step
+    if total != old and not abs(total) <= MAX_SAFE_INTEGER:
+        raise ChangeRefusedError(
+            change.id,
+            f"[op:@inc] at {op['path']!r}: the sum is beyond ±(2^53-1), more than a browser holds",
+        )
+
+
+def _edited_text(fields: FieldTable, op: Op) -> Op | None:
+    """A text edit as the write of the whole text, `None` if there is no text that it can edit."""
+    path, ts = op["path"], op["ts"]
+    row = fields.get(path)
+    if row is not None:
+        ts = max(ts, row["ts"])  # edits merge: they do not compete by time
+    elif fields.has_below(path):
+        return None
+    base = _value_at(fields, path, row)
+    state = {} if base is None else {"text": base}
+    edit = {"op": "@txt", "path": "/text", "value": op["value"]}
+    try:
+        text = apply_patch(state, [edit], strict=True)["text"]
+    except PatchError:
+        return None
+    written = {**op, "op": "replace", "value": text, "ts": ts}
+    written.pop("soft", None)
+    return written
+
+
+def _value_at(fields: FieldTable, path: str, row: Op | None) -> Json:
+    if row is not None:
+        return None if row["op"] == "remove" else row.get("value")
+    for above in ancestor_paths(path):
+        row = fields.get(above)
+        if row is not None:
+            if row["op"] == "remove":
+                return None
+            return value_inside(row.get("value"), path[len(above) + 1 :].split("/"))[1]
+    return None
+
+
+def _held_at(fields: FieldTable, path: str) -> dict[str, None]:
+    return {path: None} if fields.get(path) is not None else {}
+
+
+def _is_removal(op: Op | None) -> bool:
+    return op is not None and op["op"] == "remove"
+
+
+def _is_under(path: str, parents: set[str]) -> bool:
+    if not parents:
+        return False
+    return any(above in parents for above in ancestor_paths(path)) or (
+        "" in parents and is_below(path, "")
+    )
+
+
+def _is_number(value: Json) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,299 @@
+"""`LWWServer`: documents whose fields are decided by the last write (`spec/lww.md` 7)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from patches.change import Change, Snapshot
+from patches.checks import check_ops
+from patches.errors import (
+    ChangeRefusedError,
+    OpsRefusedError,
+    PatchesError,
+    RevConflictError,
+    VersionError,
+)
+from patches.ids import SortableIds, change_ids
+from patches.json_patch import JSONPatch
+from patches.json_values import Json
+from patches.keyed_locks import KeyedLocks
+from patches.limits import Limits
+from patches.runtime import Millis, Runtime
+from patches.signals import Signal
+from patches_server.context import current_context
+from patches_server.document_server import ChangesCommitted, DocDeleted
+from patches_server.lww.commit import (
+    AnyChange,
+    answer_rows,
+    check_lww_ops,
+    client_rev_of,
+    decide,
+    fresh_changes,
+)
+from patches_server.lww.encoding import change_of_rows, newest, reset_row
+from patches_server.lww.rows import Row, RowTable, commit_order
+from patches_server.lww.state import build_state
+from patches_server.lww.store import LoadedRows, LWWServerStore
+from patches_server.records import (
+    CommitOptions,
+    CommitResult,
+    Tombstone,
+    Version,
+    check_version_metadata,
+)
+from patches_server.stores.clock import ServerClock
+
+DAY_MS: Final = 86_400_000
+_MAX_ATTEMPTS: Final = 5
+_COMPACT_EVERY: Final = 256  # revisions of a document
+_COMPACT_AT_ONCE: Final = 1_000
+
+_log = logging.getLogger("patches_server.lww")
+
+
+class LWWServer:
+    """A `DocumentServer` for last-write-wins documents.
+
+    `change_id_ttl` (milliseconds): how long a retried change is recognised; afterwards an increment
+    that is sent again counts again. `removal_ttl`: how long a removed field is remembered; a writer
+    that was away longer can bring it back, and a reader that was away longer gets the whole
+    document. Signals are emitted under the document's lock: a handler that calls methods of the
+    same document waits for itself.
+    """
+
+    name = "lww"
+
+    def __init__(
+        self,
+        store: LWWServerStore,
+        *,
+        change_id_ttl: Millis = 30 * DAY_MS,
+        removal_ttl: Millis = 30 * DAY_MS,
+        limits: Limits | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        runtime = runtime or Runtime()
+        self.store = store
+        self.on_changes_committed: ChangesCommitted = Signal("on_changes_committed")
+        self.on_doc_deleted: DocDeleted = Signal("on_doc_deleted")
+        self._change_id_ttl = change_id_ttl
+        self._removal_ttl = removal_ttl
+        self._limits = limits or Limits()
+        self._clock = ServerClock(store, runtime)
+        self._new_id = change_ids(runtime.random)
+        self._version_ids = SortableIds(runtime.random)
+        self._locks = KeyedLocks()
+
+    async def get_doc(self, doc_id: str, *, rev: int | None = None) -> Snapshot:
+        """The snapshot's state, and one change with the rows on top of it.
+
+        Raises `PatchesError` for a `rev` (there is no history to read from), `DocDeletedError`.
+        """
+        if rev is not None:
+            raise PatchesError("LWW documents do not support reading at a specific revision")
+        now = await self._clock.now()
+        loaded = await self.store.load_rows(doc_id, now=now)
+        base_rev = loaded.snapshot.rev if loaded.snapshot else 0
+        changes = self._as_changes(loaded, base_rev, now)
+        return Snapshot.from_encoded(
+            loaded.snapshot.state if loaded.snapshot else b"{}",
+            rev=changes[0].rev if changes else max(base_rev, loaded.floor),
+            changes=changes,
+        )
+
+    async def get_changes_since(self, doc_id: str, rev: int) -> list[Change]:
+        """No change, or one with every row written after `rev`. Raises `DocDeletedError`."""
+        now = await self._clock.now()
+        loaded = await self.store.load_rows(doc_id, now=now, since_rev=rev)
+        if rev >= loaded.floor:
+            return self._as_changes(loaded, rev, now)
+        whole = await self.store.load_rows(doc_id, now=now)
+        return self._as_changes(whole, rev, now, first=[reset_row(whole)])
+
+    async def commit_changes(
+        self,
+        doc_id: str,
+        changes: Sequence[AnyChange],
+        options: CommitOptions | None = None,
+    ) -> CommitResult:
+        """Commit every change that is new; the answer is one change with the id of the first.
+
+        It holds what became of every path that was sent, and everything since the sender's
+        revision. Raises `ChangeRefusedError` naming a change that no replica can take (then nothing
+        of the submission is stored), `DocDeletedError`, `AlgorithmMismatchError`,
+        `RevConflictError`.
+        """
+        return await self._commit(doc_id, changes, options, current_context().connection_id)
+
+    async def change(
+        self,
+        doc_id: str,
+        edit: Callable[[JSONPatch], object],
+        metadata: Mapping[str, Json] | None = None,
+    ) -> Change | None:
+        """An edit by the server itself, told to everybody. Returns it as it was submitted."""
+        now = await self._clock.now()
+        rev = await self.store.get_current_rev(doc_id)
+        patch = JSONPatch()
+        edit(patch)
+        if not patch.ops:
+            await self.store.load_rows(doc_id, now=now, paths=())  # 410 here too
+            return None
+        submitted = Change(
+            id=self._new_id(rev + 1),
+            ops=[{**op, "ts": now} for op in patch.ops],
+            base_rev=rev,
+            rev=rev + 1,
+            created_at=now,
+            metadata=metadata,
+        )
+        await self._commit(doc_id, [submitted], None, None)
+        return submitted
+
+    async def capture_current_version(
+        self, doc_id: str, metadata: Mapping[str, Json] | None = None
+    ) -> str | None:
+        """Save the head with its state; its id, `None` for a document that does not exist.
+
+        Raises `VersionError` for metadata that only the server sets, or a store without versions.
+        """
+        check_version_metadata(metadata)
+        if self.store.versions is None:
+            raise VersionError(
+                "LWW versioning requires a store that implements VersioningStoreBackend"
+            )
+        now = await self._clock.now()
+        loaded = await self.store.load_rows(doc_id, now=now)
+        if not loaded.rev:
+            return None
+        version = Version(
+            id=self._version_ids(now),
+            origin="main",
+            start_rev=loaded.rev,
+            end_rev=loaded.rev,
+            started_at=now,
+            ended_at=now,
+            metadata=dict(metadata or {}),
+        )
+        await self.store.versions.create_version(doc_id, version, build_state(loaded))
+        return version.id
+
+    async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:
+        """Remove the document, leaving a tombstone. One that stands already is kept."""
+        context = current_context()
+        async with self._locks(doc_id):
+            now = await self._clock.now()
+            tombstone = None
+            if not skip_tombstone and await self.store.get_tombstone(doc_id) is None:
+                tombstone = Tombstone(
+                    doc_id=doc_id,
+                    deleted_at=now,
+                    last_rev=await self.store.get_current_rev(doc_id),
+                    deleted_by_client_id=context.client_id,
+                )
+            await self.store.delete_doc(doc_id, tombstone, now=now)
+            await self.on_doc_deleted.emit_and_wait(doc_id, context.connection_id)
+
+    async def undelete_doc(self, doc_id: str) -> bool:
+        """Remove the tombstone; whether there was one. The data does not come back."""
+        return await self.store.remove_tombstone(doc_id)
+
+    async def _commit(
+        self,
+        doc_id: str,
+        changes: Sequence[AnyChange],
+        options: CommitOptions | None,
+        origin: str | None,
+    ) -> CommitResult:
+        if not changes:
+            return CommitResult(changes=())
+        for change in changes:
+            self._check(change)
+        async with self._locks(doc_id):
+            now = await self._clock.now()
+            done = await self._store(doc_id, changes, now)
+            if done.stored:
+                rows = [row.encoded for row in done.stored]
+                broadcast = change_of_rows(changes[0].id, rows, done.rev - 1, done.rev, now)
+                await self.on_changes_committed.emit_and_wait(doc_id, [broadcast], options, origin)
+                await self._compact(doc_id, done.rev, now)
+        base_rev = client_rev_of(changes[0]) or 0
+        answer = change_of_rows(changes[0].id, done.answer, base_rev, done.rev, now)
+        return CommitResult(changes=[answer])
+
+    async def _store(self, doc_id: str, changes: Sequence[AnyChange], now: Millis) -> _Committed:
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            try:
+                return await self._store_once(doc_id, changes, now)
+            except RevConflictError:  # another process: decide again on what it wrote
+                if attempt == _MAX_ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _store_once(
+        self, doc_id: str, changes: Sequence[AnyChange], now: Millis
+    ) -> _Committed:
+        client_rev = client_rev_of(changes[0])
+        paths = list(dict.fromkeys(op["path"] for change in changes for op in change.ops))
+        ids = [change.id for change in changes] if self.store.keeps_change_ids else []
+        loaded = await self.store.load_rows(
+            doc_id, now=now, paths=paths, since_rev=client_rev, change_ids=ids
+        )
+        is_behind = client_rev is not None and client_rev < loaded.floor
+        if is_behind:
+            loaded = await self.store.load_rows(doc_id, now=now, change_ids=ids)
+        fresh = fresh_changes(changes, loaded.seen)
+        decision = decide(RowTable(loaded.rows), fresh, now)
+        rev = loaded.rev + 1 if decision.ops else loaded.rev
+        stored = [Row.from_op(op, rev=rev, pos=pos) for pos, op in enumerate(decision.ops)]
+        if stored:
+            await self.store.save_rows(
+                doc_id,
+                stored,
+                expected_rev=loaded.rev,
+                now=now,
+                hide=decision.hide,
+                change_ids=[change.id for change in fresh] if ids else [],
+                expires_at=now + self._change_id_ttl,
+            )
+        answer = answer_rows(loaded, stored, decision, paths, -1 if is_behind else client_rev)
+        first = [reset_row(loaded)] if is_behind else []
+        return _Committed(rev, stored, [*first, *(row.encoded for row in answer)])
+
+    def _check(self, change: AnyChange) -> None:
+        try:
+            check_ops(change.ops, self._limits, where=f"change {change.id!r}: ops")
+            check_lww_ops(change)
+        except OpsRefusedError as exc:
+            raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
+
+    async def _compact(self, doc_id: str, rev: int, now: Millis) -> None:
+        if rev % _COMPACT_EVERY:
+            return
+        before = now - self._removal_ttl
+        try:
+            await self.store.drop_removals(doc_id, stored_before=before, limit=_COMPACT_AT_ONCE)
+        except PatchesError:  # the commit is stored: it does not fail for this
+            _log.warning("document %r could not be compacted", doc_id, exc_info=True)
+
+    def _as_changes(
+        self, loaded: LoadedRows, base_rev: int, now: Millis, *, first: Sequence[bytes] = ()
+    ) -> list[Change]:
+        rows = [row for row in loaded.rows if loaded.tells_hidden(base_rev) or not row.hidden]
+        if not rows and not first:
+            return []
+        rev = max(base_rev, loaded.floor, *(row.rev for row in rows))
+        encoded = [*first, *(row.encoded for row in commit_order(rows))]
+        return [change_of_rows(self._new_id(rev), encoded, base_rev, rev, now, newest(rows) or now)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Committed:
+    """A commit as it was stored: the head after it, its rows, and the rows of the answer."""
+
+    rev: int
+    stored: Sequence[Row]
+    answer: Sequence[bytes]

@@ -1,0 +1,40 @@
+"""The JSON value that an LWW document's rows add up to."""
+
+from __future__ import annotations
+
+from patches import codec
+from patches.errors import PatchError
+from patches.json_patch import apply_patch
+from patches.json_values import Json, Op
+from patches_server.lww.rows import commit_order
+from patches_server.lww.store import LoadedRows
+
+
+def build_state(loaded: LoadedRows) -> bytes:
+    """The state as JSON text: the snapshot with all rows applied as every client applies them.
+
+    A row that cannot be applied (below another row's number, say) is left out, so that there always
+    is a state.
+    """
+    state = codec.decode(loaded.snapshot.state) if loaded.snapshot is not None else {}
+    ops = [_plain(row.op) for row in commit_order(loaded.rows)]
+    try:
+        state = apply_patch(state, ops)
+    except PatchError:
+        for op in ops:
+            state = _applied(state, op)
+    return codec.encode(state)
+
+
+def _plain(op: Op) -> Op:
+    """What a row says, without the mark that it once yielded to other values."""
+    if op["op"] == "remove":
+        return {"op": "remove", "path": op["path"]}
+    return {"op": "replace", "path": op["path"], "value": op.get("value")}
+
+
+def _applied(state: Json, op: Op) -> Json:
+    try:
+        return apply_patch(state, [op])
+    except PatchError:
+        return state

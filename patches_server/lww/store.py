@@ -1,0 +1,114 @@
+"""What the LWW document server needs of a store (`spec/lww.md` 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from patches.runtime import Millis
+from patches_server.lww.rows import Row
+from patches_server.records import Tombstone
+from patches_server.stores.branches import BranchStore
+from patches_server.stores.versions import VersionStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedSnapshot:
+    """A state at a revision, as JSON text; rows are applied on top of it."""
+
+    rev: int
+    state: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedRows:
+    """Rows of a document, read at one moment, in the order in which they were stored.
+
+    `rev` is the head, 0 for a document that does not exist. `floor`: removals up to this revision
+    may have been dropped, so that a reader behind it cannot catch up by rows alone. `seen`: the
+    change ids asked for that are committed and not expired.
+    """
+
+    rev: int = 0
+    rows: Sequence[Row] = ()
+    floor: int = 0
+    snapshot: SavedSnapshot | None = None
+    seen: frozenset[str] = field(default_factory=frozenset)
+
+    def tells_hidden(self, reader_rev: int) -> bool:
+        """Whether a reader at `reader_rev` may hold what a hidden removal took away."""
+        return reader_rev > 0 or self.snapshot is not None
+
+
+class LWWServerStore(Protocol):
+    """Rows, at most one per path, and the ids of the changes that wrote them.
+
+    Each method is one transaction. Reads and writes of a deleted document raise `DocDeletedError`.
+    """
+
+    versions: VersionStore | None
+    branches: BranchStore | None
+    keeps_change_ids: bool  # without, a retried delta counts twice
+
+    async def load_rows(
+        self,
+        doc_id: str,
+        *,
+        now: Millis,
+        paths: Sequence[str] | None = None,
+        since_rev: int | None = None,
+        change_ids: Sequence[str] = (),
+    ) -> LoadedRows:
+        """With `paths`: rows at, above and below them. With `since_rev`: those written after it.
+
+        With both, all of them; with neither, all rows. Hidden rows are among the latter two kinds,
+        not among those that only a path asks for. The root is above no path.
+        """
+
+    async def save_rows(
+        self,
+        doc_id: str,
+        rows: Sequence[Row],
+        *,
+        expected_rev: int,
+        now: Millis,
+        hide: Sequence[str] = (),
+        change_ids: Sequence[str] = (),
+        expires_at: Millis = 0,
+    ) -> None:
+        """Write a revision: hide rows, then let each row replace those at and below its path.
+
+        `rows` carry `expected_rev + 1`. Records the ids until `expires_at`, and prunes some that
+        have expired. Raises `RevConflictError` when the head is not `expected_rev`,
+        `DocDeletedError`, `AlgorithmMismatchError`; then nothing was written.
+        """
+
+    async def get_current_rev(self, doc_id: str) -> int:
+        """The head, 0 if unknown or deleted."""
+
+    async def seed(self, doc_id: str, state: bytes, rows: Sequence[Row], *, now: Millis) -> None:
+        """Start a document as a copy: a snapshot at revision 0, and the rows, if any, at revision 1.
+
+        Raises `RevConflictError` when it has a revision already.
+        """
+
+    async def save_snapshot(self, doc_id: str, state: bytes, rev: int, *, now: Millis) -> None:
+        """Replace the snapshot and drop the rows up to `rev`. Only for what has no history yet:
+        the rows' timestamps and delta bases are lost."""
+
+    async def drop_removals(self, doc_id: str, *, stored_before: Millis, limit: int) -> int:
+        """Drop up to `limit` removals (hidden ones too) stored before a time; raise the floor to
+        them. Returns how many."""
+
+    async def delete_doc(self, doc_id: str, tombstone: Tombstone | None, *, now: Millis) -> None:
+        """Remove rows, snapshot and change ids; set the tombstone. Versions and branches stay."""
+
+    async def get_tombstone(self, doc_id: str) -> Tombstone | None:
+        """The tombstone, unless it has expired."""
+
+    async def remove_tombstone(self, doc_id: str) -> bool:
+        """Remove it; whether one stood."""
+
+    async def last_server_time(self) -> Millis:
+        """The server time of the latest write to any document, 0 if there was none."""
