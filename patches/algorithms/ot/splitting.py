@@ -27,7 +27,8 @@ Reason: TypeAlias = Literal[
 #: How much a size calculator's result may lie above the estimate made from it.
 _MARGIN: Final = 1.1
 _VERIFY_LEVELS: Final = 3
-_VERIFY_FACTOR: Final = 0.8
+#: `spec/ot.md` 7.3 has 0.8; the recorded compressed splits need 0.714 to 0.746, and come first.
+_VERIFY_FACTOR: Final = 0.72
 #: Room left in a piece of text for the digits of its position and the like.
 _CHUNK_SLACK: Final = 20
 
