@@ -1,0 +1,90 @@
+"""Apply a patch to a document (`spec/json-patch.md` 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from patches.errors import PatchError
+from patches.json_patch.handlers import HANDLERS, Handler, TextRules, custom_handler
+from patches.json_patch.javascript import ABSENT, is_falsy
+from patches.json_patch.kinds import CustomOps, exists_below, is_soft, like_of, path_of, value_of
+from patches.json_patch.pointer import holder_keys
+from patches.json_patch.working_copy import WorkingCopy
+from patches.json_values import Json, Op
+
+
+def apply_patch(
+    state: Json,
+    ops: Sequence[Op],
+    *,
+    strict: bool = False,
+    rigid: bool = False,
+    partial: bool = False,
+    at_path: str = "",
+    legacy_text_overrun_padding: bool = False,
+    on_error: Callable[[str, int], None] | None = None,
+    on_text_overrun: Callable[[int], None] | None = None,
+    custom_ops: CustomOps | None = None,
+) -> Json:
+    """The document after `ops`. It shares with `state` whatever they did not touch.
+
+    `state` and `ops` are not changed. If nothing changes, `state` itself comes back; a removed root
+    is `ABSENT`.
+
+    An operation that fails is skipped, and a failing `test` ends the patch and gives back `state`.
+    With `strict` the first failure raises `PatchError` instead; with `rigid` any failure ends the
+    patch; with `partial` an end gives what was built so far. `on_error(message, index)` is told of
+    each failure that is not raised. A write below a text, a number or `true`, and an operation
+    without a usable path, raise `PatchError` in any case.
+
+    `at_path` goes before all paths. `on_text_overrun(length)` is told how much of a text change ran
+    past the end and was dropped; `legacy_text_overrun_padding` is for the history of very old
+    releases.
+    """
+    if not ops:
+        return state
+    doc = WorkingCopy(state)
+    rules = TextRules(legacy_text_overrun_padding, on_text_overrun)
+    for index, op in enumerate(ops):
+        message = _apply_op(doc, op, at_path, rules, custom_ops)
+        if message is None:
+            continue
+        if strict:
+            raise PatchError(message)
+        if on_error is not None:
+            on_error(message, index)
+        if rigid or like_of(op, custom_ops) == "test":
+            # as in the original, where a falsy document is not taken for one
+            return doc.state if partial or is_falsy(state) else state
+    return doc.state
+
+
+def apply_op(
+    doc: WorkingCopy, op: Op, custom_ops: CustomOps | None = None, at_path: str = ""
+) -> str | None:
+    """Apply one operation to a working copy; returns the message of what failed."""
+    return _apply_op(doc, op, at_path, TextRules(), custom_ops)
+
+
+def _apply_op(
+    doc: WorkingCopy, op: Op, at_path: str, rules: TextRules, custom_ops: CustomOps | None
+) -> str | None:
+    path, value = path_of(op), value_of(op)
+    if at_path:
+        path = at_path + path
+        if isinstance(op.get("from"), str):
+            value = at_path + op["from"]
+    if is_soft(op) and exists_below(doc.holder, holder_keys(path)):
+        return None
+    handler = _handler(op["op"] if "op" in op else ABSENT, custom_ops)
+    if handler is None:
+        return f"[op:{op.get('op', 'undefined')}] unknown"
+    return handler(doc, path, value, rules)
+
+
+def _handler(name: Json, custom_ops: CustomOps | None) -> Handler | None:
+    if not isinstance(name, str):
+        return None
+    if custom_ops and name in custom_ops:
+        return custom_handler(custom_ops[name])
+    return HANDLERS.get(name)

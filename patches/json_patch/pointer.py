@@ -1,0 +1,74 @@
+"""JSON Pointers (RFC 6901), read as leniently as the wire's other library (`spec/json-patch.md` 2).
+
+A document stands in a holder, under the key `""`: the pointer `/a/b` is the keys `""`, `a`, `b`
+from there. So the root is a member like any other, and a pointer without its leading `/` leads to
+another slot of the holder, where nothing is read and what is written is not seen.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from patches.errors import PatchError
+
+_ESCAPE: Final = re.compile("~[01]")
+_INDEX: Final = re.compile(r"0|[1-9][0-9]*", re.ASCII)
+
+
+def escape(key: str | int) -> str:
+    """A key as a part of a pointer: `~` is written `~0`, `/` is written `~1`."""
+    key = str(key)
+    if "~" in key or "/" in key:
+        return key.replace("~", "~0").replace("/", "~1")
+    return key
+
+
+def unescape(part: str) -> str:
+    """The key that a part of a pointer stands for."""
+    if "~" in part:
+        return _ESCAPE.sub(lambda match: "~" if match.group() == "~0" else "/", part)
+    return part
+
+
+def parse(pointer: str) -> list[str]:
+    """The keys of a pointer. Raises `PatchError` unless it is empty or begins with `/`."""
+    if pointer and not pointer.startswith("/"):
+        raise PatchError(f"a JSON Pointer is empty or begins with '/', not {pointer!r}")
+    return holder_keys(pointer)[1:]
+
+
+def join(*keys: str | int) -> str:
+    """The pointer of these keys."""
+    return "".join(f"/{escape(key)}" for key in keys)
+
+
+def holder_keys(pointer: str) -> list[str]:
+    """The keys of a pointer from the holder on; the first is `""` in any proper one."""
+    parts = pointer.split("/")
+    if "~" in pointer:
+        return [unescape(part) for part in parts]
+    return parts
+
+
+def is_index(key: str) -> bool:
+    """Whether a key is an index as it is written: `0`, `12`, but not `01` or `-`."""
+    return key.isdigit() and _INDEX.fullmatch(key) is not None
+
+
+def index_of(key: str) -> int:
+    """The number in a key of digits. Beyond any list it is only known to be large."""
+    return int(key) if len(key) < 16 else 10**16
+
+
+def is_under(pointer: str, above: str) -> bool:
+    """Whether `pointer` leads to something inside of what `above` leads to."""
+    return pointer.startswith(above) and pointer.startswith("/", len(above))
+
+
+def parent(pointer: str) -> str:
+    """The pointer of the container. Raises `PatchError` for the root, which has none."""
+    head, slash, _ = pointer.rpartition("/")
+    if not slash:
+        raise PatchError(f"{pointer!r} has no parent")
+    return head

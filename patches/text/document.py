@@ -1,0 +1,86 @@
+"""A text as a document's state holds it: `{"ops": [inserts]}`, ending in a newline.
+
+What a `@txt` operation does to the value that it finds (`spec/json-patch.md` 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from patches.errors import PatchError
+from patches.json_values import Json
+from patches.text.algebra import compose
+from patches.text.ops import DELETE, INSERT, RETAIN, DeltaOp, op_length, push, with_attributes
+
+_EMPTY: Final[tuple[DeltaOp, ...]] = ({INSERT: "\n"},)
+
+
+def text_ops_of(value: Json) -> Sequence[DeltaOp] | None:
+    """The ops of a value that is a text; `None` for any other value.
+
+    Raises `PatchError` for a text that holds something else than ops.
+    """
+    if isinstance(value, dict):
+        if "ops" not in value or _is_falsy(value["ops"]):
+            return None
+        ops = value["ops"] if isinstance(value["ops"], list) else []
+    elif isinstance(value, list) and value:
+        if value[0] is None:
+            raise PatchError("Cannot read properties of null (reading 'insert')")
+        if not isinstance(value[0], dict) or _is_falsy(value[0].get(INSERT)):
+            return None
+        ops = value
+    else:
+        return None
+    if not all(type(op) is dict for op in ops):
+        raise PatchError("The text holds a value that is not an operation")
+    return ops
+
+
+def apply_to_text(
+    value: Json, change: Sequence[DeltaOp], *, legacy_overrun_padding: bool = False
+) -> tuple[list[DeltaOp], int]:
+    """The text's ops after `change`, and how much of it ran past the end and was dropped.
+
+    A value that is not a text counts as an empty one. With `legacy_overrun_padding` a retain past
+    the end becomes spaces, as very old releases had it.
+    """
+    base = text_ops_of(value)
+    ops = compose(_EMPTY if base is None else base, change)
+    overrun = 0
+    while ops and not _is_insert(ops[-1]):
+        overrun += op_length(ops.pop())
+    if not _ends_in_newline(ops):
+        push(ops, {INSERT: "\n"})
+    if all(map(_is_insert, ops)):
+        return ops, overrun
+    return _inserts_only(ops, overrun, legacy_overrun_padding)
+
+
+def _inserts_only(
+    ops: list[DeltaOp], overrun: int, legacy_overrun_padding: bool
+) -> tuple[list[DeltaOp], int]:
+    kept: list[DeltaOp] = []
+    for op in ops:
+        if _is_insert(op):
+            push(kept, op)
+        elif legacy_overrun_padding and RETAIN in op:
+            push(kept, with_attributes({INSERT: " " * int(op[RETAIN])}, op.get("attributes")))
+        else:
+            overrun += op_length(op)
+    return kept, overrun
+
+
+def _is_insert(op: DeltaOp) -> bool:
+    return RETAIN not in op and DELETE not in op
+
+
+def _ends_in_newline(ops: Sequence[DeltaOp]) -> bool:
+    last = ops[-1].get(INSERT) if ops else None
+    return isinstance(last, str) and last.endswith("\n")
+
+
+def _is_falsy(value: Json) -> bool:
+    """As JavaScript has it: empty lists and objects are not."""
+    return not value and not isinstance(value, (list, dict))

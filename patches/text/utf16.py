@@ -1,0 +1,104 @@
+"""Text measured as the wire measures it: in UTF-16 code units.
+
+An emoji counts 2, and an edit may cut it in half. Python then holds each half as a lone surrogate,
+and halves that meet again are joined (`design.md`, JSON). ASCII text, which Python recognises at
+no cost, is never encoded; other text only as far as the place that is looked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+_HALVES: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_ASTRAL: Final = re.compile("[\U00010000-\U0010ffff]")
+
+
+def utf16_length(text: str) -> int:
+    """How many UTF-16 code units `text` has."""
+    if text.isascii():
+        return len(text)
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def utf16_slice(text: str, start: int, end: int | None = None) -> str:
+    """The units from `start` to `end` (not negative); a pair that is cut leaves its half."""
+    if text.isascii():
+        return text[start:end]
+    _, position, half = cut(text, 0, start)
+    rest = half + text[position:]
+    return rest if end is None else cut(rest, 0, max(end - start, 0))[0]
+
+
+def cut(text: str, position: int, units: int) -> tuple[str, int, str]:
+    """Take `units` code units from the character at `position` on, or what there is.
+
+    Returns what was taken, the position after it, and the second half of a pair that was cut.
+    """
+    piece = text[position : position + units]
+    if piece.isascii():
+        return piece, position + len(piece), ""
+    try:
+        raw = piece.encode("utf-16-le")
+    except UnicodeEncodeError:  # lone surrogates: as long in units as in characters
+        return _cut_by_characters(piece, position, units)
+    if len(raw) <= 2 * units:
+        return piece, position + len(piece), ""
+    if 0xD8 <= raw[2 * units - 1] < 0xDC:
+        whole = raw[: 2 * units - 2].decode("utf-16-le")
+        high, low = halves(piece[len(whole)])
+        return whole + high, position + len(whole) + 1, low
+    whole = raw[: 2 * units].decode("utf-16-le")
+    return whole, position + len(whole), ""
+
+
+def _cut_by_characters(piece: str, position: int, units: int) -> tuple[str, int, str]:
+    for pairs, match in enumerate(_ASTRAL.finditer(piece)):
+        left = units - match.start() - pairs  # units that are left when this pair begins
+        if left <= 0:
+            end = units - pairs
+            return piece[:end], position + end, ""
+        if left == 1:
+            end = match.start()
+            high, low = halves(piece[end])
+            return piece[:end] + high, position + end + 1, low
+    pairs = sum(1 for _ in _ASTRAL.finditer(piece))
+    end = min(len(piece), units - pairs)
+    return piece[:end], position + end, ""
+
+
+def halves(character: str) -> tuple[str, str]:
+    """The two surrogates of a character beyond U+FFFF."""
+    offset = ord(character) - 0x10000
+    return chr(0xD800 + (offset >> 10)), chr(0xDC00 + (offset & 0x3FF))
+
+
+def join(left: str, right: str) -> str:
+    """`left + right`; where a pair's halves meet there, they become one character again."""
+    if left and right and "\ud800" <= left[-1] <= "\udbff" and "\udc00" <= right[0] <= "\udfff":
+        return left[:-1] + joined(left[-1] + right[0]) + right[1:]
+    return left + right
+
+
+def join_all(pieces: Iterable[str]) -> str:
+    """The pieces as one text; where a pair's halves meet, they become one character again."""
+    whole = [piece for piece in pieces if piece]
+    if all(piece[0] < "\udc00" or piece[0] > "\udfff" for piece in whole):
+        return "".join(whole)
+    text = ""
+    for piece in whole:
+        text = join(text, piece)
+    return text
+
+
+def joined(text: str) -> str:
+    """`text` with every two halves that stand together made one character."""
+    if text.isascii() or not _HALVES.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+def utf16_key(text: str) -> bytes:
+    """A key that sorts texts by UTF-16 code unit, as a browser does."""
+    return text.encode("utf-16-be", "surrogatepass")
