@@ -227,7 +227,9 @@ def changes_from_wire(wire: Any) -> list[Change]:
     except (AttributeError, TypeError, InvalidRequestError) as exc:
         raise _unreadable("a list of changes", wire) from exc
     for change in changes:
-        if not isinstance(change.ops, list) or not isinstance(change.rev, int):
+        ops: object = change.ops
+        rev: object = change.rev
+        if not isinstance(ops, list) or not isinstance(rev, int):
             raise _unreadable("a list of changes", wire)
     return changes
 

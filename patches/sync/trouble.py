@@ -1,0 +1,22 @@
+"""`Trouble`: a document's standing failure, and when its next attempt is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """A failure that no success has followed. `error` is shown; `None`: merely interrupted."""
+
+    error: Exception | None
+    failed_at: float  # of the event loop's clock, as `until`
+    until: float | None  # the next attempt; `None`: only when something new happens
+    attempt: int = 0  # failures of this ladder
+    used_up: bool = False  # the ladder has ended: waits for a re-probe
+    terminal: bool = False
+    least_wait: float = 0.0  # seconds that the server asked for
+
+    def is_over(self, now: float) -> bool:
+        """Whether the next attempt is due."""
+        return self.until is not None and now >= self.until
