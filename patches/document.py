@@ -19,7 +19,9 @@ from typing import Any, ClassVar, Final
 from patches.change import Change, DocSyncStatus, Snapshot
 from patches.checks import check_ops
 from patches.codec import json_size
-from patches.errors import PatchError, PatchesError, QueueFullError
+from patches.draft import draft_of, ops_to_reach, plain_ops, record
+from patches.errors import PatchError, PatchesError, QueueFullError, UnsupportedOperationError
+from patches.json_patch import apply_patch
 from patches.json_values import Json, Op
 from patches.limits import Limits
 from patches.signals import Signal, Spawn, Unsubscribe
@@ -49,6 +51,8 @@ class Document(ABC):
         self.limits: Final = limits or Limits()
         #: Edits in the shown state that are not stored yet, oldest first.
         self.unsaved: Final[deque[list[Op]]] = deque()
+        #: Stored changes that could not be applied when this document was made; they are gone.
+        self.dropped_pending: Sequence[Change] = ()
         #: Waits until what is unsaved is stored; set by the owner.
         self.flusher: Callable[[], Awaitable[None]] | None = None
         #: Takes the coroutines of async subscribers; set by the owner.
@@ -137,8 +141,6 @@ class Document(ABC):
         Raises what `fn` raises, and `PatchError` for an edit that cannot be made; then nothing is
         changed.
         """
-        from patches.draft import record
-
         self._check_open()
         before = self._state
         self._edited(before, record(before, fn, max_depth=self.limits.max_value_depth))
@@ -146,8 +148,6 @@ class Document(ABC):
     @contextmanager
     def edit(self) -> Iterator[Any]:
         """`with doc.edit() as draft:` makes one edit of what the block does; none, if it raises."""
-        from patches.draft import draft_of
-
         self._check_open()
         before = self._state
         draft = draft_of(before, max_depth=self.limits.max_value_depth)
@@ -162,19 +162,19 @@ class Document(ABC):
 
         Raises `PatchError` if one cannot be applied.
         """
-        from patches.set_state import plain_ops
-
         self._check_open()
         before = self._state
         self._edited(before, plain_ops(before, ops, max_depth=self.limits.max_value_depth))
 
     def set(self, state: Json) -> None:
         """Make `state` the document's state, by the smallest patch that leads there."""
-        from patches.set_state import ops_to_reach
-
         self._check_open()
-        before = self._state
-        self._edited(before, ops_to_reach(before, state, max_depth=self.limits.max_value_depth))
+        before, depth = self._state, self.limits.max_doc_depth
+        ops = ops_to_reach(before, state, max_depth=depth)
+        try:
+            self._edited(before, ops)
+        except UnsupportedOperationError:  # an algorithm without text merging
+            self._edited(before, ops_to_reach(before, state, max_depth=depth, text=False))
 
     async def flush(self) -> None:
         """Wait until every edit so far is in the store. Says nothing about the server."""
@@ -269,8 +269,6 @@ class Document(ABC):
         if not prepared:
             return prepared
         check_ops(prepared, self.limits)
-        from patches.json_patch import apply_patch
-
         state = apply_patch(self._state, prepared, strict=True)
         self._check_room(prepared)
         self._state = {} if state is None else state

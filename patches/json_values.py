@@ -62,12 +62,41 @@ def checked_copy(value: object, *, path: str = "", max_depth: int = 60) -> Json:
     the JSON Pointer of what is wrong: NaN or an infinity, an integer beyond ±(2^53-1), bytes,
     a set or any other object, a key that is not text, a cycle, or nesting beyond `max_depth`.
     """
-    return _checked(value, path, max_depth, set())
+    try:
+        return _plain(value, max_depth)
+    except ValueError:
+        # Something else than plain JSON: take it apart again, with the paths and the other classes.
+        return _checked(value, path, max_depth, set())
+
+
+def _plain(value: object, depth: int) -> Json:
+    """A copy of a value of the plain classes alone. Raises `ValueError` for any doubt."""
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return value
+    if isinstance(value, int):
+        if kind is int and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
+            return value
+    elif isinstance(value, float):
+        if kind is float and math.isfinite(value):
+            return value
+    elif isinstance(value, list):
+        if kind is list and depth > 0:
+            return [_plain(item, depth - 1) for item in value]
+    elif isinstance(value, dict) and kind is dict and depth > 0 and _has_text_keys(value):
+        return {key: _plain(member, depth - 1) for key, member in value.items()}
+    raise ValueError
+
+
+def _has_text_keys(value: dict[Any, object]) -> bool:
+    return all(type(key) is str for key in value)
 
 
 def _checked(value: object, path: str, depth: int, above: set[int]) -> Json:
-    if value is None or isinstance(value, (bool, str)):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return value if type(value) is str else str.__str__(value)  # an enum member, for one
     if isinstance(value, int):
         if not -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
             raise InvalidValueError(
@@ -114,7 +143,8 @@ def _checked_members(
                 f"{_where(path)}: the key {key!r} is {type(key).__name__}, not text", path=path
             )
         escaped = key.replace("~", "~0").replace("/", "~1")
-        members[str(key)] = _checked(member, f"{path}/{escaped}", depth - 1, above)
+        plain_key = key if type(key) is str else str.__str__(key)
+        members[plain_key] = _checked(member, f"{path}/{escaped}", depth - 1, above)
     return members
 
 
