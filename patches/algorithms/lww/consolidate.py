@@ -1,8 +1,8 @@
 """Many writes to a path become one (`spec/lww.md` 3-5).
 
 The client runs this over its pending ops, the server over its rows. `consolidate_ops` takes plain
-lists; `consolidate_into` takes a `FieldTable` that the caller keeps, so that a commit costs with its
-own ops and not with the document. Neither changes what it is given.
+lists; `consolidate_into` takes a `FieldTable` that the caller keeps, so that a commit costs with
+its own ops and not with the document. Neither changes what it is given.
 """
 
 from __future__ import annotations

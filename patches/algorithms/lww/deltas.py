@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from patches.errors import PatchError
+from patches.json_patch import apply_bitmask, combine_bitmasks
 from patches.json_values import Json, Op, plain_number
+from patches.text import utf16_key
 
 DELTAS: Final = frozenset({"@inc", "@bit", "@max", "@min"})
-
-_LOW_15: Final = 0x7FFF
 
 
 def is_delta(op: Op) -> bool:
@@ -30,8 +30,8 @@ def is_soft(op: Op) -> bool:
 def apply_delta(name: str, current: Json, operand: Json) -> Json:
     """The value after the delta `name` with `operand`; `None` reads as 0 on either side.
 
-    Raises `PatchError` for a pair that is not two numbers or two strings, and when the result is not
-    finite.
+    Raises `PatchError` for a pair that is not two numbers or two strings, and when the result is
+    not finite.
     """
     return _calculate(_APPLY, name, current, operand)
 
@@ -69,32 +69,9 @@ def _inc(a: Json, b: Json) -> Json:
     return a + b if isinstance(a, str) else plain_number(a + b)
 
 
-def _apply_bits(number: Json, mask: Json) -> int:
-    bits, on, off = _int32(number), *_on_off(mask)
-    return _int32((bits & ~off) | on)
-
-
-def _combine_bits(a: Json, b: Json) -> int:
-    (a_on, a_off), (b_on, b_off) = _on_off(a), _on_off(b)
-    return ((((a_off & ~b_on) | b_off) & _LOW_15) << 15) | ((a_on & ~b_off) | b_on)
-
-
-def _on_off(mask: Json) -> tuple[int, int]:
-    bits = _int32(mask)
-    return bits & _LOW_15, (bits >> 15) & _LOW_15
-
-
-def _int32(value: Json) -> int:
-    """JavaScript's `ToInt32`: truncate, wrap at 2^32, signed. Text counts as 0."""
-    if isinstance(value, str):
-        return 0
-    return ((int(value) + 2**31) & 0xFFFFFFFF) - 2**31
-
-
 def _greater(a: Json, b: Json) -> bool:
     if isinstance(a, str):
-        # UTF-16 big-endian bytes sort as code units do
-        a, b = (text.encode("utf-16-be", "surrogatepass") for text in (a, b))
+        return bool(utf16_key(a) > utf16_key(b))
     return bool(a > b)
 
 
@@ -106,5 +83,5 @@ def _min(a: Json, b: Json) -> Json:
     return a if _greater(b, a) else b
 
 
-_APPLY: Final = {"@inc": _inc, "@bit": _apply_bits, "@max": _max, "@min": _min}
-_COMBINE: Final = {"@inc": _inc, "@bit": _combine_bits, "@max": _max, "@min": _min}
+_APPLY: Final = {"@inc": _inc, "@bit": apply_bitmask, "@max": _max, "@min": _min}
+_COMBINE: Final = {"@inc": _inc, "@bit": combine_bitmasks, "@max": _max, "@min": _min}

@@ -1,8 +1,9 @@
 """`FieldTable`: one op per path, with the children of a path found without looking at every path.
 
-Paths are compared as raw strings (`spec/lww.md` 1.6): a child of `/a` starts with `/a/`, escapes are
-not decoded. The table keeps, for each path that has something below it, the paths one step below. So
-a write costs with the depth of its path and with what it replaces, not with the number of fields.
+Paths are compared as raw strings (`spec/lww.md` 1.6): a child of `/a` starts with `/a/`, escapes
+are not decoded. The table keeps, for each path that has something below it, the paths one step
+below. So a write costs with the depth of its path and with what it replaces, not with the number of
+fields.
 """
 
 from __future__ import annotations
@@ -97,6 +98,20 @@ class FieldTable:
     def has_below(self, path: str) -> bool:
         """Whether there is a child."""
         return path in self._names
+
+    def ops(self) -> list[Op]:
+        """All, in the order of the paths."""
+        return list(self._ops.values())
+
+    def any(self) -> bool:
+        """Whether there is one."""
+        return bool(self._ops)
+
+    def clear(self) -> None:
+        """Remove all."""
+        self._ops.clear()
+        self._order.clear()
+        self._names.clear()
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self._ops.values())

@@ -1,0 +1,358 @@
+"""`LWWAlgorithm`: the client's side of last-write-wins documents.
+
+It decides nothing itself: each call is one transaction over the document's tables
+(`transactions.py`), and the open document then follows the same step. A lock per document keeps
+both in the same order; it is not held over the network.
+
+Instead of being mended, three things cannot go wrong. What is sent is in the store with its id
+before it is sent, piece by piece, so a retry is the same change. An answer confirms and replaces in
+one transaction, and rows are compared by revision, so nothing that arrives late undoes anything.
+The state that is shown is derived, so nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from patches.algorithms.base import Algorithm
+from patches.algorithms.lww import transactions
+from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
+from patches.algorithms.lww.merge import merge_server_with_local
+from patches.algorithms.lww.tables import LWWStore
+from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.document import Document
+from patches.errors import PatchesError
+from patches.ids import IdSource, change_ids
+from patches.json_values import Json, Op
+from patches.keyed_locks import KeyedLocks
+from patches.limits import Limits
+from patches.options import DocOptions
+from patches.runtime import Runtime
+from patches.signals import Signal
+
+
+class LWWAlgorithm(Algorithm):
+    """Keeps LWW documents equal. `store` is usually left to `open_store`."""
+
+    name: ClassVar[str] = "lww"
+
+    def __init__(
+        self,
+        store: LWWStore | None = None,
+        *,
+        options: DocOptions | None = None,
+        runtime: Runtime | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.on_error: Signal[[Exception, Mapping[str, Any]]] = Signal("on_error")
+        self._given_store = store
+        self._options = options or DocOptions()
+        self._runtime = runtime or Runtime()
+        self._limits = limits
+        self._locks = KeyedLocks()
+        self._expected_ids: dict[str, frozenset[str]] = {}
+
+    def open_store(self, backend: Any) -> None:
+        """Take the backend's `lww` store, unless this was built with one."""
+        if self._given_store is None:
+            self._given_store = backend.lww
+
+    @property
+    def _store(self) -> LWWStore:
+        if self._given_store is None:
+            raise PatchesError("the LWW algorithm has no store yet; pass one, or use it in Patches")
+        return self._given_store
+
+    # ---- tracking --------------------------------------------------------------------------------
+
+    async def track_docs(self, doc_ids: Sequence[str]) -> None:
+        """Keep these documents from now on; one that was deleted starts again at revision 0."""
+        for doc_id in doc_ids:
+            async with self._locks(doc_id):
+                await self._store.change(doc_id, transactions.track)
+
+    async def untrack_docs(self, doc_ids: Sequence[str]) -> None:
+        """Forget these documents' local data. What is in quarantine stays."""
+        for doc_id in doc_ids:
+            self._expected_ids.pop(doc_id, None)
+            async with self._locks(doc_id):
+                await self._store.change(doc_id, transactions.untrack)
+
+    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
+        """The tracked documents, and with `include_deleted` those whose deletion is unconfirmed."""
+        return await self._store.list_docs(include_deleted)
+
+    async def get_committed_rev(self, doc_id: str) -> int:
+        """The last revision known here, 0 if none."""
+        return await self._store.read(doc_id, transactions.committed_rev)
+
+    async def delete_doc(self, doc_id: str) -> None:
+        """Replace the document's data by a tombstone until the server has deleted it too."""
+        self._expected_ids.pop(doc_id, None)
+        async with self._locks(doc_id):
+            await self._store.change(doc_id, transactions.mark_deleted)
+
+    async def confirm_delete_doc(self, doc_id: str) -> None:
+        """Drop the tombstone."""
+        async with self._locks(doc_id):
+            await self._store.change(doc_id, transactions.confirm_deleted)
+
+    # ---- documents and local edits ---------------------------------------------------------------
+
+    def create_doc(self, doc_id: str, snapshot: Snapshot | None = None) -> LWWDoc:
+        """An open document over what `load_doc` gave."""
+        return LWWDoc(doc_id, snapshot, limits=self._limits)
+
+    async def load_doc(self, doc_id: str) -> Snapshot | None:
+        """The committed state, the pieces being sent and one change of all pending ops."""
+        work = await self._store.read(doc_id, transactions.load)
+        if work is None:
+            return None
+        changes = list(work.sending)
+        if work.pending:
+            changes.append(self._change(work.pending, work.committed_rev))
+        return LWWSnapshot(work, changes)
+
+    async def handle_doc_change(
+        self,
+        doc_id: str,
+        ops: list[Op],
+        doc: Document | None = None,
+        metadata: Mapping[str, Json] | None = None,
+        change_id: str | None = None,
+    ) -> list[Change]:
+        """Fold an edit into the stored pending ops, all at the time now.
+
+        The change that is returned is for listeners; what is sent has ids and no metadata of its
+        own.
+        """
+        if not ops:
+            return []
+        now = self._runtime.wall_ms()
+        opened = _lww(doc)
+        async with self._locks(doc_id):
+            written = list(ops)
+            if not written:  # rolled back while it waited
+                return []
+            known = None if opened is None else opened.version
+            step = await self._store.change(
+                doc_id, lambda tables: transactions.add_edit(tables, written, now, known)
+            )
+            if opened is not None:
+                opened.follow(step, ops)
+        return [
+            self._change(step.local, step.committed_rev, change_id=change_id, metadata=metadata)
+        ]
+
+    # ---- sending ---------------------------------------------------------------------------------
+
+    async def has_pending(self, doc_id: str) -> bool:
+        """Whether a piece is being sent or an op is pending."""
+        return await self._store.read(doc_id, transactions.has_pending)
+
+    async def next_batch(
+        self, doc_id: str, doc: Document | None, options: DocOptions
+    ) -> list[Change]:
+        """The next piece; an edit made meanwhile comes after the pieces before it.
+
+        Pieces are in the store with their ids before the first of them is returned. Raises
+        `UnsplittableChangeError`; then the ops stay pending.
+        """
+        return await self._next_piece(doc_id, doc, options.over(self._options))
+
+    async def get_pending_to_send(self, doc_id: str) -> list[Change] | None:
+        """The change to send, undivided; `None` if nothing is pending (`spec/lww.md` 11.2)."""
+        return await self._next_piece(doc_id, None, None) or None
+
+    async def _next_piece(
+        self, doc_id: str, doc: Document | None, options: DocOptions | None
+    ) -> list[Change]:
+        opened, new_id, now = _lww(doc), self._own_ids(), self._runtime.wall_ms()
+        async with self._locks(doc_id):
+            known = None if opened is None else opened.version
+            piece, step = await self._store.change(
+                doc_id,
+                lambda tables: transactions.next_piece(
+                    tables, options, new_id=new_id, now=now, doc_id=doc_id, known=known
+                ),
+            )
+            if opened is not None and step is not None:
+                opened.follow(step)
+        return [] if piece is None else [piece]
+
+    async def receive_answer(
+        self,
+        doc_id: str,
+        sent: Sequence[Change],
+        committed: Sequence[Change],
+        doc: Document | None,
+    ) -> list[Change]:
+        """Confirm the sent pieces by id and apply the answer's rows, in one transaction.
+
+        Returns the changes above the revision known before. Raises `MissingChangesError`,
+        `AlgorithmMismatchError`; then nothing was confirmed.
+        """
+        opened = _lww(doc)
+        async with self._locks(doc_id):
+            known = None if opened is None else opened.version
+            step = await self._store.change(
+                doc_id,
+                lambda tables: transactions.fold_answer(tables, doc_id, sent, committed, known),
+            )
+            if opened is not None:
+                opened.follow(step)
+        return [change for change in step.accepted if change.rev > step.before_rev]
+
+    async def confirm_sent(
+        self, doc_id: str, changes: Sequence[Change], doc: Document | None = None
+    ) -> list[Op]:
+        """Make sent pieces committed, ahead of their answer; returns corrections (11.4).
+
+        The answer must follow by `apply_server_changes`. `receive_answer` does both at once.
+        """
+        self._expected_ids[doc_id] = frozenset(change.id for change in changes)
+        opened = _lww(doc)
+        async with self._locks(doc_id):
+            known = None if opened is None else opened.version
+            step = await self._store.change(
+                doc_id, lambda tables: transactions.confirm(tables, changes, known)
+            )
+            if opened is not None:
+                opened.follow(step)
+        return list(step.corrections)
+
+    # ---- receiving -------------------------------------------------------------------------------
+
+    async def apply_server_changes(
+        self, doc_id: str, changes: Sequence[Change], doc: Document | None = None
+    ) -> list[Change]:
+        """Apply committed changes; returns them as they show beside unsent writes (11.3).
+
+        Stale ones are dropped. A document that another process has left behind takes what is
+        stored. Raises `MissingChangesError` for a gap, `AlgorithmMismatchError`; then nothing was
+        stored.
+        """
+        if not changes:
+            return []
+        opened, expected = _lww(doc), self._expected_ids.get(doc_id, frozenset())
+        async with self._locks(doc_id):
+            known = None if opened is None else opened.version
+            step = await self._store.change(
+                doc_id,
+                lambda tables: transactions.fold_changes(tables, doc_id, changes, expected, known),
+            )
+            if opened is not None:
+                opened.follow(step)
+        return list(merge_server_with_local(step.accepted, step.unsent))
+
+    async def install_snapshot(
+        self,
+        doc_id: str,
+        snapshot: Snapshot,
+        doc: Document | None,
+        *,
+        tail: Sequence[Change] = (),
+        resolved: Sequence[Change] = (),
+    ) -> None:
+        """Replace the committed part by the server's; pending ops and pieces stay.
+
+        `resolved` pieces are dropped. There is no `tail`: rows need no rebasing.
+        """
+        opened = _lww(doc)
+        ids = {change.id for change in resolved}
+        async with self._locks(doc_id):
+            work = await self._store.change(
+                doc_id, lambda tables: transactions.install(tables, doc_id, snapshot, ids)
+            )
+            if opened is not None:
+                opened.install(work)
+
+    # ---- changes that the server refuses ---------------------------------------------------------
+
+    async def verify_pending_change(self, doc_id: str, change_id: str) -> bool:
+        """Whether a piece applies strictly to the committed state; `True` if there is none."""
+        return await self._store.read(
+            doc_id, lambda tables: transactions.applies_cleanly(tables, change_id)
+        )
+
+    async def eject_pending_change(
+        self,
+        doc_id: str,
+        change_id: str,
+        reason: str,
+        doc: Document | None = None,
+        *,
+        only_if_unappliable: bool = False,
+    ) -> QuarantinedChange | None:
+        """Move a piece into quarantine. Pending ops have no id yet and cannot be ejected."""
+        opened, now = _lww(doc), self._runtime.wall_ms()
+        async with self._locks(doc_id):
+            ejected = await self._store.change(
+                doc_id,
+                lambda tables: transactions.eject(
+                    tables, doc_id, change_id, reason, now, only_if_unappliable=only_if_unappliable
+                ),
+            )
+            if ejected is None:
+                return None
+            quarantined, work = ejected
+            self._expected_ids.pop(doc_id, None)
+            if opened is not None:
+                opened.install(work)
+        return quarantined
+
+    async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
+        """What is in quarantine, for one document or all."""
+        return await self._store.list_quarantined(doc_id)
+
+    async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
+        """Forget a quarantined change for good. Unknown ones are no error."""
+        await self._store.change(doc_id, lambda tables: tables.discard_quarantined(change_id))
+
+    async def retry_quarantined_change(
+        self, doc_id: str, change_id: str, doc: Document | None, new_id: str
+    ) -> list[Change]:
+        """Make a quarantined change's ops pending again, with the times they were made at.
+
+        `new_id` is on the change that is returned; what is sent gets its id when it is sent. Raises
+        `PendingChangeError` if it is not in quarantine.
+        """
+        opened = _lww(doc)
+        async with self._locks(doc_id):
+            known = None if opened is None else opened.version
+            step = await self._store.change(
+                doc_id, lambda tables: transactions.retry(tables, doc_id, change_id, known)
+            )
+            if opened is not None:
+                opened.follow(step)
+        return [self._change(step.local, step.committed_rev, change_id=new_id)]
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _change(
+        self,
+        ops: Sequence[Op],
+        rev: int,
+        *,
+        change_id: str | None = None,
+        metadata: Mapping[str, Json] | None = None,
+    ) -> Change:
+        return Change(
+            id=change_id or change_ids(self._runtime.random)(rev + 1),
+            ops=list(ops),
+            base_rev=rev,
+            rev=rev + 1,
+            created_at=self._runtime.wall_ms(),
+            metadata=dict(metadata or {}),
+        )
+
+    def _own_ids(self) -> IdSource:
+        """Ids for a function in another thread, where the runtime's source must not be used."""
+        return change_ids(random.Random(self._runtime.random.getrandbits(64)))
+
+
+def _lww(doc: Document | None) -> LWWDoc | None:
+    assert doc is None or isinstance(doc, LWWDoc)
+    return doc

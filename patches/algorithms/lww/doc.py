@@ -1,0 +1,167 @@
+"""`LWWDoc`: an open document whose last write of a field wins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Final
+
+from patches.algorithms.lww.consolidate import consolidate_ops
+from patches.algorithms.lww.field_table import FieldTable
+from patches.algorithms.lww.receive import rows_of
+from patches.algorithms.lww.state import build_state, committed_state, rederive
+from patches.algorithms.lww.transactions import Step, Work
+from patches.algorithms.lww.unsent import Unsent
+from patches.algorithms.lww.writes import as_writes
+from patches.change import Change, Snapshot
+from patches.checks import check_ops
+from patches.codec import json_size
+from patches.document import Document
+from patches.json_values import Json, Op, json_equal
+from patches.limits import Limits
+
+UNKNOWN_VERSION: Final = -1
+
+
+class LWWSnapshot(Snapshot):
+    """What `load_doc` gives: the committed state, and the tables' version that it was read at."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Work, changes: Sequence[Change]) -> None:
+        super().__init__(state=work.state, rev=work.committed_rev, changes=changes)
+        self.work = work
+
+
+class LWWDoc(Document):
+    """Shows the committed state with every unsent write on top, each once.
+
+    Nothing is kept twice: the state is derived from the committed state, the pieces being sent, the
+    pending ops and the unsaved edits, again only where something happened.
+    """
+
+    algorithm: ClassVar[str] = "lww"
+
+    def __init__(
+        self, doc_id: str, snapshot: Snapshot | None = None, *, limits: Limits | None = None
+    ) -> None:
+        super().__init__(doc_id, state={}, committed_rev=0, limits=limits)
+        self._committed: Json = {}
+        self._unsent = Unsent(self.unsaved)
+        #: The version of the stored tables that this document shows.
+        self.version = UNKNOWN_VERSION
+        if snapshot is not None:
+            self.install(work_of(snapshot))
+
+    # ---- what every document has -----------------------------------------------------------------
+
+    def prepare_ops(self, ops: list[Op]) -> list[Op]:
+        """The writes that recorded operations amount to. Raises `UnsupportedOperationError`."""
+        check_ops(ops, self.limits)
+        return as_writes(self.state, ops, self._unsent)
+
+    @property
+    def pending_count(self) -> int:
+        """How many stored fields wait for the server."""
+        return self._unsent.stored_count
+
+    def measure_pending(self) -> int:
+        """Bytes of the stored fields that wait for the server."""
+        return sum(map(json_size, self._unsent.stored()))
+
+    def apply_changes(self, changes: Sequence[Change]) -> None:
+        """Take over committed changes, or local ones that were stored.
+
+        The oldest unsaved edit becomes pending with a local change. A committed change with the id
+        of a piece that is being sent confirms it.
+        """
+        committed = [change for change in changes if change.committed_at]
+        local = [op for change in changes if not change.committed_at for op in change.ops]
+        self.version = UNKNOWN_VERSION
+        if committed:
+            rows = rows_of(committed)
+            ids = {change.id for change in committed}
+            confirmed = [piece for piece in self._unsent.pieces if piece.id in ids]
+            self._unsent.send([piece for piece in self._unsent.pieces if piece.id not in ids])
+            self._committed = committed_state(self._committed, rows)
+            self.committed_rev = max(self.committed_rev, *(change.rev for change in committed))
+            self._show([op["path"] for op in rows] + _paths_of(confirmed))
+        if local:
+            if self.unsaved:
+                self.unsaved.popleft()
+            result = consolidate_ops(self._unsent.pending(), local)
+            self._unsent.save(result.ops_to_save, result.paths_to_delete)
+            self._show([op["path"] for op in local])
+        self.has_pending = self._unsent.stored_count > 0
+
+    def import_snapshot(self, snapshot: Snapshot) -> None:
+        """Replace committed and pending parts, keep what is unsaved. An older one does nothing."""
+        if snapshot.rev >= self.committed_rev:
+            self.install(work_of(snapshot))
+
+    def rollback_unsaved(self) -> None:
+        """Forget unsaved edits and show the rest."""
+        touched = [op["path"] for ops in self.unsaved for op in ops]
+        for ops in self.unsaved:
+            ops.clear()
+        self.unsaved.clear()
+        self._show(touched)
+
+    # ---- for the algorithm -----------------------------------------------------------------------
+
+    def install(self, work: Work) -> None:
+        """Take over everything that is stored; what is unsaved stays on top."""
+        self._committed = work.state
+        self._unsent.replace(work.sending, work.pending)
+        self.committed_rev = work.committed_rev
+        self.version = work.version
+        self.has_pending = self._unsent.stored_count > 0
+        shown = build_state(self._committed, self._unsent.within(""))
+        if not json_equal(shown, self.state):
+            self.publish(shown)
+
+    def follow(self, step: Step, saved_edit: list[Op] | None = None) -> None:
+        """Follow a write to the tables. `saved_edit`: the unsaved edit that it stored."""
+        for index, ops in enumerate(self.unsaved):
+            if ops is saved_edit:  # by identity: two edits may be equal
+                del self.unsaved[index]
+                break
+        if step.work is not None:
+            self.install(step.work)
+            return
+        self.version = step.after
+        self.committed_rev = max(self.committed_rev, step.committed_rev)
+        touched = [op["path"] for op in step.rows] + _paths_of(step.confirmed)
+        if step.rows:
+            self._committed = committed_state(self._committed, step.rows)
+        self._unsent.save(step.saved, step.removed_paths)
+        if step.sending is not None:
+            self._unsent.send(step.sending)
+        self.has_pending = self._unsent.stored_count > 0
+        # A write that became the pending op as it is shows already; one that was folded may differ.
+        touched += [op["path"] for op in step.local if not self._unsent.pending_is(op)]
+        self._show(touched)
+
+    def _show(self, touched: Iterable[str]) -> None:
+        shown = rederive(self.state, self._committed, self._unsent, touched)
+        if shown is not self.state:
+            self.publish(shown)
+
+
+def _paths_of(pieces: Iterable[Change]) -> list[str]:
+    return [op["path"] for piece in pieces for op in piece.ops]
+
+
+def work_of(snapshot: Snapshot) -> Work:
+    """A snapshot's parts: committed changes join the state, the last local one is pending."""
+    if isinstance(snapshot, LWWSnapshot):
+        return snapshot.work
+    committed = [change for change in snapshot.changes if change.committed_at]
+    local = [change for change in snapshot.changes if not change.committed_at]
+    pending = FieldTable(local[-1].ops if local else ())
+    return Work(
+        state=committed_state(snapshot.state, rows_of(committed)),
+        committed_rev=max([snapshot.rev, *(change.rev for change in committed)]),
+        sending=local[:-1],
+        pending=pending.ops(),
+        version=UNKNOWN_VERSION,
+    )

@@ -1,0 +1,117 @@
+"""Which committed changes to take, and what their rows do to the rows held here.
+
+Answers and broadcasts overtake each other, so a row is compared by revision: an older one never
+replaces a newer one (`spec/sync.md` 12.2). A row without `rev` is a local write that was confirmed
+but not echoed; any row of the server replaces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from typing import Protocol
+
+from patches.algorithms.lww.field_table import ancestor_paths
+from patches.algorithms.lww.state import in_commit_order
+from patches.change import Change
+from patches.errors import AlgorithmMismatchError, MissingChangesError
+from patches.json_values import Op
+
+
+class CommittedRows(Protocol):
+    """The table of committed rows."""
+
+    def get(self, path: str) -> Op | None: ...
+    def below(self, path: str) -> list[str]: ...
+    def write(self, op: Op) -> None: ...
+    def discard(self, path: str) -> None: ...
+
+
+def check_timed(doc_id: str, changes: Iterable[Change]) -> None:
+    """Raise `AlgorithmMismatchError` if a committed op has no timestamp: LWW ops have one."""
+    for change in changes:
+        if any(op.get("ts") is None for op in change.ops):
+            raise AlgorithmMismatchError(doc_id, expected="lww", got="ot")
+
+
+def accepted_changes(
+    changes: Iterable[Change], cursor: int, expected_ids: Container[str] = ()
+) -> list[Change]:
+    """The changes to apply at revision `cursor`; stale ones are left out (`spec/lww.md` 11.3).
+
+    Those with an id in `expected_ids` answer our own commit and are always taken. Raises
+    `MissingChangesError` when one starts beyond what is known.
+    """
+    accepted = []
+    for change in changes:
+        if change.id not in expected_ids:
+            if change.rev <= cursor and change.base_rev < cursor:
+                continue
+            if change.base_rev > cursor:
+                raise MissingChangesError(
+                    expected_rev=cursor + 1, got_rev=change.rev, since_rev=cursor
+                )
+        accepted.append(change)
+        cursor = max(cursor, change.rev)
+    return accepted
+
+
+def rows_of(changes: Iterable[Change]) -> list[Op]:
+    """The rows of committed changes, in commit order, each with its revision."""
+    rows = []
+    for change in changes:
+        rows += [
+            op if op.get("rev") is not None else {**op, "rev": change.rev} for op in change.ops
+        ]
+    return in_commit_order(rows)
+
+
+def receive_rows(table: CommittedRows, rows: Sequence[Op], snapshot_rev: int) -> list[Op] | None:
+    """Put the server's rows into the table.
+
+    Returns what must be applied to the committed state for it to follow, or `None` if that state
+    has to be built again from the table.
+    """
+    applied: list[Op] = []
+    rebuild = False
+    for row in rows:
+        if row["rev"] <= snapshot_rev:  # in the snapshot already, or overwritten there
+            rebuild |= _discard_unechoed(table, row["path"])
+        elif not _is_outdated(table, row):
+            applied += _write(table, row)
+    return None if rebuild else applied
+
+
+def _is_outdated(table: CommittedRows, row: Op) -> bool:
+    path = row["path"]
+    return any(
+        held is not None and _rev(held) > row["rev"]
+        for held in map(table.get, (path, *ancestor_paths(path), ""))
+    )
+
+
+def _write(table: CommittedRows, row: Op) -> list[Op]:
+    newer = []
+    for path in table.below(row["path"]):
+        child = table.get(path)
+        if child is not None and _rev(child) > row["rev"]:
+            newer.append(child)
+        else:
+            table.discard(path)
+    table.write(row)
+    return [row, *newer]
+
+
+def _discard_unechoed(table: CommittedRows, path: str) -> bool:
+    unechoed = [
+        name
+        for name in (path, *table.below(path))
+        if (held := table.get(name)) is not None and "rev" not in held
+    ]
+    for name in unechoed:
+        table.discard(name)
+    return bool(unechoed)
+
+
+def _rev(row: Op) -> float:
+    rev: float = row.get("rev", -1)
+    return rev

@@ -1,0 +1,89 @@
+"""Dividing what is to be sent by ops, so that each piece fits (`spec/lww.md` 14)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from patches.change import Change
+from patches.codec import json_size
+from patches.errors import UnsplittableChangeError
+from patches.ids import IdSource
+from patches.json_values import Op
+from patches.options import DocOptions
+
+_LIST_BYTES = 2  # a commit sends a list of changes
+
+
+def split_change(
+    change: Change, options: DocOptions, *, new_id: IdSource, doc_id: str
+) -> list[Change]:
+    """The pieces of a change that fit the payload and the storage limit; `[change]` if it fits.
+
+    The first piece keeps the id. An op that alone is too large makes a piece of its own. Raises
+    `UnsplittableChangeError` if it is larger than `max_unsplittable_bytes`.
+    """
+    if _fits(change, options):
+        return [change]
+    pieces = [
+        piece
+        for group in _groups(change, _json_limit(options))
+        for piece in _halved(change.replace(ops=group), options)
+    ]
+    for piece in pieces:
+        if len(piece.ops) == 1 and not _fits(piece, options):
+            _check_ceiling(piece, options, doc_id)
+    return [
+        piece if index == 0 else piece.replace(id=new_id(piece.rev))
+        for index, piece in enumerate(pieces)
+    ]
+
+
+def _json_limit(options: DocOptions) -> float:
+    limits = [float("inf")]
+    if options.max_payload_bytes is not None:
+        limits.append(options.max_payload_bytes - _LIST_BYTES)
+    if options.max_storage_bytes is not None and options.size_calculator is None:
+        limits.append(options.max_storage_bytes)
+    return min(limits)
+
+
+def _fits(change: Change, options: DocOptions) -> bool:
+    if len(change.encoded) > _json_limit(options):
+        return False
+    if options.max_storage_bytes is None or options.size_calculator is None:
+        return True
+    return options.size_calculator(change.to_wire()) <= options.max_storage_bytes
+
+
+def _groups(change: Change, limit: float) -> list[list[Op]]:
+    envelope = len(change.replace(ops=[]).encoded)
+    groups: list[list[Op]] = []
+    size = 0
+    for op in change.ops:
+        bytes_more = json_size(op) + 1
+        if not groups or size + bytes_more > limit:
+            groups.append([])
+            size = envelope
+        groups[-1].append(op)
+        size += bytes_more
+    return groups
+
+
+def _halved(change: Change, options: DocOptions) -> Sequence[Change]:
+    """By measuring, for a size calculator that only knows whole changes."""
+    if len(change.ops) < 2 or _fits(change, options):
+        return [change]
+    middle = len(change.ops) // 2
+    return [
+        *_halved(change.replace(ops=change.ops[:middle]), options),
+        *_halved(change.replace(ops=change.ops[middle:]), options),
+    ]
+
+
+def _check_ceiling(piece: Change, options: DocOptions, doc_id: str) -> None:
+    ceiling, size = options.max_unsplittable_bytes, len(piece.encoded)
+    if ceiling is not None and size > ceiling:
+        op = piece.ops[0]
+        raise UnsplittableChangeError(
+            op["op"], op["path"], size=size, limit=ceiling, doc_id=doc_id, change_id=piece.id
+        )

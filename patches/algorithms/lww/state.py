@@ -1,0 +1,139 @@
+"""The state that rows and writes add up to, and how little of it must be built again.
+
+A state is built op by op and an op that cannot be applied is skipped, so a state always loads
+(`design.md`, strict). What an open document shows is derived: committed state, then unsent ops,
+each once. `rederive` does that again only below the paths that something happened to.
+
+Why that is enough: ops at, above and below a path decide what is shown there, and nothing else but
+the containers above it. So the part to build again starts at the highest path above the touched
+one where an unsent op stands, or where the committed state has no object: from there on down
+everything is taken from the committed state and the unsent ops are applied once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
+
+from patches.errors import PatchError
+from patches.json_patch import ABSENT, apply_patch
+from patches.json_values import Json, Op, json_equal
+
+_ABSENT: Final[Any] = object()
+
+
+class UnsentOps(Protocol):
+    """The ops that are shown on top of the committed state, in the order they apply."""
+
+    def stands_at(self, path: str) -> bool:
+        """Whether some op has exactly this path."""
+
+    def within(self, path: str) -> list[Op]:
+        """The ops at and below a path, in order."""
+
+
+def build_state(state: Json, ops: Sequence[Op]) -> Json:
+    """`state` after `ops`; one that cannot be applied is skipped. Nothing is mutated."""
+    try:
+        built = apply_patch(state, ops, partial=True)
+        return None if built is ABSENT else built  # a removed root reads as null
+    except PatchError:
+        if len(ops) == 1:
+            return state
+        # Some op goes below a text or a number, which raises in every mode: find and skip it.
+        middle = len(ops) // 2
+        return build_state(build_state(state, ops[:middle]), ops[middle:])
+
+
+def committed_state(state: Json, rows: Iterable[Op]) -> Json:
+    """`state` after a server's rows, in the order given. A row is never soft, whatever it says."""
+    return build_state(
+        state, [_hard(row) if "soft" in row and "rev" in row else row for row in rows]
+    )
+
+
+def in_commit_order(ops: Iterable[Op]) -> list[Op]:
+    """Sorted by `(rev, ts)`, else as they came. Rows without `rev`, not echoed yet, are last."""
+    return sorted(ops, key=commit_order)
+
+
+def commit_order(op: Op) -> tuple[bool, float, float]:
+    """The sort key of `in_commit_order`."""
+    rev = op.get("rev")
+    return rev is None, rev or 0, op.get("ts") or 0
+
+
+def rederive(shown: Json, committed: Json, unsent: UnsentOps, touched: Iterable[str]) -> Json:
+    """What to show after something happened to the committed value or the unsent ops at `touched`.
+
+    `shown` must have been derived so before. Returns `shown` itself if nothing that it shows
+    changed.
+    """
+    starts = _outermost({_start(path, shown, committed, unsent) for path in touched})
+    if not starts:
+        return shown
+    if "" in starts:
+        derived = build_state(committed, unsent.within(""))
+    else:
+        ops = [_reset(path, committed) for path in starts]
+        for path in starts:
+            ops += unsent.within(path)
+        derived = build_state(shown, ops)
+    same = all(_equal(_value_at(shown, path), _value_at(derived, path)) for path in starts)
+    return shown if same else derived
+
+
+def _start(path: str, shown: Json, committed: Json, unsent: UnsentOps) -> str:
+    """Where building again must begin for a touched path: there, or at one above it."""
+    above, segments = "", path.split("/")[1:]
+    for segment in segments:
+        if unsent.stands_at(above) or not isinstance(committed, dict):
+            return above
+        if not isinstance(shown, dict):
+            return above
+        key = _key(segment)
+        committed, shown = committed.get(key, _ABSENT), shown.get(key, _ABSENT)
+        above = f"{above}/{segment}"
+    return above
+
+
+def _outermost(paths: set[str]) -> list[str]:
+    if "" in paths:
+        return [""]
+    return [path for path in sorted(paths) if not _has_above(path, paths)]
+
+
+def _has_above(path: str, paths: set[str]) -> bool:
+    end = path.rfind("/")
+    while end > 0:
+        path = path[:end]
+        if path in paths:
+            return True
+        end = path.rfind("/")
+    return False
+
+
+def _reset(path: str, committed: Json) -> Op:
+    value = _value_at(committed, path)
+    if value is _ABSENT:
+        return {"op": "remove", "path": path}
+    return {"op": "replace", "path": path, "value": value}
+
+
+def _value_at(state: Json, path: str) -> Json:
+    """The value at a path that leads through objects only, else `_ABSENT`."""
+    for segment in path.split("/")[1:]:
+        state = state.get(_key(segment), _ABSENT) if isinstance(state, dict) else _ABSENT
+    return state
+
+
+def _equal(a: Json, b: Json) -> bool:
+    return a is b or (a is not _ABSENT and b is not _ABSENT and json_equal(a, b))
+
+
+def _key(segment: str) -> str:
+    return segment.replace("~1", "/").replace("~0", "~") if "~" in segment else segment
+
+
+def _hard(row: Op) -> Op:
+    return {key: value for key, value in row.items() if key != "soft"}

@@ -1,0 +1,114 @@
+"""What the algorithm needs of a client store: one document's tables inside a transaction.
+
+A store takes no decision. It runs a function over `DocTables` and keeps all of what the function
+did, or nothing; the functions are in `transactions.py`. Several processes may share a store, so
+what must hold together is read and written by one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from patches.algorithms.lww.field_table import Fields
+from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.json_values import Op
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The record of a document. `version` counts the writes to its tables, in all processes."""
+
+    committed_rev: int
+    version: int
+    deleted: bool = False
+
+
+class Rows(Fields, Protocol):
+    """Ops by path. `put` keeps the place of a path that is there; `write` moves it to the end."""
+
+    def put(self, op: Op) -> None:
+        """Set the op at its path."""
+
+    def write(self, op: Op) -> None:
+        """Set the op at its path, after all others."""
+
+    def discard(self, path: str) -> None:
+        """Remove the op at exactly this path, if there is one."""
+
+    def ops(self) -> list[Op]:
+        """All, in the order they were put."""
+
+    def any(self) -> bool:
+        """Whether there is one."""
+
+    def clear(self) -> None:
+        """Remove all."""
+
+
+class DocTables(Protocol):
+    """One document's part of a store, valid while the function that got it runs."""
+
+    @property
+    def committed(self) -> Rows:
+        """The server's rows, and confirmed writes that it has not echoed."""
+
+    @property
+    def pending(self) -> Rows:
+        """Writes that are not being sent yet."""
+
+    def head(self) -> Head | None:
+        """The record, or `None` for an unknown document."""
+
+    def put_head(self, *, committed_rev: int, deleted: bool = False) -> Head:
+        """Create or change the record; its version is one more."""
+
+    def snapshot(self) -> Snapshot:
+        """The state below the committed rows; `{}` at revision 0 if none was saved."""
+
+    def put_snapshot(self, snapshot: Snapshot) -> None:
+        """Replace the state below the committed rows."""
+
+    def sending(self) -> list[Change]:
+        """The pieces that are being sent, in order."""
+
+    def put_sending(self, pieces: Sequence[Change]) -> None:
+        """Replace the pieces."""
+
+    def quarantined(self, change_id: str) -> QuarantinedChange | None:
+        """One change in quarantine."""
+
+    def put_quarantined(self, quarantined: QuarantinedChange) -> None:
+        """Add to the quarantine."""
+
+    def discard_quarantined(self, change_id: str | None = None) -> None:
+        """Remove one from the quarantine, or all of the document."""
+
+    def clear(self) -> None:
+        """Remove snapshot, rows, pending ops and pieces. Record and quarantine stay."""
+
+    def remove_head(self) -> None:
+        """Remove the record."""
+
+
+class LWWStore(Protocol):
+    """A client's store of LWW documents.
+
+    A function that raises must leave nothing of what it did; it raises before its first write, so a
+    store that cannot undo is enough. It may run in another thread.
+    """
+
+    async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
+        """Run a function that writes nothing over one consistent view."""
+
+    async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
+        """Run a function in a transaction and return its result when that is durable."""
+
+    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
+        """All documents, with `include_deleted` also those marked as deleted."""
+
+    async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
+        """The quarantine of one document, or of all."""

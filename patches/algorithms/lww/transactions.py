@@ -1,0 +1,406 @@
+"""What the algorithm does to a document's tables: each function is one transaction.
+
+They read, decide and write; the store keeps all or nothing. Each that an open document follows
+returns what the document needs to follow it, and the versions of the tables before and after. A
+document that does not hold the version before has missed a write of another process and takes the
+`work` instead, which is read in the same transaction.
+
+At each moment a write is in exactly one of: pending ops, pieces being sent, committed rows,
+quarantine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from patches.algorithms.lww.consolidate import consolidate_field_op, consolidate_ops
+from patches.algorithms.lww.receive import (
+    accepted_changes,
+    check_timed,
+    receive_rows,
+    rows_of,
+)
+from patches.algorithms.lww.split import split_change
+from patches.algorithms.lww.state import committed_state, in_commit_order
+from patches.algorithms.lww.tables import DocTables
+from patches.change import Change, QuarantinedChange, Snapshot
+from patches.errors import PatchError, PendingChangeError
+from patches.ids import IdSource
+from patches.json_patch import apply_patch
+from patches.json_values import Json, Op
+from patches.options import DocOptions
+from patches.runtime import Millis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """All of a document: the committed state, the pieces being sent, the pending ops."""
+
+    state: Json
+    committed_rev: int
+    sending: Sequence[Change]
+    pending: Sequence[Op]
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A write to the tables, as an open document follows it.
+
+    `rows` apply to the committed state, `confirmed` left the pieces being sent, `saved` and
+    `removed_paths` changed the pending ops. `work` is set if that is not enough to follow.
+    """
+
+    before: int
+    after: int
+    committed_rev: int
+    rows: Sequence[Op] = ()
+    confirmed: Sequence[Change] = ()
+    sending: Sequence[Change] | None = None
+    saved: Sequence[Op] = ()
+    removed_paths: Sequence[str] = ()
+    accepted: Sequence[Change] = ()
+    corrections: Sequence[Op] = ()
+    local: Sequence[Op] = ()
+    before_rev: int = 0
+    unsent: Sequence[Op] = ()
+    work: Work | None = None
+
+
+def load(tables: DocTables) -> Work | None:
+    """Everything, or `None` for a document that is unknown or deleted."""
+    head = tables.head()
+    if head is None or head.deleted:
+        return None
+    return Work(
+        state=committed_of(tables),
+        committed_rev=head.committed_rev,
+        sending=tables.sending(),
+        pending=tables.pending.ops(),
+        version=head.version,
+    )
+
+
+def committed_rev(tables: DocTables) -> int:
+    """The last revision known here, 0 if none."""
+    head = tables.head()
+    return 0 if head is None or head.deleted else head.committed_rev
+
+
+def has_pending(tables: DocTables) -> bool:
+    """Whether a piece is being sent or an op is pending."""
+    return bool(tables.pending.any() or tables.sending())
+
+
+def committed_of(tables: DocTables) -> Json:
+    """The state of the server's rows alone."""
+    return committed_state(tables.snapshot().state, in_commit_order(tables.committed.ops()))
+
+
+# ---- local edits ---------------------------------------------------------------------------------
+
+
+def add_edit(tables: DocTables, ops: Sequence[Op], now: Millis, known: int | None) -> Step:
+    """Fold a local edit into the pending ops."""
+    return _add_pending(tables, [{**op, "ts": now} for op in ops], known)
+
+
+def _add_pending(tables: DocTables, ops: Sequence[Op], known: int | None) -> Step:
+    before = _version(tables)
+    existing: dict[str, Op] = {}
+    for op in ops:  # a pending op above is not looked at: the server corrects a write below it
+        for path in (op["path"], *tables.pending.below(op["path"])):
+            held = tables.pending.get(path)
+            if held is not None:
+                existing[path] = held
+    result = consolidate_ops(existing.values(), ops)
+    for path in result.paths_to_delete:
+        tables.pending.discard(path)
+    for op in result.ops_to_save:
+        tables.pending.put(op)
+    rev = committed_rev(tables)
+    head = tables.put_head(committed_rev=rev)
+    return Step(
+        before=before,
+        after=head.version,
+        committed_rev=rev,
+        local=ops,
+        saved=result.ops_to_save,
+        removed_paths=result.paths_to_delete,
+        work=_work_if_missed(tables, before, known),
+    )
+
+
+# ---- sending -------------------------------------------------------------------------------------
+
+
+def next_piece(
+    tables: DocTables,
+    options: DocOptions | None,
+    *,
+    new_id: IdSource,
+    now: Millis,
+    doc_id: str,
+    known: int | None,
+) -> tuple[Change | None, Step | None]:
+    """The piece to send next, with its id in the store, and the step if that took a write.
+
+    Pending ops become pieces when none is left. Without `options` nothing is divided.
+    """
+    sending, rev = tables.sending(), committed_rev(tables)
+    pending = [] if sending else tables.pending.ops()
+    if not sending and not pending:
+        return None, None
+    first = sending[0] if sending else _piece(pending, rev, new_id, now)
+    pieces = [first]
+    if options is not None:
+        pieces = split_change(first, options, new_id=new_id, doc_id=doc_id)
+    if sending and len(pieces) == 1:
+        return first, None
+    before = _version(tables)
+    pieces = [*pieces, *sending[1:]]
+    tables.put_sending(pieces)
+    if not sending:
+        tables.pending.clear()
+    head = tables.put_head(committed_rev=rev)
+    step = Step(
+        before=before,
+        after=head.version,
+        committed_rev=rev,
+        sending=pieces,
+        removed_paths=[op["path"] for op in pending],
+        work=_work_if_missed(tables, before, known),
+    )
+    return pieces[0], step
+
+
+def _piece(ops: list[Op], rev: int, new_id: IdSource, now: Millis) -> Change:
+    return Change(id=new_id(rev + 1), ops=ops, base_rev=rev, rev=rev + 1, created_at=now)
+
+
+def confirm(tables: DocTables, sent: Sequence[Change], known: int | None) -> Step:
+    """Make the ops of sent pieces committed rows, guarded (`spec/lww.md` 10.2).
+
+    For an answer that is applied in a later transaction, if ever: the rows must not hold what the
+    server refused, so what a row beats or changes is a correction.
+    """
+    before = _version(tables)
+    confirmed, left = _taken(tables, {change.id for change in sent})
+    if not confirmed:
+        return Step(before=before, after=before, committed_rev=committed_rev(tables))
+    corrections = [
+        correction
+        for piece in confirmed
+        for op in piece.ops
+        if (correction := _confirm_op(tables, op)) is not None
+    ]
+    tables.put_sending(left)
+    head = tables.put_head(committed_rev=committed_rev(tables))
+    return Step(
+        before=before,
+        after=head.version,
+        committed_rev=head.committed_rev,
+        corrections=corrections,
+        work=None if known is None else _work(tables),
+    )
+
+
+def _confirm_op(tables: DocTables, op: Op) -> Op | None:
+    row = tables.committed.get(op["path"])
+    result = op if row is None else consolidate_field_op(row, op)
+    if result is None:
+        return row
+    for path in tables.committed.below(op["path"]):
+        tables.committed.discard(path)
+    tables.committed.write(result)
+    return None if result is op else result
+
+
+def fold_answer(
+    tables: DocTables,
+    doc_id: str,
+    sent: Sequence[Change],
+    committed: Sequence[Change],
+    known: int | None,
+) -> Step:
+    """Confirm sent pieces by id and apply the answer's rows, in one.
+
+    The rows hold the server's resolution of every sent path, so the local values are not stored
+    in between. Raises `MissingChangesError`, `AlgorithmMismatchError` before anything is written.
+    """
+    sent_ids = {change.id for change in sent}
+    check_timed(doc_id, committed)
+    accepted_changes(committed, committed_rev(tables), sent_ids)
+    if not any(change.id in sent_ids for change in committed):
+        # An answer without our change tells nothing about the sent ops: they become rows here.
+        confirm(tables, sent, None)
+    return fold_changes(tables, doc_id, committed, sent_ids, known, confirms=True)
+
+
+def fold_changes(
+    tables: DocTables,
+    doc_id: str,
+    changes: Sequence[Change],
+    expected_ids: Collection[str],
+    known: int | None,
+    *,
+    confirms: bool = False,
+) -> Step:
+    """Apply committed changes to the rows; `confirms`: pieces with an expected id are done."""
+    check_timed(doc_id, changes)
+    before, cursor = _version(tables), committed_rev(tables)
+    accepted = accepted_changes(changes, cursor, expected_ids)
+    confirmed, left = _taken(tables, expected_ids) if confirms else ([], [])
+    if not accepted and not confirmed:
+        work = _work_if_missed(tables, before, known)
+        return Step(before=before, after=before, committed_rev=cursor, before_rev=cursor, work=work)
+    rows = receive_rows(tables.committed, rows_of(accepted), tables.snapshot().rev)
+    rev = max([cursor, *(change.rev for change in accepted)])
+    if confirmed:
+        left = _rebased(left, rev)
+        tables.put_sending(left)
+    head = tables.put_head(committed_rev=rev)
+    missed = rows is None and known is not None
+    return Step(
+        before=before,
+        after=head.version,
+        committed_rev=rev,
+        rows=rows or (),
+        confirmed=confirmed,
+        sending=left if confirmed else None,
+        accepted=accepted,
+        before_rev=cursor,
+        unsent=_unsent_of(tables) if accepted and not confirms else (),
+        work=_work(tables) if missed else _work_if_missed(tables, before, known),
+    )
+
+
+def _unsent_of(tables: DocTables) -> list[Op]:
+    return [*(op for piece in tables.sending() for op in piece.ops), *tables.pending.ops()]
+
+
+def _taken(tables: DocTables, ids: Collection[str]) -> tuple[list[Change], list[Change]]:
+    sending = tables.sending()
+    return (
+        [piece for piece in sending if piece.id in ids],
+        [piece for piece in sending if piece.id not in ids],
+    )
+
+
+def _rebased(pieces: Sequence[Change], rev: int) -> list[Change]:
+    """Pieces that nobody has sent yet, so that their answers hold no more than they must."""
+    return [piece.replace(base_rev=rev, rev=rev + 1) for piece in pieces]
+
+
+# ---- the server's snapshot -----------------------------------------------------------------------
+
+
+def install(
+    tables: DocTables, doc_id: str, snapshot: Snapshot, resolved: Collection[str] = ()
+) -> Work:
+    """Replace the committed part by the server's; pending ops and pieces stay."""
+    check_timed(doc_id, snapshot.changes)
+    base = snapshot.changes[0].base_rev if snapshot.changes else snapshot.rev
+    tables.put_snapshot(Snapshot.from_encoded(snapshot.encoded_state, rev=base))
+    tables.committed.clear()
+    receive_rows(tables.committed, rows_of(snapshot.changes), base)
+    if resolved:
+        tables.put_sending(_taken(tables, resolved)[1])
+    tables.put_head(committed_rev=max(snapshot.rev, snapshot.head))
+    return _work(tables)
+
+
+# ---- quarantine ----------------------------------------------------------------------------------
+
+
+def applies_cleanly(tables: DocTables, change_id: str) -> bool:
+    """Whether a piece applies strictly to the committed state; true if there is no such piece."""
+    confirmed, _ = _taken(tables, (change_id,))
+    if not confirmed:
+        return True
+    try:
+        apply_patch(committed_of(tables), confirmed[0].ops, strict=True)
+    except PatchError:
+        return False
+    return True
+
+
+def eject(
+    tables: DocTables,
+    doc_id: str,
+    change_id: str,
+    reason: str,
+    now: Millis,
+    *,
+    only_if_unappliable: bool,
+) -> tuple[QuarantinedChange, Work] | None:
+    """Move a piece into quarantine; `None` if there is none, or it applies after all."""
+    ejected, left = _taken(tables, (change_id,))
+    if not ejected or (only_if_unappliable and applies_cleanly(tables, change_id)):
+        return None
+    quarantined = QuarantinedChange(
+        doc_id=doc_id, change_id=change_id, change=ejected[0], reason=reason, quarantined_at=now
+    )
+    tables.put_quarantined(quarantined)
+    tables.put_sending(left)
+    tables.put_head(committed_rev=committed_rev(tables))
+    return quarantined, _work(tables)
+
+
+def retry(tables: DocTables, doc_id: str, change_id: str, known: int | None) -> Step:
+    """Fold a quarantined change's ops into the pending ones, at the time they were made.
+
+    Raises `PendingChangeError` if there is no such change.
+    """
+    quarantined = tables.quarantined(change_id)
+    if quarantined is None:
+        raise PendingChangeError(f"document {doc_id!r}: no change {change_id!r} in quarantine")
+    tables.discard_quarantined(change_id)
+    return _add_pending(tables, quarantined.change.ops, known)
+
+
+# ---- tracking ------------------------------------------------------------------------------------
+
+
+def track(tables: DocTables) -> None:
+    """Know the document from now on; a deleted one starts again at revision 0."""
+    head = tables.head()
+    if head is None or head.deleted:
+        tables.put_head(committed_rev=0)
+
+
+def untrack(tables: DocTables) -> None:
+    """Forget all but the quarantine."""
+    tables.clear()
+    tables.remove_head()
+
+
+def mark_deleted(tables: DocTables) -> None:
+    """Leave a record of the deletion and nothing else."""
+    tables.clear()
+    tables.discard_quarantined()
+    tables.put_head(committed_rev=committed_rev(tables), deleted=True)
+
+
+def confirm_deleted(tables: DocTables) -> None:
+    """Drop the record of a deletion."""
+    head = tables.head()
+    if head is not None and head.deleted:
+        tables.remove_head()
+
+
+def _version(tables: DocTables) -> int:
+    head = tables.head()
+    return 0 if head is None else head.version
+
+
+def _work(tables: DocTables) -> Work:
+    work = load(tables)
+    assert work is not None
+    return work
+
+
+def _work_if_missed(tables: DocTables, before: int, known: int | None) -> Work | None:
+    """What a document that knows another version than the one before has to take."""
+    return None if known is None or known == before else load(tables)
