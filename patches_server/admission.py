@@ -31,8 +31,8 @@ class Refusal:
 def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
     """Whether a page of `origin` may open a socket to `host`.
 
-    No `Origin` means no browser. Otherwise its host and port must be the server's own, or it must be
-    in `allowed` (`"https://app.example"`, or `"*"` for any). `null` is refused.
+    No `Origin` means no browser. Otherwise its host and port must be the server's own, or it must
+    be in `allowed` (`"https://app.example"`, or `"*"` for any). `null` is refused.
     """
     if origin is None:
         return True

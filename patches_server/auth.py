@@ -12,7 +12,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from patches.errors import ForbiddenError, StatusError, UnauthorizedError, UnavailableError
 from patches.runtime import Millis
@@ -83,10 +83,14 @@ def deny_all(
 
 
 def principal_key(principal: object) -> Hashable | None:
-    """What tells two principals apart: the `id` they have, else themselves. `None` is anonymous, and
-    so is what can be neither."""
-    key = getattr(principal, "id", principal)
-    return key if isinstance(key, Hashable) else None
+    """What tells two principals apart: the `id` they have, else themselves. `None` is anonymous,
+    and so is what can be neither."""
+    key: Any = getattr(principal, "id", principal)
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return cast(Hashable, key)  # it has just been hashed
 
 
 class Access:

@@ -21,6 +21,7 @@ from patches.errors import (
     TooManyRequestsError,
 )
 from patches.json_values import Json
+from patches.keyed_locks import KeyedLocks
 from patches.limits import Limits
 from patches.tasks import TaskScope
 from patches_server.auth import Access, principal_key
@@ -69,6 +70,7 @@ class Hub:
         self._table: dict[str, dict[Subscriber, float]] = {}
         #: Frames held back while a right is asked again.
         self._held: dict[tuple[str, Subscriber], list[bytes]] = {}
+        self._views = KeyedLocks()
 
     def __len__(self) -> int:
         """How many subscriptions there are."""
@@ -204,10 +206,13 @@ class Hub:
         origin: str | None,
         view: Callable[..., Awaitable[Sequence[Change] | None]],
     ) -> None:
-        for subscriber in list(self._table.get(doc_id, ())):
-            seen = await view(doc_id, changes, subscriber.context)
-            if seen is not None and subscriber.context.connection_id != origin:
-                self._deliver_one(doc_id, subscriber, _committed(doc_id, seen, options))
+        async with self._views(doc_id):  # one commit after the other
+            for subscriber in list(self._table.get(doc_id, ())):
+                if origin is not None and subscriber.context.connection_id == origin:
+                    continue
+                seen = await view(doc_id, changes, subscriber.context)
+                if seen is not None:
+                    self._deliver_one(doc_id, subscriber, _committed(doc_id, seen, options))
 
     def _deliver(self, doc_id: str, frame: bytes, origin: str | None) -> None:
         if self._access.open:

@@ -119,8 +119,10 @@ class ServerSession:
             method = self._method(request)
         except PatchesError as exc:
             self._refuse(request.id, exc)
+            if isinstance(exc, UnauthorizedError):
+                self.close(SIGNED_OUT, "sign-in expired")
             return
-        if method is None and is_signal("2.0", request.method, request.params):
+        if method is None and request.method not in _SUBSCRIPTION_CALLS:
             self._answer_signal(request, size)
             return
         names = request.params[0] if request.params else None
@@ -131,7 +133,6 @@ class ServerSession:
 
     def _check_admission(self, request: Request, size: int) -> None:
         if self._expires_at is not None and self._server.runtime.wall_ms() >= self._expires_at:
-            self.close(SIGNED_OUT, "sign-in expired")
             raise UnauthorizedError("the sign-in has expired")
         if request.method == "commitChanges":
             wait_s = self._commit_bytes.take(size, now=self._loop.time())
@@ -143,7 +144,9 @@ class ServerSession:
         if not isinstance(request.method, str) or request.method not in self._server.methods:
             if request.method in _SUBSCRIPTION_CALLS:
                 return None
-            if self._server.relay is not None and is_signal("2.0", request.method, request.params):
+            if self._server.relay is not None and is_signal(
+                request.jsonrpc, request.method, request.params
+            ):
                 return None
             raise PatchesError(f"Unknown method '{as_text(request.method)}'.")
         return self._server.methods[request.method]

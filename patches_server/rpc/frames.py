@@ -22,6 +22,7 @@ from patches.json_values import Json
 class Request:
     """A call that is to be answered under its `id`, which may be `None`."""
 
+    jsonrpc: Json
     method: Json
     params: list[Json]
     id: Json
@@ -79,7 +80,7 @@ def parse_frame(data: bytes | str, *, max_depth: int) -> Frame:
     params = value.get("params", ABSENT)
     if not isinstance(params, list):
         params = [] if params is ABSENT else [params]
-    return Request(method, params, request_id)
+    return Request(value.get("jsonrpc"), method, params, request_id)
 
 
 def result_frame(request_id: Json, result: Answer) -> bytes:

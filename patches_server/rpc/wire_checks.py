@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from patches.change import ChangeInput
-from patches.checks import check_ops, check_value
+from patches.checks import check_value
 from patches.codec import json_size
 from patches.errors import (
     ChangeRefusedError,
@@ -133,10 +133,11 @@ def since(value: object) -> float | None:
     return _number(options(value), "since")
 
 
-def changes(
-    value: object, limits: Limits, *, frame_bytes: int, custom_ops: Collection[str] = ()
-) -> list[ChangeInput]:
-    """The changes of a commit. `frame_bytes` bounds their size: small frames are not measured."""
+def changes(value: object, limits: Limits, *, frame_bytes: int) -> list[ChangeInput]:
+    """The changes of a commit; their operations are the document server's to check.
+
+    `frame_bytes` bounds their size: what came in a small frame is not measured.
+    """
     if not isinstance(value, list):
         raise InvalidRequestError(f"INVALID_REQUEST: changes must be a list (got {as_text(value)})")
     if limits.max_changes_per_commit is not None and len(value) > limits.max_changes_per_commit:
@@ -152,14 +153,10 @@ def changes(
                 f"the commit has more than {limits.max_commit_bytes} bytes",
                 {"limit": "max_commit_bytes"},
             )
-    return [
-        _change(item, index, limits, frame_bytes, custom_ops) for index, item in enumerate(value)
-    ]
+    return [_change(item, index, limits, frame_bytes) for index, item in enumerate(value)]
 
 
-def _change(
-    item: object, index: int, limits: Limits, frame_bytes: int, custom_ops: Collection[str]
-) -> ChangeInput:
+def _change(item: object, index: int, limits: Limits, frame_bytes: int) -> ChangeInput:
     if not isinstance(item, dict):
         raise InvalidRequestError(
             f"INVALID_REQUEST: changes[{index}] must be an object (got {as_text(item)})"
@@ -172,9 +169,8 @@ def _change(
         )
     assert isinstance(change_id, str)
     try:
-        check_ops(item.get("ops"), limits, custom_ops=custom_ops)
         _check_fields(item, limits)
-        if len(item) > 4:
+        if not item.keys() <= _CHANGE_FIELDS:
             _check_extra_keys(item, limits, frame_bytes)
     except OpsRefusedError as exc:
         raise ChangeRefusedError(change_id, f"change {change_id}: {exc}", code=exc.code) from None
@@ -189,6 +185,8 @@ def _change(
 
 
 def _check_fields(item: Mapping[str, Json], limits: Limits) -> None:
+    if not isinstance(item.get("ops"), list):
+        raise OpsRefusedError(f"ops must be a list (got {as_text(item.get('ops', ABSENT))})")
     for name in ("baseRev", "rev"):
         if item.get(name) is not None and _whole(item[name]) is None:
             raise OpsRefusedError(

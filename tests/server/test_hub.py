@@ -1,0 +1,253 @@
+"""Subscriptions and fan-out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from patches.change import Change
+from patches.errors import DocDeletedError
+from patches.limits import Limits
+from patches_server.auth import Principal
+
+CHANGE = {"id": "c1", "ops": [{"op": "replace", "path": "/a", "value": 1}]}
+
+
+async def test_a_commit_reaches_every_subscriber_but_the_one_that_made_it(connect: Any) -> None:
+    author, reader, stranger = connect(), connect(), connect()
+    for peer in (author, reader):
+        assert await peer.result("subscribe", "d") == ["d"]
+    result = await author.result("commitChanges", "d", [CHANGE])
+    params = await reader.notification("changesCommitted")
+    assert params == {"docId": "d", "changes": result["changes"]}
+    assert author.unread("changesCommitted") == stranger.unread() == []
+
+
+async def test_all_subscribers_get_the_same_bytes(connect: Any) -> None:
+    author, readers = connect(), [connect() for _ in range(3)]
+    for reader in readers:
+        await reader.result("subscribe", ["d"])
+    await author.result("commitChanges", "d", [CHANGE])
+    frames = [reader.session.outbox.get_nowait() for reader in readers]
+    assert frames[0] is frames[1] is frames[2]
+
+
+async def test_options_go_out_with_the_changes_only_if_there_were_any(connect: Any) -> None:
+    author, reader = connect(), connect()
+    await reader.result("subscribe", "d")
+    await author.result("commitChanges", "d", [CHANGE], {"forceCommit": True})
+    assert (await reader.notification("changesCommitted"))["options"] == {"forceCommit": True}
+
+
+async def test_subscribe_takes_an_id_or_a_list_and_leaves_out_what_is_no_id(connect: Any) -> None:
+    peer = connect()
+    assert await peer.result("subscribe", "a") == ["a"]
+    assert await peer.result("subscribe", ["a", "b", "", 7, "x\0y", None]) == ["a", "b"]
+    assert await peer.result("subscribe", []) == []
+    assert (await peer.error("subscribe"))["code"] == 400
+
+
+async def test_unsubscribe_returns_what_was_subscribed(connect: Any) -> None:
+    peer, author = connect(), connect()
+    await peer.result("subscribe", ["d", "e"])
+    assert await peer.result("unsubscribe", ["d", "never"]) == ["d"]
+    await author.result("commitChanges", "d", [CHANGE])
+    assert peer.unread() == []
+
+
+async def test_subscribing_to_a_deleted_document_announces_that_first(connect: Any) -> None:
+    peer, other = connect(), connect()
+    await other.result("deleteDoc", "gone")
+    await peer.start("subscribe", ["gone", "there"])
+    assert await peer.next() == {
+        "jsonrpc": "2.0",
+        "method": "docDeleted",
+        "params": {"docId": "gone"},
+    }
+    assert (await peer.next())["result"] == ["there"]
+
+
+async def test_a_deletion_reaches_the_other_subscribers(connect: Any) -> None:
+    one, two = connect(), connect()
+    for peer in (one, two):
+        await peer.result("subscribe", "d")
+    await one.result("deleteDoc", "d")
+    assert await two.notification("docDeleted") == {"docId": "d"}
+    assert one.unread("docDeleted") == []
+
+
+async def test_a_provider_that_says_410_counts_as_deleted(serve: Any) -> None:
+    async def deleted(_p: object, doc_id: str, *_: object) -> bool:
+        raise DocDeletedError(doc_id, deleted_at=1, last_rev=2)
+
+    peer = (await serve(auth=deleted))()
+    await peer.start("subscribe", "d")
+    assert (await peer.next())["method"] == "docDeleted"
+    assert (await peer.next())["result"] == []
+
+
+async def test_refused_ids_are_left_out(serve: Any) -> None:
+    def only_mine(_p: object, doc_id: str, kind: str, method: str, _params: object) -> bool:
+        assert (kind, method) == ("read", "subscribe")
+        if doc_id == "broken":
+            raise RuntimeError("no database")
+        return doc_id == "mine"
+
+    peer = (await serve(auth=only_mine))()
+    assert await peer.result("subscribe", ["mine", "yours", "broken"]) == ["mine"]
+
+
+async def test_a_subscription_ends_with_its_connection(connect: Any) -> None:
+    peer, author = connect(), connect()
+    await peer.result("subscribe", [f"d{number}" for number in range(100)])
+    peer.session.end()
+    assert len(connect.server.hub) == 0
+    await author.result("commitChanges", "d1", [CHANGE])
+
+
+async def test_a_check_that_ends_after_the_connection_leaves_no_subscription(serve: Any) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: object) -> bool:
+        asked.set()
+        await go_on.wait()
+        return True
+
+    connect = await serve(auth=slow)
+    peer = connect()
+    await peer.start("subscribe", "d")
+    await asked.wait()
+    peer.session.end()
+    go_on.set()
+    await connect.server.close()
+    assert len(connect.server.hub) == 0
+
+
+class Rights:
+    """A provider whose answer can be changed."""
+
+    def __init__(self) -> None:
+        self.allowed = True
+        self.asked = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def __call__(self, *_: object) -> bool:
+        self.asked += 1
+        await self.gate.wait()
+        return self.allowed
+
+
+async def test_old_rights_are_asked_again_and_what_is_due_waits_in_order(serve: Any) -> None:
+    rights = Rights()
+    connect = await serve(auth=rights, reauth_s=-1.0)
+    author, reader = connect(), connect()
+    await reader.result("subscribe", "d")
+    await author.result("commitChanges", "d", [CHANGE])
+    assert (await reader.notification("changesCommitted"))["changes"][0]["rev"] == 1
+    rights.gate.clear()
+    connect.server.hub.publish("d", [_change(2)], None, None)
+    connect.server.hub.publish("d", [_change(3)], None, None)
+    await asyncio.sleep(0)
+    assert reader.unread() == []
+    rights.gate.set()
+    revs = [(await reader.notification("changesCommitted"))["changes"][0]["rev"] for _ in range(2)]
+    assert revs == [2, 3]
+
+
+async def test_a_right_that_was_lost_ends_the_subscription_before_anything_is_sent(
+    serve: Any,
+) -> None:
+    rights = Rights()
+    connect = await serve(auth=rights, reauth_s=-1.0)
+    reader = connect()
+    await reader.result("subscribe", "d")
+    rights.allowed = False
+    connect.server.hub.publish("d", [_change(1)], None, None)
+    await connect.server.close()
+    assert reader.unread() == []
+    assert len(connect.server.hub) == 0
+
+
+async def test_fresh_rights_are_not_asked_again(serve: Any) -> None:
+    rights = Rights()
+    connect = await serve(auth=rights)
+    reader = connect()
+    await reader.result("subscribe", "d")
+    connect.server.hub.publish("d", [_change(1)], None, None)
+    await reader.notification("changesCommitted")
+    assert rights.asked == 1
+
+
+async def test_revoking_ends_the_subscriptions_of_one_principal_at_once(serve: Any) -> None:
+    connect = await serve(auth=Rights())
+    ann, bob = connect(Principal(id="ann")), connect(Principal(id="bob"))
+    for peer in (ann, bob):
+        await peer.result("subscribe", ["d", "e"])
+    connect.server.revoke(principal="ann", doc_id="d")
+    for doc_id in ("d", "e"):
+        connect.server.hub.publish(doc_id, [_change(1)], None, None)
+    assert [frame["params"]["docId"] for frame in ann.unread()] == ["e"]
+    assert [frame["params"]["docId"] for frame in bob.unread()] == ["d", "e"]
+    connect.server.revoke(principal=Principal(id="ann"))
+    assert ann.session.outbox.closing.code == 4401
+    assert bob.session.outbox.closing is None
+
+
+async def test_too_many_subscriptions_add_nothing(serve: Any) -> None:
+    connect = await serve(limits=Limits(max_subscriptions=3, max_ids_per_call=5))
+    peer = connect()
+    await peer.result("subscribe", ["a", "b"])
+    assert (await peer.error("subscribe", ["c", "d"]))["code"] == 429
+    assert await peer.result("subscribe", ["a", "c"]) == ["a", "c"]
+    assert (await peer.error("subscribe", list("abcdef")))["code"] == 400
+    assert len(connect.server.hub) == 3
+
+
+async def test_a_document_server_may_say_what_each_subscriber_sees(
+    serve: Any, documents: Any
+) -> None:
+    async def view(doc_id: str, changes: Sequence[Change], context: Any) -> Any:
+        if context.principal == "blind":
+            return None
+        return changes if context.principal == "ann" else []
+
+    documents.view = view
+    connect = await serve()
+    author, ann, other, blind = connect(), connect("ann"), connect("other"), connect("blind")
+    for peer in (ann, other, blind):
+        await peer.result("subscribe", "d")
+    await author.result("commitChanges", "d", [CHANGE])
+    assert len((await ann.notification("changesCommitted"))["changes"]) == 1
+    assert (await other.notification("changesCommitted"))["changes"] == []
+    assert blind.unread() == []
+
+
+async def test_a_method_of_a_document_server_is_called_with_its_rights(
+    serve: Any, documents: Any
+) -> None:
+    async def count(doc_id: str, *params: Any) -> dict[str, Any]:
+        return {"doc": doc_id, "params": list(params)}
+
+    documents.remote_methods = {"countThings": ("read", count)}
+    kinds: list[tuple[str, str]] = []
+
+    def can(_p: object, _d: str, kind: str, method: str, _params: object) -> bool:
+        kinds.append((kind, method))
+        return True
+
+    peer = (await serve(auth=can))()
+    assert await peer.result("countThings", "d", 1, [2]) == {"doc": "d", "params": [1, [2]]}
+    assert kinds == [("read", "countThings")]
+    documents.remote_methods = {"getDoc": ("read", count)}
+    with pytest.raises(
+        ValueError, match=r"^A handler for method 'getDoc' is already registered\.$"
+    ):
+        await serve()
+
+
+def _change(rev: int) -> Change:
+    return Change(id=f"c{rev}", ops=[], base_rev=rev - 1, rev=rev, created_at=1)
