@@ -1,0 +1,143 @@
+"""How large and how deep a document can be at most, without looking at its state.
+
+A commit does not build the state, and a few hundred bytes of `copy` can double a document again and
+again (`spec/reliability.md` 3.3, T23). So the head carries two bounds that each commit raises by
+what its changes can add. Only when a bound passes a limit is the state built and measured.
+
+What is weak: the size bound never falls by itself, so a document that has been written over many
+times is measured now and then; the measuring resets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from patches import codec
+from patches.change import Change
+from patches.errors import PatchError
+from patches.json_patch import apply_patch
+from patches.json_values import Json, Op
+from patches.limits import Limits
+from patches_server.ot.store import Bounds
+
+#: No run of formatted text is shorter: `{"insert":"a"},`.
+_SHORTEST_RUN: Final = 15
+#: `{"ops":[...]}` around the parts of a text.
+_TEXT_LEVELS: Final = 2
+
+
+def grown(bounds: Bounds, changes: Iterable[Change], limits: Limits) -> Bounds:
+    """The bounds after changes: what they write is added, a copy doubles the size."""
+    size, depth = bounds.size, bounds.depth
+    for change in changes:
+        size += len(change.encoded)
+        levels = _levels(change, limits)
+        for op in change.ops:
+            size, depth = _after(op, size, depth, levels=levels)
+    return Bounds(size, depth)
+
+
+def exceeded(bounds: Bounds, limits: Limits) -> bool:
+    """Whether a document within these bounds could be over a limit."""
+    over_size = limits.max_doc_bytes is not None and bounds.size > limits.max_doc_bytes
+    return over_size or bounds.depth > limits.max_doc_depth
+
+
+def measured_after(state: Json, changes: Sequence[Change], limits: Limits) -> Bounds:
+    """The bounds after changes, with the state before them at hand.
+
+    Exact wherever that matters: the state is measured again as soon as a bound passes a limit, and
+    no further than the first operation that really does.
+    """
+    bounds = measure(state)
+    for change in changes:
+        size, depth = bounds.size + len(change.encoded), bounds.depth
+        levels = _levels(change, limits)
+        for op in change.ops:
+            size, depth = _after(op, size, depth, levels=levels)
+            try:
+                state = apply_patch(state, [op], strict=True)
+            except PatchError:
+                continue  # the replicas skip the change; until then it counts as written
+            if exceeded(Bounds(size, depth), limits):
+                exact = measure(state)
+                size, depth = exact.size, exact.depth
+                if exceeded(exact, limits):
+                    return exact
+        bounds = Bounds(size, depth)
+    return bounds
+
+
+def measure(state: Json) -> Bounds:
+    """The size and depth of a value. What a state holds several times is looked at once."""
+    known: dict[int, tuple[int, int]] = {}
+    waiting: list[Any] = [state]
+    while waiting:
+        value = waiting[-1]
+        inside = list(_containers_in(value))
+        missing = [child for child in inside if id(child) not in known]
+        if missing:
+            waiting.extend(missing)
+            continue
+        waiting.pop()
+        known[id(value)] = _measured(value, known)
+    return Bounds(*known[id(state)])
+
+
+def _measured(value: Json, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    if not isinstance(value, (dict, list)):
+        return codec.json_size(value), 0
+    shell: Any
+    if isinstance(value, dict):
+        shell = {key: 0 if isinstance(item, (dict, list)) else item for key, item in value.items()}
+    else:
+        shell = [0 if isinstance(item, (dict, list)) else item for item in value]
+    size, depth = codec.json_size(shell), 0
+    for child in _containers_in(value):
+        child_size, child_depth = known[id(child)]
+        size += child_size - 1  # in the place of a 0
+        depth = max(depth, child_depth)
+    return size, depth + 1
+
+
+def _containers_in(value: Json) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return (item for item in value.values() if isinstance(item, (dict, list)))
+    if isinstance(value, list):
+        return (item for item in value if isinstance(item, (dict, list)))
+    return ()
+
+
+def _levels(change: Change, limits: Limits) -> int:
+    """No value in the change, whose operations have been checked, is nested deeper."""
+    brackets = change.encoded.count(b"{") + change.encoded.count(b"[")
+    return min(brackets, limits.max_value_depth)
+
+
+def _after(op: Op, size: int, depth: int, *, levels: int) -> tuple[int, int]:
+    name, segments = op.get("op"), _segments(op.get("path"))
+    if name == "copy" or name == "move":
+        if name == "copy":
+            size *= 2
+        return size, max(depth, segments + max(0, depth - _segments(op.get("from"))))
+    if name == "@txt":
+        size += _formatting(op.get("value"), size)
+        levels += _TEXT_LEVELS
+    return size, max(depth, segments + levels)
+
+
+def _formatting(value: Json, size: int) -> int:
+    """What formatting adds: the attributes of a retain go onto each run that it spans."""
+    parts = value.get("ops") if isinstance(value, dict) else value
+    added = 0
+    for part in parts if isinstance(parts, list) else ():
+        attributes = part.get("attributes")
+        if attributes and isinstance(part.get("retain"), int):
+            runs = min(part["retain"], size // _SHORTEST_RUN + 1)
+            added += codec.json_size(attributes) * runs
+    return added
+
+
+def _segments(pointer: object) -> int:
+    return pointer.count("/") if isinstance(pointer, str) else 0

@@ -1,0 +1,91 @@
+"""`RecentLogs`: the ends of the logs that were written last, so that a live commit reads nothing.
+
+A cached end is a guess: another process may have written since. It is only ever used for a commit
+that stores something, and the store's transaction checks that the head is the one cached, by
+revision and change id. Whatever does not end in a save is decided again on what the store has.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from patches.change import Change
+from patches_server.ot.rows import head_after, stored
+from patches_server.ot.store import Bounds, DocHead
+
+MAX_DOCS: Final = 10_000
+MAX_BYTES: Final = 64 * 1024 * 1024
+#: Per document: a client that is further behind has its commit decided on the store's rows.
+MAX_CHANGES: Final = 512
+
+
+@dataclass(slots=True)
+class RecentLog:
+    """The end of one log: its head, and the changes up to it that are at hand."""
+
+    head: DocHead
+    changes: list[Change]
+    size: int
+
+    def since(self, rev: int) -> Sequence[Change] | None:
+        """The changes after `rev`, `None` if not all of them are at hand."""
+        behind = self.head.rev - rev
+        if behind <= 0:
+            return ()
+        # By place: revisions are dense but for what an import has claimed.
+        if behind > len(self.changes) or self.changes[-behind].rev != rev + 1:
+            return None
+        return self.changes[-behind:]
+
+
+class RecentLogs:
+    """The ends of the most recently written logs, within a number of documents and of bytes."""
+
+    def __init__(self, *, max_docs: int = MAX_DOCS, max_bytes: int = MAX_BYTES) -> None:
+        self._logs: OrderedDict[str, RecentLog] = OrderedDict()
+        self._max_docs, self._max_bytes = max_docs, max_bytes
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+    def get(self, doc_id: str) -> RecentLog | None:
+        """The end of a document's log, if it is kept."""
+        return self._logs.get(doc_id)
+
+    def saved(
+        self, doc_id: str, changes: Sequence[Change], bounds: Bounds, *, expected: DocHead
+    ) -> None:
+        """Changes were stored after the head `expected`, and are the new end."""
+        log = self._logs.get(doc_id)
+        if log is None or log.head != expected:
+            self.forget(doc_id)
+            log = self._logs[doc_id] = RecentLog(expected, [], 0)
+        log.head = head_after(changes, bounds)
+        # As bytes: the operations of the objects are the caller's, who might change them.
+        log.changes.extend(stored(change) for change in changes)
+        added = sum(len(change.encoded) for change in changes)
+        log.size += added
+        self._size += added
+        self._cut(log)
+        self._logs.move_to_end(doc_id)
+        while len(self._logs) > self._max_docs or self._size > self._max_bytes:
+            self.forget(next(iter(self._logs)))
+
+    def forget(self, doc_id: str) -> None:
+        """Keep nothing of a document."""
+        log = self._logs.pop(doc_id, None)
+        if log is not None:
+            self._size -= log.size
+
+    def _cut(self, log: RecentLog) -> None:
+        if len(log.changes) <= 2 * MAX_CHANGES:
+            return  # cut seldom, and then by half
+        gone = log.changes[:-MAX_CHANGES]
+        del log.changes[:-MAX_CHANGES]
+        size = sum(len(change.encoded) for change in gone)
+        log.size -= size
+        self._size -= size
