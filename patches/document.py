@@ -52,7 +52,7 @@ class Document(ABC):
         #: Edits in the shown state that are not stored yet, oldest first.
         self.unsaved: Final[deque[list[Op]]] = deque()
         #: Stored changes that could not be applied when this document was made; they are gone.
-        self.dropped_pending: Sequence[Change] = ()
+        self.dropped_pending_changes: Sequence[Change] = ()
         #: Waits until what is unsaved is stored; set by the owner.
         self.flusher: Callable[[], Awaitable[None]] | None = None
         #: Takes the coroutines of async subscribers; set by the owner.

@@ -61,7 +61,7 @@ class Container(Node):
             text = DraftText(self._recorder, self, key, plain(slot))
             if slot is ABSENT:
                 return text  # stands in the document from its first edit on
-            _detach(slot)
+            detach(slot)
             slot = text
             self._set_slot(key, slot)
         return slot
@@ -175,7 +175,7 @@ class Container(Node):
     def _compute(self, name: str, key: Any, path: str, value: Json) -> None:
         slot = self._slot(key)
         if not isinstance(slot, Computed):
-            _detach(slot)
+            detach(slot)
             slot = Computed(plain(slot))
             self._set_slot(key, slot)
         slot.then(name, value)
@@ -248,7 +248,8 @@ def _keys(place: Place) -> list[str | int]:
     return keys
 
 
-def _detach(slot: Any) -> None:
+def detach(slot: Any) -> None:
+    """What stood in a container leaves it: if it is a part of the draft, it takes no more edits."""
     if isinstance(slot, Node):
         slot._detach()
 

@@ -15,7 +15,7 @@ from patches.errors import PatchError
 from patches.json_patch import ABSENT, apply_patch, pointer
 from patches.json_values import Json, Op, checked_copy
 
-_put = object.__setattr__
+put = object.__setattr__
 
 
 class Recorder:
@@ -38,7 +38,7 @@ class Recorder:
 
 
 class Node:
-    """A part of a draft. Its slots are set with `_put`: plain setting writes to the document."""
+    """A part of a draft. Its slots are set with `put`: plain setting writes to the document."""
 
     __slots__ = ("_key", "_parent", "_recorder")
 
@@ -47,16 +47,16 @@ class Node:
     _key: str | int  # in a list only where it stood last
 
     def _place(self, recorder: Recorder, parent: Any, key: str | int) -> None:
-        _put(self, "_recorder", recorder)
-        _put(self, "_parent", parent)
-        _put(self, "_key", key)
+        put(self, "_recorder", recorder)
+        put(self, "_parent", parent)
+        put(self, "_key", key)
 
     def _move_to(self, parent: Any, key: str | int) -> None:
-        _put(self, "_parent", parent)
-        _put(self, "_key", key)
+        put(self, "_parent", parent)
+        put(self, "_key", key)
 
     def _detach(self) -> None:
-        _put(self, "_parent", None)
+        put(self, "_parent", None)
 
     def _path(self) -> str:
         """The JSON Pointer of this node. Raises `PatchError` if it left the document."""
@@ -120,6 +120,11 @@ def taken(value: object, recorder: Recorder, path: str) -> Json:
     if isinstance(value, Node):
         return value._plain()
     return checked_copy(value, path=path, max_depth=recorder.max_depth)
+
+
+def plain_value(value: object) -> Json:
+    """`value`, if it is a part of a draft as its plain value."""
+    return value._plain() if isinstance(value, Node) else value
 
 
 def own_copy(value: Json) -> Json:
