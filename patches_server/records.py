@@ -174,7 +174,14 @@ class Branch:
     metadata: Mapping[str, Json] = field(default_factory=dict)  # name and custom keys
 
     def to_wire(self, *, with_frame: bool = False) -> dict[str, Any]:
-        """The wire object. The merge frame never leaves the server."""
+        """The wire object. The merge frame never leaves the server: with it, the stored form."""
+        if self.deleted and not with_frame:
+            return {
+                "id": self.id,
+                "docId": self.doc_id,
+                "modifiedAt": self.modified_at,
+                "deleted": True,
+            }
         wire: dict[str, Any] = {
             "id": self.id,
             "docId": self.doc_id,
