@@ -1,0 +1,202 @@
+"""The command `patches-server`: the server from a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import importlib
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import platformdirs
+from aiohttp import web
+
+from patches.errors import PatchesError
+from patches_server.admission import is_loopback
+from patches_server.app import create_app
+from patches_server.auth import Auth, allow_all
+from patches_server.router import parse_route
+
+_OK: Final = 0
+_FAILED: Final = 1
+
+
+class _UsageError(Exception):
+    """What the person at the terminal should change; one line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    try:
+        return asyncio.run(_serve(options))
+    except (_UsageError, PatchesError) as exc:
+        sys.stderr.write(f"patches-server: {exc}\n")
+        return _FAILED
+    except KeyboardInterrupt:  # before the signal handlers were there
+        return _OK
+
+
+def default_store() -> str:
+    """The URL of the store in the user's data directory."""
+    return f"sqlite:///{Path(platformdirs.user_data_dir('patches')) / 'server.db'}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="patches-server",
+        description="Serve collaborative JSON documents over websockets, at /ws.",
+        epilog="Store URLs: memory:, sqlite:///relative/path.db, sqlite:////absolute/path.db. "
+        "Without --route, documents whose id starts with lww/ are LWW, all others OT; a document "
+        "keeps the algorithm it was made with.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--port", type=_port, default=8000, help="port, 0 for any free one (%(default)s)"
+    )
+    parser.add_argument(
+        "--store", metavar="URL", help="where documents are kept (a file in your data directory)"
+    )
+    parser.add_argument(
+        "--route",
+        metavar="PATTERN=ALGORITHM",
+        dest="routes",
+        type=_route,
+        action="append",
+        default=[],
+        help="algorithm (ot, lww) of new documents with such an id; * stands for anything; "
+        "may be repeated, the first that matches counts",
+    )
+    parser.add_argument(
+        "--auth",
+        metavar="CHOICE",
+        help="who may do what: allow-all, or MODULE:NAME of a provider in your code; "
+        "needed on any address but this machine's own",
+    )
+    parser.add_argument(
+        "--allow-origin",
+        metavar="ORIGIN",
+        dest="origins",
+        action="append",
+        default=[],
+        help="let pages of this origin connect, beside the server's own; may be repeated",
+    )
+    parser.add_argument("--no-page", action="store_true", help="do not serve the page at /")
+    parser.add_argument(
+        "--no-relay", action="store_true", help="do not pass presence messages between connections"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535: {text!r}")
+    return int(text)
+
+
+def _route(text: str) -> tuple[str, str]:
+    try:
+        return parse_route(text)
+    except PatchesError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+
+
+def _auth(choice: str | None, host: str) -> Auth:
+    if choice == "allow-all":
+        return allow_all
+    if choice is None:
+        if is_loopback(host):
+            return allow_all
+        raise _UsageError(
+            f"{host} can be reached from other machines: say who may do what with "
+            f"--auth MODULE:NAME, or --auth allow-all"
+        )
+    module, colon, name = choice.partition(":")
+    if not colon:
+        raise _UsageError(f"--auth takes allow-all or MODULE:NAME, not {choice!r}")
+    try:
+        found: Any = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as exc:
+        raise _UsageError(f"--auth {choice}: {exc}") from exc
+    provider: Auth = found() if isinstance(found, type) else found
+    return provider
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    auth = _auth(options.auth, options.host)
+    store = options.store or default_store()
+    app = create_app(
+        store,
+        auth=auth,
+        routes=options.routes,
+        allowed_origins=options.origins,
+        relay=not options.no_relay,
+        page=not options.no_page,
+    )
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
+    try:
+        await _start(runner, store)
+        await _listen(runner, options.host, options.port)
+        _announce(runner, store, options, open_to_all=auth is allow_all)
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+    return _OK
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt instead
+            return
+
+
+async def _start(runner: web.AppRunner, store: str) -> None:
+    try:
+        if store.startswith("sqlite:///"):
+            Path(store.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        await runner.setup()
+    except OSError as exc:
+        raise _UsageError(f"cannot use the store {store}: {exc.strerror or exc}") from exc
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            raise _UsageError(
+                f"port {port} on {host} is in use; choose another with --port"
+            ) from exc
+        raise _UsageError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+
+
+def _announce(
+    runner: web.AppRunner, store: str, options: argparse.Namespace, *, open_to_all: bool
+) -> None:
+    host, port = runner.addresses[0][:2]
+    shown = f"[{host}]" if ":" in host else host
+    lines = [f"Patches server on {store}"]
+    if not options.no_page:
+        lines.append(f"Open http://{shown}:{port}/ in two browser windows")
+    lines.append(f"Clients connect to ws://{shown}:{port}/ws")
+    if open_to_all:
+        where = "everybody on this machine" if is_loopback(options.host) else "everybody"
+        lines.append(f"Nothing is protected: {where} may read and change everything")
+    lines.append("Ctrl-C stops it")
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
