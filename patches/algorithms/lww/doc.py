@@ -121,10 +121,7 @@ class LWWDoc(Document):
 
     def follow(self, step: Step, saved_edit: list[Op] | None = None) -> None:
         """Follow a write to the tables. `saved_edit`: the unsaved edit that it stored."""
-        for index, ops in enumerate(self.unsaved):
-            if ops is saved_edit:  # by identity: two edits may be equal
-                del self.unsaved[index]
-                break
+        shows_already = self._drop_saved(saved_edit)
         if step.work is not None:
             self.install(step.work)
             return
@@ -137,9 +134,19 @@ class LWWDoc(Document):
         if step.sending is not None:
             self._unsent.send(step.sending)
         self.has_pending = self._unsent.stored_count > 0
-        # A write that became the pending op as it is shows already; one that was folded may differ.
-        touched += [op["path"] for op in step.local if not self._unsent.pending_is(op)]
+        # A write that became the pending op as it is may show already; one that was folded differs.
+        touched += [
+            op["path"] for op in step.local if not (shows_already and self._unsent.pending_is(op))
+        ]
         self._show(touched)
+
+    def _drop_saved(self, edit: list[Op] | None) -> bool:
+        """Take a stored edit off the unsaved ones; whether it was among them, and so is shown."""
+        for index, ops in enumerate(self.unsaved):
+            if ops is edit:  # by identity: two edits may be equal
+                del self.unsaved[index]
+                return True
+        return False
 
     def _show(self, touched: Iterable[str]) -> None:
         shown = rederive(self.state, self._committed, self._unsent, touched)
