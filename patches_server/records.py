@@ -175,7 +175,7 @@ class Branch:
 
     def to_wire(self, *, with_frame: bool = False) -> dict[str, Any]:
         """The wire object. The merge frame never leaves the server: with it, the stored form."""
-        if self.deleted and not with_frame:
+        if self.deleted and self.content_start_rev is None and not with_frame:
             return {
                 "id": self.id,
                 "docId": self.doc_id,

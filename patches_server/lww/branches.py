@@ -98,7 +98,9 @@ class LWWBranchManager:
 
     async def delete_branch(self, branch_id: str) -> None:
         """Delete the record, leaving a trace for who lists changes. The branch document stays."""
-        await self._branches.delete_branch(branch_id, modified_at=self._runtime.wall_ms())
+        await self._branches.delete_branch(
+            branch_id, modified_at=self._runtime.wall_ms(), keeps_origin=True
+        )
 
     async def get_source_doc_id(self, branch_id: str) -> str:
         """The document that a branch belongs to. Raises `NotFoundError`."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from patches import codec
 from patches.algorithms.lww import FieldTable, consolidate_into, convert_delta_ops
 from patches.algorithms.lww.consolidate import value_inside
 from patches.algorithms.lww.field_table import ancestor_paths, is_below
@@ -20,6 +21,7 @@ from patches.errors import ChangeRefusedError, OpsRefusedError, PatchError
 from patches.json_patch import apply_patch
 from patches.json_values import MAX_SAFE_INTEGER, Json, Op
 from patches.runtime import Millis
+from patches_server.lww.holdings import Spans, after_removal, after_write
 from patches_server.lww.rows import Row, RowTable, commit_order
 from patches_server.lww.store import LoadedRows
 
@@ -35,14 +37,14 @@ class Decision:
 
     ops: Sequence[Op] = ()
     hide: Sequence[str] = ()
-    corrections: Sequence[str] = ()  # paths of rows
+    corrections: Sequence[Op] = ()
 
 
 @dataclass(slots=True)
 class _Outcome:
     to_save: dict[str, Op] = field(default_factory=dict)
     to_delete: dict[str, None] = field(default_factory=dict)
-    to_return: dict[str, None] = field(default_factory=dict)
+    to_return: dict[str, Op] = field(default_factory=dict)
 
 
 def client_rev_of(change: AnyChange) -> int | None:
@@ -90,7 +92,7 @@ def decide(table: RowTable, changes: Sequence[AnyChange], now: Millis) -> Decisi
         outcome = _Outcome(
             {op["path"]: op for op in result.ops_to_save},
             dict.fromkeys(result.paths_to_delete),
-            dict.fromkeys(op["path"] for op in result.ops_to_return),
+            {op["path"]: op for op in result.ops_to_return},
         )
     return _decision(table, outcome)
 
@@ -107,26 +109,64 @@ def answer_rows(
     `loaded` was read before the commit, `stored` are its own rows. `client_rev` is what the sender
     has, `None` if it did not say, -1 if it is to get everything.
     """
-    sent, written = set(sent_paths), {row.path for row in stored}
-    hidden, corrections = set(decision.hide), set(decision.corrections)
-    tells_hidden = client_rev is not None and loaded.tells_hidden(client_rev)
-    answer: dict[str, Row] = {}
+    sent, written, hidden = set(sent_paths), {row.path for row in stored}, set(decision.hide)
+    answer = {op["path"]: _correction(op) for op in decision.corrections}
     for row in loaded.rows:
-        if row.path in corrections:
-            answer[row.path] = row
         if row.path in written or _is_under(row.path, written):
             continue
         shown = not row.hidden and row.path not in hidden
-        missed = client_rev is not None and row.rev > client_rev and (shown or tells_hidden)
+        missed = client_rev is not None and row.rev > client_rev
+        if missed and not shown:
+            missed = client_rev is not None and row.concerns(client_rev)
         if missed or (shown and (row.path in sent or _is_under(row.path, sent))):
             answer[row.path] = row
     answer.update((row.path, row) for row in stored)
     return commit_order(answer.values())
 
 
+def new_rows(loaded: LoadedRows, decision: Decision) -> list[Row]:
+    """The rows of the next revision, with what they know of the past of their paths."""
+    rev, table = loaded.rev + 1, RowTable(loaded.rows, with_hidden=True)
+    return [
+        Row.from_op(op, rev=rev, pos=pos, held=_holdings(loaded, table, op, rev))
+        for pos, op in enumerate(decision.ops)
+    ]
+
+
+def _holdings(loaded: LoadedRows, table: RowTable, op: Op, rev: int) -> Spans:
+    path = op["path"]
+    rows = (table.row(name) for name in (path, *table.below(path)))
+    replaced = [row.held for row in rows if row is not None]
+    if op["op"] != "remove":
+        return after_write(replaced, rev)
+    held_since = [] if loaded.snapshot is None else [loaded.snapshot.rev]
+    for above in ancestor_paths(path):
+        row = table.row(above)
+        if (
+            row is not None
+            and value_inside(row.op.get("value"), path[len(above) + 1 :].split("/"))[0]
+        ):
+            held_since.append(row.rev)
+    return after_removal(replaced, rev, held_since=held_since)
+
+
+def _correction(op: Op) -> Row:
+    """A row that beat an op; one of the same submission has no revision yet."""
+    rev = op.get("rev", 0)
+    return Row(
+        op["path"],
+        rev=rev,
+        pos=0,
+        ts=op["ts"],
+        encoded=codec.encode(op),
+        held=(),
+        op=op,
+    )
+
+
 def _decision(table: RowTable, outcome: _Outcome) -> Decision:
     if not outcome.to_save:  # only dead rows would go: then nothing is stored
-        return Decision(corrections=list(outcome.to_return))
+        return Decision(corrections=list(outcome.to_return.values()))
     return Decision(
         ops=convert_delta_ops(list(outcome.to_save.values())),
         hide=[
@@ -134,7 +174,7 @@ def _decision(table: RowTable, outcome: _Outcome) -> Decision:
             for path in outcome.to_delete
             if path not in outcome.to_save and _is_removal(table.get(path))
         ],
-        corrections=list(outcome.to_return),
+        corrections=list(outcome.to_return.values()),
     )
 
 
@@ -169,8 +209,7 @@ def _in_steps(table: RowTable, timed: Sequence[tuple[AnyChange, list[Op]]]) -> _
             step = op
             if op["op"] == "@txt":
                 text = _edited_text(fields, op)
-                if text is None:
-                    outcome.to_return.update(_held_at(fields, op["path"]))
+                if text is None:  # not a text: the sender gets what is there
                     continue
                 step = text
             elif op["op"] == "@inc":
@@ -183,7 +222,7 @@ def _fold(outcome: _Outcome, fields: FieldTable, op: Op) -> None:
     result = consolidate_into(fields, (op,))
     outcome.to_delete.update(dict.fromkeys(result.paths_to_delete))
     for returned in result.ops_to_return:
-        outcome.to_return.setdefault(returned["path"])
+        outcome.to_return.setdefault(returned["path"], returned)
     for saved in result.ops_to_save:
         path = saved["path"]
         for below in fields.below(path):
@@ -237,10 +276,6 @@ def _value_at(fields: FieldTable, path: str, row: Op | None) -> Json:
                 return None
             return value_inside(row.get("value"), path[len(above) + 1 :].split("/"))[1]
     return None
-
-
-def _held_at(fields: FieldTable, path: str) -> dict[str, None]:
-    return {path: None} if fields.get(path) is not None else {}
 
 
 def _is_removal(op: Op | None) -> bool:

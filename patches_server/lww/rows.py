@@ -11,18 +11,21 @@ from collections.abc import Iterable
 
 from patches import codec
 from patches.json_values import Op
+from patches_server.lww.holdings import Spans, after_removal, after_write, held_at
 
 
 class Row:
     """The op that holds at one path, immutable.
 
     `ts` decides who wins the path, `rev` is the revision that wrote it (both are in the op too),
-    `pos` its place among the rows of that revision. `hidden`: a removal under which something was
-    written since. It takes part in nothing any more, but whoever missed it must still hear of it,
-    or would keep what it removed beside what was written.
+    `pos` its place among the rows of that revision.
+
+    `hidden`: a removal under which something was written since. It takes part in nothing any more,
+    but a reader who holds what it removed must still hear of it, or would keep that beside what was
+    written. `held`: the revisions at which there was something at or below the path.
     """
 
-    __slots__ = ("_op", "encoded", "hidden", "path", "pos", "rev", "ts")
+    __slots__ = ("_op", "encoded", "held", "hidden", "path", "pos", "rev", "ts")
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class Row:
         pos: int,
         ts: float,
         encoded: bytes,
+        held: Spans,
         hidden: bool = False,
         op: Op | None = None,
     ) -> None:
@@ -40,14 +44,28 @@ class Row:
         self.pos = pos
         self.ts = ts
         self.encoded = encoded
+        self.held = held
         self.hidden = hidden
         self._op = op
 
     @classmethod
-    def from_op(cls, op: Op, *, rev: int, pos: int) -> Row:
-        """The row that a commit at `rev` stores for `op`, which has a `ts`."""
+    def from_op(cls, op: Op, *, rev: int, pos: int, held: Spans | None = None) -> Row:
+        """The row that a commit at `rev` stores for `op`, which has a `ts`.
+
+        `held` is that of a path where nothing was before, unless it is given.
+        """
         op = {**op, "rev": rev}
-        return cls(op["path"], rev=rev, pos=pos, ts=op["ts"], encoded=codec.encode(op), op=op)
+        if held is None:
+            held = after_removal((), rev) if op["op"] == "remove" else after_write((), rev)
+        return cls(
+            op["path"],
+            rev=rev,
+            pos=pos,
+            ts=op["ts"],
+            encoded=codec.encode(op),
+            held=held,
+            op=op,
+        )
 
     @property
     def op(self) -> Op:
@@ -61,6 +79,10 @@ class Row:
         """Whether the row says that there is nothing at its path."""
         return bool(self.op["op"] == "remove")
 
+    def concerns(self, reader_rev: int) -> bool:
+        """Whether a hidden row says something to a reader who has `reader_rev`."""
+        return held_at(self.held, reader_rev)
+
     def as_hidden(self) -> Row:
         """The same row, hidden."""
         return Row(
@@ -69,6 +91,7 @@ class Row:
             pos=self.pos,
             ts=self.ts,
             encoded=self.encoded,
+            held=self.held,
             hidden=True,
             op=self._op,
         )
@@ -80,11 +103,15 @@ class Row:
 class RowTable:
     """Rows by path, for consolidation: the part of a document that a commit has read.
 
-    The rows come in the order in which they were stored; hidden ones are left out.
+    The rows come in the order in which they were stored; hidden ones are left out unless asked for.
     """
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows = {row.path: (order, row) for order, row in enumerate(rows) if not row.hidden}
+    def __init__(self, rows: Iterable[Row], *, with_hidden: bool = False) -> None:
+        self._rows = {
+            row.path: (order, row)
+            for order, row in enumerate(rows)
+            if with_hidden or not row.hidden
+        }
         self._paths = sorted(self._rows)
 
     def get(self, path: str) -> Op | None:

@@ -32,6 +32,7 @@ from patches_server.lww.commit import (
     client_rev_of,
     decide,
     fresh_changes,
+    new_rows,
 )
 from patches_server.lww.encoding import change_of_rows, newest, reset_row
 from patches_server.lww.rows import Row, RowTable, commit_order
@@ -247,8 +248,7 @@ class LWWServer:
             loaded = await self.store.load_rows(doc_id, now=now, change_ids=ids)
         fresh = fresh_changes(changes, loaded.seen)
         decision = decide(RowTable(loaded.rows), fresh, now)
-        rev = loaded.rev + 1 if decision.ops else loaded.rev
-        stored = [Row.from_op(op, rev=rev, pos=pos) for pos, op in enumerate(decision.ops)]
+        stored = new_rows(loaded, decision)
         if stored:
             await self.store.save_rows(
                 doc_id,
@@ -261,6 +261,7 @@ class LWWServer:
             )
         answer = answer_rows(loaded, stored, decision, paths, -1 if is_behind else client_rev)
         first = [reset_row(loaded)] if is_behind else []
+        rev = loaded.rev + 1 if stored else loaded.rev
         return _Committed(rev, stored, [*first, *(row.encoded for row in answer)])
 
     def _check(self, change: AnyChange) -> None:
@@ -282,7 +283,7 @@ class LWWServer:
     def _as_changes(
         self, loaded: LoadedRows, base_rev: int, now: Millis, *, first: Sequence[bytes] = ()
     ) -> list[Change]:
-        rows = [row for row in loaded.rows if loaded.tells_hidden(base_rev) or not row.hidden]
+        rows = [row for row in loaded.rows if not row.hidden or row.concerns(base_rev)]
         if not rows and not first:
             return []
         rev = max(base_rev, loaded.floor, *(row.rev for row in rows))

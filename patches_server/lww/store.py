@@ -36,10 +36,6 @@ class LoadedRows:
     snapshot: SavedSnapshot | None = None
     seen: frozenset[str] = field(default_factory=frozenset)
 
-    def tells_hidden(self, reader_rev: int) -> bool:
-        """Whether a reader at `reader_rev` may hold what a hidden removal took away."""
-        return reader_rev > 0 or self.snapshot is not None
-
 
 class LWWServerStore(Protocol):
     """Rows, at most one per path, and the ids of the changes that wrote them.
@@ -62,8 +58,8 @@ class LWWServerStore(Protocol):
     ) -> LoadedRows:
         """With `paths`: rows at, above and below them. With `since_rev`: those written after it.
 
-        With both, all of them; with neither, all rows. Hidden rows are among the latter two kinds,
-        not among those that only a path asks for. The root is above no path.
+        With both, all of them; with neither, all rows. Hidden rows are among them. The root is
+        above no path.
         """
 
     async def save_rows(
@@ -88,7 +84,7 @@ class LWWServerStore(Protocol):
         """The head, 0 if unknown or deleted."""
 
     async def seed(self, doc_id: str, state: bytes, rows: Sequence[Row], *, now: Millis) -> None:
-        """Start a document as a copy: a snapshot at revision 0, and the rows, if any, at revision 1.
+        """Start a document as a copy: a snapshot at revision 0, the rows, if any, at revision 1.
 
         Raises `RevConflictError` when it has a revision already.
         """

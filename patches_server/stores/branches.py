@@ -38,8 +38,13 @@ class BranchStore(Protocol):
         """The same, if every field of `expected` has that value now. `False`: it has not, or the
         branch is missing or deleted; then nothing was changed."""
 
-    async def delete_branch(self, branch_id: str, *, modified_at: Millis) -> None:
-        """Leave only ids, `branched_at_rev`, `content_start_rev`, times and `deleted=True`."""
+    async def delete_branch(
+        self, branch_id: str, *, modified_at: Millis, keeps_origin: bool = False
+    ) -> None:
+        """Leave only ids, times, `branched_at_rev` and `deleted=True`.
+
+        `keeps_origin`: `content_start_rev` too, and then its wire form has all of these.
+        """
 
 
 class MemoryBranches:
@@ -76,10 +81,12 @@ class MemoryBranches:
         self._branches[branch_id] = updated(branch, fields)
         return True
 
-    async def delete_branch(self, branch_id: str, *, modified_at: Millis) -> None:
+    async def delete_branch(
+        self, branch_id: str, *, modified_at: Millis, keeps_origin: bool = False
+    ) -> None:
         branch = self._branches.get(branch_id)
         if branch is not None:
-            self._branches[branch_id] = tombstone_of(branch, modified_at)
+            self._branches[branch_id] = tombstone_of(branch, modified_at, keeps_origin)
 
 
 def updated(branch: Branch, fields: Mapping[str, Any]) -> Branch:
@@ -95,13 +102,13 @@ def matches(branch: Branch, expected: Mapping[str, Any]) -> bool:
     )
 
 
-def tombstone_of(branch: Branch, modified_at: Millis) -> Branch:
+def tombstone_of(branch: Branch, modified_at: Millis, keeps_origin: bool) -> Branch:
     """What remains of a deleted branch."""
     return Branch(
         id=branch.id,
         doc_id=branch.doc_id,
         branched_at_rev=branch.branched_at_rev,
-        content_start_rev=branch.content_start_rev,
+        content_start_rev=branch.content_start_rev if keeps_origin else None,
         created_at=branch.created_at,
         modified_at=modified_at,
         deleted=True,

@@ -53,8 +53,12 @@ class SqliteBranches:
             lambda branch: updated(branch, fields) if matches(branch, expected) else None,
         )
 
-    async def delete_branch(self, branch_id: str, *, modified_at: Millis) -> None:
-        await self._change(branch_id, lambda branch: tombstone_of(branch, modified_at))
+    async def delete_branch(
+        self, branch_id: str, *, modified_at: Millis, keeps_origin: bool = False
+    ) -> None:
+        await self._change(
+            branch_id, lambda branch: tombstone_of(branch, modified_at, keeps_origin)
+        )
 
     async def _change(self, branch_id: str, change: Callable[[Branch], Branch | None]) -> bool:
         def write(conn: sqlite3.Connection) -> bool:

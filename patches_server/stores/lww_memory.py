@@ -152,7 +152,7 @@ def _near(doc: _Doc, paths: Sequence[str]) -> dict[str, Row]:
     for path in paths:
         for name in (path, *ancestor_paths(path), *doc.tree.below(path)):
             row = doc.rows.get(name)
-            if row is not None and not row.hidden:
+            if row is not None:
                 found[name] = row
     return found
 

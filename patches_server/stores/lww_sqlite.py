@@ -17,6 +17,7 @@ from patches.algorithms.lww.field_table import ancestor_paths
 from patches.errors import CorruptDataError, RevConflictError
 from patches.runtime import Millis, Runtime
 from patches.stores.database import SqliteDatabase
+from patches_server.lww.holdings import decode_spans, encode_spans
 from patches_server.lww.rows import Row, stored_order
 from patches_server.lww.store import LoadedRows, SavedSnapshot
 from patches_server.records import Tombstone
@@ -34,7 +35,8 @@ CREATE TABLE IF NOT EXISTS lww_docs (
 );
 CREATE TABLE IF NOT EXISTS lww_rows (
     doc INTEGER NOT NULL, path BLOB NOT NULL, rev INTEGER NOT NULL, pos INTEGER NOT NULL,
-    ts NUMERIC NOT NULL, removed INTEGER NOT NULL, stored_at INTEGER NOT NULL,
+    ts NUMERIC NOT NULL, held BLOB NOT NULL,
+    removed INTEGER NOT NULL, stored_at INTEGER NOT NULL,
     crc INTEGER NOT NULL, op BLOB NOT NULL,
     UNIQUE (doc, path)
 );
@@ -46,8 +48,8 @@ CREATE TABLE IF NOT EXISTS lww_change_ids (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lww_change_ids_by_expiry ON lww_change_ids (expires_at);
 """
-_ROW: Final = "path, rev, pos, ts, removed, crc, op"
-_Values: TypeAlias = tuple[bytes, int, int, float, int, int, bytes]
+_ROW: Final = "path, rev, pos, ts, held, removed, crc, op"
+_Values: TypeAlias = tuple[bytes, int, int, float, bytes, int, int, bytes]
 _HIDDEN: Final = 2
 _PARAMETERS: Final = 500
 _LEAST_PRUNED: Final = 16
@@ -269,16 +271,17 @@ def _loaded(
 
 
 def _near(conn: sqlite3.Connection, doc_id: str, doc: int, paths: Sequence[str]) -> Iterator[Row]:
-    """The rows at, above and below the paths; hidden ones are left out."""
+    """The rows at, above and below the paths."""
     exact = {name for path in paths for name in (path, *ancestor_paths(path))}
-    shown = f"removed < {_HIDDEN} AND doc = ? AND path"
     for names in _chunks(_key(name) for name in exact):
         marks = ",".join("?" * len(names))
-        yield from _rows(conn, doc_id, f"{shown} IN ({marks})", (doc, *names))
+        yield from _rows(conn, doc_id, f"doc = ? AND path IN ({marks})", (doc, *names))
     for path in paths:
         key = _key(path)
         # all that starts with "path/": "0" is the byte after "/"
-        yield from _rows(conn, doc_id, f"{shown} >= ? AND path < ?", (doc, key + b"/", key + b"0"))
+        yield from _rows(
+            conn, doc_id, "doc = ? AND path >= ? AND path < ?", (doc, key + b"/", key + b"0")
+        )
 
 
 def _rows(
@@ -290,7 +293,7 @@ def _rows(
 
 
 def _row(doc_id: str, values: _Values) -> Row:
-    path, rev, pos, ts, removed, crc, op = values
+    path, rev, pos, ts, held, removed, crc, op = values
     if zlib.crc32(op) != crc:
         raise CorruptDataError(f"document {doc_id!r}: a row of revision {rev} is damaged")
     return Row(
@@ -299,6 +302,7 @@ def _row(doc_id: str, values: _Values) -> Row:
         pos=pos,
         ts=ts,
         encoded=op,
+        held=decode_spans(held),
         hidden=removed == _HIDDEN,
     )
 
@@ -323,16 +327,18 @@ def _write(conn: sqlite3.Connection, doc: int, path: bytes, row: Row, now: Milli
         (doc, path + b"/", path + b"0"),
     )
     conn.execute(
-        "INSERT INTO lww_rows (doc, path, rev, pos, ts, removed, stored_at, crc, op) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (doc, path) DO UPDATE SET "
-        "rev = excluded.rev, pos = excluded.pos, ts = excluded.ts, removed = excluded.removed, "
-        "stored_at = excluded.stored_at, crc = excluded.crc, op = excluded.op",
+        "INSERT INTO lww_rows (doc, path, rev, pos, ts, held, removed, stored_at, crc, op) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (doc, path) DO UPDATE SET "
+        "rev = excluded.rev, pos = excluded.pos, ts = excluded.ts, held = excluded.held, "
+        "removed = excluded.removed, stored_at = excluded.stored_at, "
+        "crc = excluded.crc, op = excluded.op",
         (
             doc,
             path,
             row.rev,
             row.pos,
             row.ts,
+            encode_spans(row.held),
             int(row.is_removal),
             now,
             zlib.crc32(row.encoded),
