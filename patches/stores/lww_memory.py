@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from typing import TypeVar
 
 from patches.algorithms.lww.field_table import FieldTable
@@ -18,14 +19,15 @@ class LWWMemoryStore:
 
     def __init__(self, *, runtime: Runtime | None = None) -> None:
         self._docs: dict[str, _MemoryTables] = {}
+        self._versions = count(1)
 
     async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
         """Run a function that writes nothing over one consistent view."""
-        return fn(self._docs.get(doc_id) or _MemoryTables(doc_id))
+        return fn(self._docs.get(doc_id) or _MemoryTables(self._versions))
 
     async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
         """Run a function over the document's tables. It raises before its first write or never."""
-        tables = self._docs.get(doc_id) or _MemoryTables(doc_id)
+        tables = self._docs.get(doc_id) or _MemoryTables(self._versions)
         result = fn(tables)
         if tables.is_empty:
             self._docs.pop(doc_id, None)
@@ -58,8 +60,8 @@ class LWWMemoryStore:
 
 
 class _MemoryTables:
-    def __init__(self, doc_id: str) -> None:
-        self.doc_id = doc_id
+    def __init__(self, versions: Iterator[int]) -> None:
+        self._versions = versions  # the store's, so that a forgotten document does not repeat one
         self.committed = FieldTable()
         self.pending = FieldTable()
         self.quarantine: dict[str, QuarantinedChange] = {}
@@ -75,7 +77,7 @@ class _MemoryTables:
         return self._head
 
     def put_head(self, *, committed_rev: int, deleted: bool = False) -> Head:
-        version = 1 if self._head is None else self._head.version + 1
+        version = next(self._versions)
         self._head = Head(committed_rev=committed_rev, version=version, deleted=deleted)
         return self._head
 
