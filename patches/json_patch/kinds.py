@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from patches.errors import PatchError
-from patches.json_patch.javascript import ABSENT, is_falsy
+from patches.json_patch.javascript import ABSENT
 from patches.json_patch.pointer import holder_keys, index_of, is_index
 from patches.json_values import Json, Op
 
@@ -112,8 +112,3 @@ def value_of(op: Op) -> Json:
     if isinstance(source, str) and source:
         return source
     return op.get("value", ABSENT)
-
-
-def is_truthy_soft(op: Op) -> bool:
-    """Soft as transform sees it: any true value of the field counts."""
-    return not is_falsy(op.get("soft", ABSENT)) or is_empty_add(op)

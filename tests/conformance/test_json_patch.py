@@ -78,8 +78,8 @@ def run_transform(case: Case) -> Json:
         incoming,
         other_ops_first=case.get("otherOpsFirst", False),
     )
-    if json_equal(result, incoming):
-        assert result is incoming, "the same list comes back when nothing changed"
+    if len(case["committed"]) == 1 and json_equal(result, incoming):
+        assert result is incoming, "the same list comes back if nothing changes"
     return result
 
 
