@@ -54,6 +54,13 @@ def apply_changes_for_reconstruction(
     the end with spaces as old peers did: on for replays that render a log, off for those that seed
     a document.
     """
+    try:
+        ops = [op for change in changes for op in change.ops]
+        return apply_patch(
+            state, ops, strict=True, legacy_text_overrun_padding=legacy_text_overrun_padding
+        )
+    except PatchError:
+        pass  # some change is to be left out
     for index, change in enumerate(changes):
         try:
             state = apply_patch(

@@ -3,12 +3,111 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
 
 from patches.algorithms.ot.sizes import change_byte_size, list_byte_size
 from patches.algorithms.ot.splitting import OversizedOp, break_changes
 from patches.change import Change
 from patches.ids import IdSource
 from patches.options import DocOptions
+
+#: How much a stored piece may grow (revisions and positions get more digits) and still go out as it
+#: is. Were it cut again, a server that has it already would get the rest of it a second time.
+_GROWTH: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """The next commit, and what the store must hold for it."""
+
+    #: What takes the place of the run that the plan was made for; the run itself if it fits.
+    pieces: list[Change]
+    #: The leading pieces that are sent now.
+    batch: list[Change]
+
+
+def leading_run(pending: Sequence[Change]) -> list[Change]:
+    """The first changes of a queue that can go into one upload: one `base_rev`, one `batch_id`."""
+    if not pending:
+        return []
+    first = pending[0]
+    run = [first]
+    for change in pending[1:]:
+        if (change.base_rev, change.batch_id) != (first.base_rev, first.batch_id):
+            break
+        run.append(change)
+    return run
+
+
+def plan_batch(
+    run: Sequence[Change],
+    options: DocOptions,
+    *,
+    new_id: IdSource,
+    max_changes: int | None = None,
+    doc_id: str | None = None,
+    on_oversized: Callable[[OversizedOp], object] | None = None,
+) -> BatchPlan:
+    """The next commit of an upload (`spec/ot.md` 7.7, decided anew for every commit).
+
+    A run that needs several commits gets the id of its first change as `batch_id`. Planning again
+    for the pieces that a plan gave leaves them as they are. Raises `UnsplittableChangeError`.
+    """
+    pieces = list(run)
+    storage = options.max_storage_bytes
+    if storage:
+        measure = options.size_calculator or change_byte_size
+        pieces = [
+            piece
+            for change in pieces
+            for piece in (
+                break_changes(
+                    [change],
+                    storage,
+                    options.size_calculator,
+                    new_id=new_id,
+                    max_unsplittable_bytes=options.max_unsplittable_bytes,
+                    doc_id=doc_id,
+                    on_oversized=on_oversized,
+                )
+                if measure(change) > storage + _GROWTH
+                else [change]
+            )
+        ]
+    limit = options.max_payload_bytes
+    if not limit or list_byte_size(map(change_byte_size, pieces)) < limit:
+        return BatchPlan(pieces, pieces[:max_changes])
+    pieces = _cut_to_payload(pieces, limit, new_id, doc_id, on_oversized)
+    return BatchPlan(pieces, _packed(pieces, limit)[0][:max_changes])
+
+
+def _cut_to_payload(
+    changes: Sequence[Change],
+    limit: int,
+    new_id: IdSource,
+    doc_id: str | None,
+    on_oversized: Callable[[OversizedOp], object] | None,
+) -> list[Change]:
+    batch_id = changes[0].batch_id or changes[0].id
+    budget = limit - _GROWTH if limit > 10 * _GROWTH else limit
+    pieces: list[Change] = []
+    for change in changes:
+        named = change if change.batch_id == batch_id else change.replace(batch_id=batch_id)
+        if change_byte_size(named) + 2 <= limit:
+            pieces.append(named)
+            continue
+        pieces.extend(
+            break_changes(
+                [named],
+                budget,
+                new_id=new_id,
+                doc_id=doc_id,
+                budget="payload",
+                on_oversized=on_oversized,
+            )
+        )
+    return pieces
 
 
 def break_changes_into_batches(

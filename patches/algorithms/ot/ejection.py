@@ -70,4 +70,5 @@ def _inverse(poison: Change, before: Json) -> list[Op]:
             f"Cannot eject change {poison.id}: it does not apply cleanly to its own frame, so its "
             f"inverse cannot be trusted"
         ) from exc
-    return invert_patch(before, poison.ops)
+    inverse: list[Op] = invert_patch(before, poison.ops)
+    return inverse

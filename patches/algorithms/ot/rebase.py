@@ -30,5 +30,40 @@ def rebase_changes(
     ]
 
 
+def rebase_queue(
+    server_changes: Sequence[Change], pending: Sequence[Change], frame: int
+) -> list[Change]:
+    """`rebase_changes` for a queue in which some changes were made on an older revision.
+
+    `frame` is the committed revision that the queue sits on. A change with a smaller `base_rev`
+    was made by a process that lagged behind, for a state that is not at hand: it keeps its
+    operations and its `base_rev`, which the server can transform, and leaves the queue only when it
+    is confirmed (`spec/ot.md` 9.5).
+    """
+    if not server_changes or all(change.base_rev >= frame for change in pending):
+        return rebase_changes(server_changes, pending)
+    in_frame = [change for change in pending if change.base_rev >= frame]
+    rebased = {change.id: change for change in rebase_changes(server_changes, in_frame)}
+    echoed = {change.id for change in server_changes}
+    queue: list[Change] = []
+    for change in pending:
+        if change.base_rev < frame:
+            if change.id not in echoed:
+                queue.append(change)
+        elif change.id in rebased:
+            queue.append(rebased[change.id])
+    return renumbered(queue, server_changes[-1].rev)
+
+
+def renumbered(queue: Sequence[Change], after_rev: int) -> list[Change]:
+    """The changes with revisions that count upwards from `after_rev`."""
+    return [
+        change if change.rev == rev else change.replace(rev=rev)
+        for rev, change in enumerate(queue, start=after_rev + 1)
+    ]
+
+
 def _moved(change: Change, ops: list[Op], base_rev: int, rev: int) -> Change:
+    if ops is change.ops and (change.base_rev, change.rev) == (base_rev, rev):
+        return change  # it keeps its encoded bytes
     return change.replace(ops=ops, base_rev=base_rev, rev=rev)

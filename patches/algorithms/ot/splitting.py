@@ -203,9 +203,7 @@ class _Split:
             if group and not self._within(envelope + content + size + count):
                 flush()
             if not group and not self._within(envelope + content + size + count):
-                piece_size = self._measure(
-                    self._change.replace(ops=[_text_op(op, start, [part])])
-                )
+                piece_size = self._measure(self._change.replace(ops=[_text_op(op, start, [part])]))
                 if piece_size > self._rules.max_bytes:
                     if isinstance(part.get("insert"), str):
                         self._cut_insert(op, part, position)

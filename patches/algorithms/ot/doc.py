@@ -1,0 +1,318 @@
+"""`OTDoc`: an open document under OT.
+
+Its state is three things on top of each other: what the server has committed, what is stored here
+and waits for the server (`pending`), and edits that are not stored yet (`unsaved`). The shown state
+is computed once per edit. Confirming an edit, by the store or by the server, moves it down a tier
+and leaves the shown state as it is; only what came from elsewhere makes it computed again.
+
+A committed change that only confirms what is shown already is not applied to the committed state
+either, but remembered: the next change of somebody else applies what has gathered in one pass, and
+when nothing is left on top, the shown state is the committed one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar, Final
+
+from patches.algorithms.ot.apply import apply_changes, apply_pending_for_view
+from patches.algorithms.ot.walk import TransformWalk
+from patches.change import Change, DocSyncStatus, Snapshot
+from patches.document import Document
+from patches.errors import ApplyChangesError, PatchError, PatchesError
+from patches.json_patch import apply_patch
+from patches.json_values import Json, Op, json_equal
+from patches.limits import Limits
+
+_log = logging.getLogger("patches.ot")
+
+#: Confirmed changes that gather before they are applied to the committed state.
+_MAX_UNFOLDED: Final = 200
+
+
+class OTDoc(Document):
+    """An open OT document. `OTAlgorithm` makes it; `Patches` owns it."""
+
+    algorithm: ClassVar[str] = "ot"
+
+    def __init__(
+        self, doc_id: str, snapshot: Snapshot | None = None, *, limits: Limits | None = None
+    ) -> None:
+        snapshot = snapshot or Snapshot(state=None, rev=0)
+        pending = list(snapshot.changes)
+        kept, view, dropped = _hydrated(snapshot.state, snapshot.rev, pending)
+        super().__init__(doc_id, state=view, committed_rev=snapshot.rev, limits=limits)
+        #: Stored changes that could not be shown when the document was opened.
+        self.dropped_pending_changes = dropped
+        self._folded_state: Json = snapshot.state
+        self._unfolded: list[Change] = []
+        self._pending: list[Change] = kept
+        self._view_is_stale = False
+        self.has_pending = bool(kept)
+        if dropped:
+            _log.warning(
+                "document %r: pending changes that do not apply are not shown: %s",
+                doc_id,
+                [(change.id, change.rev) for change in dropped],
+            )
+
+    # ---- the tiers -------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> Sequence[Change]:
+        """Stored changes that the server has not confirmed, oldest first."""
+        return self._pending
+
+    @property
+    def committed_state(self) -> Json:
+        """The state at `committed_rev`, without any local change; `None` if there is none."""
+        if self._unfolded:
+            self._folded_state = apply_changes(self._folded_state, self._unfolded)
+            self._unfolded.clear()
+        return self._folded_state
+
+    def to_snapshot(self) -> Snapshot:
+        """The committed state with the pending changes. Unsaved edits are not in it."""
+        return Snapshot(
+            state=self.committed_state, rev=self.committed_rev, changes=list(self._pending)
+        )
+
+    @property
+    def pending_count(self) -> int:
+        return len(self._pending)
+
+    def measure_pending(self) -> int:
+        return sum(len(change.encoded) for change in self._pending)
+
+    # ---- what the algorithm does with it ---------------------------------------------------------
+
+    def apply_changes(self, changes: Sequence[Change]) -> None:
+        """Take over what was stored.
+
+        Committed changes that follow on from `committed_rev`, then all pending ones, rebased; or
+        only pending ones, which are the oldest unsaved edit, now stored. Raises `PatchesError` if
+        the committed ones do not follow on, `ApplyChangesError` if they cannot be applied; then
+        nothing is changed.
+        """
+        committed = [change for change in changes if change.committed_at > 0]
+        if committed and changes[0].committed_at > 0:
+            self.receive(committed, changes[len(committed) :])
+        elif changes:
+            self._confirm_saved(list(changes))
+
+    def receive(self, committed: Sequence[Change], pending: Sequence[Change]) -> None:
+        """Advance to the last of the committed changes, with this pending queue on top.
+
+        Raises as `apply_changes`.
+        """
+        self._check_follows(committed)
+        own = {change.id: change for change in self._pending}
+        is_pure_echo = all(change.id in own for change in committed)
+        if is_pure_echo and self._confirms_front(committed):
+            shows_queue = self._shows(pending, own)
+            self._unfolded.extend(committed)
+            self._advance(committed[-1].rev, pending)
+            if not self._pending and not self.unsaved and not self._view_is_stale:
+                self._folded_state = self._state
+                self._unfolded.clear()
+            elif len(self._unfolded) >= _MAX_UNFOLDED:
+                _ = self.committed_state
+            self._view_is_stale = self._view_is_stale or not shows_queue
+            return
+        self._folded_state = apply_changes(self.committed_state, committed)
+        if not is_pure_echo:
+            self.rebase_unsaved(committed)
+        has_debt = any(change.base_rev < self.committed_rev for change in self._pending)
+        self._advance(committed[-1].rev, pending)
+        if is_pure_echo and has_debt:
+            # Shown again with the next event, at the latest when the document is said to be synced:
+            # an echo as such tells no subscriber.
+            self._view_is_stale = True
+        else:
+            self.show()
+
+    def preview(self, committed: Sequence[Change]) -> None:
+        """Check that committed changes apply. Raises `ApplyChangesError`."""
+        own = {change.id for change in self._pending}
+        if all(change.id in own for change in committed) and self._confirms_front(committed):
+            return  # they are in the shown state
+        apply_changes(self.committed_state, committed)
+
+    def replace_pending(self, pending: Sequence[Change]) -> None:
+        """Take over a queue that the store has in other pieces, or with some changes gone."""
+        before = {change.id for change in self._pending}
+        self._pending = list(pending)
+        self.has_pending = bool(self._pending)
+        if not before <= {change.id for change in self._pending}:
+            self.show()
+
+    def import_snapshot(self, snapshot: Snapshot, *, replace: bool = False) -> None:
+        """Replace committed state and pending changes, keep unsaved edits on top where they apply.
+
+        A snapshot older than `committed_rev` does nothing, unless `replace`. An unsaved edit that
+        is among the snapshot's pending changes, and was not among them here, was stored meanwhile:
+        it is not applied twice.
+        """
+        if snapshot.rev < self.committed_rev and not replace:
+            return
+        known = {change.id for change in self._pending}
+        stored = [change.ops for change in snapshot.changes if change.id not in known]
+        self._folded_state = snapshot.state
+        self._unfolded.clear()
+        self._advance(snapshot.rev, snapshot.changes)
+        for ops in self.unsaved:
+            found = next((at for at, other in enumerate(stored) if json_equal(other, ops)), None)
+            if found is not None:
+                del stored[found]
+                ops.clear()
+        self.show()
+
+    def insert_pending(self, saved: Sequence[Change]) -> None:
+        """Take over stored changes that are not an unsaved edit: those move behind them."""
+        walk = TransformWalk(list(self.unsaved))
+        for change in saved:
+            walk.follow(change.ops)
+        self._rewrite_unsaved(walk.programs)
+        self._pending.extend(saved)
+        self.has_pending = True
+        self.show()
+
+    def forget_unsaved(self, ops: list[Op]) -> None:
+        """Drop an unsaved edit that came to nothing when it was to be stored."""
+        for at, waiting in enumerate(self.unsaved):
+            if waiting is ops:
+                del self.unsaved[at]
+                return
+
+    def rollback_unsaved(self) -> None:
+        for ops in self.unsaved:
+            ops.clear()
+        self.show()
+
+    def update_sync_status(self, status: DocSyncStatus, error: Exception | None = None) -> None:
+        if self._view_is_stale:
+            self.show()
+        super().update_sync_status(status, error)
+
+    def show(self, *, again: bool = False) -> None:
+        """Compute the shown state from the three tiers. `again`: tell even if it is the same."""
+        state = self._view()
+        for ops in self.unsaved:
+            if ops:
+                state = self._with_unsaved(state, ops)
+        kept = [ops for ops in self.unsaved if ops]
+        self.unsaved.clear()
+        self.unsaved.extend(kept)
+        self._view_is_stale = False
+        if again and state is self._state and isinstance(state, dict):
+            state = dict(state)
+        self.publish(state)
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _confirm_saved(self, saved: list[Change]) -> None:
+        self._pending.extend(saved)
+        self.has_pending = True
+        if self.unsaved:
+            self.unsaved.popleft()  # it is in the shown state already
+        else:
+            self.show()
+
+    def _check_follows(self, committed: Sequence[Change]) -> None:
+        if committed[0].rev != self.committed_rev + 1:
+            raise PatchesError(
+                "Cannot apply committed changes to a doc that is not at the correct revision"
+            )
+        for before, after in pairwise(committed):
+            if after.rev != before.rev + 1:
+                raise PatchesError(
+                    f"Cannot apply committed changes with a gap at rev {before.rev} → {after.rev}"
+                )
+
+    def _confirms_front(self, committed: Sequence[Change]) -> bool:
+        """Whether these are the first pending changes, just as they were made."""
+        front = self._pending[: len(committed)]
+        return len(front) == len(committed) and all(
+            change.id == mine.id
+            and mine.base_rev >= self.committed_rev
+            and json_equal(change.ops, mine.ops)
+            for change, mine in zip(committed, front, strict=True)
+        )
+
+    def _shows(self, pending: Sequence[Change], own: dict[str, Change]) -> bool:
+        return all(change.id in own for change in pending)
+
+    def _advance(self, rev: int, pending: Sequence[Change]) -> None:
+        self.committed_rev = rev
+        self._pending = list(pending)
+        self.has_pending = bool(self._pending)
+        self.mark_loaded()
+
+    def rebase_unsaved(self, committed: Sequence[Change]) -> None:
+        """Move unsaved edits behind committed changes, as the end of the pending queue.
+
+        Their lists are rewritten in place. Nothing else changes.
+        """
+        if not self.unsaved:
+            return
+        mine = {change.id: at for at, change in enumerate(self._pending)}
+        walk = TransformWalk([*(change.ops for change in self._pending), *self.unsaved])
+        for change in committed:
+            at = mine.pop(change.id, None)
+            if at is None:
+                walk.follow(change.ops)
+            else:
+                walk.remove(at)
+        self._rewrite_unsaved(walk.programs[len(self._pending) :])
+
+    def _rewrite_unsaved(self, programs: Sequence[list[Op] | None]) -> None:
+        for ops, rebased in zip(self.unsaved, programs, strict=True):
+            if rebased is not ops:
+                ops[:] = rebased or []
+
+    def _view(self) -> Json:
+        try:
+            return apply_pending_for_view(self.committed_state, self.committed_rev, self._pending)
+        except ApplyChangesError:
+            # One change that no longer applies must not hide the others; it stays in the queue.
+            _, view, hidden = _hydrated(self.committed_state, self.committed_rev, self._pending)
+            _log.warning(
+                "document %r: pending changes that do not apply are not shown: %s",
+                self.id,
+                [(change.id, change.rev) for change in hidden],
+            )
+            return view
+
+    def _with_unsaved(self, state: Json, ops: list[Op]) -> Json:
+        try:
+            return apply_patch({} if state is None else state, ops, strict=True)
+        except PatchError as exc:
+            _log.warning(
+                "document %r: an edit that no longer applies was dropped: %s", self.id, exc
+            )
+            ops.clear()
+            return state
+
+
+def _hydrated(
+    state: Json, rev: int, pending: Sequence[Change]
+) -> tuple[list[Change], Json, list[Change]]:
+    """The queue that can be kept, the state it shows, and the changes that cannot be applied."""
+    try:
+        return list(pending), apply_pending_for_view(state, rev, pending), []
+    except ApplyChangesError:
+        pass
+    kept: list[Change] = []
+    dropped: list[Change] = []
+    for change in pending:
+        if change.base_rev < rev:
+            kept.append(change)  # made for another state: it is the server's to transform
+            continue
+        try:
+            state = apply_patch(state, change.ops, strict=True)
+            kept.append(change)
+        except PatchError:
+            dropped.append(change)
+    return kept, state, dropped
