@@ -150,7 +150,8 @@ class _SqliteTables:
     def put_head(self, *, committed_rev: int, deleted: bool = False) -> Head:
         if self._head is None:
             self._doc = self._connection.execute(
-                "INSERT INTO lww_docs (doc_id, committed_rev, version, deleted) VALUES (?, 0, 0, 0)",
+                "INSERT INTO lww_docs (doc_id, committed_rev, version, deleted)"
+                " VALUES (?, 0, 0, 0)",
                 (_bytes(self._doc_id),),
             ).lastrowid
             assert self._doc is not None

@@ -50,7 +50,10 @@ class Rows(Fields, Protocol):
 
 
 class DocTables(Protocol):
-    """One document's part of a store, valid while the function that got it runs."""
+    """One document's part of a store, valid while the function that got it runs.
+
+    Everything but the quarantine belongs to the record: what writes it puts the record as well.
+    """
 
     @property
     def committed(self) -> Rows:

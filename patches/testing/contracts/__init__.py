@@ -1,0 +1,1 @@
+"""Contract suites, one per Protocol: subclass one and give it a fixture."""
