@@ -1,1 +1,25 @@
 """Patches: JSON documents that several people, services and agents edit at once."""
+
+from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.client import Patches
+from patches.document import Document
+from patches.errors import PatchError, PatchesError
+from patches.limits import Limits
+from patches.options import DocOptions
+from patches.runtime import Runtime
+from patches.signals import Signal
+
+__all__ = [
+    "Change",
+    "DocOptions",
+    "Document",
+    "Limits",
+    "PatchError",
+    "Patches",
+    "PatchesError",
+    "QuarantinedChange",
+    "Runtime",
+    "Signal",
+    "Snapshot",
+    "TrackedDoc",
+]

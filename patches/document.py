@@ -212,10 +212,13 @@ class Document(ABC):
         """The owner has taken the document back."""
         self._closed = False
 
-    def take_ops(self, ops: list[Op]) -> None:
-        """Apply the owner's operations like a local edit, without `on_change`."""
-        self._apply_locally(ops)
-        self._tell()
+    def take_ops(self, ops: list[Op]) -> list[Op]:
+        """Apply the owner's operations like an edit, without `on_change`; returns the live list."""
+        before = self._state
+        live = self._apply_locally(plain_ops(before, ops, max_depth=self.limits.max_value_depth))
+        if before is not self._state:
+            self._tell()
+        return live
 
     # ---- what an algorithm's document implements -------------------------------------------------
 
