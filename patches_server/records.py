@@ -25,7 +25,7 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitOptions:
-    """Options of a commit (`spec/ot.md` 14.4). Only `force_commit` is taken from just any client."""
+    """Options of a commit (`spec/ot.md` 14.4). Only `force_commit` is taken from any client."""
 
     force_commit: bool = False
     historical_import: bool = False

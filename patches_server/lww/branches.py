@@ -48,7 +48,7 @@ class LWWBranchManager:
         self._branches: BranchStore = server.store.branches
         self._runtime = runtime or Runtime()
 
-    async def list_branches(self, doc_id: str, *, since: Millis | None = None) -> list[Branch]:
+    async def list_branches(self, doc_id: str, *, since: float | None = None) -> list[Branch]:
         """The branches of a document; with `since` those modified after it, deleted ones too."""
         return await self._branches.list_branches(doc_id, since=since)
 

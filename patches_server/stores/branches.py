@@ -17,7 +17,7 @@ from patches_server.records import Branch
 class BranchStore(Protocol):
     """Keeps branch records. Fields are named as in `Branch`; `None` is "not set"."""
 
-    async def list_branches(self, doc_id: str, *, since: Millis | None = None) -> list[Branch]:
+    async def list_branches(self, doc_id: str, *, since: float | None = None) -> list[Branch]:
         """The branches of a document in order of creation, without deleted ones.
 
         With `since` (neither `None` nor 0): those modified after it, deleted ones too.
@@ -53,7 +53,7 @@ class MemoryBranches:
     def __init__(self) -> None:
         self._branches: dict[str, Branch] = {}
 
-    async def list_branches(self, doc_id: str, *, since: Millis | None = None) -> list[Branch]:
+    async def list_branches(self, doc_id: str, *, since: float | None = None) -> list[Branch]:
         return [
             branch
             for branch in self._branches.values()

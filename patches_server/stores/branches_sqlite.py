@@ -28,7 +28,7 @@ class SqliteBranches:
         self._database = database
         database.add_schema(BRANCHES_SCHEMA)
 
-    async def list_branches(self, doc_id: str, *, since: Millis | None = None) -> list[Branch]:
+    async def list_branches(self, doc_id: str, *, since: float | None = None) -> list[Branch]:
         test, values = (
             ("modified_at > ?", (doc_id, since)) if since else ("deleted = ?", (doc_id, 0))
         )

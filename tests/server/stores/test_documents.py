@@ -1,0 +1,86 @@
+"""What all documents of a server share: the same in memory and in SQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from patches.errors import AlgorithmMismatchError, DocDeletedError
+from patches_server.records import Tombstone
+from patches_server.stores import documents
+from patches_server.stores.documents import MemoryDocuments
+
+STONE = Tombstone(doc_id="d", deleted_at=5, last_rev=7, deleted_by_client_id="c", expires_at=20)
+
+
+@pytest.fixture(params=["memory", "sql"])
+def docs(request: pytest.FixtureRequest) -> Iterator[Any]:
+    if request.param == "memory":
+        memory = MemoryDocuments()
+        yield memory
+        return
+    conn = sqlite3.connect(":memory:")
+    conn.executescript(documents.DOCUMENTS_SCHEMA)
+    names = (
+        "algorithm_of",
+        "check_not_deleted",
+        "require_writable",
+        "forget_document",
+        "put_tombstone",
+        "get_tombstone",
+        "remove_tombstone",
+    )
+    yield SimpleNamespace(**{name: partial(getattr(documents, name), conn) for name in names})
+    conn.close()
+
+
+def test_the_first_write_records_the_algorithm(docs: Any) -> None:
+    assert docs.algorithm_of("d") is None
+    docs.require_writable("d", "ot", now=1)
+    docs.require_writable("d", "ot", now=2)
+    assert docs.algorithm_of("d") == "ot"
+    with pytest.raises(AlgorithmMismatchError, match="'ot'"):
+        docs.require_writable("d", "lww", now=3)
+
+
+def test_a_forgotten_document_may_have_another_algorithm(docs: Any) -> None:
+    docs.require_writable("d", "ot", now=1)
+    docs.forget_document("d")
+    docs.forget_document("never")
+    docs.require_writable("d", "lww", now=1)
+    assert docs.algorithm_of("d") == "lww"
+
+
+def test_a_tombstone_stands_until_it_expires(docs: Any) -> None:
+    docs.put_tombstone(STONE)
+    assert docs.get_tombstone("d", now=19) == STONE
+    with pytest.raises(DocDeletedError) as error:
+        docs.check_not_deleted("d", now=19)
+    assert error.value.data == {"deletedAt": 5, "lastRev": 7}
+    with pytest.raises(DocDeletedError):
+        docs.require_writable("d", "ot", now=19)
+    assert docs.algorithm_of("d") is None
+    assert docs.get_tombstone("d", now=20) is None
+    docs.require_writable("d", "ot", now=20)
+
+
+def test_a_tombstone_without_expiry_stands_for_ever(docs: Any) -> None:
+    docs.put_tombstone(Tombstone(doc_id="d", deleted_at=5, last_rev=0))
+    assert docs.get_tombstone("d", now=2**50) is not None
+
+
+def test_a_tombstone_can_be_removed_once(docs: Any) -> None:
+    docs.put_tombstone(STONE)
+    assert docs.remove_tombstone("d", now=6) is True
+    assert docs.remove_tombstone("d", now=6) is False
+    docs.check_not_deleted("d", now=6)
+
+
+def test_removing_an_expired_tombstone_removes_nothing(docs: Any) -> None:
+    docs.put_tombstone(STONE)
+    assert docs.remove_tombstone("d", now=20) is False

@@ -1,0 +1,139 @@
+"""The LWW server stores, in memory and in SQLite, pass their contract."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from patches.errors import CorruptDataError
+from patches.testing.contracts.lww_server import (
+    NOW,
+    LWWServerStoreContract,
+    SharedDocumentsContract,
+    check_algorithm_is_kept,
+    paths_of,
+    write,
+)
+from patches_server.lww.store import LWWServerStore
+from patches_server.stores import documents
+from patches_server.stores.memory import MemoryBackend
+from patches_server.stores.sqlite import SqliteBackend
+
+
+@pytest.fixture
+async def backend(tmp_path: Path) -> AsyncIterator[SqliteBackend]:
+    backend = SqliteBackend(tmp_path / "server.db", durability="relaxed")
+    yield backend
+    await backend.close()
+
+
+class TestMemory(LWWServerStoreContract):
+    @pytest.fixture
+    def store(self) -> LWWServerStore:
+        return MemoryBackend().lww
+
+
+class TestSqlite(LWWServerStoreContract):
+    @pytest.fixture
+    def store(self, backend: SqliteBackend) -> LWWServerStore:
+        return backend.lww
+
+
+class TestTwoConnections(SharedDocumentsContract):
+    @pytest.fixture
+    async def stores(
+        self, backend: SqliteBackend, tmp_path: Path
+    ) -> AsyncIterator[Sequence[LWWServerStore]]:
+        second = SqliteBackend(tmp_path / "server.db", durability="relaxed")
+        yield backend.lww, second.lww
+        await second.close()
+
+
+async def test_a_document_of_another_algorithm_is_refused(backend: SqliteBackend) -> None:
+    await backend.database.write(lambda conn: documents.require_writable(conn, "d", "ot", now=NOW))
+    await check_algorithm_is_kept(backend.lww, "d")
+    memory = MemoryBackend()
+    memory.documents.require_writable("d", "ot", now=NOW)
+    await check_algorithm_is_kept(memory.lww, "d")
+
+
+async def test_the_algorithm_is_recorded_until_the_document_is_deleted(
+    backend: SqliteBackend,
+) -> None:
+    for each in (backend, MemoryBackend()):
+        assert await each.algorithm_of("d") is None
+        await write(each.lww, "d", 1, {"/a": 1})
+        assert await each.algorithm_of("d") == "lww"
+        await each.lww.delete_doc("d", None, now=NOW)
+        assert await each.algorithm_of("d") is None
+
+
+async def test_a_refused_write_records_no_algorithm(backend: SqliteBackend) -> None:
+    with pytest.raises(Exception, match="Revision conflict"):
+        await write(backend.lww, "d", 5, {"/a": 1})
+    assert await backend.algorithm_of("d") is None
+    memory = MemoryBackend()
+    with pytest.raises(Exception, match="Revision conflict"):
+        await write(memory.lww, "d", 5, {"/a": 1})
+    assert await memory.algorithm_of("d") is None
+
+
+async def test_documents_survive_a_restart(tmp_path: Path) -> None:
+    first = SqliteBackend(tmp_path / "server.db")
+    await write(first.lww, "d", 1, {"/a": 1}, now=NOW + 3)
+    await first.close()
+    second = SqliteBackend(tmp_path / "server.db")
+    assert await paths_of(second.lww, "d") == ["/a"]
+    assert await second.lww.last_server_time() == NOW + 3
+    await second.close()
+
+
+async def test_a_damaged_row_is_found(backend: SqliteBackend, tmp_path: Path) -> None:
+    await write(backend.lww, "d", 1, {"/a": 1})
+    await write(backend.lww, "e", 1, {"/a": 1})
+    with closing(sqlite3.connect(tmp_path / "server.db")) as conn, conn:
+        conn.execute("UPDATE lww_rows SET op = x'7b7d' WHERE doc = 1")
+    with pytest.raises(CorruptDataError, match="'d'"):
+        await backend.lww.load_rows("d", now=NOW)
+    assert await paths_of(backend.lww, "e") == ["/a"]
+
+
+async def test_a_write_reads_only_what_it_touches(backend: SqliteBackend) -> None:
+    """The plan of every query of a commit is a search by an index, never a scan."""
+    await write(backend.lww, "d", 1, {"/a": 1})
+    plans: list[str] = []
+
+    def explain(conn: sqlite3.Connection) -> None:
+        for where in ("doc = 1 AND path IN (x'2f')", "doc = 1 AND path >= x'2f' AND path < x'30'"):
+            plans.extend(
+                row[3]
+                for row in conn.execute(f"EXPLAIN QUERY PLAN SELECT op FROM lww_rows WHERE {where}")  # noqa: S608 -- two fixed tests
+            )
+        plans.extend(
+            row[3]
+            for row in conn.execute(
+                "EXPLAIN QUERY PLAN SELECT op FROM lww_rows WHERE doc = 1 AND rev > 5"
+            )
+        )
+        plans.extend(
+            row[3]
+            for row in conn.execute(
+                "EXPLAIN QUERY PLAN SELECT doc FROM lww_change_ids WHERE expires_at <= 5 "
+                "ORDER BY expires_at LIMIT 9"
+            )
+        )
+        plans.extend(
+            row[3]
+            for row in conn.execute(
+                "EXPLAIN QUERY PLAN SELECT rowid FROM lww_rows WHERE doc = 1 AND removed > 0 "
+                "AND stored_at < 5 ORDER BY stored_at LIMIT 9"
+            )
+        )
+
+    await backend.database.read(explain)
+    assert len(plans) == 5
+    assert all(plan.startswith("SEARCH") for plan in plans), plans

@@ -1,0 +1,44 @@
+"""The command line's store URLs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from patches.errors import InvalidRequestError
+from patches_server.stores.memory import MemoryBackend
+from patches_server.stores.sqlite import SqliteBackend
+from patches_server.stores.url import open_backend
+
+
+def test_memory() -> None:
+    assert isinstance(open_backend("memory:"), MemoryBackend)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///notes.db", "notes.db"),
+        ("sqlite:////var/lib/notes.db", "/var/lib/notes.db"),
+        ("sqlite:///a%20b.db", "a b.db"),
+    ],
+)
+def test_sqlite_paths(url: str, path: str) -> None:
+    backend = open_backend(url)
+    assert isinstance(backend, SqliteBackend)
+    assert backend.database.path == path
+    assert not Path(path).exists()  # nothing is opened before the first use
+
+
+@pytest.mark.parametrize("url", ["", "notes.db", "sqlite:notes.db", "sqlite:///", "redis://x"])
+def test_other_urls_are_refused_with_what_to_use_instead(url: str) -> None:
+    with pytest.raises(InvalidRequestError, match="sqlite:///"):
+        open_backend(url)
+
+
+def test_a_password_stays_out_of_the_message() -> None:
+    with pytest.raises(InvalidRequestError) as error:
+        open_backend("mystery://user:secret@host/db")
+    assert "secret" not in str(error.value)
+    assert "host/db" in str(error.value)
