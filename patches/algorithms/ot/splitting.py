@@ -33,6 +33,17 @@ _VERIFY_FACTOR: Final = 0.72
 _CHUNK_SLACK: Final = 20
 
 
+class _TextPath(str):
+    """The path of a text that was taken out of a value, written without escapes.
+
+    The peers that invented the split never escaped it, and cut by sizes that it has without. Ours
+    cut the same pieces, and escape it when they are done: they would edit another place.
+    """
+
+    __slots__ = ("escaped",)
+    escaped: str
+
+
 @dataclass(frozen=True, slots=True)
 class OversizedOp:
     """Report of an operation over the budget that cannot be cut. `emitted`: it goes out anyway."""
@@ -61,6 +72,8 @@ class SplitRules:
     on_oversized: Callable[[OversizedOp], object] | None = None
     #: Off while pieces are split again: what cannot be cut has been reported.
     reports: bool = True
+    #: The id in reports: that of the change as it was given, also while its pieces are cut.
+    reported_id: str | None = None
 
 
 def break_changes(
@@ -102,13 +115,24 @@ def break_changes(
 def split_change(change: Change, rules: SplitRules) -> list[Change]:
     """One change, cut to size if it has to be."""
     pieces = _Split(change, rules).pieces()
-    if rules.size_calculator is None or pieces == [change]:
+    if pieces == [change]:
         return pieces
-    verified = _verified(pieces, rules, levels=_VERIFY_LEVELS)
-    if verified == pieces:
-        return pieces
-    return _first_keeps_id(
-        [piece.replace(rev=change.rev + place) for place, piece in enumerate(verified)], change
+    if rules.size_calculator is not None:
+        verified = _verified(pieces, rules, levels=_VERIFY_LEVELS)
+        if verified != pieces:
+            numbered = [p.replace(rev=change.rev + place) for place, p in enumerate(verified)]
+            pieces = _first_keeps_id(numbered, change)
+    return [_with_escaped_paths(piece) for piece in pieces]
+
+
+def _with_escaped_paths(piece: Change) -> Change:
+    if not any(isinstance(op["path"], _TextPath) for op in piece.ops):
+        return piece
+    return piece.replace(
+        ops=[
+            {**op, "path": op["path"].escaped} if isinstance(op["path"], _TextPath) else op
+            for op in piece.ops
+        ]
     )
 
 
@@ -234,7 +258,7 @@ class _Split:
         """Emit a run of UTF-16 text, halved until it fits. Returns the position after it."""
         text = chunk.decode("utf-16-le", "surrogatepass")
         ops = [_text_op(op, position, [_insert(text, attributes)])]
-        size = self._measure(self._piece(ops))
+        size = self._measure(self._change.replace(ops=ops))
         units = len(chunk) // 2
         if size > self._rules.max_bytes:
             middle = _cut_at(chunk, 0, math.ceil(units / 2))
@@ -250,7 +274,7 @@ class _Split:
     def _take_texts_out(self, op: Op) -> None:
         value = op.get("value")
         texts: list[Op] = []
-        stripped = _without_texts(value, op["path"], texts)
+        stripped = _without_texts(value, _text_path(op["path"]), texts)
         if not texts:
             size = self._measure(self._piece([op]))
             is_object = isinstance(value, dict)
@@ -261,7 +285,8 @@ class _Split:
         if self._measure(piece) <= self._rules.max_bytes:
             self._pieces.append(piece)
         else:
-            self._pieces.extend(_Split(piece, self._rules).pieces())
+            rules = replace(self._rules, reported_id=self._rules.reported_id or self._change.id)
+            self._pieces.extend(_Split(piece, rules).pieces())
 
     # ---- pieces ----------------------------------------------------------------------------------
 
@@ -298,7 +323,7 @@ class _Split:
                     bytes=size,
                     max_bytes=rules.max_bytes,
                     budget=rules.budget,
-                    change_id=self._change.id,
+                    change_id=rules.reported_id or self._change.id,
                     emitted=emitted,
                     reason=reason,
                     doc_id=rules.doc_id,
@@ -312,7 +337,7 @@ class _Split:
                 size=int(size),
                 limit=int(ceiling),
                 doc_id=rules.doc_id,
-                change_id=self._change.id,
+                change_id=rules.reported_id or self._change.id,
             )
 
 
@@ -371,7 +396,7 @@ def _splits_pair(text: bytes, at: int) -> bool:
     return 0xD8 <= text[at - 1] <= 0xDB and 0xDC <= text[at + 1] <= 0xDF
 
 
-def _without_texts(value: Json, path: str, texts: list[Op]) -> Json:
+def _without_texts(value: Json, path: _TextPath, texts: list[Op]) -> Json:
     """A copy of an object with the contents of its texts taken out, as edits in `texts`."""
     if not isinstance(value, dict):
         return value
@@ -381,11 +406,16 @@ def _without_texts(value: Json, path: str, texts: list[Op]) -> Json:
     ):
         texts.append({"op": "@txt", "path": path, "value": parts})
         return {key: member for key, member in value.items() if key != "ops"}
-    return {
-        key: _without_texts(member, f"{path}/{_escaped(key)}", texts)
-        for key, member in value.items()
-    }
+    return {key: _without_texts(member, _below(path, key), texts) for key, member in value.items()}
 
 
-def _escaped(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")
+def _text_path(path: str) -> _TextPath:
+    at = _TextPath(path)
+    at.escaped = path.escaped if isinstance(path, _TextPath) else path
+    return at
+
+
+def _below(path: _TextPath, key: str) -> _TextPath:
+    below = _TextPath(f"{path}/{key}")
+    below.escaped = f"{path.escaped}/{key.replace('~', '~0').replace('/', '~1')}"
+    return below
