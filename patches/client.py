@@ -57,6 +57,8 @@ class Patches:
     on_server_commit: Signal[[str, Sequence[Change]]]
     #: `(doc_id)`: the document was deleted here. Awaited by `delete_doc`.
     on_delete_doc: Signal[[str]]
+    #: `(doc)`: a document has come into memory.
+    on_open_doc: Signal[[Document]]
     #: `(doc_ids, algorithm)`: only those that were not tracked before.
     on_track_docs: Signal[[Sequence[str], str]]
     #: `(doc_ids)`: only those that were tracked.
@@ -95,6 +97,7 @@ class Patches:
         self.on_error = Signal("on_error", spawn=self._tasks.spawn)
         self.on_server_commit = Signal("on_server_commit", spawn=self._tasks.spawn)
         self.on_delete_doc = Signal("on_delete_doc", spawn=self._tasks.spawn)
+        self.on_open_doc = Signal("on_open_doc", spawn=self._tasks.spawn)
         self.on_track_docs = Signal("on_track_docs", spawn=self._tasks.spawn)
         self.on_untrack_docs = Signal("on_untrack_docs", spawn=self._tasks.spawn)
         self.on_change_quarantined = Signal("on_change_quarantined", spawn=self._tasks.spawn)
@@ -384,6 +387,7 @@ class Patches:
         doc.spawn = self._tasks.spawn
         doc.flusher = queue.flush
         doc.on_change(partial(self._edited, queue, opened))
+        self.on_open_doc.emit(doc)
         return opened
 
     async def _let_go(self, doc_id: str, opened: OpenDoc) -> None:
@@ -457,6 +461,7 @@ class Patches:
             self.on_error,
             self.on_server_commit,
             self.on_delete_doc,
+            self.on_open_doc,
             self.on_track_docs,
             self.on_untrack_docs,
             self.on_change_quarantined,

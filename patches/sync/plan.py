@@ -97,9 +97,11 @@ class DocSync:
 
     @property
     def restless(self) -> bool:
-        """Whether something is under way or waits, in trouble or not."""
+        """Whether something is under way, waits, or is the matter."""
         return (
             self.busy
+            or self.gone
+            or self.trouble is not None
             or self.has_pending
             or not self.caught_up
             or self.reload is not None

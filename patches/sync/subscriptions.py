@@ -1,59 +1,69 @@
-"""Which ids to be subscribed to: the subscribe filter, and what was asked of this connection."""
+"""`Subscriptions`: which documents this client hears about, on the connection that there is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeAlias
 
-#: Maps the tracked ids to the ids to subscribe to. Nothing at all means all of them.
+from patches.errors import NetworkError
+
+#: Maps the tracked ids to the ids to subscribe to. `None` means all of them.
 SubscribeFilter: TypeAlias = Callable[[list[str]], Iterable[str] | None]
+#: `subscribe` or `unsubscribe` of a connection.
+Ask: TypeAlias = Callable[[Sequence[str]], Awaitable[list[str]]]
 
 
-@dataclass(frozen=True, slots=True)
 class Subscriptions:
-    """What this connection was asked for, and what it granted. In order, without repeats."""
+    """What the current connection was asked for and has granted. Ends with the connection.
 
-    asked: tuple[str, ...] = ()
-    granted: frozenset[str] = field(default_factory=frozenset)
+    One question at a time: a document may be fetched only after the subscription that covers it was
+    answered, or what is committed between the two would be missed. So whoever finds its ids asked
+    for already has to wait for that answer. The lock is the connection's, no document's.
+    """
 
+    def __init__(self, subscribe_filter: SubscribeFilter | None) -> None:
+        self._filter = subscribe_filter
+        self._granted: dict[str, None] = {}
+        self._turn = asyncio.Lock()
+        self._life = 0
 
-def wanted_ids(tracked: Iterable[str], subscribe_filter: SubscribeFilter | None) -> list[str]:
-    """The ids that the tracked documents need."""
-    ids = list(tracked)
-    wanted = subscribe_filter(ids) if subscribe_filter is not None else None
-    return list(dict.fromkeys(ids if wanted is None else wanted))
+    @property
+    def granted(self) -> tuple[str, ...]:
+        """The ids that the server has granted."""
+        return tuple(self._granted)
 
+    def reset(self) -> None:
+        """The connection is gone, and its subscriptions with it."""
+        self._life += 1
+        self._granted.clear()
 
-def missing(current: Subscriptions, wanted: Sequence[str]) -> list[str]:
-    """The ids to subscribe to."""
-    have = set(current.asked)
-    return [doc_id for doc_id in wanted if doc_id not in have]
+    async def cover(self, tracked: Callable[[], Iterable[str]], subscribe: Ask) -> None:
+        """Subscribe to what the tracked documents need and is not granted yet.
 
+        Raises as `subscribe` does; then none of it is granted.
+        """
+        async with self._turn:
+            life = self._life
+            missing = [doc_id for doc_id in self._wanted(tracked()) if doc_id not in self._granted]
+            if not missing:
+                return
+            granted = await subscribe(missing)
+            if life != self._life:
+                raise NetworkError("the connection was lost while subscribing")
+            self._granted.update(dict.fromkeys(granted))
 
-def needless(current: Subscriptions, wanted: Sequence[str]) -> list[str]:
-    """The ids to unsubscribe from."""
-    needed = set(wanted)
-    return [doc_id for doc_id in current.asked if doc_id not in needed]
+    async def trim(self, tracked: Callable[[], Iterable[str]], unsubscribe: Ask) -> None:
+        """Unsubscribe from what no tracked document needs any more."""
+        async with self._turn:
+            needed = set(self._wanted(tracked()))
+            needless = [doc_id for doc_id in self._granted if doc_id not in needed]
+            for doc_id in needless:
+                del self._granted[doc_id]
+            if needless:
+                await unsubscribe(needless)
 
-
-def asking(current: Subscriptions, ids: Sequence[str]) -> Subscriptions:
-    """These ids are being asked for."""
-    return Subscriptions(tuple(dict.fromkeys((*current.asked, *ids))), current.granted)
-
-
-def granting(
-    current: Subscriptions, asked_ids: Sequence[str], granted: Iterable[str]
-) -> Subscriptions:
-    """The answer to a subscription: what was asked for and not granted may be asked for again."""
-    refused = set(asked_ids) - set(granted)
-    kept = tuple(doc_id for doc_id in current.asked if doc_id not in refused)
-    return Subscriptions(kept, (current.granted | set(granted)) & set(kept))
-
-
-def dropping(current: Subscriptions, ids: Sequence[str]) -> Subscriptions:
-    """These ids are not needed any more."""
-    gone = set(ids)
-    return Subscriptions(
-        tuple(doc_id for doc_id in current.asked if doc_id not in gone), current.granted - gone
-    )
+    def _wanted(self, tracked: Iterable[str]) -> list[str]:
+        ids = list(tracked)
+        wanted = self._filter(ids) if self._filter is not None else None
+        return list(dict.fromkeys(ids if wanted is None else wanted))

@@ -68,6 +68,9 @@ class Host(Protocol):
     def open_doc(self, doc_id: str) -> Document | None:
         """The open document, if it is open."""
 
+    def show_snapshot(self, doc_id: str, snapshot: Snapshot) -> None:
+        """Show what the store holds in the open document, if that is newer."""
+
     def options_of(self, doc: DocSync) -> DocOptions:
         """The limits that hold for a document now."""
 
@@ -130,6 +133,14 @@ class DocWorker:
             self.tell(
                 folds.learned(self.doc, committed_rev=rev, has_pending=has_pending, edits=edits)
             )
+
+    async def refresh(self) -> None:
+        """Bring an open document up to the store: it was loaded while something was applied."""
+        doc = self._open
+        if doc is not None and doc.committed_rev < self.doc.committed_rev:
+            snapshot = await self._algorithm.load_doc(self._id)
+            if snapshot is not None:
+                self._host.show_snapshot(self._id, snapshot)
 
     async def run(self) -> None:
         """Sync the document until cancelled, stopped, or deleted on the server."""
@@ -209,7 +220,7 @@ class DocWorker:
         changes = [change for frame in frames if not isinstance(frame, Notice) for change in frame.changes]  # fmt: skip  # noqa: E501
         new = await self._applied(changes)
         self.tell(folds.received(self.doc, _last_rev(new)))
-        self._committed(new)
+        await self._committed(new)
 
     async def _push(self, step: Push) -> None:
         algorithm, edits = self._algorithm, self.doc.edits
@@ -237,7 +248,7 @@ class DocWorker:
             lambda usable: algorithm.receive_answer(self._id, batch, usable, self._open),
         )
         await self._worked(step, _last_rev(new), sent=ids)
-        self._committed(new)
+        await self._committed(new)
 
     async def _pull(self, step: Pull) -> None:
         changes = await self._host.connection.get_changes_since(
@@ -245,7 +256,7 @@ class DocWorker:
         )
         new = await self._applied(changes) if changes else []
         await self._worked(step, _last_rev(new))
-        self._committed(new)
+        await self._committed(new)
 
     async def _load(self, step: Load) -> None:
         snapshot = await self._host.connection.get_doc(
@@ -348,6 +359,7 @@ class DocWorker:
             )
         )
         self._report_skipped(snapshot.changes)
+        await self.refresh()
 
     async def _worked(self, step: Request, rev: int, *, sent: tuple[str, ...] = ()) -> None:
         edits = self.doc.edits
@@ -355,9 +367,10 @@ class DocWorker:
         doc = folds.worked(self.doc, step, rev=rev, has_pending=has_pending, edits=edits)
         self.tell(folds.committed(doc, sent) if sent else doc)
 
-    def _committed(self, new: Sequence[Change]) -> None:
+    async def _committed(self, new: Sequence[Change]) -> None:
         if new:
             self._host.server_committed(self._id, new)
+            await self.refresh()
 
     def _report_skipped(self, changes: Sequence[Change]) -> None:
         """Only now, when it is stored: told earlier, a crash would tell it twice or never."""
