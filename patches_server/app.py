@@ -34,7 +34,7 @@ _PAGE_POLICY: Final = "default-src 'self'; connect-src 'self' ws: wss:; frame-an
 #: Where an application finds its server: `app[SERVER].revoke(...)`.
 SERVER: Final = web.AppKey("patches_server", PatchesServer)
 _ADMISSION: Final = web.AppKey("patches_admission", Admission)
-_ORIGINS: Final = web.AppKey("patches_allowed_origins", frozenset[str])
+_ORIGINS: Final = web.AppKey("patches_allowed_origins", Collection[str])
 
 _PAGE_TYPES: Final = {
     "html": "text/html",
@@ -89,11 +89,7 @@ def create_app(
         reauth_s=reauth_s,
         drain_s=drain_s,
     )
-    if (
-        "*" in allowed_origins
-        and not isinstance(auth, type(None))
-        and hasattr(auth, "authenticate")
-    ):
+    if "*" in allowed_origins and hasattr(auth, "authenticate"):
         _log.warning("pages of any origin may connect: with cookies, any site acts as its visitor")
 
     app = web.Application()

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, TypeAlias
 from patches.change import Change
 from patches.errors import InvalidRequestError
 from patches.json_values import Json
+from patches.runtime import Millis
 from patches_server.document_server import DocumentServer
 from patches_server.records import Branch, ListVersionsOptions, Version
 
@@ -52,7 +53,7 @@ class BranchManager(Protocol):
 
     async def get_source_doc_id(self, branch_id: str) -> str: ...
     async def list_branches(
-        self, doc_id: str, *, since: float | None = None
+        self, doc_id: str, *, since: Millis | None = None
     ) -> Sequence[Branch]: ...
     async def create_branch(
         self, doc_id: str, rev: int, metadata: Mapping[str, Json] | None = None

@@ -6,6 +6,8 @@ from patches.limits import Limits
 from patches.runtime import Runtime
 from patches_server.lww.branches import LWWBranchManager
 from patches_server.lww.server import LWWServer
+from patches_server.ot.branches import OTBranchManager
+from patches_server.ot.history_manager import PatchesHistoryManager
 from patches_server.ot.server import OTServer
 from patches_server.router import Services
 from patches_server.stores.url import Backend
@@ -18,6 +20,8 @@ def services_on(
     ot = OTServer(backend.ot, limits=limits, runtime=runtime)
     lww = LWWServer(backend.lww, limits=limits, runtime=runtime)
     return {
-        "ot": Services(ot),
-        "lww": Services(lww, branches=LWWBranchManager(lww, runtime=runtime)),
+        "ot": Services(
+            ot, PatchesHistoryManager(ot), OTBranchManager(backend.ot, ot, runtime=runtime)
+        ),
+        "lww": Services(lww, PatchesHistoryManager(lww), LWWBranchManager(lww, runtime=runtime)),
     }

@@ -13,14 +13,15 @@ from typing import Any, Literal, TypeAlias
 
 from patches import codec
 from patches.change import Change, ChangeInput, Snapshot
-from patches.errors import BranchError, NotFoundError, VersionError
+from patches.errors import BranchError, VersionError
 from patches.json_values import Json
 from patches.limits import Limits
+from patches.runtime import Millis
 from patches_server.auth import Kind
 from patches_server.records import Branch, CommitOptions, CommitResult, Version
 from patches_server.router import BranchManager, HistoryManager, Services
 from patches_server.rpc import wire_checks
-from patches_server.rpc.frames import ABSENT, Answer, encoded_changes, encoded_snapshot
+from patches_server.rpc.frames import Answer, encoded_changes, encoded_snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def _read_version_metadata(given: Given) -> tuple[str, dict[str, Json]]:
     )
 
 
-def _read_list_branches(given: Given) -> tuple[float | None]:
+def _read_list_branches(given: Given) -> tuple[Millis | None]:
     return (wire_checks.since(given[1]),)
 
 
@@ -210,7 +211,7 @@ async def _get_state_before_version(on: Services, doc_id: str, version_id: str) 
 # Branches.
 
 
-async def _list_branches(on: Services, doc_id: str, since: float | None) -> Answer:
+async def _list_branches(on: Services, doc_id: str, since: Millis | None) -> Answer:
     return _encoded(await _branches(on).list_branches(doc_id, since=since))
 
 
@@ -260,6 +261,3 @@ def _encoded(result: Any) -> bytes:
     if isinstance(result, (list, tuple)):
         return codec.encode_array(map(_encoded, result))
     return codec.encode(result)
-
-
-__all__ = ["ABSENT", "Given", "Method", "NotFoundError", "add_methods_of", "method_table"]

@@ -22,6 +22,7 @@ from patches.errors import (
 )
 from patches.json_values import Json
 from patches.limits import Limits
+from patches.runtime import Millis
 from patches_server.records import CommitOptions, ListVersionsOptions
 from patches_server.rpc.frames import ABSENT, as_text
 
@@ -128,9 +129,10 @@ def list_options(value: object) -> ListVersionsOptions:
     )
 
 
-def since(value: object) -> float | None:
+def since(value: object) -> Millis | None:
     """The `since` option of `listBranches`."""
-    return _number(options(value), "since")
+    number = _number(options(value), "since")
+    return None if number is None else math.floor(number)
 
 
 def changes(value: object, limits: Limits, *, frame_bytes: int) -> list[ChangeInput]:

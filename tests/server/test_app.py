@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import aiohttp
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from patches import codec
@@ -17,6 +18,7 @@ from patches.errors import InvalidRequestError, UnauthorizedError
 from patches.limits import Limits
 from patches_server.app import SERVER, create_app
 from patches_server.auth import Principal, allow_all
+from patches_server.server import PatchesServer
 
 Client: TypeAlias = TestClient[Any, Any]
 Start: TypeAlias = Callable[..., Awaitable[Client]]
@@ -34,6 +36,11 @@ def start(aiohttp_client: Any) -> Start:
         return client
 
     return started
+
+
+def server_of(client: Client) -> PatchesServer:
+    assert isinstance(client.server, TestServer)
+    return client.server.app[SERVER]
 
 
 async def call(ws: Any, method: str, *params: Any) -> Any:
@@ -89,7 +96,7 @@ async def test_health_and_readiness(start: Start) -> None:
     for path in ("/healthz", "/readyz"):
         async with client.get(path) as answer:
             assert answer.status == 200
-    await client.server.app[SERVER].close()  # type: ignore[union-attr]  # a TestServer has an app
+    await server_of(client).close()
     async with client.get("/readyz") as answer:
         assert answer.status == 503
     with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
@@ -114,11 +121,12 @@ async def test_pages_of_other_sites_may_not_connect(
     client = await start(allowed_origins=allowed)
     host = f"{client.host}:{client.port}"
     headers = {"Origin": origin.format(host=host)}
-    try:
+    if status == 101:
         async with client.ws_connect("/ws", headers=headers):
-            assert status == 101
-    except aiohttp.WSServerHandshakeError as exc:
-        assert exc.status == status
+            return
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        await client.ws_connect("/ws", headers=headers)
+    assert caught.value.status == status
 
 
 class TokenAuth:
@@ -164,7 +172,7 @@ async def test_closing_ends_connections_with_1001(start: Start) -> None:
     client = await start()
     async with client.ws_connect("/ws") as ws:
         await call(ws, "getDoc", "d")
-        await client.server.app[SERVER].close()  # type: ignore[union-attr]  # as above
+        await server_of(client).close()
         message = await ws.receive(timeout=5)
         assert (message.type, message.data) == (aiohttp.WSMsgType.CLOSE, 1001)
 
@@ -189,18 +197,24 @@ async def test_invalid_utf8_is_a_parse_error_and_a_binary_frame_is_read(start: S
 
 async def test_a_cut_connection_leaves_nothing_behind(start: Start) -> None:
     client = await start(relay=True)
-    server = client.server.app[SERVER]  # type: ignore[union-attr]  # as above
+    server = server_of(client)
     ended = asyncio.Event()
     ws = await client.ws_connect("/ws")
     await call(ws, "subscribe", ["a", "b"])
     [session] = server.sessions.values()
     end = session.end
-    session.end = lambda: (end(), ended.set())
+
+    def end_and_tell() -> None:
+        end()
+        ended.set()
+
+    session.end = end_and_tell  # type: ignore[method-assign]  # to know when
     assert ws._response.connection is not None
     assert ws._response.connection.transport is not None
     ws._response.connection.transport.abort()
     async with asyncio.timeout(5):
         await ended.wait()
+    assert server.relay is not None
     assert (len(server.sessions), len(server.hub), len(server.relay)) == (0, 0, 0)
     await ws.close()
 
@@ -226,8 +240,6 @@ async def test_the_page_is_served_where_it_is_wanted(start: Start) -> None:
 
 
 async def test_an_application_of_ones_own_may_mount_it(aiohttp_client: Any) -> None:
-    from aiohttp import web
-
     outer = web.Application()
     outer.add_subapp("/sync/", create_app(auth=allow_all))
     client: Client = await aiohttp_client(TestServer(outer))
