@@ -8,6 +8,7 @@ from patches.limits import Limits
 from patches.options import DocOptions
 from patches.runtime import Runtime
 from patches.signals import Signal
+from patches.sync import PatchesSync, SyncedDoc, SyncState
 
 __all__ = [
     "Change",
@@ -17,9 +18,12 @@ __all__ = [
     "PatchError",
     "Patches",
     "PatchesError",
+    "PatchesSync",
     "QuarantinedChange",
     "Runtime",
     "Signal",
     "Snapshot",
+    "SyncState",
+    "SyncedDoc",
     "TrackedDoc",
 ]
