@@ -402,7 +402,7 @@ def _is_same(theirs: Any, ours: Any) -> bool:
 
 
 async def replayed(path: Path) -> tuple[Replay, dict[str, Any]]:
-    """A recording's replay, and the state of every OT document at its end, by what its id ends in."""
+    """A recording's replay, and how every OT document ends, by the last part of its id."""
     recording = read_recording(path)
     clock = itertools.count(_latest_time(recording) + 1)
     runtime = Runtime(wall_ms=lambda: next(clock))
