@@ -1,0 +1,369 @@
+"""`OTClientStoreContract`: what every OT client store must pass.
+
+    class TestMyStore(OTClientStoreContract):
+        @pytest.fixture
+        async def store(self) -> AsyncIterator[OTClientStore]:
+            yield MyStore(...)
+
+A store that several processes can share overrides `other` too, with a second store on the same
+data. Documents and ids are made up in the tests; the store starts empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from patches.algorithms.ot import OTClientStore, PendingQueue
+from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+
+DOC = "doc"
+
+
+def pending(change_id: str, *, base_rev: int = 0, rev: int = 1, **fields: Any) -> Change:
+    """A pending change that sets the member named by its id."""
+    ops = [{"op": "replace", "path": f"/{change_id}", "value": rev}]
+    fields = {"ops": ops, "created_at": 1_000, **fields}
+    return Change(id=change_id, base_rev=base_rev, rev=rev, **fields)
+
+
+def committed(rev: int, **fields: Any) -> Change:
+    """A committed change that sets `/r<rev>`; the first one makes the document."""
+    ops = [{"op": "replace", "path": f"/r{rev}", "value": rev}]
+    if rev == 1:
+        ops = [{"op": "replace", "path": "", "value": {"r1": 1}}]
+    fields = {"ops": ops, "base_rev": rev - 1, "created_at": 1_000, **fields}
+    return Change(id=f"s{rev}", rev=rev, committed_at=2_000, **fields)
+
+
+def state_at(rev: int) -> dict[str, int]:
+    """The state after `committed(1)` to `committed(rev)`."""
+    return {f"r{number}": number for number in range(1, rev + 1)}
+
+
+def ids(changes: Sequence[Change]) -> list[tuple[str, int]]:
+    """Ids and revisions."""
+    return [(change.id, change.rev) for change in changes]
+
+
+async def commit(store: OTClientStore, *revs: int) -> None:
+    """Store `committed(rev)` for each, keeping what is pending."""
+    queue = await store.load_queue(DOC)
+    await store.apply_server_changes(DOC, [committed(rev) for rev in revs], queue.pending)
+
+
+class OTClientStoreContract:
+    """Every OT client store passes these. Subclass it and give a `store` fixture."""
+
+    @pytest.fixture
+    def other(self, store: OTClientStore) -> OTClientStore:
+        """A second process's store on the same data."""
+        return store
+
+    # ---- tracking --------------------------------------------------------------------------------
+
+    async def test_an_unknown_document_has_nothing(self, store: OTClientStore) -> None:
+        assert await store.get_doc(DOC) is None
+        assert await store.get_committed_rev(DOC) == 0
+        assert await store.load_queue(DOC) == PendingQueue(0, [])
+        assert await store.list_changes(DOC) == []
+
+    async def test_a_tracked_document_starts_empty_at_revision_0(
+        self, store: OTClientStore
+    ) -> None:
+        await store.track_docs([DOC, "other"])
+        assert await store.list_docs() == [
+            TrackedDoc(doc_id=DOC, committed_rev=0),
+            TrackedDoc(doc_id="other", committed_rev=0),
+        ]
+        assert await store.get_doc(DOC) == Snapshot(state=None, rev=0)
+
+    async def test_tracking_again_changes_nothing(self, store: OTClientStore) -> None:
+        await store.track_docs([DOC])
+        await commit(store, 1)
+        await store.track_docs([DOC])
+        assert await store.get_committed_rev(DOC) == 1
+
+    async def test_untracking_removes_all_but_the_quarantine(self, store: OTClientStore) -> None:
+        await store.save_pending_changes(DOC, [pending("bad")])
+        await commit(store, 1)
+        await store.quarantine_pending_change(DOC, pending("bad"), "why", [])
+        await store.untrack_docs([DOC])
+        assert await store.list_docs(True) == []
+        assert await store.get_doc(DOC) is None
+        assert [entry.change_id for entry in await store.list_quarantined_changes()] == ["bad"]
+
+    async def test_a_list_has_the_last_committed_revision_also_after_a_snapshot(
+        self, store: OTClientStore
+    ) -> None:
+        await store.save_doc(DOC, Snapshot(state=state_at(1), rev=1))
+        await commit(store, 2)
+        assert await store.list_docs() == [TrackedDoc(doc_id=DOC, committed_rev=2)]
+
+    async def test_a_deleted_document_leaves_a_record_until_it_is_confirmed(
+        self, store: OTClientStore
+    ) -> None:
+        await store.save_pending_changes(DOC, [pending("a"), pending("bad")])
+        await commit(store, 1)
+        await store.quarantine_pending_change(DOC, pending("bad"), "why", [])
+        await store.delete_doc(DOC)
+        assert await store.get_doc(DOC) is None
+        assert await store.list_docs() == []
+        assert await store.list_docs(True) == [
+            TrackedDoc(doc_id=DOC, committed_rev=0, deleted=True)
+        ]
+        assert await store.list_quarantined_changes(DOC) == []
+        assert await store.get_pending_changes(DOC) == []
+        await store.confirm_delete_doc(DOC)
+        assert await store.list_docs(True) == []
+
+    async def test_confirming_a_deletion_leaves_a_living_document(
+        self, store: OTClientStore
+    ) -> None:
+        await store.track_docs([DOC])
+        await store.confirm_delete_doc(DOC)
+        assert await store.get_doc(DOC) is not None
+
+    async def test_tracking_or_editing_a_deleted_document_starts_it_again(
+        self, store: OTClientStore
+    ) -> None:
+        await commit(store, 1, 2)
+        await store.delete_doc(DOC)
+        await store.track_docs([DOC])
+        assert await store.get_doc(DOC) == Snapshot(state=None, rev=0)
+        await store.delete_doc(DOC)
+        assert ids(await store.save_pending_changes(DOC, [pending("a")])) == [("a", 1)]
+        assert not (await store.list_docs())[0].deleted
+
+    # ---- pending changes -------------------------------------------------------------------------
+
+    async def test_pending_changes_are_numbered_after_everything_there_is(
+        self, store: OTClientStore
+    ) -> None:
+        await commit(store, 1, 2)
+        saved = await store.save_pending_changes(DOC, [pending("a", rev=9), pending("b", rev=9)])
+        assert ids(saved) == [("a", 3), ("b", 4)]
+        assert ids(await store.save_pending_changes(DOC, [pending("c")])) == [("c", 5)]
+        assert ids(await store.get_pending_changes(DOC)) == [("a", 3), ("b", 4), ("c", 5)]
+
+    async def test_a_pending_change_comes_back_as_it_was(self, store: OTClientStore) -> None:
+        change = pending(
+            "a",
+            base_rev=7,
+            ops=[{"op": "add", "path": "/x", "value": [None, True, 1, 1.5, "é😀\ud83d"]}],
+            batch_id="b1",
+            client_id="c1",
+            metadata={"user": {"name": "Ada"}, "later": None},
+        )
+        await store.save_pending_changes(DOC, [change])
+        (stored,) = await store.get_pending_changes(DOC)
+        assert stored == change.replace(rev=1)
+
+    async def test_two_processes_that_add_at_once_both_keep_their_changes(
+        self, store: OTClientStore, other: OTClientStore
+    ) -> None:
+        assert ids(await store.save_pending_changes(DOC, [pending("a", rev=1)])) == [("a", 1)]
+        assert ids(await other.save_pending_changes(DOC, [pending("b", rev=1)])) == [("b", 2)]
+        assert ids(await store.get_pending_changes(DOC)) == [("a", 1), ("b", 2)]
+
+    async def test_a_page_of_pending_changes(self, store: OTClientStore) -> None:
+        await store.save_pending_changes(DOC, [pending(name) for name in "abcd"])
+        page = await store.get_pending_changes(DOC, start_after_rev=1, limit=2)
+        assert ids(page) == [("b", 2), ("c", 3)]
+        assert ids(await store.get_pending_changes(DOC, limit=1)) == [("a", 1)]
+        assert await store.get_pending_changes(DOC, start_after_rev=4) == []
+
+    async def test_pending_changes_are_dropped_by_id(self, store: OTClientStore) -> None:
+        await store.save_pending_changes(DOC, [pending(name) for name in "abc"])
+        assert await store.drop_pending_changes(DOC, ["b", "unknown"]) == 1
+        assert await store.drop_pending_changes(DOC, []) == 0
+        assert ids(await store.get_pending_changes(DOC)) == [("a", 1), ("c", 3)]
+
+    async def test_a_queue_is_read_with_its_committed_revision(self, store: OTClientStore) -> None:
+        await commit(store, 1)
+        await store.save_pending_changes(DOC, [pending("a")])
+        queue = await store.load_queue(DOC)
+        assert (queue.committed_rev, ids(queue.pending), queue.tail_rev) == (1, [("a", 2)], 2)
+
+    async def test_documents_do_not_mix(self, store: OTClientStore) -> None:
+        await store.save_pending_changes("d1", [pending("a")])
+        await store.save_pending_changes("d1/x", [pending("b")])
+        await store.apply_server_changes("d1", [committed(1)], [])
+        assert ids(await store.get_pending_changes("d1/x")) == [("b", 1)]
+        assert await store.get_committed_rev("d1/x") == 0
+
+    # ---- committed changes -----------------------------------------------------------------------
+
+    async def test_a_document_is_its_committed_state_and_its_pending_changes(
+        self, store: OTClientStore
+    ) -> None:
+        await commit(store, 1, 2)
+        await store.save_pending_changes(DOC, [pending("a", base_rev=2)])
+        snapshot = await store.get_doc(DOC)
+        assert snapshot is not None
+        assert (snapshot.state, snapshot.rev) == (state_at(2), 2)
+        assert ids(snapshot.changes) == [("a", 3)]
+
+    async def test_server_changes_and_the_rebased_queue_are_stored_together(
+        self, store: OTClientStore
+    ) -> None:
+        await store.save_pending_changes(DOC, [pending("a"), pending("b")])
+        read = await store.load_queue(DOC)
+        rebased = [pending("b", base_rev=1, rev=2)]
+        assert await store.apply_server_changes(DOC, [committed(1)], rebased, read) is None
+        assert await store.load_queue(DOC) == PendingQueue(1, rebased)
+
+    async def test_changes_that_are_stored_already_are_skipped(self, store: OTClientStore) -> None:
+        await commit(store, 1, 2)
+        await commit(store, 2, 3)
+        await commit(store, 1)
+        assert ids(await store.list_changes(DOC)) == [("s1", 1), ("s2", 2), ("s3", 3)]
+        assert await store.get_committed_rev(DOC) == 3
+
+    async def test_a_queue_that_has_grown_since_is_a_conflict(
+        self, store: OTClientStore, other: OTClientStore
+    ) -> None:
+        await store.save_pending_changes(DOC, [pending("a")])
+        read = await store.load_queue(DOC)
+        await other.save_pending_changes(DOC, [pending("b")])
+        assert await store.apply_server_changes(DOC, [committed(1)], [], read) == "conflict"
+        assert await store.load_queue(DOC) == PendingQueue(0, await store.get_pending_changes(DOC))
+        assert ids(await store.get_pending_changes(DOC)) == [("a", 1), ("b", 2)]
+
+    async def test_a_committed_revision_that_has_moved_since_is_a_conflict(
+        self, store: OTClientStore, other: OTClientStore
+    ) -> None:
+        await store.save_pending_changes(DOC, [pending("a"), pending("b")])
+        read = await store.load_queue(DOC)
+        # One confirmed, one left: the queue ends at the same revision as before.
+        await other.apply_server_changes(DOC, [committed(1)], [pending("b", base_rev=1, rev=2)])
+        assert await store.apply_server_changes(DOC, [committed(1)], [], read) == "conflict"
+        snapshot = Snapshot(state={}, rev=9)
+        assert await store.install_doc(DOC, snapshot, [], read) == "conflict"
+        assert ids(await store.get_pending_changes(DOC)) == [("b", 2)]
+        assert await store.get_committed_rev(DOC) == 1
+
+    async def test_changes_that_leave_the_queue_by_themselves_are_no_conflict(
+        self, store: OTClientStore
+    ) -> None:
+        await store.save_pending_changes(DOC, [pending("a"), pending("b")])
+        read = await store.load_queue(DOC)
+        await store.drop_pending_changes(DOC, ["b"])
+        assert await store.apply_server_changes(DOC, [committed(1)], [], read) is None
+
+    async def test_a_snapshot_replaces_the_committed_part_and_keeps_the_queue(
+        self, store: OTClientStore
+    ) -> None:
+        await commit(store, 1, 2, 3)
+        await store.save_pending_changes(DOC, [pending("a")])
+        await store.save_doc(
+            DOC, Snapshot(state=state_at(5), rev=5, changes=[committed(6), committed(7)])
+        )
+        snapshot = await store.get_doc(DOC)
+        assert snapshot is not None
+        assert (snapshot.state, snapshot.rev) == (state_at(7), 7)
+        assert [change.id for change in snapshot.changes] == ["a"]
+        assert await store.get_committed_rev(DOC) == 7
+
+    async def test_installing_a_snapshot_replaces_the_queue_too(self, store: OTClientStore) -> None:
+        await store.save_pending_changes(DOC, [pending("a"), pending("b")])
+        read = await store.load_queue(DOC)
+        left = [pending("b", base_rev=5, rev=6)]
+        assert await store.install_doc(DOC, Snapshot(state={"x": 1}, rev=5), left, read) is None
+        assert await store.get_doc(DOC) == Snapshot(state={"x": 1}, rev=5, changes=left)
+
+    async def test_stored_changes_are_listed_in_the_order_of_their_revisions(
+        self, store: OTClientStore
+    ) -> None:
+        await commit(store, 1, 2)
+        await store.save_pending_changes(DOC, [pending("a")])
+        assert ids(await store.list_changes(DOC)) == [("s1", 1), ("s2", 2), ("a", 3)]
+        assert ids(await store.list_changes(DOC, start_after=1)) == [("s2", 2), ("a", 3)]
+
+    async def test_a_long_log_is_folded_and_reads_the_same(self, store: OTClientStore) -> None:
+        for first in (1, 151, 301):
+            await commit(store, *range(first, first + 150))
+        snapshot = await store.get_doc(DOC)
+        assert snapshot is not None
+        assert (snapshot.state, snapshot.rev) == (state_at(450), 450)
+        assert len(await store.list_changes(DOC)) < 450
+        await commit(store, 450, 451)
+        snapshot = await store.get_doc(DOC)
+        assert snapshot is not None
+        assert snapshot.state == state_at(451)
+
+    async def test_a_committed_change_that_cannot_be_applied_is_left_out_of_the_state(
+        self, store: OTClientStore
+    ) -> None:
+        await commit(store, 1)
+        bad = committed(
+            2,
+            ops=[{"op": "remove", "path": "/list/7"}, {"op": "add", "path": "/r1/x/y", "value": 1}],
+        )
+        await store.apply_server_changes(DOC, [bad, committed(3)], [])
+        snapshot = await store.get_doc(DOC)
+        assert snapshot is not None
+        assert (snapshot.state, snapshot.rev) == ({"r1": 1, "r3": 3}, 3)
+
+    async def test_an_awkward_state_comes_back_as_it_was(self, store: OTClientStore) -> None:
+        state = {"": None, "a/b~c": [1, 1.5, True, False], "emoji": "😀", "half": "\ud83d"}
+        await store.save_doc("awkward \ud83d id", Snapshot(state=state, rev=3))
+        snapshot = await store.get_doc("awkward \ud83d id")
+        assert snapshot is not None
+        assert snapshot.state == state
+        assert [doc.doc_id for doc in await store.list_docs()] == ["awkward \ud83d id"]
+
+    # ---- quarantine ------------------------------------------------------------------------------
+
+    async def test_a_quarantined_change_leaves_the_queue_in_the_same_step(
+        self, store: OTClientStore
+    ) -> None:
+        saved = await store.save_pending_changes(DOC, [pending("bad"), pending("good")])
+        read = await store.load_queue(DOC)
+        left = [saved[1].replace(rev=1)]
+        entry = await store.quarantine_pending_change(DOC, saved[0], "refused", left, read)
+        assert isinstance(entry, QuarantinedChange)
+        assert (entry.doc_id, entry.change_id, entry.reason) == (DOC, "bad", "refused")
+        assert await store.get_pending_changes(DOC) == left
+        assert await store.list_quarantined_changes(DOC) == [entry]
+        assert await store.list_quarantined_changes("another") == []
+
+    async def test_a_change_that_is_not_pending_is_not_quarantined(
+        self, store: OTClientStore
+    ) -> None:
+        await store.save_pending_changes(DOC, [pending("a")])
+        assert await store.quarantine_pending_change(DOC, pending("gone"), "r", []) is None
+        assert ids(await store.get_pending_changes(DOC)) == [("a", 1)]
+        assert await store.list_quarantined_changes() == []
+
+    async def test_quarantining_from_an_old_queue_is_a_conflict(
+        self, store: OTClientStore, other: OTClientStore
+    ) -> None:
+        (bad,) = await store.save_pending_changes(DOC, [pending("bad")])
+        read = await store.load_queue(DOC)
+        await other.save_pending_changes(DOC, [pending("new")])
+        result = await store.quarantine_pending_change(DOC, bad, "r", [], read)
+        assert result == "conflict"
+        assert ids(await store.get_pending_changes(DOC)) == [("bad", 1), ("new", 2)]
+        assert await store.list_quarantined_changes() == []
+
+    async def test_a_quarantined_change_is_discarded(self, store: OTClientStore) -> None:
+        (bad,) = await store.save_pending_changes(DOC, [pending("bad")])
+        await store.quarantine_pending_change(DOC, bad, "r", [])
+        await store.discard_quarantined_change(DOC, "unknown")
+        await store.discard_quarantined_change(DOC, "bad")
+        assert await store.list_quarantined_changes() == []
+
+    async def test_a_quarantined_change_goes_back_into_the_queue_once(
+        self, store: OTClientStore
+    ) -> None:
+        saved = await store.save_pending_changes(DOC, [pending("bad"), pending("good")])
+        await store.quarantine_pending_change(DOC, saved[0], "r", [saved[1]])
+        again = await store.requeue_quarantined_change(DOC, "bad", [pending("again", rev=1)])
+        assert again is not None
+        assert ids(again) == [("again", 3)]
+        assert await store.list_quarantined_changes() == []
+        assert await store.requeue_quarantined_change(DOC, "bad", [pending("twice")]) is None
+        assert ids(await store.get_pending_changes(DOC)) == [("good", 2), ("again", 3)]
