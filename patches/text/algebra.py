@@ -116,12 +116,17 @@ def transform(
     left, right = Cursor(a), Cursor(b)
     ops: list[DeltaOp] = []
     while right.op is not None:  # what would follow is one retain, and chopped
-        if left.type == INSERT and (priority or right.type != INSERT):
+        # An insert behind a retain of length 0 comes after the other side's (a recorded case).
+        left_inserts = left.type == INSERT and not left.after_nothing
+        right_inserts = right.type == INSERT and not right.after_nothing
+        if left_inserts and (priority or not right_inserts):
             assert left.op is not None
             push(ops, {RETAIN: op_length(left.op)})
             left.take_insert(None)
-        elif right.type == INSERT:
+        elif right_inserts:
             push(ops, right.take_insert(None)[0])
+        elif left.after_nothing or right.after_nothing:
+            left.after_nothing = right.after_nothing = False
         else:
             limit, more = right.remaining() or 0, left.remaining()
             units = limit if more is None else min(limit, more)

@@ -122,11 +122,13 @@ def chop(ops: list[DeltaOp]) -> list[DeltaOp]:
 class Cursor:
     """Reads a list of ops piece by piece. Past the end is an endless plain retain."""
 
-    __slots__ = ("_half", "_index", "_offset", "_ops", "op", "type")
+    __slots__ = ("_half", "_index", "_offset", "_ops", "after_nothing", "op", "type")
 
     #: The op that is being read, `None` past the end, and its type.
     op: DeltaOp | None
     type: str
+    #: Whether a retain or delete of length 0 stands before it: malformed, but a place of its own.
+    after_nothing: bool
 
     def __init__(self, ops: Sequence[DeltaOp]) -> None:
         self._ops = ops
@@ -137,6 +139,7 @@ class Cursor:
         """Go to the next op that has a length."""
         self._offset = 0
         self._half = ""
+        self.after_nothing = False
         for index in range(self._index + 1, len(self._ops)):
             op = self._ops[index]
             kind = op_type(op)
@@ -145,6 +148,7 @@ class Cursor:
                     continue
                 self._index, self.op, self.type = index, op, kind
                 return
+            self.after_nothing = True
         self._index, self.op, self.type = len(self._ops), None, RETAIN
 
     def at_end(self) -> bool:

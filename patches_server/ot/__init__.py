@@ -1,13 +1,18 @@
 """The OT document server: commits, catch-up, versions and branches (`spec/ot.md` 13-19)."""
 
+from patches_server.ot.branches import ContentDuplicationGuard, OTBranchManager
+from patches_server.ot.history_manager import PatchesHistoryManager
 from patches_server.ot.server import OTServer
 from patches_server.ot.store import NO_DOC, Bounds, DocHead, OTServerStore, StoredSnapshot
 
 __all__ = [
     "NO_DOC",
     "Bounds",
+    "ContentDuplicationGuard",
     "DocHead",
+    "OTBranchManager",
     "OTServer",
     "OTServerStore",
+    "PatchesHistoryManager",
     "StoredSnapshot",
 ]

@@ -84,6 +84,19 @@ class OTHistory:
         encoded = await self._built(doc_id, state, [*bridge, *changes])
         await self._store.versions.create_version(doc_id, version, encoded)
 
+    async def save_copies(
+        self, doc_id: str, rev: int, copies: Sequence[tuple[Version, Sequence[Change]]]
+    ) -> None:
+        """Save versions of changes that are about to follow on a revision of the log.
+
+        Each comes with all those changes that lead to it from there.
+        """
+        state, _ = await self.state_at(doc_id, rev, legacy_text_overrun_padding=True)
+        base = codec.encode(state)
+        for version, changes in copies:
+            encoded = await self._built(doc_id, base, changes)
+            await self._store.versions.create_version(doc_id, version, encoded)
+
     async def create_version_at(
         self,
         doc_id: str,

@@ -36,19 +36,22 @@ class _Log:
 
 
 class OTMemoryServerStore:
-    """An `OTServerStore` in memory. Keeps the bytes of changes, not the objects of callers."""
+    """An `OTServerStore` in memory. Keeps the bytes of changes, not the objects of callers.
+
+    What is not given, to be shared with other stores, it makes for itself.
+    """
 
     def __init__(
         self,
-        documents: MemoryDocuments,
-        versions: MemoryVersions,
-        branches: MemoryBranches,
+        documents: MemoryDocuments | None = None,
+        versions: MemoryVersions | None = None,
+        branches: MemoryBranches | None = None,
         *,
         runtime: Runtime | None = None,
     ) -> None:
-        self._documents = documents
-        self.versions = versions
-        self.branches = branches
+        self._documents = documents or MemoryDocuments()
+        self.versions = versions or MemoryVersions(self._documents, runtime=runtime)
+        self.branches = branches or MemoryBranches()
         self._runtime = runtime or Runtime()
         self._logs: dict[str, _Log] = {}
 
