@@ -187,8 +187,15 @@ def shift(ctx: Context, path: str, by: int, ops: list[Op], *, follow: bool = Fal
         if at == source:
             result.put(index)
             continue
-        like = ctx.like(op)
         target, origin = index_in(at, prefix), index_in(source, prefix)
+        if source is None and target is not None and op.get("op") != "add":
+            if target[0] > here:  # the most frequent cases, in short
+                result.put(index, {**op, "path": with_index(at, prefix, target[0] + by, target[1])})
+                continue
+            if target[0] < here and target[1] >= 0:
+                result.keep(op)
+                continue
+        like = ctx.like(op)
         if follow and origin == (here, -1) and like in ("move", "copy"):
             rest = without_source(ctx, f"{prefix}{here}", op, ops[index + 1 :])
             return result.end_with(index, rest)

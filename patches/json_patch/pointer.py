@@ -13,7 +13,6 @@ from typing import Final
 from patches.errors import PatchError
 
 _ESCAPE: Final = re.compile("~[01]")
-_INDEX: Final = re.compile(r"0|[1-9][0-9]*", re.ASCII)
 
 
 def escape(key: str | int) -> str:
@@ -53,7 +52,7 @@ def holder_keys(pointer: str) -> list[str]:
 
 def is_index(key: str) -> bool:
     """Whether a key is an index as it is written: `0`, `12`, but not `01` or `-`."""
-    return key.isdigit() and _INDEX.fullmatch(key) is not None
+    return key.isdecimal() and key.isascii() and (key[0] != "0" or key == "0")
 
 
 def index_of(key: str) -> int:

@@ -145,8 +145,12 @@ def ops_of(value: Any) -> list[DeltaOp]:
     return checked_ops(value)
 
 
-def text_of(ops: Iterable[Mapping[str, Json]]) -> str:
-    """The text of a document's ops, without its embeds."""
+def text_of(text: Mapping[str, Any] | Iterable[Mapping[str, Json]]) -> str:
+    """The characters of a text as a document holds it (`{"ops": [...]}`), or of its ops.
+
+    Embeds are left out; the final newline is there.
+    """
+    ops: Iterable[Mapping[str, Json]] = text["ops"] if isinstance(text, Mapping) else text
     return joined("".join(op[INSERT] for op in ops if isinstance(op.get(INSERT), str)))
 
 

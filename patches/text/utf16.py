@@ -2,22 +2,34 @@
 
 An emoji counts 2, and an edit may cut it in half. Python then holds each half as a lone surrogate,
 and halves that meet again are joined (`design.md`, JSON). ASCII text, which Python recognises at
-no cost, is never encoded; other text only as far as the place that is looked for.
+no cost, is never encoded; nor is text without such pairs, where CPython tells. Text with emoji is
+encoded as far as the place that is looked for.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from typing import Final
 
 _HALVES: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _ASTRAL: Final = re.compile("[\U00010000-\U0010ffff]")
+_IS_CPYTHON: Final = sys.implementation.name == "cpython"
+
+
+def has_no_pairs(text: str) -> bool:
+    """Whether `text` surely has as many code units as characters; false where that is unknown.
+
+    CPython gives all characters of a text the width that the widest one needs (PEP 393): with one
+    beyond U+FFFF each takes four bytes. So the size tells, at no cost.
+    """
+    return text.isascii() or (_IS_CPYTHON and sys.getsizeof(text) < 3 * len(text))
 
 
 def utf16_length(text: str) -> int:
     """How many UTF-16 code units `text` has."""
-    if text.isascii():
+    if has_no_pairs(text):
         return len(text)
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
@@ -37,7 +49,7 @@ def cut(text: str, position: int, units: int) -> tuple[str, int, str]:
     Returns what was taken, the position after it, and the second half of a pair that was cut.
     """
     piece = text[position : position + units]
-    if piece.isascii():
+    if has_no_pairs(piece):
         return piece, position + len(piece), ""
     try:
         raw = piece.encode("utf-16-le")
