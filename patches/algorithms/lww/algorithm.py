@@ -21,6 +21,7 @@ from patches.algorithms.lww import transactions
 from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
 from patches.algorithms.lww.merge import merge_server_with_local
 from patches.algorithms.lww.tables import LWWStore
+from patches.algorithms.lww.transactions import Step
 from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.document import Document
 from patches.errors import PatchesError
@@ -140,8 +141,7 @@ class LWWAlgorithm(Algorithm):
             step = await self._store.change(
                 doc_id, lambda tables: transactions.add_edit(tables, written, now, known)
             )
-            if opened is not None:
-                opened.follow(step, ops)
+            await self._follow(opened, step, ops)
         return [
             self._change(step.local, step.committed_rev, change_id=change_id, metadata=metadata)
         ]
@@ -178,8 +178,7 @@ class LWWAlgorithm(Algorithm):
                     tables, options, new_id=new_id, now=now, doc_id=doc_id, known=known
                 ),
             )
-            if opened is not None and step is not None:
-                opened.follow(step)
+            await self._follow(opened, step)
         return [] if piece is None else [piece]
 
     async def receive_answer(
@@ -201,8 +200,7 @@ class LWWAlgorithm(Algorithm):
                 doc_id,
                 lambda tables: transactions.fold_answer(tables, doc_id, sent, committed, known),
             )
-            if opened is not None:
-                opened.follow(step)
+            await self._follow(opened, step)
         return [change for change in step.accepted if change.rev > step.before_rev]
 
     async def confirm_sent(
@@ -219,8 +217,7 @@ class LWWAlgorithm(Algorithm):
             step = await self._store.change(
                 doc_id, lambda tables: transactions.confirm(tables, changes, known)
             )
-            if opened is not None:
-                opened.follow(step)
+            await self._follow(opened, step)
         return list(step.corrections)
 
     # ---- receiving -------------------------------------------------------------------------------
@@ -243,8 +240,7 @@ class LWWAlgorithm(Algorithm):
                 doc_id,
                 lambda tables: transactions.fold_changes(tables, doc_id, changes, expected, known),
             )
-            if opened is not None:
-                opened.follow(step)
+            await self._follow(opened, step)
         return list(merge_server_with_local(step.accepted, step.unsent))
 
     async def install_snapshot(
@@ -325,11 +321,20 @@ class LWWAlgorithm(Algorithm):
             step = await self._store.change(
                 doc_id, lambda tables: transactions.retry(tables, doc_id, change_id, known)
             )
-            if opened is not None:
-                opened.follow(step)
+            await self._follow(opened, step)
         return [self._change(step.local, step.committed_rev, change_id=new_id)]
 
     # ---- inside ----------------------------------------------------------------------------------
+
+    async def _follow(
+        self, doc: LWWDoc | None, step: Step | None, saved_edit: list[Op] | None = None
+    ) -> None:
+        """Bring the open document to where a step has brought the tables; under the lock."""
+        if doc is None or step is None or doc.follow(step, saved_edit):
+            return
+        work = await self._store.read(doc.id, transactions.load)
+        if work is not None:
+            doc.install(work)
 
     def _change(
         self,

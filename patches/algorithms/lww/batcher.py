@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from patches.algorithms.lww.consolidate import consolidate_into
-from patches.algorithms.lww.field_table import FieldTable
+from patches.algorithms.lww.field_table import FieldTable, put_consolidated
 from patches.change import ChangeInput
 from patches.ids import random_id
 from patches.json_patch import JSONPatch
@@ -48,10 +48,7 @@ class LWWBatcher:
         if now:
             added = [op if op.get("ts") else {**op, "ts": now} for op in added]
         result = consolidate_into(self._table, added)
-        for path in result.paths_to_delete:
-            self._table.discard(path)
-        for op in result.ops_to_save:
-            self._table.put(op)
+        put_consolidated(self._table, result.ops_to_save, result.paths_to_delete)
 
     def change(
         self, fn: Callable[[JSONPatch, Any], object], timestamp: Millis | None = None

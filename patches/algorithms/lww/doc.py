@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from patches.algorithms.lww.consolidate import consolidate_ops
 from patches.algorithms.lww.field_table import FieldTable
 from patches.algorithms.lww.receive import rows_of
-from patches.algorithms.lww.state import build_state, committed_state, rederive
+from patches.algorithms.lww.state import committed_state, rederive, shown_state, shows_history
 from patches.algorithms.lww.transactions import Step, Work
 from patches.algorithms.lww.unsent import Unsent
 from patches.algorithms.lww.writes import as_writes
@@ -115,30 +115,39 @@ class LWWDoc(Document):
         self.committed_rev = work.committed_rev
         self.version = work.version
         self.has_pending = self._unsent.stored_count > 0
-        shown = build_state(self._committed, self._unsent.within(""))
+        shown = shown_state(self._committed, self._unsent.within(""))
         if not json_equal(shown, self.state):
             self.publish(shown)
 
-    def follow(self, step: Step, saved_edit: list[Op] | None = None) -> None:
-        """Follow a write to the tables. `saved_edit`: the unsaved edit that it stored."""
+    def follow(self, step: Step, saved_edit: list[Op] | None = None) -> bool:
+        """Follow a write to the tables. `saved_edit`: the unsaved edit that it stored.
+
+        `False`: the step alone does not tell the state, the document has to be installed anew.
+        """
         shows_already = self._drop_saved(saved_edit)
         if step.work is not None:
             self.install(step.work)
-            return
+            return True
         self.version = step.after
         self.committed_rev = max(self.committed_rev, step.committed_rev)
         touched = [op["path"] for op in step.rows] + _paths_of(step.confirmed)
         if step.rows:
-            self._committed = committed_state(self._committed, step.rows)
+            before, self._committed = self._committed, committed_state(self._committed, step.rows)
+            if shows_history(before, self._committed, step.rows):
+                return False
         self._unsent.save(step.saved, step.removed_paths)
         if step.sending is not None:
             self._unsent.send(step.sending)
         self.has_pending = self._unsent.stored_count > 0
-        # A write that became the pending op as it is may show already; one that was folded differs.
+        # A write that became the pending op as it is may show already. One that was folded differs,
+        # and a removal takes along what an earlier pending write had made to hold its field.
         touched += [
-            op["path"] for op in step.local if not (shows_already and self._unsent.pending_is(op))
+            op["path"]
+            for op in step.local
+            if not (shows_already and op["op"] != "remove" and self._unsent.pending_is(op))
         ]
         self._show(touched)
+        return True
 
     def _drop_saved(self, edit: list[Op] | None) -> bool:
         """Take a stored edit off the unsaved ones; whether it was among them, and so is shown."""

@@ -41,6 +41,27 @@ class Fields(Protocol):
         """Whether there is a child."""
 
 
+class _Writable(Protocol):
+    def put(self, op: Op) -> None: ...
+    def write(self, op: Op) -> None: ...
+    def discard(self, path: str) -> None: ...
+
+
+def put_consolidated(table: _Writable, saved: Iterable[Op], removed_paths: Iterable[str]) -> None:
+    """Take over what a consolidation gave for a table; a parent comes before its children."""
+    for path in removed_paths:
+        table.discard(path)
+    put: set[str] = set()
+    for op in saved:
+        path = op["path"]
+        # A child that stood before a parent which was written after it moves behind that.
+        if put and (("" in put) or any(above in put for above in ancestor_paths(path))):
+            table.write(op)
+        else:
+            table.put(op)
+        put.add(path)
+
+
 class FieldTable:
     """Ops by path, in the order of first insertion. Not thread-safe; never changes an op."""
 
@@ -74,11 +95,8 @@ class FieldTable:
             self._unlink(path)
 
     def write(self, op: Op) -> None:
-        """What a stored row does: it replaces the row at its path, at the end, and all below it."""
-        path = op["path"]
-        for child in self.below(path):
-            self.discard(child)
-        self.discard(path)
+        """Set the op at its path, after all others."""
+        self.discard(op["path"])
         self.put(op)
 
     def below(self, path: str) -> list[str]:

@@ -76,24 +76,24 @@ def receive_rows(table: CommittedRows, rows: Sequence[Op], snapshot_rev: int) ->
     for row in rows:
         if row["rev"] <= snapshot_rev:  # in the snapshot already, or overwritten there
             rebuild |= _discard_unechoed(table, row["path"])
-        elif not _is_outdated(table, row):
+            continue
+        held = _held_at_and_above(table, row["path"])
+        if all(_age(other) <= _age(row) for other in held):
+            rebuild |= any("rev" not in other for other in held)  # it stays on top of the row
             applied += _write(table, row)
     return None if rebuild else applied
 
 
-def _is_outdated(table: CommittedRows, row: Op) -> bool:
-    path = row["path"]
-    return any(
-        held is not None and _rev(held) > row["rev"]
-        for held in map(table.get, (path, *ancestor_paths(path), ""))
-    )
+def _held_at_and_above(table: CommittedRows, path: str) -> list[Op]:
+    held = (table.get(name) for name in (path, *ancestor_paths(path), ""))
+    return [row for row in held if row is not None]
 
 
 def _write(table: CommittedRows, row: Op) -> list[Op]:
     newer = []
     for path in table.below(row["path"]):
         child = table.get(path)
-        if child is not None and _rev(child) > row["rev"]:
+        if child is not None and _age(child) > _age(row):
             newer.append(child)
         else:
             table.discard(path)
@@ -112,6 +112,6 @@ def _discard_unechoed(table: CommittedRows, path: str) -> bool:
     return bool(unechoed)
 
 
-def _rev(row: Op) -> float:
-    rev: float = row.get("rev", -1)
-    return rev
+def _age(row: Op) -> tuple[float, float]:
+    """Where a row stands in commit order; one that is not echoed yet before all others."""
+    return row.get("rev", -1), row.get("ts") or 0

@@ -45,11 +45,51 @@ def build_state(state: Json, ops: Sequence[Op]) -> Json:
         return build_state(build_state(state, ops[:middle]), ops[middle:])
 
 
+def shown_state(committed: Json, unsent: Sequence[Op]) -> Json:
+    """What a document shows: `null` is shown as an empty object."""
+    state = build_state(committed, unsent)
+    return {} if state is None else state
+
+
 def committed_state(state: Json, rows: Iterable[Op]) -> Json:
     """`state` after a server's rows, in the order given. A row is never soft, whatever it says."""
     return build_state(
         state, [_hard(row) if "soft" in row and "rev" in row else row for row in rows]
     )
+
+
+def shows_history(before: Json, after: Json, rows: Iterable[Op]) -> bool:
+    """Whether `after`, which is `before` with `rows`, may differ from what all rows add up to.
+
+    A state is what its rows add up to, however they came. Applying newer rows to an older state
+    gives the same but for two traces that overwritten rows leave: an object that was made to hold a
+    field that is gone, and a list that was padded to reach an element.
+    """
+    return any(
+        (row["op"] == "remove" and _is_hollow(after, row["path"]))
+        or _meets_list_end(before, row)
+        or _meets_list_end(after, row)
+        for row in rows
+    )
+
+
+def _is_hollow(state: Json, path: str) -> bool:
+    end = path.rfind("/")
+    return end > 0 and _value_at(state, path[:end]) == {}
+
+
+def _meets_list_end(state: Json, row: Op) -> bool:
+    segments = row["path"].split("/")[1:]
+    in_list = False
+    for index, segment in enumerate(segments):
+        if isinstance(state, list):
+            in_list = True
+            if index == len(segments) - 1 or not is_index(segment) or int(segment) >= len(state):
+                return True
+            state = state[int(segment)]
+        else:
+            state = state.get(_key(segment), _ABSENT) if isinstance(state, dict) else _ABSENT
+    return in_list and row["op"] == "remove"
 
 
 def in_commit_order(ops: Iterable[Op]) -> list[Op]:
@@ -73,7 +113,7 @@ def rederive(shown: Json, committed: Json, unsent: UnsentOps, touched: Iterable[
     if not starts:
         return shown
     if "" in starts:
-        derived = build_state(committed, unsent.within(""))
+        derived = shown_state(committed, unsent.within(""))
     else:
         ops = [_reset(path, committed) for path in starts]
         for path in starts:
@@ -129,6 +169,11 @@ def _value_at(state: Json, path: str) -> Json:
 
 def _equal(a: Json, b: Json) -> bool:
     return a is b or (a is not _ABSENT and b is not _ABSENT and json_equal(a, b))
+
+
+def is_index(segment: str) -> bool:
+    """Whether a path segment is a list index, without sign or leading zeros."""
+    return segment.isascii() and segment.isdecimal() and (segment[0] != "0" or segment == "0")
 
 
 def _key(segment: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from patches.algorithms.lww.consolidate import consolidate_field_op, consolidate_ops
+from patches.algorithms.lww.field_table import is_below, put_consolidated
 from patches.algorithms.lww.receive import (
     accepted_changes,
     check_timed,
@@ -102,8 +103,13 @@ def committed_of(tables: DocTables) -> Json:
 
 
 def add_edit(tables: DocTables, ops: Sequence[Op], now: Millis, known: int | None) -> Step:
-    """Fold a local edit into the pending ops."""
-    return _add_pending(tables, [{**op, "ts": now} for op in ops], known)
+    """Fold a local edit into the pending ops, all of it at one time.
+
+    A clock that was set back does not make an edit older than the pending ones that it replaces.
+    """
+    held = (tables.pending.get(op["path"]) for op in ops)
+    ts = max([now, *(op["ts"] for op in held if op is not None)])
+    return _add_pending(tables, [{**op, "ts": ts} for op in ops], known)
 
 
 def _add_pending(tables: DocTables, ops: Sequence[Op], known: int | None) -> Step:
@@ -115,10 +121,15 @@ def _add_pending(tables: DocTables, ops: Sequence[Op], known: int | None) -> Ste
             if held is not None:
                 existing[path] = held
     result = consolidate_ops(existing.values(), ops)
-    for path in result.paths_to_delete:
-        tables.pending.discard(path)
-    for op in result.ops_to_save:
-        tables.pending.put(op)
+    # A row that removes a parent is done with once a child is written; a pending removal still has
+    # to reach the server, before the child.
+    removed_paths = [
+        path
+        for path in result.paths_to_delete
+        if existing.get(path, {}).get("op") != "remove"
+        or any(is_below(path, op["path"]) for op in result.ops_to_save)
+    ]
+    put_consolidated(tables.pending, result.ops_to_save, removed_paths)
     rev = committed_rev(tables)
     head = tables.put_head(committed_rev=rev)
     return Step(
@@ -127,7 +138,7 @@ def _add_pending(tables: DocTables, ops: Sequence[Op], known: int | None) -> Ste
         committed_rev=rev,
         local=ops,
         saved=result.ops_to_save,
-        removed_paths=result.paths_to_delete,
+        removed_paths=removed_paths,
         work=_work_if_missed(tables, before, known),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from patches.algorithms.lww.field_table import FieldTable, is_below
+from patches.algorithms.lww.field_table import FieldTable, is_below, put_consolidated
 from patches.change import Change
 from patches.json_values import Op
 
@@ -38,10 +38,7 @@ class Unsent:
 
     def save(self, saved: Iterable[Op], removed_paths: Iterable[str]) -> None:
         """Follow a write to the pending ops."""
-        for path in removed_paths:
-            self._pending.discard(path)
-        for op in saved:
-            self._pending.put(op)
+        put_consolidated(self._pending, saved, removed_paths)
 
     def send(self, sending: Sequence[Change]) -> None:
         """Follow a write to the pieces."""

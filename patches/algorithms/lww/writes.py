@@ -64,6 +64,8 @@ class _Writer:
             raise UnsupportedOperationError(_TEXT.format(path=path))
         if is_delta(op):
             self._delta(op)
+        elif name == "remove" and not path:
+            self._plain({"op": "replace", "path": "", "value": {}})  # a document is never absent
         elif name == "test":
             apply_patch(self._now(), [op], strict=True)
         elif name == "move":

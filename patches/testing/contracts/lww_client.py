@@ -195,6 +195,11 @@ class LWWClientStoreContract:
             assert rows.ops() == [write("/a", 2), write("/b"), write("/c")]
             rows.write(write("/b", 3))
             assert rows.ops() == [write("/a", 2), write("/c"), write("/b", 3)]
+            rows.put(write("/c/d"))
+            rows.write(write("/c", 5))
+            assert rows.below("/c") == ["/c/d"]
+            rows.discard("/c/d")
+            rows.write(write("/b", 3))
             rows.discard("/a")
             rows.discard("/unknown")
             rows.put(write("/a", 4))
