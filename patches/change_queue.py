@@ -32,6 +32,7 @@ Report: TypeAlias = Callable[[Exception, Mapping[str, Any]], None]
 
 _MOST_ATTEMPTS: Final = 3
 _LONGEST_WAIT_S: Final = 30.0
+_TURN_S: Final = 0.005
 
 
 @dataclass(slots=True, eq=False)
@@ -141,9 +142,14 @@ class ChangeQueue:
             self.spawn(self._run())
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        turn = loop.time()
         try:
             while self._waiting:
                 await self._store(self._waiting.popleft())
+                if loop.time() - turn > _TURN_S:  # a store in memory never lets others run
+                    await asyncio.sleep(0)
+                    turn = loop.time()
         finally:
             self._working = False
             self._idle.set()

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, ParamSpec, TypeAlias
 
+from patches.tasks import Reported
+
 P = ParamSpec("P")
 
 Unsubscribe: TypeAlias = Callable[[], None]
@@ -65,18 +67,23 @@ class Signal(Generic[P]):
 
     def _hand_over(self, awaitables: list[Awaitable[object]]) -> None:
         for awaitable in awaitables:
+            coroutine = self._reported(awaitable)
             if self._spawn is not None:
-                self._spawn(self._reported(awaitable))
-                continue
-            if inspect.iscoroutine(awaitable):
-                awaitable.close()
-            _log.error("%s: an async subscriber was not run; it needs a running owner", self._name)
+                self._spawn(coroutine)
+            else:
+                coroutine.close()
+                _log.error("%s: an async subscriber needs a running owner", self._name)
 
-    async def _reported(self, awaitable: Awaitable[object]) -> None:
-        try:
-            await awaitable
-        except Exception:  # boundary: a subscriber's failure is its own
-            _log.exception("an async subscriber of %s failed", self._name)
+    def _reported(self, awaitable: Awaitable[object]) -> Coroutine[Any, Any, None]:
+        coroutine = awaitable if isinstance(awaitable, Coroutine) else _waiting_for(awaitable)
+        return Reported(coroutine, self._failed)
+
+    def _failed(self, error: Exception) -> None:
+        _log.error("an async subscriber of %s failed", self._name, exc_info=error)
+
+
+async def _waiting_for(awaitable: Awaitable[object]) -> None:
+    await awaitable
 
 
 def _called(

@@ -9,15 +9,57 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 _log = logging.getLogger("patches.tasks")
 
 
-class TaskScope:
-    """Owns tasks from `start` to `close`. A task that fails is reported and does not end the rest.
+class Reported(Coroutine[Any, Any, None]):
+    """Runs a coroutine and gives what it raises to `report`, instead of raising.
+
+    A wrapper that closes what it wraps even if it was never started: a task that is cancelled
+    before its first turn leaves no coroutine behind that was never awaited.
     """
+
+    __slots__ = ("_coroutine", "_report")
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], report: Callable[[Exception], None]
+    ) -> None:
+        self._coroutine = coroutine
+        self._report = report
+
+    def send(self, value: Any) -> Any:
+        """One step."""
+        return self._step(self._coroutine.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        """One step that begins with an error: a cancellation."""
+        return self._step(self._coroutine.throw, *error)
+
+    def close(self) -> None:
+        """End it where it is."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        try:
+            yield from self._coroutine.__await__()
+        except Exception as exc:
+            self._report(exc)
+
+    def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return step(*arguments)
+        except StopIteration:
+            raise
+        except Exception as exc:
+            self._report(exc)
+        raise StopIteration
+
+
+class TaskScope:
+    """Owns tasks from `start` to `close`. One that fails is reported and does not end the rest."""
 
     def __init__(self, name: str, *, on_error: Callable[[Exception], None] | None = None) -> None:
         self._name = name
@@ -71,11 +113,11 @@ class TaskScope:
                     coroutine.close()
                 self._waiting.clear()
 
-    async def _reported(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        try:
-            await coroutine
-        except Exception as exc:  # boundary: one task's failure is its own
-            if self._on_error is not None:
-                self._on_error(exc)
-            else:
-                _log.exception("a task of %s failed", self._name)
+    def _reported(self, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, None]:
+        return Reported(coroutine, self._failed)
+
+    def _failed(self, error: Exception) -> None:
+        if self._on_error is not None:
+            self._on_error(error)
+        else:
+            _log.error("a task of %s failed", self._name, exc_info=error)
