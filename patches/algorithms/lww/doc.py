@@ -138,6 +138,8 @@ class LWWDoc(Document):
         self._unsent.save(step.saved, step.removed_paths)
         if step.sending is not None:
             self._unsent.send(step.sending)
+        else:
+            touched += step.removed_paths
         self.has_pending = self._unsent.stored_count > 0
         # A write that became the pending op as it is may show already. One that was folded differs,
         # and a removal takes along what an earlier pending write had made to hold its field.

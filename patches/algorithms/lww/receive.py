@@ -98,7 +98,7 @@ def _write(table: CommittedRows, row: Op) -> list[Op]:
         else:
             table.discard(path)
     table.write(row)
-    return [row, *newer]
+    return [row, *in_commit_order(newer)]
 
 
 def _discard_unechoed(table: CommittedRows, path: str) -> bool:

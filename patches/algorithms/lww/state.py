@@ -46,8 +46,8 @@ def build_state(state: Json, ops: Sequence[Op]) -> Json:
 
 
 def shown_state(committed: Json, unsent: Sequence[Op]) -> Json:
-    """What a document shows: `null` is shown as an empty object."""
-    state = build_state(committed, unsent)
+    """What a document shows: `null` is shown, and edited, as an empty object."""
+    state = build_state({} if committed is None else committed, unsent)
     return {} if state is None else state
 
 

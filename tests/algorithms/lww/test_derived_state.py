@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patches.algorithms.lww import LWWAlgorithm, LWWDoc
-from patches.algorithms.lww.state import build_state
+from patches.algorithms.lww.state import shown_state
 from patches.change import Change
 from patches.errors import PatchError
 from patches.json_values import Json, Op, json_equal
@@ -143,8 +143,7 @@ class Life:
         stored = await self.algorithm.load_doc(DOC)
         ops = [op for change in stored.changes for op in change.ops] if stored else []
         ops += [op for unsaved in self.doc.unsaved for op in unsaved]
-        state = build_state(stored.state if stored else {}, ops)
-        return {} if state is None else state
+        return shown_state(stored.state if stored else {}, ops)
 
 
 async def live(seed: int) -> None:
