@@ -1,6 +1,7 @@
 """The OT document server: commits, catch-up, versions and branches (`spec/ot.md` 13-19)."""
 
 from patches_server.ot.branches import ContentDuplicationGuard, OTBranchManager
+from patches_server.ot.compressed import CompressedStore, Compressor, ZlibCompressor
 from patches_server.ot.history_manager import PatchesHistoryManager
 from patches_server.ot.server import OTServer
 from patches_server.ot.store import NO_DOC, Bounds, DocHead, OTServerStore, StoredSnapshot
@@ -8,6 +9,8 @@ from patches_server.ot.store import NO_DOC, Bounds, DocHead, OTServerStore, Stor
 __all__ = [
     "NO_DOC",
     "Bounds",
+    "CompressedStore",
+    "Compressor",
     "ContentDuplicationGuard",
     "DocHead",
     "OTBranchManager",
@@ -15,4 +18,5 @@ __all__ = [
     "OTServerStore",
     "PatchesHistoryManager",
     "StoredSnapshot",
+    "ZlibCompressor",
 ]

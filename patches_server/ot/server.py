@@ -136,7 +136,7 @@ class OTServer:
             return CommitResult(changes=())
         for change in changes:
             self._check(change)
-        return await self._uncut(self._commit(caller, doc_id, changes, options))
+        return await self._commit(caller, doc_id, changes, options)
 
     async def change(
         self,
@@ -184,7 +184,8 @@ class OTServer:
 
     async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:
         """Remove the document, leaving a tombstone. An unknown or deleted one is no error."""
-        await self._uncut(self._delete(current_context(), doc_id, skip_tombstone))
+        # Shielded, so that the others are told although the caller may go away.
+        await asyncio.shield(self._own(self._delete(current_context(), doc_id, skip_tombstone)))
 
     async def undelete_doc(self, doc_id: str) -> bool:
         """Remove the tombstone; whether there was one. The data does not come back."""
@@ -256,7 +257,7 @@ class OTServer:
             decision = await self._decided(submission, committed, log.head.rev, ())
             if not decision.to_store:
                 return None
-            await self._save(submission, decision, log.head)
+            await self._save(caller, submission, decision, log.head)
         except (StatusError, RevConflictError, DuplicateChangeIdsError):
             self._recent.forget(doc_id)  # may be out of date: only the store can refuse
             return None
@@ -292,7 +293,7 @@ class OTServer:
             if not decision.to_store:
                 break
             try:
-                await self._save(submission, decision, head)
+                await self._save(caller, submission, decision, head)
                 break
             except RevConflictError:
                 if attempt == _MAX_ATTEMPTS:
@@ -334,18 +335,58 @@ class OTServer:
         steps = len(committed) * sum(len(change.ops) for change in submission.changes)
         return run() if steps <= _INLINE_STEPS else await self._runtime.run_blocking(run)
 
-    async def _save(self, submission: Submission, decision: Decision, head: DocHead) -> None:
+    async def _save(
+        self, caller: CallContext, submission: Submission, decision: Decision, head: DocHead
+    ) -> None:
         """Store what was decided on `head`, then the versions of a session that has ended."""
         doc_id, changes = submission.doc_id, decision.to_store
         bounds = grown(head.bounds, changes, self._limits)
         if exceeded(bounds, self._limits):
             bounds = await self._measured(doc_id, changes)
-        await self.store.save_changes(
+        saving = self.store.save_changes(
             doc_id, changes, expected=head, now=submission.now, bounds=bounds
         )
+        try:
+            await saving
+        except asyncio.CancelledError:
+            self._own(self._see_through(caller, submission, changes, head))
+            raise
         self._recent.saved(doc_id, changes, bounds, expected=head)
         if decision.session_origin is not None:
             await self._make_session_versions(submission, changes, decision.session_origin)
+
+    async def _see_through(
+        self,
+        caller: CallContext,
+        submission: Submission,
+        changes: Sequence[Change],
+        head: DocHead,
+    ) -> None:
+        """Finish a commit whose caller has gone while it was being stored.
+
+        The write may be on its way to disk or not. Made again, it comes after the first one, and
+        the others are told either way: they would not hear of the change before the next one.
+        """
+        doc_id = submission.doc_id
+        async with self._locks(doc_id):
+            try:
+                await self.store.save_changes(
+                    doc_id,
+                    changes,
+                    expected=head,
+                    now=submission.now,
+                    bounds=grown(head.bounds, changes, self._limits),
+                )
+            except (RevConflictError, DuplicateChangeIdsError):
+                rows = await self.store.list_changes(
+                    doc_id, start_after=head.rev, limit=len(changes)
+                )
+                if [row.id for row in rows] != [change.id for change in changes]:
+                    return  # another commit was first; the caller will send it again
+            self._recent.forget(doc_id)
+        await self.on_changes_committed.emit_and_wait(
+            doc_id, changes, submission.options, caller.connection_id
+        )
 
     async def _measured(self, doc_id: str, changes: Sequence[Change]) -> Bounds:
         """The true bounds. Raises `StatusError` 413 or `ChangeRefusedError` beyond the limits."""
@@ -408,16 +449,12 @@ class OTServer:
         except OpsRefusedError as exc:
             raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
 
-    async def _uncut(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do all of `work`, also when the caller is cancelled while it is under way.
-
-        A connection that is lost must not cut a commit between what is stored and telling the
-        others: they would not hear of it before the next one.
-        """
-        task = asyncio.get_running_loop().create_task(work, name="OT server call")
+    def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Do `work` whether or not somebody waits for it; this object keeps it until it is done."""
+        task = asyncio.get_running_loop().create_task(work, name="OT server")
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(task)
+        return task
 
 
 _Done: TypeAlias = tuple[Submission, Decision]

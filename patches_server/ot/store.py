@@ -110,9 +110,6 @@ class OTServerStore(Protocol):
         A version that ends beyond the head does not count.
         """
 
-    async def set_bounds(self, doc_id: str, bounds: Bounds, *, expected: DocHead) -> None:
-        """Replace the head's bounds by measured ones, if `expected` is still the head."""
-
     async def prune_changes(self, doc_id: str, *, through_rev: int) -> None:
         """Remove changes up to a revision. Their ids stay known."""
 

@@ -15,7 +15,6 @@ from patches_server.ot.rows import (
     check_follows,
     check_ids_new,
     head_after,
-    same_head,
     stored,
     within,
 )
@@ -109,11 +108,6 @@ class OTMemoryServerStore:
         start = bisect_right(log.changes, version.end_rev if version else 0, key=_rev)
         end = bisect_right(log.changes, through, key=_rev)
         return StoredSnapshot(version=version, state=state, changes=log.changes[start:end])
-
-    async def set_bounds(self, doc_id: str, bounds: Bounds, *, expected: DocHead) -> None:
-        log = self._logs.get(doc_id)
-        if log is not None and same_head(log.head, expected):
-            log.head = replace(log.head, bounds=bounds)
 
     async def prune_changes(self, doc_id: str, *, through_rev: int) -> None:
         changes = self._read(doc_id).changes

@@ -17,7 +17,6 @@ from patches_server.ot.rows import (
     check_algorithm,
     check_follows,
     head_after,
-    same_head,
     within,
 )
 from patches_server.ot.store import NO_DOC, Bounds, DocHead, StoredSnapshot
@@ -139,14 +138,6 @@ class OTSqliteServerStore:
                 conn.execute("ROLLBACK")
 
         return await self._database.read(read)
-
-    async def set_bounds(self, doc_id: str, bounds: Bounds, *, expected: DocHead) -> None:
-        def write(conn: sqlite3.Connection) -> None:
-            head = _head(conn, doc_id)
-            if head.rev and same_head(head, expected):
-                _put_head(conn, doc_id, replace(head, bounds=bounds))
-
-        await self._database.write(write)
 
     async def prune_changes(self, doc_id: str, *, through_rev: int) -> None:
         now = self._runtime.wall_ms()

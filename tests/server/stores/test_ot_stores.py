@@ -1,0 +1,169 @@
+"""The OT server stores, in memory, in SQLite and compressed, pass their contract."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from patches import codec
+from patches.change import Change
+from patches.errors import CorruptDataError, RevConflictError
+from patches.runtime import Runtime
+from patches.testing.contracts.ot_server import (
+    NOW,
+    OTServerStoreContract,
+    a_change,
+    append,
+    check_algorithm_is_kept,
+    filled,
+    revs,
+)
+from patches_server.ot import CompressedStore, OTServerStore
+from patches_server.stores import documents
+from patches_server.stores.memory import MemoryBackend
+from patches_server.stores.sqlite import SqliteBackend
+
+RUNTIME = Runtime(wall_ms=lambda: NOW)
+
+
+@pytest.fixture
+async def backend(tmp_path: Path) -> AsyncIterator[SqliteBackend]:
+    backend = SqliteBackend(tmp_path / "server.db", durability="relaxed", runtime=RUNTIME)
+    yield backend
+    await backend.close()
+
+
+class TestMemory(OTServerStoreContract):
+    @pytest.fixture
+    def store(self) -> OTServerStore:
+        return MemoryBackend(runtime=RUNTIME).ot
+
+
+class TestSqlite(OTServerStoreContract):
+    @pytest.fixture
+    def store(self, backend: SqliteBackend) -> OTServerStore:
+        return backend.ot
+
+
+class TestCompressed(OTServerStoreContract):
+    @pytest.fixture
+    def store(self) -> OTServerStore:
+        return CompressedStore(MemoryBackend(runtime=RUNTIME).ot)
+
+
+class TestCompressedSqlite(OTServerStoreContract):
+    @pytest.fixture
+    def store(self, backend: SqliteBackend) -> OTServerStore:
+        return CompressedStore(backend.ot)
+
+
+async def test_two_processes_on_one_file_arbitrate(backend: SqliteBackend, tmp_path: Path) -> None:
+    second = SqliteBackend(tmp_path / "server.db", durability="relaxed", runtime=RUNTIME)
+    try:
+        head = await filled(backend.ot, "d", 1)
+        saves = [
+            store.save_changes("d", [a_change(2, f"x{n}")], expected=head, now=NOW)
+            for n, store in enumerate((backend.ot, second.ot))
+        ]
+        results = await asyncio.gather(*saves, return_exceptions=True)
+        assert {type(result) for result in results} == {type(None), RevConflictError}
+        assert await revs(second.ot, "d") == [1, 2]
+    finally:
+        await second.close()
+
+
+async def test_a_document_of_another_algorithm_is_refused(backend: SqliteBackend) -> None:
+    await backend.database.write(lambda conn: documents.require_writable(conn, "d", "lww", now=NOW))
+    await check_algorithm_is_kept(backend.ot, "d")
+    memory = MemoryBackend()
+    memory.documents.require_writable("d", "lww", now=NOW)
+    await check_algorithm_is_kept(memory.ot, "d")
+
+
+async def test_the_algorithm_is_recorded_until_the_document_is_deleted(
+    backend: SqliteBackend,
+) -> None:
+    for each in (backend, MemoryBackend(runtime=RUNTIME)):
+        assert await each.algorithm_of("d") is None
+        await filled(each.ot, "d", 1)
+        assert await each.algorithm_of("d") == "ot"
+        await each.ot.delete_doc("d", None, now=NOW)
+        assert await each.algorithm_of("d") is None
+
+
+async def test_documents_survive_a_restart(tmp_path: Path) -> None:
+    first = SqliteBackend(tmp_path / "server.db", runtime=RUNTIME)
+    head = await filled(first.ot, "d", 2)
+    await first.close()
+    second = SqliteBackend(tmp_path / "server.db", runtime=RUNTIME)
+    assert await second.ot.get_head("d") == head
+    assert await revs(second.ot, "d") == [1, 2]
+    assert await second.ot.last_server_time() == NOW
+    await second.close()
+
+
+async def test_a_damaged_row_is_found(backend: SqliteBackend, tmp_path: Path) -> None:
+    await filled(backend.ot, "d", 2)
+    await filled(backend.ot, "e", 2)
+    with closing(sqlite3.connect(tmp_path / "server.db")) as conn, conn:
+        conn.execute("UPDATE ot_changes SET change = x'7b7d' WHERE doc_id = 'd' AND rev = 2")
+    with pytest.raises(CorruptDataError, match=r"'d': revision 2") as raised:
+        await backend.ot.list_changes("d")
+    assert raised.value.data == {"reason": "CORRUPT"}
+    with pytest.raises(CorruptDataError):
+        await backend.ot.load_snapshot("d")
+    assert await revs(backend.ot, "e") == [1, 2]
+
+
+async def test_every_query_of_a_log_is_a_search_by_an_index(backend: SqliteBackend) -> None:
+    await filled(backend.ot, "d", 1)
+    queries = (
+        "SELECT change FROM ot_changes WHERE doc_id = 'd' AND rev > 5 ORDER BY rev LIMIT 9",
+        "SELECT change FROM ot_changes WHERE doc_id = 'd' ORDER BY rev DESC LIMIT 1",
+        "SELECT rev FROM ot_heads WHERE doc_id = 'd'",
+        """SELECT state FROM server_versions WHERE doc_id = 'd' AND origin = 'main'
+        AND end_rev <= 7 ORDER BY end_rev DESC, seq DESC LIMIT 1""",
+    )
+
+    def explain(conn: sqlite3.Connection) -> list[str]:
+        return [row[3] for query in queries for row in conn.execute(f"EXPLAIN QUERY PLAN {query}")]
+
+    plans = await backend.database.read(explain)
+    assert len(plans) == len(queries), plans
+    assert all(plan.startswith("SEARCH") for plan in plans), plans
+
+
+async def test_a_log_may_be_partly_compressed() -> None:
+    plain = MemoryBackend(runtime=RUNTIME).ot
+    store = CompressedStore(plain)
+    long_text = a_change(2, ops=[{"op": "add", "path": "/t", "value": "again " * 100}])
+    await append(plain, "d", a_change(1))
+    await append(store, "d", long_text, a_change(3))
+    assert [c.ops for c in await store.list_changes("d")] == [
+        a_change(1).ops,
+        long_text.ops,
+        a_change(3).ops,
+    ]
+    inner = await plain.list_changes("d")
+    assert b"again" not in inner[1].encoded
+    assert len(inner[1].encoded) < 300
+    assert inner[2].encoded == a_change(3).encoded, "not worth compressing"
+    assert (await store.load_snapshot("d")).changes[1].encoded == long_text.encoded
+
+
+async def test_compressed_operations_that_are_damaged_are_told() -> None:
+    plain = MemoryBackend(runtime=RUNTIME).ot
+    wrong = a_change(1).to_wire() | {"ops": "compressed:AAAA"}
+    await append(plain, "d", Change.from_encoded(codec.encode(wrong)))
+    with pytest.raises(CorruptDataError, match="revision 1"):
+        await CompressedStore(plain).list_changes("d")
+
+
+async def test_a_wrapper_keeps_compare_and_set_of_branch_records() -> None:
+    plain = MemoryBackend(runtime=RUNTIME).ot
+    assert CompressedStore(plain).branches is plain.branches
