@@ -1,1 +1,43 @@
 """The Patches server: document servers behind JSON-RPC on aiohttp websockets."""
+
+from patches_server.app import SERVER, create_app
+from patches_server.auth import allow_all
+from patches_server.context import CallContext, call_context, current_context
+from patches_server.lww import LWWBranchManager, LWWServer
+from patches_server.ot import OTBranchManager, OTServer, PatchesHistoryManager
+from patches_server.records import (
+    Branch,
+    CommitOptions,
+    CommitResult,
+    ListVersionsOptions,
+    Tombstone,
+    Version,
+)
+from patches_server.router import Services
+from patches_server.server import PatchesServer
+from patches_server.stores.memory import MemoryBackend
+from patches_server.stores.sqlite import SqliteBackend
+
+__all__ = [
+    "SERVER",
+    "Branch",
+    "CallContext",
+    "CommitOptions",
+    "CommitResult",
+    "LWWBranchManager",
+    "LWWServer",
+    "ListVersionsOptions",
+    "MemoryBackend",
+    "OTBranchManager",
+    "OTServer",
+    "PatchesHistoryManager",
+    "PatchesServer",
+    "Services",
+    "SqliteBackend",
+    "Tombstone",
+    "Version",
+    "allow_all",
+    "call_context",
+    "create_app",
+    "current_context",
+]
