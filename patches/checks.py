@@ -92,7 +92,7 @@ def _check_op(op: object, limits: Limits, custom_ops: Collection[str]) -> None:
             _check_special(name, value, limits)
     elif name in _NEEDS_VALUE:
         raise OpsRefusedError(f"[op:{name}] needs a value")
-    if len(op) > 3:
+    if len(op) > 2 + ("value" in op) + ("from" in op):
         _check_extras(op)
 
 

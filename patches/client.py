@@ -149,13 +149,18 @@ class Patches:
                 queue.unlatch()
             self._docs.clear()
         finally:
-            await self._tasks.close()
-            for algorithm in self.algorithms.values():
-                await algorithm.close()
-            if self._owns_backend:
-                await self._backend.close()
-            for signal in self._signals():
-                signal.clear()
+            try:
+                await self._tasks.close()  # cancels us, if a subscriber closes its own client
+            finally:
+                await self._close_stores()
+
+    async def _close_stores(self) -> None:
+        for signal in self._signals():
+            signal.clear()
+        for algorithm in self.algorithms.values():
+            await algorithm.close()
+        if self._owns_backend:
+            await self._backend.close()
 
     # ---- documents -------------------------------------------------------------------------------
 

@@ -52,10 +52,10 @@ class Reported(Coroutine[Any, Any, None]):
         try:
             return step(*arguments)
         except StopIteration:
-            raise
+            pass
         except Exception as exc:
             self._report(exc)
-        raise StopIteration
+        raise StopIteration from None
 
 
 class TaskScope:
@@ -98,6 +98,9 @@ class TaskScope:
         self._ended.set()
         task.cancel()
         await asyncio.wait([task])
+        for coroutine in self._waiting:  # the scope's task never had a turn
+            coroutine.close()
+        self._waiting.clear()
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -109,9 +112,6 @@ class TaskScope:
                 await self._ended.wait()
             finally:
                 self._group = None
-                for coroutine in self._waiting:
-                    coroutine.close()
-                self._waiting.clear()
 
     def _reported(self, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, None]:
         return Reported(coroutine, self._failed)
