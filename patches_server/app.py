@@ -26,6 +26,7 @@ from patches_server.router import Routes, Services
 from patches_server.server import PatchesServer
 from patches_server.services import services_on
 from patches_server.stores.url import Backend, open_backend
+from patches_server.welcome import add_welcome_documents
 
 _log = logging.getLogger("patches_server.app")
 
@@ -99,6 +100,8 @@ def create_app(
 
     async def lifetime(_app: web.Application) -> AsyncIterator[None]:
         async with _opened(backend, own), server:
+            if page:
+                await add_welcome_documents(server.router)
             yield
 
     async def going_away(_app: web.Application) -> None:
