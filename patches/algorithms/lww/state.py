@@ -75,7 +75,7 @@ def shows_history(before: Json, after: Json, rows: Iterable[Op]) -> bool:
 
 def _is_hollow(state: Json, path: str) -> bool:
     end = path.rfind("/")
-    return end > 0 and _value_at(state, path[:end]) == {}
+    return end >= 0 and _value_at(state, path[:end]) == {}
 
 
 def _meets_list_end(state: Json, row: Op) -> bool:
