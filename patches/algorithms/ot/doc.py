@@ -174,7 +174,7 @@ class OTDoc(Document):
         walk = TransformWalk(list(self.unsaved))
         for change in saved:
             walk.follow(change.ops)
-        self._rewrite_unsaved(walk.programs)
+        self._rewrite_unsaved(walk.programs())
         self._pending.extend(saved)
         self.has_pending = True
         self.show()
@@ -265,7 +265,7 @@ class OTDoc(Document):
                 walk.follow(change.ops)
             else:
                 walk.remove(at)
-        self._rewrite_unsaved(walk.programs[len(self._pending) :])
+        self._rewrite_unsaved(walk.programs()[len(self._pending) :])
 
     def _rewrite_unsaved(self, programs: Sequence[list[Op] | None]) -> None:
         for ops, rebased in zip(self.unsaved, programs, strict=True):

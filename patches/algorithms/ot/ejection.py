@@ -51,7 +51,7 @@ def _without(poison: Change, before: Json, successors: Sequence[Change]) -> list
     above = [change for change in successors if change.base_rev == poison.base_rev]
     walk = TransformWalk([change.ops for change in above])
     walk.follow(inverse)
-    rebased = {id(change): ops or [] for change, ops in zip(above, walk.programs, strict=True)}
+    rebased = {id(change): ops or [] for change, ops in zip(above, walk.programs(), strict=True)}
     kept: list[Change] = []
     for change in successors:
         ops = rebased.get(id(change), change.ops)

@@ -6,15 +6,21 @@ place of the other, above it or below it, where the place of an edit that shifts
 the whole list (`spec/json-patch.md` 7, 8). So the queue is kept in a prefix table of its places,
 and a history operation visits the entries it may meet and no others. Meeting is a guess on the safe
 side: a pair that meets may still leave both as they are.
+
+Edits that are in a run (`edit_runs.py`) are kept apart, because an edit of the same text or list
+does not visit them one by one.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeAlias
 
+from patches.algorithms.ot.edit_runs import RunKind
 from patches.json_values import Op
+
+_Table: TypeAlias = dict[str, list[int]]
 
 #: The operations that never move their neighbours in a list.
 _STAY_IN_PLACE: Final = frozenset({"replace", "test", "@inc", "@bit", "@max", "@min", "@txt"})
@@ -66,8 +72,9 @@ class MeetingIndex:
 
     def __init__(self) -> None:
         self._places: dict[int, tuple[str, ...]] = {}
-        self._at: dict[str, list[int]] = {}  # programs with this very place
-        self._below: dict[str, list[int]] = {}  # programs with a place at or below this one
+        self._at: _Table = {}  # programs with this very place
+        self._below: _Table = {}  # programs with a place at or below this one; of runs, only below
+        self._runs: dict[RunKind, _Table] = {"text": {}, "list": {}}
 
     def put(self, position: int, ops: list[Op]) -> None:
         """Enter or replace the program at a position; one without operations meets nothing."""
@@ -76,21 +83,38 @@ class MeetingIndex:
         if new == old:
             return
         for place in old:
-            self._remove(position, place)
+            _take_out(self._at[place], position)
+            self._remove_below(position, place, itself=True)
         self._places[position] = new
         for place in new:
-            self._add(position, place)
+            _put_in(self._at.setdefault(place, []), position)
+            self._add_below(position, place, itself=True)
 
     def remove(self, position: int) -> None:
         """Forget the program at a position."""
-        for place in self._places.pop(position, ()):
-            self._remove(position, place)
+        self.put(position, [])
+        del self._places[position]
 
-    def first_meeting(self, at_places: tuple[str, ...], start: int) -> int | None:
-        """The first position from `start` on whose program may meet one with these places."""
+    def put_in_run(self, position: int, kind: RunKind, place: str) -> None:
+        """Enter a program that is in the run of its kind and place."""
+        _put_in(self._runs[kind].setdefault(place, []), position)
+        self._add_below(position, place, itself=False)
+
+    def remove_from_run(self, position: int, kind: RunKind, place: str) -> None:
+        """Forget a program that was in a run."""
+        _take_out(self._runs[kind][place], position)
+        self._remove_below(position, place, itself=False)
+
+    def first_meeting(
+        self, at_places: tuple[str, ...], start: int, *, but: RunKind | None = None
+    ) -> int | None:
+        """The first position from `start` on whose program may meet one with these places.
+
+        `but`: leave out the run of that kind at the place.
+        """
         best: int | None = None
         for place in at_places:
-            for positions in self._candidates(place):
+            for positions in self._candidates(place, but):
                 if positions[-1] < start:
                     continue
                 found = positions[0] if positions[0] >= start else _next(positions, start)
@@ -98,24 +122,30 @@ class MeetingIndex:
                     best = found
         return best
 
-    def _candidates(self, place: str) -> Iterator[list[int]]:
-        below = self._below.get(place)
-        if below:
+    def _candidates(self, place: str, but: RunKind | None) -> Iterator[list[int]]:
+        if below := self._below.get(place):
             yield below
+        for kind, runs in self._runs.items():
+            if not runs:
+                continue
+            if kind != but and (run := runs.get(place)):
+                yield run
+            for prefix in _prefixes(place):
+                if run := runs.get(prefix):
+                    yield run
         for prefix in _prefixes(place):
-            at = self._at.get(prefix)
-            if at:
+            if at := self._at.get(prefix):
                 yield at
 
-    def _add(self, position: int, place: str) -> None:
-        _put_in(self._at.setdefault(place, []), position)
-        _put_in(self._below.setdefault(place, []), position)
+    def _add_below(self, position: int, place: str, *, itself: bool) -> None:
+        if itself:
+            _put_in(self._below.setdefault(place, []), position)
         for prefix in _prefixes(place):
             _put_in(self._below.setdefault(prefix, []), position)
 
-    def _remove(self, position: int, place: str) -> None:
-        _take_out(self._at[place], position)
-        _take_out(self._below[place], position)
+    def _remove_below(self, position: int, place: str, *, itself: bool) -> None:
+        if itself:
+            _take_out(self._below[place], position)
         for prefix in _prefixes(place):
             _take_out(self._below[prefix], position)
 

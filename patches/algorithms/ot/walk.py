@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from patches.algorithms.ot.edit_runs import Edit, EditRun, RunKind, edit_of
 from patches.algorithms.ot.meeting_index import MeetingIndex, places
 from patches.change import Change
 from patches.json_patch import transform_patch
@@ -18,46 +19,104 @@ from patches.json_values import Op
 
 
 class TransformWalk:
-    """One queue under way. `programs` are its operation lists as transformed so far, by position.
-
-    The lists given are never changed; an entry that nothing touched is the very list that was
-    given. A removed entry is `None`.
-    """
+    """One queue under way. The lists given are never changed."""
 
     def __init__(self, queue: Sequence[list[Op]]) -> None:
-        self.programs: list[list[Op] | None] = list(queue)
+        self._programs: list[list[Op] | None] = list(queue)
         self._index = MeetingIndex()
+        self._runs: dict[tuple[RunKind, str], EditRun] = {}
+        self._in_run: dict[int, tuple[RunKind, str]] = {}
         for position, ops in enumerate(queue):
-            if ops:
+            edit = edit_of(ops)
+            if edit is not None:
+                self._enter_run(position, edit)
+            elif ops:
                 self._index.put(position, ops)
+
+    def programs(self) -> list[list[Op] | None]:
+        """The operation lists of the queue as transformed so far; `None` for a removed entry.
+
+        An entry that nothing touched is the very list that was given.
+        """
+        return [self._program(position) for position in range(len(self._programs))]
 
     def remove(self, position: int) -> None:
         """Take an entry out, untransformed: it has become part of the history."""
-        self.programs[position] = None
-        self._index.remove(position)
+        self._put(position, None)
 
     def follow(self, ops: list[Op]) -> list[Op]:
         """Move the whole queue behind `ops`. Returns `ops` as they are after the whole queue."""
-        at = places(ops)
-        position = self._index.first_meeting(at, 0)
+        at, edit = places(ops), edit_of(ops)
+        position = self._next(at, edit, 0)
         while position is not None:
-            entry = self.programs[position]
+            entry = self._program(position)
             assert entry is not None  # what is removed is not in the index
-            behind = transform_patch(None, ops, entry)
-            ahead = transform_patch(None, entry, ops, other_ops_first=True)
+            ops = edit.ops() if edit is not None else ops
+            behind, ahead = self._pair(ops, edit, position, entry)
             if behind is not entry:
                 self._put(position, behind)
             if ahead is not ops:
-                ops, at = ahead, places(ahead)
-            position = self._index.first_meeting(at, position + 1)
-        return ops
+                ops, at, edit = ahead, places(ahead), edit_of(ahead)
+            position = self._next(at, edit, position + 1)
+        return edit.ops() if edit is not None and edit.has_moved else ops
 
-    def _put(self, position: int, ops: list[Op]) -> None:
-        self.programs[position] = ops
-        if ops:
-            self._index.put(position, ops)
-        else:
-            self._index.remove(position)
+    def _pair(
+        self, ops: list[Op], edit: Edit | None, position: int, entry: list[Op]
+    ) -> tuple[list[Op], list[Op]]:
+        """`entry` behind `ops`, and `ops` ahead over `entry` as it was."""
+        key = self._in_run.get(position)
+        if edit is not None and key is None:
+            behind = edit.moved_behind(entry)
+            if behind is not None:
+                return behind, ops
+        elif edit is None and key is not None:
+            ahead = self._runs[key].edit_at(position).moved_behind(ops)
+            if ahead is not None:
+                return entry, ahead
+        return (
+            transform_patch(None, ops, entry),
+            transform_patch(None, entry, ops, other_ops_first=True),
+        )
+
+    def _next(self, at: tuple[str, ...], edit: Edit | None, start: int) -> int | None:
+        """The next position that takes the real transform; run-mates before it are passed over."""
+        run = self._runs.get((edit.kind, edit.place)) if edit is not None else None
+        if edit is None or run is None:
+            return self._index.first_meeting(at, start)
+        other = self._index.first_meeting(at, start, but=edit.kind)
+        stop = len(self._programs) if other is None else other
+        unsure = run.pass_over(edit, start, stop)
+        return other if unsure is None else unsure
+
+    def _program(self, position: int) -> list[Op] | None:
+        key = self._in_run.get(position)
+        if key is not None:
+            edit = self._runs[key].edit_at(position)
+            if edit.has_moved:
+                self._programs[position] = edit.ops()
+        return self._programs[position]
+
+    def _put(self, position: int, ops: list[Op] | None) -> None:
+        self._programs[position] = ops
+        key = self._in_run.get(position)
+        edit = edit_of(ops) if ops else None
+        if key is not None:
+            if edit is not None and (edit.kind, edit.place) == key:
+                self._runs[key].put(position, edit)
+                return
+            self._runs[key].put(position, None)
+            self._index.remove_from_run(position, *key)
+            del self._in_run[position]
+        # A run is entered in order only: what comes to be one of its edits later stays outside.
+        self._index.put(position, ops or [])
+
+    def _enter_run(self, position: int, edit: Edit) -> None:
+        key = (edit.kind, edit.place)
+        if key not in self._runs:
+            self._runs[key] = EditRun()
+        self._runs[key].append(position, edit)
+        self._index.put_in_run(position, edit.kind, edit.place)
+        self._in_run[position] = key
 
 
 def walk_changes(
@@ -81,6 +140,6 @@ def walk_changes(
         else:
             advanced.append(walk.follow(committed.ops))
     left = [
-        (change, ops) for change, ops in zip(queue, walk.programs, strict=True) if ops is not None
+        (change, ops) for change, ops in zip(queue, walk.programs(), strict=True) if ops is not None
     ]
     return left, advanced

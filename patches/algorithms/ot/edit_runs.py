@@ -1,0 +1,376 @@
+"""Edits of one text or one list, many in a row, passed without looking at each.
+
+Typing makes long queues of edits of one text, and each of them meets each edit that somebody else
+made there. Nearly all those pairs lie apart in the text, and then the transform is a shift: what
+lies behind moves by what the other edit put in or took out, what lies before stays
+(`spec/json-patch.md` 6.6, 7.5). So an edit is kept as the stretch that it touches, in the
+coordinates it was written in, and edits in blocks whose bounds tell for most blocks at once that an
+edit lies before or behind all of them. Where stretches touch, the edits meet one by one; where no
+rule for the touch is sure, the real transform decides. The result is that of the real transform
+throughout.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
+
+from patches.json_values import Json, Op
+
+#: What the edits of a run are made to: a text at a path, or a list.
+RunKind: TypeAlias = Literal["text", "list"]
+
+_BLOCK: Final = 64
+#: What neither makes nor takes away an element.
+_OVERWRITES: Final = frozenset({"replace", "test", "@inc", "@bit", "@max", "@min", "@txt"})
+
+
+class Edit:
+    """One operation on a text or list, as the stretch `low..high` it touches and its net growth.
+
+    `low == high` is a point: between two characters of a text, or an index of a list.
+    """
+
+    __slots__ = (
+        "_given_low",
+        "_op",
+        "_parts",
+        "_written_low",
+        "high",
+        "inserts",
+        "kind",
+        "low",
+        "net",
+        "place",
+    )
+
+    def __init__(
+        self, kind: RunKind, place: str, op: Op, low: int, high: int, net: int, parts: list[Op]
+    ) -> None:
+        self.kind = kind
+        self.place = place
+        self.low, self.high, self.net = low, high, net
+        #: It only puts something in, at one point.
+        self.inserts = low == high and net > 0
+        self._op, self._parts = op, parts
+        self._given_low = self._written_low = low
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether it stands elsewhere than where its operation was written."""
+        return self.low != self._given_low
+
+    def ops(self) -> list[Op]:
+        """The operation where it has come to stand."""
+        if self.low == self._written_low:
+            return [self._op]
+        if self.kind == "list":
+            self._op = {**self._op, "path": f"{self.place}/{self.low}"}
+        else:
+            retain = [{"retain": self.low}] if self.low else []
+            self._op = {**self._op, "value": [*retain, *self._parts]}
+        self._written_low = self.low
+        return [self._op]
+
+    def shift(self, by: int) -> None:
+        """Move by what was put in or taken out before it."""
+        self.low += by
+        self.high += by
+
+    def moved_behind(self, ops: list[Op]) -> list[Op] | None:
+        """One operation at or in another element of this edit's list, moved behind the edit.
+
+        `None` if that is not what `ops` are: then the real transform decides. The edit itself is
+        not changed by such an operation.
+        """
+        if self.kind != "list" or len(ops) != 1:
+            return None
+        op = ops[0]
+        path, place = op.get("path"), self.place
+        if "from" in op or "soft" in op or not isinstance(path, str):
+            return None
+        if not path.startswith(place) or path[len(place) : len(place) + 1] != "/":
+            return None
+        key, slash, below = path[len(place) + 1 :].partition("/")
+        if not is_index(key) or not (slash or op.get("op") in _OVERWRITES):
+            return None
+        index = int(key)
+        if index == self.low:
+            return None
+        if index < self.low:
+            return ops
+        return [{**op, "path": f"{place}/{index + self.net}{slash}{below}"}]
+
+
+def edit_of(ops: list[Op]) -> Edit | None:
+    """The edit that a list of one plain operation is; `None` for everything else."""
+    if len(ops) != 1:
+        return None
+    op = ops[0]
+    if "from" in op or "soft" in op:
+        return None
+    match op.get("op"):
+        case "@txt":
+            return _text_edit(op)
+        case "add" if "value" in op:
+            return _list_edit(op, 1)
+        case "remove":
+            return _list_edit(op, -1)
+    return None
+
+
+def _list_edit(op: Op, net: int) -> Edit | None:
+    path = op.get("path")
+    if not isinstance(path, str):
+        return None
+    place, slash, key = path.rpartition("/")
+    if not slash or not is_index(key):
+        return None
+    index = int(key)
+    return Edit("list", place, op, index, index, net, [])
+
+
+def _text_edit(op: Op) -> Edit | None:
+    path, parts = op.get("path"), op.get("value")
+    if not isinstance(path, str) or not isinstance(parts, list) or not parts:
+        return None
+    low = 0
+    if isinstance(parts[0], dict) and parts[0].keys() == {"retain"}:
+        low = parts[0]["retain"]
+        if type(low) is not int or low <= 0:
+            return None
+        parts = parts[1:]
+    high, net = low, 0
+    before: Op | None = None
+    for part in parts:
+        measured = _measured(part, before)
+        if measured is None:
+            return None
+        touched, growth = measured
+        high += touched
+        net += growth
+        before = part
+    if before is None or before.keys() == {"retain"}:
+        return None
+    return Edit("text", path, op, low, high, net, parts)
+
+
+def _measured(part: Json, before: Mapping[str, Json] | None) -> tuple[int, int] | None:
+    """What a part touches and how much it grows the text; `None` if a transform would rewrite it.
+
+    The real transform joins, reorders and drops parts that nobody should have written so.
+    """
+    if not isinstance(part, dict):
+        return None
+    attributes = part.get("attributes")
+    keys = len(part) - ("attributes" in part)
+    if keys != 1 or ("attributes" in part and not (isinstance(attributes, dict) and attributes)):
+        return None
+    if "insert" in part:
+        if before is not None and (
+            "delete" in before or ("insert" in before and before.get("attributes") == attributes)
+        ):
+            return None
+        inserted = part["insert"]
+        if isinstance(inserted, str):
+            length = utf16_length(inserted)
+            return (0, length) if length else None
+        return (0, 1) if isinstance(inserted, dict) else None
+    name = "delete" if "delete" in part else "retain"
+    width = part.get(name)
+    if type(width) is not int or width <= 0:
+        return None
+    if name == "delete":
+        if attributes is not None or (before is not None and "delete" in before):
+            return None
+        return width, -width
+    if before is not None and "retain" in before and before.get("attributes") == attributes:
+        return None
+    return width, 0
+
+
+def is_index(key: str) -> bool:
+    """Whether a part of a pointer is the index of an element, as a transform sees it."""
+    return key.isascii() and key.isdigit() and (key[0] != "0" or key == "0")
+
+
+def utf16_length(text: str) -> int:
+    """Length in UTF-16 units, in which positions in texts count."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+class _Block:
+    """Neighbours in a run, and bounds that hold for all of them.
+
+    Every edit begins at or behind `min_low`, in the coordinates it was written in. An edit that
+    starts behind `max_reach` on its way in is behind each of them on its way through.
+    """
+
+    __slots__ = (
+        "edits",
+        "is_chain",
+        "is_measured",
+        "max_reach",
+        "min_low",
+        "net",
+        "pending_shift",
+        "positions",
+    )
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+        self.edits: list[Edit] = []
+        self.pending_shift = 0
+        self.is_measured = False
+
+    def settle(self) -> None:
+        """Move the edits by what the bounds have moved by already."""
+        if self.pending_shift:
+            for edit in self.edits:
+                edit.low += self.pending_shift
+                edit.high += self.pending_shift
+            self.pending_shift = 0
+
+    def measure(self) -> None:
+        """Compute the bounds from the edits, if they are not known."""
+        if self.is_measured:
+            return
+        self.is_measured = True
+        net, min_low, max_reach = 0, 1 << 62, -1
+        is_chain = True
+        at: int | None = None
+        for edit in self.edits:
+            if edit.low < min_low:
+                min_low = edit.low
+            if edit.high - net > max_reach:
+                max_reach = edit.high - net
+            if not edit.inserts or (at is not None and edit.low != at):
+                is_chain = False
+            at = edit.low + edit.net
+            net += edit.net
+        self.net, self.min_low, self.max_reach = net, min_low, max_reach
+        #: Typing: each edit puts something in where the one before it ended.
+        self.is_chain = is_chain and bool(self.edits) and self.edits[0].kind == "text"
+
+
+class EditRun:
+    """The edits of one text or list in a queue, in its order."""
+
+    def __init__(self) -> None:
+        self._blocks: list[_Block] = []
+        self._firsts: list[int] = []  # first position of each block, which stays
+
+    def append(self, position: int, edit: Edit) -> None:
+        """Add an edit behind all others."""
+        if not self._blocks or len(self._blocks[-1].edits) >= _BLOCK:
+            self._blocks.append(_Block())
+            self._firsts.append(position)
+        self._blocks[-1].positions.append(position)
+        self._blocks[-1].edits.append(edit)
+
+    def edit_at(self, position: int) -> Edit:
+        """The edit at a position of the queue, which must have one."""
+        block = self._block_of(position)
+        block.settle()
+        return block.edits[bisect_left(block.positions, position)]
+
+    def put(self, position: int, edit: Edit | None) -> None:
+        """Replace the edit at a position, or take it out."""
+        block = self._block_of(position)
+        block.settle()
+        at = bisect_left(block.positions, position)
+        if edit is not None:
+            block.edits[at] = edit
+        else:
+            del block.positions[at], block.edits[at]
+        block.is_measured = False
+
+    def pass_over(self, edit: Edit, start: int, stop: int) -> int | None:
+        """Move the edits at positions `start <= position < stop` behind `edit`, and it over them.
+
+        Returns the position of the first one for which that takes the real transform, and goes no
+        further then.
+        """
+        first = max(bisect_right(self._firsts, start) - 1, 0)
+        for at in range(first, len(self._blocks)):
+            block = self._blocks[at]
+            if not block.positions or block.positions[-1] < start:
+                continue
+            if block.positions[0] >= stop:
+                break
+            whole = block.positions[0] >= start and block.positions[-1] < stop
+            if not (whole and _pass_block(edit, block)):
+                unsure = _pass_each(edit, block, start, stop)
+                if unsure is not None:
+                    return unsure
+        return None
+
+    def _block_of(self, position: int) -> _Block:
+        return self._blocks[bisect_right(self._firsts, position) - 1]
+
+
+def _pass_block(edit: Edit, block: _Block) -> bool:
+    block.measure()
+    if edit.high < block.min_low:
+        _shift_block(block, edit.net)
+    elif edit.low > block.max_reach:
+        edit.shift(block.net)
+    elif block.is_chain and edit.inserts and edit.low == block.min_low:
+        # At one point the edit that is transformed goes behind, in both directions: so it meets the
+        # next edit of the chain at one point again.
+        _shift_block(block, edit.net)
+        edit.shift(block.net)
+    else:
+        return False
+    return True
+
+
+def _shift_block(block: _Block, by: int) -> None:
+    block.pending_shift += by
+    block.min_low += by
+    block.max_reach += by
+
+
+def _pass_each(edit: Edit, block: _Block, start: int, stop: int) -> int | None:
+    block.settle()
+    unsure: int | None = None
+    low, high, net = edit.low, edit.high, edit.net
+    for position, mine in zip(block.positions, block.edits, strict=True):
+        if position < start:
+            continue
+        if position >= stop:
+            break
+        if high < mine.low:
+            mine.low += net
+            mine.high += net
+        elif low > mine.high:
+            low += mine.net
+            high += mine.net
+        else:
+            moves = _touching(edit, low, mine)
+            if moves is None:
+                unsure = position
+                break
+            mine.shift(moves[0])
+            low += moves[1]
+            high += moves[1]
+    edit.low, edit.high = low, high
+    block.is_measured = False
+    return unsure
+
+
+def _touching(edit: Edit, low: int, mine: Edit) -> tuple[int, int] | None:
+    """How far `mine` moves behind `edit`, and `edit` over `mine`, where they touch at `low`."""
+    if edit.kind == "text":
+        # Two insertions at one point: each is behind the other one.
+        both_insert = edit.inserts and mine.inserts and low == mine.low
+        return (edit.net, mine.net) if both_insert else None
+    match (edit.net, mine.net):
+        case (1, 1):
+            return (0, 0)  # an insertion keeps its index beside another one
+        case (1, -1):
+            return (1, 0)  # what is removed has moved up
+        case (-1, 1):
+            return (0, 1)
+    return None  # both removed it: neither is left

@@ -1,0 +1,148 @@
+"""The transform walk equals the plain pairwise walk, and skips pairs that cannot meet."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from patches.algorithms.ot import walk as walk_module
+from patches.algorithms.ot.walk import TransformWalk
+from patches.json_patch import transform_patch
+from patches.json_values import Op
+
+
+def plain_walk(
+    queue: list[list[Op]], history: list[list[Op]]
+) -> tuple[list[list[Op]], list[list[Op]]]:
+    """`spec/ot.md` 4, word for word: every history list meets every queue list."""
+    queue = list(queue)
+    advanced = []
+    for ops in history:
+        for at, entry in enumerate(queue):
+            queue[at] = transform_patch(None, ops, entry)
+            ops = transform_patch(None, entry, ops, other_ops_first=True)
+        advanced.append(ops)
+    return queue, advanced
+
+
+def walk(queue: list[list[Op]], history: list[list[Op]]) -> tuple[list[list[Op]], list[list[Op]]]:
+    moving = TransformWalk(queue)
+    advanced = [moving.follow(ops) for ops in history]
+    return [ops or [] for ops in moving.programs()], advanced
+
+
+KEYS = ["a", "b", "l", "t", "0", "1", "-"]
+pointers = st.lists(st.sampled_from(KEYS), max_size=3).map(
+    lambda keys: "".join(f"/{key}" for key in keys)
+)
+list_pointers = st.integers(0, 4).map(lambda index: f"/l/{index}")
+text_parts = st.lists(
+    st.one_of(
+        st.integers(1, 4).map(lambda n: {"retain": n}),
+        st.integers(1, 3).map(lambda n: {"delete": n}),
+        st.sampled_from(["x", "yz", "😀"]).map(lambda text: {"insert": text}),
+        st.just({"insert": {"img": 1}}),
+        st.just({"retain": 2, "attributes": {"b": True}}),
+        st.just({"insert": "q", "attributes": {"b": True}}),
+    ),
+    min_size=1,
+    max_size=3,
+)
+simple_text = st.tuples(st.integers(0, 6), st.sampled_from(["i", "jk", 1, 2])).map(
+    lambda edit: [
+        *([{"retain": edit[0]}] if edit[0] else []),
+        {"insert": edit[1]} if isinstance(edit[1], str) else {"delete": edit[1]},
+    ]
+)
+
+
+def with_path(make: Callable[[str], Op], paths: st.SearchStrategy[str]) -> st.SearchStrategy[Op]:
+    return paths.map(make)
+
+
+def op_strategies(paths: st.SearchStrategy[str]) -> st.SearchStrategy[Op]:
+    return st.one_of(
+        paths.map(lambda path: {"op": "replace", "path": path, "value": 1}),
+        paths.map(lambda path: {"op": "add", "path": path, "value": 1}),
+        paths.map(lambda path: {"op": "add", "path": path, "value": {}}),
+        paths.map(lambda path: {"op": "add", "path": path, "value": 1, "soft": True}),
+        paths.map(lambda path: {"op": "remove", "path": path}),
+        paths.map(lambda path: {"op": "@inc", "path": path, "value": 1}),
+        paths.map(lambda path: {"op": "test", "path": path, "value": 1}),
+        st.tuples(paths, paths).map(lambda p: {"op": "move", "from": p[0], "path": p[1]}),
+        st.tuples(paths, paths).map(lambda p: {"op": "copy", "from": p[0], "path": p[1]}),
+        st.tuples(paths, text_parts).map(lambda p: {"op": "@txt", "path": p[0], "value": p[1]}),
+    )
+
+
+any_op = op_strategies(st.one_of(pointers, list_pointers))
+list_op = op_strategies(st.one_of(list_pointers, list_pointers.map(lambda path: f"{path}/k")))
+text_op = st.one_of(simple_text, text_parts).map(
+    lambda parts: {"op": "@txt", "path": "/t", "value": parts}
+)
+
+
+def programs(op: st.SearchStrategy[Op], size: int) -> st.SearchStrategy[list[list[Op]]]:
+    return st.lists(st.lists(op, min_size=1, max_size=2), max_size=size)
+
+
+@pytest.mark.parametrize("op", [any_op, list_op, text_op], ids=["anything", "lists", "text"])
+def test_the_walk_equals_the_plain_pairwise_walk(op: st.SearchStrategy[Op]) -> None:
+    @settings(max_examples=400, deadline=None)
+    @given(queue=programs(op, 6), history=programs(op, 5))
+    def check(queue: list[list[Op]], history: list[list[Op]]) -> None:
+        before = repr((queue, history))
+        assert walk(queue, history) == plain_walk(queue, history)
+        assert repr((queue, history)) == before
+
+    check()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_long_queues_equal_the_plain_pairwise_walk(seed: int) -> None:
+    rng = random.Random(seed)
+    queue = [[typing_op(rng, 60 + at)] for at in range(200)]
+    history = [[typing_op(rng, 60 + at)] for at in range(25)]
+    assert walk(queue, history) == plain_walk(queue, history)
+
+
+def typing_op(rng: random.Random, length: int) -> Op:
+    """Typing in one place mostly, jumping sometimes; now and then something else."""
+    kind = rng.random()
+    at = rng.randrange(length)
+    if kind < 0.6:
+        return {"op": "@txt", "path": "/t", "value": [{"retain": at + 1}, {"insert": "x"}]}
+    if kind < 0.8:
+        return {"op": "@txt", "path": "/t", "value": [{"retain": at + 1}, {"delete": 1}]}
+    if kind < 0.9:
+        return {"op": "add", "path": f"/l/{rng.randrange(5)}", "value": at}
+    return {"op": "replace", "path": rng.choice(["/t", "/x", "/l/1", ""]), "value": at}
+
+
+def test_pairs_that_cannot_meet_are_not_transformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = 0
+
+    def counted(*args: Any, **options: Any) -> list[Op]:
+        nonlocal calls
+        calls += 1
+        return transform_patch(*args, **options)
+
+    monkeypatch.setattr(walk_module, "transform_patch", counted)
+    queue: list[list[Op]] = [
+        [{"op": "replace", "path": f"/mine/{at}x", "value": at}] for at in range(500)
+    ]
+    history: list[list[Op]] = [
+        [{"op": "replace", "path": f"/theirs/{at}x", "value": at}] for at in range(500)
+    ]
+    history[250] = [{"op": "replace", "path": "/mine/7x", "value": "theirs"}]
+    moving = TransformWalk(queue)
+    for ops in history:
+        moving.follow(ops)
+    assert calls == 2
+    assert moving.programs() == queue
+    assert all(mine is given for mine, given in zip(moving.programs(), queue, strict=True))
