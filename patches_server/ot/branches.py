@@ -13,6 +13,7 @@ from patches.errors import BranchError, MergeContentDuplicationError, NotFoundEr
 from patches.ids import change_ids, random_id
 from patches.json_values import Json
 from patches.runtime import Millis, Runtime
+from patches_server.ot.bounds import grown
 from patches_server.ot.duplication_guard import find_duplication
 from patches_server.ot.merge import Merge, MergeWindow, load_live
 from patches_server.ot.merge_frame import MergeFrame
@@ -181,7 +182,8 @@ class OTBranchManager:
         ]
         if self._max_payload_bytes:
             seed = break_changes(seed, self._max_payload_bytes, new_id=self._new_change_id)
-        await self._store.save_changes(branch_id, seed, expected=NO_DOC, now=now)
+        bounds = grown(NO_DOC.bounds, seed, self._server.limits)
+        await self._store.save_changes(branch_id, seed, expected=NO_DOC, now=now, bounds=bounds)
         await self._server.history.create_version(
             branch_id,
             seed,
@@ -198,10 +200,9 @@ class OTBranchManager:
         merged_ids = {change.id for change in merged}
         unmerged = await self._store.list_changes(record.id, start_after=frame.branch_rev)
         state, _ = await self._server.history.state_at(record.doc_id)
-        found = find_duplication(
-            state,
-            [change for change in unmerged if change.id not in merged_ids],
-            self._guard.min_length,
+        changes = [change for change in unmerged if change.id not in merged_ids]
+        found = await self._server.runtime.run_blocking(
+            lambda: find_duplication(state, changes, self._guard.min_length)
         )
         if found is None:
             return

@@ -1,8 +1,8 @@
 """`CompressedStore`: an OT server store around another one, whose changes it keeps compressed.
 
 Only the operations are compressed, and only where that saves something, so that a log may be
-compressed in part: the wrapper can be added to a store that is in use. The price is that a change is
-decoded and encoded again whenever it is read.
+compressed in part: the wrapper can be added to a store that is in use. The price is that a change
+is decoded and encoded again whenever it is read.
 """
 
 from __future__ import annotations

@@ -19,12 +19,13 @@ from patches.ids import SortableIds
 from patches.json_values import Json
 from patches.runtime import Millis, Runtime
 from patches_server.ot.store import OTServerStore, StoredSnapshot
+from patches_server.ot.threads import in_thread_if_large
 from patches_server.records import ListVersionsOptions, Version
 
 _log = logging.getLogger("patches_server.ot")
 
-#: Smaller work is done at once: a thread costs more.
-_INLINE_BYTES: Final = 32 * 1024
+#: What is decoded, applied and encoded in a microsecond or so.
+_BYTES_PER_STEP: Final = 16
 _MAX_ANCESTORS: Final = 10
 
 T = TypeVar("T")
@@ -229,9 +230,8 @@ class OTHistory:
         return await self._run(build, len(state), changes)
 
     async def _run(self, build: Callable[[], T], size: int, changes: Sequence[Change]) -> T:
-        if size + sum(len(change.encoded) for change in changes) < _INLINE_BYTES:
-            return build()
-        return await self._runtime.run_blocking(build)
+        size += sum(len(change.encoded) for change in changes)
+        return await in_thread_if_large(self._runtime, size // _BYTES_PER_STEP, build)
 
     async def _newest(self, doc_id: str, options: ListVersionsOptions) -> Version | None:
         found = await self._store.versions.list_versions(doc_id, options)

@@ -9,9 +9,10 @@ again, so losing them loses nothing, and two merges of one branch at a time do n
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from patches.change import Change
 from patches.errors import (
@@ -29,8 +30,11 @@ from patches_server.ot.merge_frame import (
     lift,
 )
 from patches_server.ot.server import OTServer
+from patches_server.ot.threads import in_thread_if_large
 from patches_server.records import Branch, ListVersionsOptions, Version
 from patches_server.stores.branches import BranchStore
+
+T = TypeVar("T")
 
 _log = logging.getLogger("patches_server.ot")
 
@@ -102,7 +106,8 @@ class Merge:
         self, record: Branch, frame: MergeFrame, changes: Sequence[Change]
     ) -> MergeFrame | None:
         """Commit one slice; the frame after it, `None` if it has to be found in the source."""
-        lifted, after = lift(frame, changes)
+        steps = len(changes) * (len(frame.programs) + 4)
+        lifted, after = await self._apart(steps, lambda: lift(frame, changes))
         lifted = [
             change.replace(base_rev=frame.source_rev, batch_id=self._branch_id, committed_at=0)
             for change in lifted
@@ -118,7 +123,10 @@ class Merge:
         self._see(rows)
         self._has_merged = True
         self._through_rev = changes[-1].rev
-        return after_commit(frame, after, rows, self._branch_id, changes)
+        steps = len(rows) * (len(frame.programs) + 4)
+        return await self._apart(
+            steps, lambda: after_commit(frame, after, rows, self._branch_id, changes)
+        )
 
     async def _caught_up(self, record: Branch, frame: MergeFrame) -> MergeFrame:
         """The frame after all rows that the source has."""
@@ -130,10 +138,15 @@ class Merge:
                 return frame
             own_ids = [row.id for row in rows if row.batch_id == self._branch_id]
             passed = await self._branch_changes(frame, own_ids) if own_ids else []
-            before = frame.branch_rev
-            frame = follow(frame, rows, self._branch_id, passed)
+            before = frame
+            frame = await self._apart(
+                len(passed) * (len(frame.programs) + len(rows)),
+                partial(follow, before, rows, self._branch_id, passed),
+            )
             self._see(rows)
-            if frame.branch_rev > before:  # an earlier merge committed this and did not note it
+            if (
+                frame.branch_rev > before.branch_rev
+            ):  # an earlier merge committed this and did not note it
                 self._has_merged = True
                 self._through_rev = frame.branch_rev
 
@@ -251,6 +264,9 @@ class Merge:
             return copied[0].id
         main = await self._server.history.newest_main(record.doc_id, through_rev=start_rev - 1)
         return main.id if main else None
+
+    async def _apart(self, steps: int, work: Callable[[], T]) -> T:
+        return await in_thread_if_large(self._server.runtime, steps, work)
 
     def _see(self, rows: Iterable[Change]) -> None:
         for row in rows:

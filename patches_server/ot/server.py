@@ -14,6 +14,7 @@ from patches.errors import (
     DuplicateChangeIdsError,
     OpsRefusedError,
     RevConflictError,
+    StaleSubmissionError,
     StatusError,
 )
 from patches.ids import change_ids
@@ -38,6 +39,7 @@ from patches_server.ot.commit import (
 from patches_server.ot.history import OTHistory, state_of
 from patches_server.ot.recent import RecentLogs
 from patches_server.ot.store import Bounds, DocHead, OTServerStore
+from patches_server.ot.threads import in_thread_if_large
 from patches_server.records import (
     CommitOptions,
     CommitResult,
@@ -50,8 +52,6 @@ AnyChange: TypeAlias = Change | ChangeInput
 T = TypeVar("T")
 
 _MAX_ATTEMPTS: Final = 5
-#: A transform that may look at more pairs of operations runs in a thread.
-_INLINE_STEPS: Final = 2_000
 _NOBODY: Final = CallContext()
 
 _log = logging.getLogger("patches_server.ot")
@@ -85,8 +85,8 @@ class OTServer:
         self.clock = ServerClock(self.store, runtime)
         self._session_timeout = int(session_timeout_minutes * 60_000)
         self._version_step = max_changes_per_version
-        self._limits = limits or Limits()
-        self._runtime = runtime
+        self.limits = limits or Limits()
+        self.runtime = runtime
         self._new_id = change_ids(runtime.random)
         self._locks = KeyedLocks()
         self._recent = RecentLogs()
@@ -134,8 +134,9 @@ class OTServer:
         """`commit_changes` of a caller that is named; one without a connection is told to all."""
         if not changes:
             return CommitResult(changes=())
-        for change in changes:
-            self._check(change)
+        await in_thread_if_large(
+            self.runtime, 4 * _count_ops(changes), lambda: self._check(changes)
+        )
         return await self._commit(caller, doc_id, changes, options)
 
     async def change(
@@ -303,6 +304,10 @@ class OTServer:
                     raise
                 stored_ids.update(exc.change_ids)
             head = await self.store.get_head(doc_id)
+            if head.rev < submission.initial_rev:
+                raise StaleSubmissionError(
+                    f"Document {doc_id} was deleted and made again. Reload the document."
+                )
         return submission, decision
 
     async def _decided_on_store(
@@ -329,19 +334,23 @@ class OTServer:
                 current_rev,
                 stored_ids=stored_ids,
                 session_timeout=self._session_timeout,
-                max_steps=self._limits.max_transform_steps,
+                max_steps=self.limits.max_transform_steps,
             )
 
-        steps = len(committed) * sum(len(change.ops) for change in submission.changes)
-        return run() if steps <= _INLINE_STEPS else await self._runtime.run_blocking(run)
+        ops = _count_ops(submission.changes)
+        return await in_thread_if_large(self.runtime, ops * (len(committed) + 4), run)
 
     async def _save(
         self, caller: CallContext, submission: Submission, decision: Decision, head: DocHead
     ) -> None:
         """Store what was decided on `head`, then the versions of a session that has ended."""
         doc_id, changes = submission.doc_id, decision.to_store
-        bounds = grown(head.bounds, changes, self._limits)
-        if exceeded(bounds, self._limits):
+        bounds = await in_thread_if_large(  # this is where the changes are encoded
+            self.runtime,
+            4 * _count_ops(changes),
+            lambda: grown(head.bounds, changes, self.limits),
+        )
+        if exceeded(bounds, self.limits):
             bounds = await self._measured(doc_id, changes)
         saving = self.store.save_changes(
             doc_id, changes, expected=head, now=submission.now, bounds=bounds
@@ -375,7 +384,7 @@ class OTServer:
                     changes,
                     expected=head,
                     now=submission.now,
-                    bounds=grown(head.bounds, changes, self._limits),
+                    bounds=grown(head.bounds, changes, self.limits),
                 )
             except (RevConflictError, DuplicateChangeIdsError):
                 rows = await self.store.list_changes(
@@ -391,8 +400,8 @@ class OTServer:
     async def _measured(self, doc_id: str, changes: Sequence[Change]) -> Bounds:
         """The true bounds. Raises `StatusError` 413 or `ChangeRefusedError` beyond the limits."""
         state, _ = await self.history.state_at(doc_id)
-        limits = self._limits
-        after = await self._runtime.run_blocking(lambda: measured_after(state, changes, limits))
+        limits = self.limits
+        after = await self.runtime.run_blocking(lambda: measured_after(state, changes, limits))
         if limits.max_doc_bytes is not None and after.size > limits.max_doc_bytes:
             raise StatusError(
                 413,
@@ -443,11 +452,12 @@ class OTServer:
         except Exception:  # boundary: the commit is stored, and does not fail for this
             _log.exception("document %.128r: no version was made of a session", submission.doc_id)
 
-    def _check(self, change: AnyChange) -> None:
-        try:
-            check_ops(change.ops, self._limits, where=f"change {change.id!r}: ops")
-        except OpsRefusedError as exc:
-            raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
+    def _check(self, changes: Sequence[AnyChange]) -> None:
+        for change in changes:
+            try:
+                check_ops(change.ops, self.limits, where=f"change {change.id!r}: ops")
+            except OpsRefusedError as exc:
+                raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
 
     def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Do `work` whether or not somebody waits for it; this object keeps it until it is done."""
@@ -455,6 +465,10 @@ class OTServer:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task
+
+
+def _count_ops(changes: Sequence[AnyChange]) -> int:
+    return sum(len(change.ops) for change in changes)
 
 
 _Done: TypeAlias = tuple[Submission, Decision]
