@@ -82,6 +82,7 @@ class PatchesSync:
         self._deleting: set[str] = set()
         self._links = 0  # connections so far
         self._link = 0  # the one that is up, 0: none
+        self._synced_link = 0  # the last one whose full sync has ended
         self._has_synced = False  # since `connect`
         self._full_sync: asyncio.Task[object] | None = None
         self._changed = asyncio.Event()
@@ -253,6 +254,8 @@ class PatchesSync:
         finally:
             if self._full_sync is asyncio.current_task():
                 self._full_sync = None
+            self._synced_link = link
+            self._changed.set()
 
     async def _sync_documents(self, link: int) -> None:
         tombstones = await self._read_docs()
@@ -304,9 +307,9 @@ class PatchesSync:
                 self._report(exc, None)
 
     def _look(self, worker: DocWorker, link: int) -> None:
-        if link == self._link:
-            doc = worker.doc
-            worker.tell(folds.asked(doc) if doc.link == link else folds.connected(doc, link))
+        """Let a document use the connection, which is subscribed to it by now."""
+        if link == self._link and worker.doc.link != link:
+            worker.tell(folds.connected(worker.doc, link))
 
     # ---- what happens to documents here ----------------------------------------------------------
 

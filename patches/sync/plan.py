@@ -107,6 +107,7 @@ class DocSync:
             or self.reload is not None
             or bool(self.inbox)
             or not self.known
+            or not self.settled_link  # tracked just now, and not compared with the server yet
         )
 
     @property

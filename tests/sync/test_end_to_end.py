@@ -10,7 +10,7 @@ import pytest
 from patches.client import Patches
 from patches.sync.patches_sync import PatchesSync
 from patches.testing.local_server import LocalServer
-from patches.testing.virtual_time import virtual_time
+from patches.testing.virtual_time import idle, virtual_time
 
 
 @asynccontextmanager
@@ -36,7 +36,7 @@ def test_what_one_client_writes_the_other_sees(algorithm: str) -> None:
             ann.change(lambda draft: draft.update(mood="good"))
             await bobs_sync.settled(5)
             await anns_sync.settled(5)
-            await bobs_sync.settled(5)
+            await idle()
             assert ann.state == bob.state == {"title": "Hello", "count": 1, "mood": "good"}
             assert anns_sync.synced["d"].status == "synced"
             assert not anns_sync.synced["d"].has_pending

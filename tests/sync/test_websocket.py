@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,16 @@ async def test_two_clients_converge_over_sockets_and_files(tmp_path: Path, doc_i
             ann = await anns.open_doc(doc_id, algorithm=algorithm)
             bob = await bobs.open_doc(doc_id, algorithm=algorithm)
             for number in range(10):
-                ann.change(lambda draft, n=number: draft.update({f"ann{n}": n}))
-                bob.change(lambda draft, n=number: draft.update({f"bob{n}": n}))
-            for sync in (anns_sync, bobs_sync, anns_sync, bobs_sync):
-                await sync.settled(10)
+                ann.apply([{"op": "replace", "path": f"/ann{number}", "value": number}])
+                bob.apply([{"op": "replace", "path": f"/bob{number}", "value": number}])
+            await anns_sync.settled(10)
+            await bobs_sync.settled(10)
+            for doc in (ann, bob):
+                async with asyncio.timeout(10):
+                    async for state in doc:
+                        if len(state) == 20:
+                            break
             assert ann.state == bob.state
-            assert len(ann.state) == 20
         async with Patches(store=tmp_path / "ann.db") as again:
             reopened = await again.open_doc(doc_id)
             assert reopened.state == bob.state

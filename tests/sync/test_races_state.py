@@ -1,0 +1,392 @@
+"""What is shown, and what the connection does (`spec/sync.md` 13, second group)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from patches.change import Snapshot
+from patches.errors import NetworkError, PatchesError, StatusError
+from patches.sync import SyncedDoc, SyncState
+from patches.testing.fake_connection import FakeConnection, committed
+from patches.testing.small_algorithm import Record, SmallAlgorithm
+from patches.testing.sync_scene import LogServer, sync_scene
+from patches.testing.virtual_time import idle, virtual_time
+
+
+@virtual_time
+async def test_states_come_in_order_and_none_twice() -> None:
+    async with sync_scene() as scene:
+        scene.connection.drop()
+        scene.connection.restore()
+        await idle()
+        assert scene.states == [
+            SyncState(connected=True),
+            SyncState(connected=True, syncing="initial"),
+            SyncState(connected=True),
+            SyncState(connected=False),
+            SyncState(connected=True),
+            SyncState(connected=True, syncing="updating"),
+            SyncState(connected=True),
+        ]
+
+
+@virtual_time
+async def test_a_failed_connect_shows_and_raises_the_error_until_the_next_attempt() -> None:
+    connection = FakeConnection()
+    connection.up = False
+    async with sync_scene(connection, connect=False) as scene:
+        with pytest.raises(NetworkError):
+            await scene.sync.connect()
+        assert isinstance(scene.sync.state.syncing, NetworkError)
+        assert [type(error) for error, _ in scene.errors] == [NetworkError]
+        connection._set_state("connecting")
+        connection._set_state("error")
+        assert scene.sync.state == SyncState()
+        connection.restore()
+        await idle()
+        assert scene.sync.state == SyncState(connected=True)
+
+
+@virtual_time
+async def test_connecting_in_the_background_returns_at_once_and_works_offline() -> None:
+    connection = FakeConnection()
+    connection.up = False
+    async with sync_scene(connection, connect=False) as scene:
+        await scene.sync.connect(background=True)
+        doc = await scene.open()
+        await scene.edit(doc, a=1)
+        assert scene.entry() == SyncedDoc(0, True, "unsynced")
+        assert scene.errors == []
+
+
+@virtual_time
+async def test_a_store_that_fails_makes_the_full_sync_fail_and_the_next_one_clears_it() -> None:
+    async with sync_scene(connect=False) as scene:
+        error = PatchesError("no disk")
+        scene.algorithm.fail("list_docs", error, error)  # at connect, and in the full sync
+        await scene.sync.connect()
+        await idle()
+        assert scene.sync.state.syncing is error
+        with pytest.raises(PatchesError, match="no disk"):
+            await scene.sync.settled(1)
+        scene.connection.drop()
+        assert scene.sync.state.syncing is None
+
+
+@virtual_time
+async def test_connected_starts_the_full_sync_with_one_subscribe_for_all() -> None:
+    async with sync_scene(connect=False) as scene:
+        for doc_id in ("a", "b", "c"):
+            await scene.open(doc_id)
+        await scene.sync.connect()
+        subscribe = scene.connection.calls[0] if scene.connection.calls else None
+        await idle()
+        subscribe = scene.connection.calls[0]
+        assert (subscribe.method, sorted(subscribe.args[0])) == ("subscribe", ["a", "b", "c"])
+        assert scene.connection.methods[1:] == ["getDoc"] * 3
+        assert scene.sync.state.syncing == "initial"
+        for call in scene.connection.calls[1:]:
+            call.answer(Snapshot(state={}, rev=1))
+        await idle()
+        assert scene.sync.state.syncing is None
+
+
+@virtual_time
+async def test_no_document_is_fetched_before_the_subscription_is_answered() -> None:
+    connection = FakeConnection()
+    del connection.replies["subscribe"]
+    async with sync_scene(connection, connect=False) as scene:
+        await scene.open()
+        await scene.sync.connect()
+        subscribe = await connection.next_call("subscribe")
+        await idle()
+        assert connection.methods == ["subscribe"]
+        subscribe.answer(["d"])
+        (await connection.next_call("getDoc")).answer(Snapshot(state={}, rev=0))
+
+
+@virtual_time
+async def test_a_drop_resets_the_status_and_entries_that_sync() -> None:
+    async with sync_scene() as scene:
+        await scene.open("new")
+        await scene.connection.next_call("getDoc")
+        assert scene.entry("new").status == "syncing"
+        scene.connection.drop()
+        assert scene.sync.state == SyncState()
+        assert scene.entry("new").status == "unsynced"
+        await idle()
+        assert scene.errors == []
+
+
+@virtual_time
+async def test_nothing_is_sent_while_offline_even_if_the_connection_reads_connected() -> None:
+    connection = FakeConnection()
+    connection.set_online = lambda online: None  # type: ignore[method-assign]  # a deaf transport
+    async with sync_scene(connection) as scene:
+        doc = await scene.opened_at(1)
+        scene.sync.set_online(False)
+        assert scene.sync.state == SyncState(online=False)
+        before = len(connection.calls)
+        await scene.edit(doc, a=1)
+        scene.broadcast(committed(9))
+        await idle()
+        assert len(connection.calls) == before
+        scene.sync.set_online(True)
+        await idle()
+        assert connection.calls[-1].method == "commitChanges"
+
+
+@virtual_time
+async def test_a_failed_subscribe_still_syncs_newly_tracked_documents() -> None:
+    connection = FakeConnection(subscribe=StatusError(500, "x"))
+    async with sync_scene(connection) as scene:
+        doc = await scene.opened_at(3, state={"a": 1})
+        assert doc.state == {"a": 1}
+        assert scene.entry().status == "synced"
+        assert [str(error) for error, _ in scene.errors] == ["x"]
+
+
+@virtual_time
+async def test_a_subscribe_that_failed_is_tried_again_with_the_next_document() -> None:
+    connection = FakeConnection(subscribe=StatusError(500, "x"))
+    async with sync_scene(connection) as scene:
+        await scene.opened_at(1, "a")
+        connection.replies["subscribe"] = lambda call: list(call.args[0])
+        await scene.opened_at(1, "b")
+        assert connection.calls[-2].args == (["a", "b"],)
+
+
+@virtual_time
+async def test_the_filter_subscribes_root_ids_once_and_unsubscribes_with_the_last_document() -> (
+    None
+):
+    def roots(doc_ids: Iterable[str]) -> set[str]:
+        return {doc_id.split("/")[0] for doc_id in doc_ids}
+
+    async with sync_scene(
+        FakeConnection(unsubscribe=lambda call: call.args[0]), subscribe_filter=roots
+    ) as scene:
+        for doc_id in ("r/1", "r/2", "s/1"):
+            await scene.opened_at(1, doc_id)
+        asked = [call.args[0] for call in scene.connection.calls if call.method == "subscribe"]
+        assert asked == [["r"], ["s"]]
+        await scene.patches.untrack_docs(["r/1"])
+        await idle()
+        assert scene.connection.count("unsubscribe") == 0
+        await scene.patches.untrack_docs(["r/2"])
+        await idle()
+        assert scene.connection.calls[-1].args == (["r"],)
+        assert set(scene.sync.synced) == {"s/1"}
+
+
+@virtual_time
+async def test_a_filter_that_gives_nothing_means_all() -> None:
+    async with sync_scene(subscribe_filter=lambda _ids: None) as scene:
+        await scene.opened_at(1, "a")
+        assert scene.connection.calls[0].args == (["a"],)
+
+
+@virtual_time
+async def test_bulk_changes_of_the_map_are_told_once() -> None:
+    connection = FakeConnection(getDoc=lambda call: Snapshot(state={}, rev=1))
+    async with sync_scene(connection, connect=False) as scene:
+        for number in range(20):
+            await scene.open(f"d{number}")
+        await idle()
+        scene.maps.clear()
+        await scene.sync.connect()
+        await idle()
+        scene.maps.clear()
+        await scene.patches.untrack_docs([f"d{number}" for number in range(20)])
+        assert len(scene.maps) == 1
+
+
+@virtual_time
+async def test_every_change_makes_a_new_map_and_none_without_one() -> None:
+    async with sync_scene() as scene:
+        await scene.opened_at(1)
+        before = scene.sync.synced
+        assert scene.sync.synced is before
+        scene.broadcast(committed(1))  # known already
+        await idle()
+        assert scene.sync.synced is before
+        scene.broadcast(committed(2))
+        await idle()
+        assert scene.sync.synced is not before
+        assert before["d"].committed_rev == 1
+        with pytest.raises(TypeError):
+            before["x"] = before["d"]  # type: ignore[index]  # that it cannot be is the point
+        assert len({id(entries) for entries in scene.maps}) == len(scene.maps)
+        assert all(one != two for one, two in zip(scene.maps, scene.maps[1:], strict=False))
+
+
+@pytest.mark.parametrize("outcome", [Snapshot(state={}, rev=4), StatusError(500, "x")], ids=str)
+def test_a_sync_that_ends_after_untrack_brings_no_entry_back(outcome: Any) -> None:
+    @virtual_time
+    async def run() -> None:
+        async with sync_scene(FakeConnection(unsubscribe=[])) as scene:
+            await scene.open()
+            load = await scene.connection.next_call("getDoc")
+            await scene.patches.untrack_docs(["d"])
+            if not load.result.done():
+                load.fail(outcome) if isinstance(outcome, Exception) else load.answer(outcome)
+            await idle()
+            assert "d" not in scene.sync.synced
+            assert "d" not in scene.algorithm.records
+            assert scene.errors == []
+
+    run()
+
+
+@virtual_time
+async def test_is_loaded_is_sticky_over_reconnects_and_reset_by_untracking() -> None:
+    async with sync_scene(FakeConnection(unsubscribe=[])) as scene:
+        doc = await scene.open()
+        loaded = [doc.is_loaded]
+        (await scene.connection.next_call("getDoc")).answer(Snapshot(state={}, rev=0))
+        await idle()
+        loaded.append(doc.is_loaded)  # synced, although there is nothing
+        scene.connection.drop()
+        loaded.append(doc.is_loaded)
+        await scene.sync.disconnect()
+        loaded.append(doc.is_loaded)
+        assert loaded == [False, True, True, True]
+        await scene.patches.untrack_docs(["d"])
+        assert not (await scene.open()).is_loaded
+
+
+@virtual_time
+async def test_an_error_makes_a_document_loaded() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.open()
+        (await scene.connection.next_call("getDoc")).fail(StatusError(403, "no"))
+        await idle()
+        assert doc.sync_status == "error"
+        assert doc.sync_error is scene.entry().error is not None
+        assert doc.is_loaded
+
+
+@virtual_time
+async def test_has_pending_follows_edits_and_answers_online_and_offline() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.opened_at(1)
+        await scene.edit(doc, a=1)
+        assert scene.entry().has_pending
+        push = await scene.connection.next_call("commitChanges")
+        await scene.edit(doc, b=1)  # while the first is in flight
+        push.commit(2)
+        await idle()
+        assert scene.entry().has_pending
+        (await scene.connection.next_call("commitChanges")).commit(3)
+        await idle()
+        assert scene.entry() == SyncedDoc(3, False, "synced")
+        scene.connection.drop()
+        await scene.edit(doc, c=1)
+        assert scene.entry() == SyncedDoc(3, True, "synced")
+
+
+@virtual_time
+async def test_statuses_of_a_new_document() -> None:
+    async with sync_scene() as scene:
+        await scene.opened_at(2)
+        assert scene.statuses() == ["unsynced", "syncing", "synced"]
+
+
+@virtual_time
+async def test_a_known_document_is_shown_synced_while_offline() -> None:
+    algorithm = SmallAlgorithm()
+    algorithm.records["d"] = Record(state={}, rev=7)
+    async with sync_scene(connect=False, algorithm=algorithm) as scene:
+        await scene.patches.track_docs(["other"], "small")
+        scene.connection.up = False
+        await scene.sync.connect(background=True)
+        await idle()
+        assert scene.entry("d") == SyncedDoc(7, False, "synced")
+        assert scene.entry("other") == SyncedDoc(0, False, "unsynced")
+
+
+@virtual_time
+async def test_entries_appear_when_a_broadcast_comes_before_any_sync() -> None:
+    async with sync_scene() as scene:
+        await scene.patches.track_docs(["d"], "small")
+        scene.broadcast(committed(1))
+        await idle()
+        assert scene.entry().committed_rev == 1
+
+
+@virtual_time
+async def test_broadcasts_of_documents_that_are_not_tracked_are_dropped() -> None:
+    async with sync_scene() as scene:
+        scene.broadcast(committed(1), doc_id="stranger")
+        scene.connection.on_doc_deleted.emit("stranger")
+        scene.connection.on_notification.emit("odd", {"docId": "stranger"})
+        scene.connection.on_notification.emit("odd", None)
+        await idle()
+        assert scene.algorithm.records == {}
+        assert scene.deleted == []
+
+
+@virtual_time
+async def test_settled_waits_for_unsaved_pending_and_in_flight_edits() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.opened_at(1)
+        doc.apply([{"op": "replace", "path": "/a", "value": 1}])
+        settled = asyncio.ensure_future(scene.sync.settled())
+        push = await scene.connection.next_call("commitChanges")
+        await idle()
+        assert not settled.done()
+        push.commit(2)
+        await settled
+
+
+@virtual_time
+async def test_settled_waits_while_offline_and_times_out() -> None:
+    async with sync_scene() as scene:
+        await scene.opened_at(1)
+        scene.connection.drop()
+        with pytest.raises(TimeoutError):
+            await scene.sync.settled(60)
+        scene.connection.restore()
+        (await scene.connection.next_call("getChangesSince")).answer([])
+        await scene.sync.settled(60)
+
+
+@virtual_time
+async def test_settled_raises_what_no_waiting_can_help() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.opened_at(1)
+        await scene.edit(doc, a=1)
+        settled = asyncio.ensure_future(scene.sync.settled())
+        (await scene.connection.next_call("commitChanges")).fail(StatusError(403, "not yours"))
+        with pytest.raises(StatusError, match="not yours"):
+            await settled
+
+
+@virtual_time
+async def test_settled_raises_when_edits_cannot_be_stored() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.opened_at(1)
+        scene.algorithm.fail("handle_doc_change", *[OSError("disk full")] * 3)
+        doc.apply([{"op": "replace", "path": "/a", "value": 1}])
+        with pytest.raises(OSError, match="disk full"):
+            await scene.sync.settled(60)
+
+
+@virtual_time
+async def test_two_syncs_after_each_other_on_one_client() -> None:
+    server = LogServer()
+    async with sync_scene(FakeConnection(**server.replies())) as scene:
+        doc = await scene.open()
+        await scene.edit(doc, a=1)
+        await scene.sync.settled(1)
+        await scene.sync.disconnect()
+        await scene.edit(doc, b=1)
+        assert scene.entry().has_pending
+        await scene.sync.connect()
+        await scene.sync.settled(1)
+        assert [change.rev for change in server.logs["d"]] == [1, 2]
+        assert scene.sync.state == SyncState(connected=True)
