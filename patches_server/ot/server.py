@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
-from patches.change import Change, ChangeInput, Snapshot
+from patches.change import Change, Snapshot
 from patches.checks import check_ops
 from patches.errors import (
     ChangeRefusedError,
     DuplicateChangeIdsError,
     OpsRefusedError,
     RevConflictError,
-    StaleSubmissionError,
-    StatusError,
 )
 from patches.ids import change_ids
 from patches.json_patch import JSONPatch
 from patches.json_values import Json
 from patches.keyed_locks import KeyedLocks
 from patches.limits import Limits
-from patches.runtime import Millis, Runtime
+from patches.runtime import Runtime
 from patches.signals import Signal
 from patches_server.context import CallContext, current_context
 from patches_server.document_server import ChangesCommitted, DocDeleted
-from patches_server.ot.bounds import exceeded, grown, measured_after
-from patches_server.ot.commit import (
-    Decision,
-    Submission,
-    admit,
-    crosses_count,
-    decide,
-    needs_first_change,
-    session_gap,
-)
+from patches_server.ot.bounds import grown
+from patches_server.ot.committer import AnyChange, CommitCall, Committer, count_ops
 from patches_server.ot.history import OTHistory, state_of
-from patches_server.ot.recent import RecentLogs
-from patches_server.ot.store import Bounds, DocHead, OTServerStore
+from patches_server.ot.store import DocHead, OTServerStore
 from patches_server.ot.threads import in_thread_if_large
 from patches_server.records import (
     CommitOptions,
@@ -48,13 +36,9 @@ from patches_server.records import (
 )
 from patches_server.stores.clock import ServerClock
 
-AnyChange: TypeAlias = Change | ChangeInput
 T = TypeVar("T")
 
-_MAX_ATTEMPTS: Final = 5
 _NOBODY: Final = CallContext()
-
-_log = logging.getLogger("patches_server.ot")
 
 
 class OTServer:
@@ -83,13 +67,19 @@ class OTServer:
         self.on_doc_deleted: DocDeleted = Signal("on_doc_deleted")
         self.history = OTHistory(self.store, runtime)
         self.clock = ServerClock(self.store, runtime)
-        self._session_timeout = int(session_timeout_minutes * 60_000)
-        self._version_step = max_changes_per_version
         self.limits = limits or Limits()
         self.runtime = runtime
+        self._committer = Committer(
+            self.store,
+            self.history,
+            session_timeout=int(session_timeout_minutes * 60_000),
+            version_step=max_changes_per_version,
+            limits=self.limits,
+            runtime=runtime,
+            on_cut=self._see_through_later,
+        )
         self._new_id = change_ids(runtime.random)
         self._locks = KeyedLocks()
-        self._recent = RecentLogs()
         self._under_way: set[asyncio.Task[Any]] = set()
 
     async def get_doc(self, doc_id: str, *, rev: int | None = None) -> Snapshot:
@@ -134,9 +124,7 @@ class OTServer:
         """`commit_changes` of a caller that is named; one without a connection is told to all."""
         if not changes:
             return CommitResult(changes=())
-        await in_thread_if_large(
-            self.runtime, 4 * _count_ops(changes), lambda: self._check(changes)
-        )
+        await in_thread_if_large(self.runtime, 4 * count_ops(changes), lambda: self._check(changes))
         return await self._commit(caller, doc_id, changes, options)
 
     async def change(
@@ -202,7 +190,7 @@ class OTServer:
                 last_rev=0,  # the store knows
                 deleted_by_client_id=caller.client_id,
             )
-            self._recent.forget(doc_id)
+            self._committer.forget(doc_id)
             await self.store.delete_doc(doc_id, None if skip_tombstone else tombstone, now=now)
         await self.on_doc_deleted.emit_and_wait(doc_id, caller.connection_id)
 
@@ -215,10 +203,8 @@ class OTServer:
     ) -> CommitResult:
         async with self._locks(doc_id):
             now = await self.clock.now()
-            done = await self._commit_on_recent(caller, doc_id, changes, options, now)
-            if done is None:
-                done = await self._commit_on_store(caller, doc_id, changes, options, now)
-        submission, decision = done
+            call = CommitCall(caller, doc_id, changes, options, now)
+            submission, decision = await self._committer.commit(call)
         if decision.to_store:
             # Right after the lock: subscribers are called before another commit can go on, and one
             # that commits to this document in turn does not wait for itself.
@@ -230,161 +216,26 @@ class OTServer:
             doc_reload_required=submission.reload_required,
         )
 
-    async def _commit_on_recent(
-        self,
-        caller: CallContext,
-        doc_id: str,
-        changes: Sequence[AnyChange],
-        options: CommitOptions | None,
-        now: Millis,
-    ) -> _Done | None:
-        """Commit on the end of the log that is at hand; `None` when it takes more than that."""
-        log = self._recent.get(doc_id)
-        if log is None or needs_first_change(changes, options, log.head.rev):
-            return None
-        try:
-            submission = admit(
-                doc_id,
-                changes,
-                options,
-                initial_rev=log.head.rev,
-                first_change=None,
-                client_id=caller.client_id,
-                now=now,
-            )
-            committed = log.since(submission.base_rev)
-            if committed is None or self._version_is_due(log.head, submission):
-                return None
-            decision = await self._decided(submission, committed, log.head.rev, ())
-            if not decision.to_store:
-                return None
-            await self._save(caller, submission, decision, log.head)
-        except (StatusError, RevConflictError, DuplicateChangeIdsError):
-            self._recent.forget(doc_id)  # may be out of date: only the store can refuse
-            return None
-        return submission, decision
-
-    async def _commit_on_store(
-        self,
-        caller: CallContext,
-        doc_id: str,
-        changes: Sequence[AnyChange],
-        options: CommitOptions | None,
-        now: Millis,
-    ) -> _Done:
-        head = await self.store.get_head(doc_id)
-        first_change = None
-        if needs_first_change(changes, options, head.rev):
-            oldest = await self.store.list_changes(doc_id, limit=1)
-            first_change = oldest[0] if oldest else None
-        submission = admit(
-            doc_id,
-            changes,
-            options,
-            initial_rev=head.rev,
-            first_change=first_change,
-            client_id=caller.client_id,
-            now=now,
-        )
-        if self._version_is_due(head, submission):
-            await self._make_versions(head, submission)
-        stored_ids: set[str] = set()
-        for attempt in range(1, _MAX_ATTEMPTS + 1):
-            decision = await self._decided_on_store(submission, head, stored_ids)
-            if not decision.to_store:
-                break
-            try:
-                await self._save(caller, submission, decision, head)
-                break
-            except RevConflictError:
-                if attempt == _MAX_ATTEMPTS:
-                    raise
-            except DuplicateChangeIdsError as exc:
-                if attempt == _MAX_ATTEMPTS or stored_ids.issuperset(exc.change_ids):
-                    raise
-                stored_ids.update(exc.change_ids)
-            head = await self.store.get_head(doc_id)
-            if head.rev < submission.initial_rev:
-                raise StaleSubmissionError(
-                    f"Document {doc_id} was deleted and made again. Reload the document."
-                )
-        return submission, decision
-
-    async def _decided_on_store(
-        self, submission: Submission, head: DocHead, stored_ids: set[str]
-    ) -> Decision:
-        committed: Sequence[Change] = ()
-        if submission.base_rev < head.rev:
-            committed = await self.store.list_changes(
-                submission.doc_id, start_after=submission.base_rev, end_before=head.rev + 1
-            )
-        return await self._decided(submission, committed, head.rev, stored_ids)
-
-    async def _decided(
-        self,
-        submission: Submission,
-        committed: Sequence[Change],
-        current_rev: int,
-        stored_ids: set[str] | tuple[()],
-    ) -> Decision:
-        def run() -> Decision:
-            return decide(
-                submission,
-                committed,
-                current_rev,
-                stored_ids=stored_ids,
-                session_timeout=self._session_timeout,
-                max_steps=self.limits.max_transform_steps,
-            )
-
-        ops = _count_ops(submission.changes)
-        return await in_thread_if_large(self.runtime, ops * (len(committed) + 4), run)
-
-    async def _save(
-        self, caller: CallContext, submission: Submission, decision: Decision, head: DocHead
+    def _see_through_later(
+        self, call: CommitCall, changes: Sequence[Change], head: DocHead
     ) -> None:
-        """Store what was decided on `head`, then the versions of a session that has ended."""
-        doc_id, changes = submission.doc_id, decision.to_store
-        bounds = await in_thread_if_large(  # this is where the changes are encoded
-            self.runtime,
-            4 * _count_ops(changes),
-            lambda: grown(head.bounds, changes, self.limits),
-        )
-        if exceeded(bounds, self.limits):
-            bounds = await self._measured(doc_id, changes)
-        saving = self.store.save_changes(
-            doc_id, changes, expected=head, now=submission.now, bounds=bounds
-        )
-        try:
-            await saving
-        except asyncio.CancelledError:
-            self._own(self._see_through(caller, submission, changes, head))
-            raise
-        self._recent.saved(doc_id, changes, bounds, expected=head)
-        if decision.session_origin is not None:
-            await self._make_session_versions(submission, changes, decision.session_origin)
+        self._own(self._see_through(call, changes, head))
 
     async def _see_through(
-        self,
-        caller: CallContext,
-        submission: Submission,
-        changes: Sequence[Change],
-        head: DocHead,
+        self, call: CommitCall, changes: Sequence[Change], head: DocHead
     ) -> None:
         """Finish a commit whose caller has gone while it was being stored.
 
         The write may be on its way to disk or not. Made again, it comes after the first one, and
         the others are told either way: they would not hear of the change before the next one.
         """
-        doc_id = submission.doc_id
+        doc_id = call.doc_id
         async with self._locks(doc_id):
+            self._committer.forget(doc_id)
+            bounds = grown(head.bounds, changes, self.limits)
             try:
                 await self.store.save_changes(
-                    doc_id,
-                    changes,
-                    expected=head,
-                    now=submission.now,
-                    bounds=grown(head.bounds, changes, self.limits),
+                    doc_id, changes, expected=head, now=call.now, bounds=bounds
                 )
             except (RevConflictError, DuplicateChangeIdsError):
                 rows = await self.store.list_changes(
@@ -392,65 +243,9 @@ class OTServer:
                 )
                 if [row.id for row in rows] != [change.id for change in changes]:
                     return  # another commit was first; the caller will send it again
-            self._recent.forget(doc_id)
         await self.on_changes_committed.emit_and_wait(
-            doc_id, changes, submission.options, caller.connection_id
+            doc_id, changes, call.options, call.caller.connection_id
         )
-
-    async def _measured(self, doc_id: str, changes: Sequence[Change]) -> Bounds:
-        """The true bounds. Raises `StatusError` 413 or `ChangeRefusedError` beyond the limits."""
-        state, _ = await self.history.state_at(doc_id)
-        limits = self.limits
-        after = await self.runtime.run_blocking(lambda: measured_after(state, changes, limits))
-        if limits.max_doc_bytes is not None and after.size > limits.max_doc_bytes:
-            raise StatusError(
-                413,
-                f"Document {doc_id} would have {after.size} bytes, at most "
-                f"{limits.max_doc_bytes} are allowed",
-                {"limit": "max_doc_bytes"},
-            )
-        if after.depth > limits.max_doc_depth:
-            raise ChangeRefusedError(
-                changes[0].id,
-                f"Document {doc_id} would be nested {after.depth} levels deep, at most "
-                f"{limits.max_doc_depth} are allowed",
-            )
-        return after
-
-    def _version_is_due(self, head: DocHead, submission: Submission) -> bool:
-        return head.rev > 0 and (
-            session_gap(head.created_at, submission, self._session_timeout)
-            or crosses_count(submission, self._version_step)
-        )
-
-    async def _make_versions(self, head: DocHead, submission: Submission) -> None:
-        """Versions of what was committed before this submission (`spec/ot.md` 14.7)."""
-        doc_id, step, now = submission.doc_id, self._version_step, submission.now
-        newest = await self.history.newest_version(doc_id)
-        if step <= 0:
-            await self.history.create_version_at(doc_id, head.rev, now=now, after=newest)
-            return
-        least = 1 if session_gap(head.created_at, submission, self._session_timeout) else step
-        while head.rev - (newest.end_rev if newest else 0) >= least:
-            newest = await self.history.create_version_at(
-                doc_id, head.rev, now=now, after=newest, limit=step
-            )
-            if newest is None:
-                break
-
-    async def _make_session_versions(
-        self, submission: Submission, changes: Sequence[Change], origin: str
-    ) -> None:
-        try:
-            await self.history.create_session_versions(
-                submission.doc_id,
-                changes,
-                origin=origin,
-                pause=self._session_timeout,
-                now=submission.now,
-            )
-        except Exception:  # boundary: the commit is stored, and does not fail for this
-            _log.exception("document %.128r: no version was made of a session", submission.doc_id)
 
     def _check(self, changes: Sequence[AnyChange]) -> None:
         for change in changes:
@@ -465,10 +260,3 @@ class OTServer:
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task
-
-
-def _count_ops(changes: Sequence[AnyChange]) -> int:
-    return sum(len(change.ops) for change in changes)
-
-
-_Done: TypeAlias = tuple[Submission, Decision]

@@ -1,0 +1,266 @@
+"""`Committer`: carries a commit out, from the log that it rests on to the rows in the store.
+
+Every commit is read, decide, then one store transaction that checks what the decision rested on.
+The first try reads nothing where the end of the log is at hand; if that does not end in a save, the
+store is read, and the decision made again, at most five times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from patches.change import Change, ChangeInput
+from patches.errors import (
+    ChangeRefusedError,
+    DuplicateChangeIdsError,
+    RevConflictError,
+    StaleSubmissionError,
+    StatusError,
+)
+from patches.limits import Limits
+from patches.runtime import Millis, Runtime
+from patches_server.context import CallContext
+from patches_server.ot.bounds import exceeded, grown, measured_after
+from patches_server.ot.commit import (
+    Decision,
+    Submission,
+    admit,
+    crosses_count,
+    decide,
+    needs_first_change,
+    session_gap,
+)
+from patches_server.ot.history import OTHistory
+from patches_server.ot.recent import RecentLogs
+from patches_server.ot.store import Bounds, DocHead, OTServerStore
+from patches_server.ot.threads import in_thread_if_large
+from patches_server.records import CommitOptions
+
+AnyChange: TypeAlias = Change | ChangeInput
+Done: TypeAlias = tuple[Submission, Decision]
+
+_MAX_ATTEMPTS: Final = 5
+
+_log = logging.getLogger("patches_server.ot")
+
+
+@dataclass(frozen=True, slots=True)
+class CommitCall:
+    """What a caller asks to commit, and when."""
+
+    caller: CallContext
+    doc_id: str
+    changes: Sequence[AnyChange]
+    options: CommitOptions | None
+    now: Millis
+
+
+class Committer:
+    """Commits to the documents of a store, one commit of a document at a time.
+
+    `on_cut(call, changes, head)` is told when the caller is cancelled while `changes` are being
+    stored after `head`: they may be stored or not.
+    """
+
+    def __init__(
+        self,
+        store: OTServerStore,
+        history: OTHistory,
+        *,
+        session_timeout: Millis,
+        version_step: int,
+        limits: Limits,
+        runtime: Runtime,
+        on_cut: Callable[[CommitCall, Sequence[Change], DocHead], None],
+    ) -> None:
+        self._store = store
+        self._history = history
+        self._session_timeout = session_timeout
+        self._version_step = version_step
+        self._limits = limits
+        self._runtime = runtime
+        self._on_cut = on_cut
+        self._recent = RecentLogs()
+
+    async def commit(self, call: CommitCall) -> Done:
+        """What was submitted and decided, once it is stored. Raises what the refusals are."""
+        return await self._on_recent(call) or await self._on_store(call)
+
+    def forget(self, doc_id: str) -> None:
+        """The document was written by somebody else: keep nothing of it."""
+        self._recent.forget(doc_id)
+
+    async def _on_recent(self, call: CommitCall) -> Done | None:
+        """Commit on the end of the log that is at hand; `None` when it takes more than that."""
+        log = self._recent.get(call.doc_id)
+        if log is None or needs_first_change(call.changes, call.options, log.head.rev):
+            return None
+        try:
+            submission = _admitted(call, log.head, None)
+            committed = log.since(submission.base_rev)
+            if committed is None or self._version_is_due(log.head, submission):
+                return None
+            decision = await self._decided(submission, committed, log.head.rev, ())
+            if not decision.to_store:
+                return None
+            await self._save(call, submission, decision, log.head)
+        except (StatusError, RevConflictError, DuplicateChangeIdsError):
+            self._recent.forget(call.doc_id)  # may be out of date: only the store can refuse
+            return None
+        return submission, decision
+
+    async def _on_store(self, call: CommitCall) -> Done:
+        doc_id = call.doc_id
+        head = await self._store.get_head(doc_id)
+        first_change = None
+        if needs_first_change(call.changes, call.options, head.rev):
+            oldest = await self._store.list_changes(doc_id, limit=1)
+            first_change = oldest[0] if oldest else None
+        submission = _admitted(call, head, first_change)
+        if self._version_is_due(head, submission):
+            await self._make_versions(head, submission)
+        stored_ids: set[str] = set()
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            committed: Sequence[Change] = ()
+            if submission.base_rev < head.rev:
+                committed = await self._store.list_changes(
+                    doc_id, start_after=submission.base_rev, end_before=head.rev + 1
+                )
+            decision = await self._decided(submission, committed, head.rev, stored_ids)
+            if not decision.to_store:
+                break
+            try:
+                await self._save(call, submission, decision, head)
+                break
+            except RevConflictError:
+                if attempt == _MAX_ATTEMPTS:
+                    raise
+            except DuplicateChangeIdsError as exc:
+                if attempt == _MAX_ATTEMPTS or stored_ids.issuperset(exc.change_ids):
+                    raise
+                stored_ids.update(exc.change_ids)
+            head = await self._store.get_head(doc_id)
+            if head.rev < submission.initial_rev:
+                raise StaleSubmissionError(
+                    f"Document {doc_id} was deleted and made again. Reload the document."
+                )
+        return submission, decision
+
+    async def _decided(
+        self,
+        submission: Submission,
+        committed: Sequence[Change],
+        current_rev: int,
+        stored_ids: Collection[str],
+    ) -> Decision:
+        return await in_thread_if_large(
+            self._runtime,
+            count_ops(submission.changes) * (len(committed) + 4),
+            lambda: decide(
+                submission,
+                committed,
+                current_rev,
+                stored_ids=stored_ids,
+                session_timeout=self._session_timeout,
+                max_steps=self._limits.max_transform_steps,
+            ),
+        )
+
+    async def _save(
+        self, call: CommitCall, submission: Submission, decision: Decision, head: DocHead
+    ) -> None:
+        """Store what was decided on `head`, then the versions of a session that has ended."""
+        doc_id, changes = call.doc_id, decision.to_store
+        bounds = await in_thread_if_large(  # this is where the changes are encoded
+            self._runtime,
+            4 * count_ops(changes),
+            lambda: grown(head.bounds, changes, self._limits),
+        )
+        if exceeded(bounds, self._limits):
+            bounds = await self._measured(doc_id, changes)
+        try:
+            await self._store.save_changes(
+                doc_id, changes, expected=head, now=call.now, bounds=bounds
+            )
+        except asyncio.CancelledError:
+            self._on_cut(call, changes, head)
+            raise
+        self._recent.saved(doc_id, changes, bounds, expected=head)
+        if decision.session_origin is not None:
+            await self._make_session_versions(submission, changes, decision.session_origin)
+
+    async def _measured(self, doc_id: str, changes: Sequence[Change]) -> Bounds:
+        """The true bounds. Raises `StatusError` 413 or `ChangeRefusedError` beyond the limits."""
+        state, _ = await self._history.state_at(doc_id)
+        limits = self._limits
+        after = await self._runtime.run_blocking(lambda: measured_after(state, changes, limits))
+        if limits.max_doc_bytes is not None and after.size > limits.max_doc_bytes:
+            raise StatusError(
+                413,
+                f"Document {doc_id} would have {after.size} bytes, at most "
+                f"{limits.max_doc_bytes} are allowed",
+                {"limit": "max_doc_bytes"},
+            )
+        if after.depth > limits.max_doc_depth:
+            raise ChangeRefusedError(
+                changes[0].id,
+                f"Document {doc_id} would be nested {after.depth} levels deep, at most "
+                f"{limits.max_doc_depth} are allowed",
+            )
+        return after
+
+    def _version_is_due(self, head: DocHead, submission: Submission) -> bool:
+        return head.rev > 0 and (
+            session_gap(head.created_at, submission, self._session_timeout)
+            or crosses_count(submission, self._version_step)
+        )
+
+    async def _make_versions(self, head: DocHead, submission: Submission) -> None:
+        """Versions of what was committed before this submission (`spec/ot.md` 14.7)."""
+        doc_id, step, now = submission.doc_id, self._version_step, submission.now
+        newest = await self._history.newest_version(doc_id)
+        if step <= 0:
+            await self._history.create_version_at(doc_id, head.rev, now=now, after=newest)
+            return
+        least = 1 if session_gap(head.created_at, submission, self._session_timeout) else step
+        while head.rev - (newest.end_rev if newest else 0) >= least:
+            newest = await self._history.create_version_at(
+                doc_id, head.rev, now=now, after=newest, limit=step
+            )
+            if newest is None:
+                break
+
+    async def _make_session_versions(
+        self, submission: Submission, changes: Sequence[Change], origin: str
+    ) -> None:
+        try:
+            await self._history.create_session_versions(
+                submission.doc_id,
+                changes,
+                origin=origin,
+                pause=self._session_timeout,
+                now=submission.now,
+            )
+        except Exception:  # boundary: the commit is stored, and does not fail for this
+            _log.exception("document %.128r: no version was made of a session", submission.doc_id)
+
+
+def _admitted(call: CommitCall, head: DocHead, first_change: Change | None) -> Submission:
+    return admit(
+        call.doc_id,
+        call.changes,
+        call.options,
+        initial_rev=head.rev,
+        first_change=first_change,
+        client_id=call.caller.client_id,
+        now=call.now,
+    )
+
+
+def count_ops(changes: Sequence[AnyChange]) -> int:
+    """How many operations changes have."""
+    return sum(len(change.ops) for change in changes)
