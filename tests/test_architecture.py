@@ -124,6 +124,8 @@ PURE = (
 NOT_PURE = (
     "patches.algorithms.ot.algorithm",
     "patches.algorithms.ot.doc",
+    "patches.algorithms.ot.quarantine",
+    "patches.algorithms.ot.stored_docs",
     "patches.algorithms.lww.algorithm",
     "patches.algorithms.lww.doc",
 )

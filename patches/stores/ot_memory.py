@@ -127,6 +127,10 @@ class OTMemoryStore:
 
     async def save_pending_changes(self, doc_id: str, changes: Sequence[Change]) -> list[Change]:
         doc = self._live(doc_id)
+        ids = [change.id for change in doc.pending]
+        if changes and changes[0].id in ids:
+            at = ids.index(changes[0].id)
+            return doc.pending[at : at + len(changes)]
         saved = [
             change.replace(rev=rev) for rev, change in enumerate(changes, start=doc.tail_rev + 1)
         ]

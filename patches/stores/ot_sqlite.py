@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS ot_pending (
     change BLOB NOT NULL,
     PRIMARY KEY (doc_id, rev)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS ot_pending_ids ON ot_pending (doc_id, change_id);
 CREATE TABLE IF NOT EXISTS ot_quarantine (
     place INTEGER PRIMARY KEY,
     doc_id BLOB NOT NULL,
@@ -343,6 +344,15 @@ def _committed(db: sqlite3.Connection, key: bytes, *, after: int | None = None) 
 
 def _append_pending(db: sqlite3.Connection, key: bytes, changes: Sequence[Change]) -> list[Change]:
     _revive(db, key)
+    stored = (
+        changes
+        and db.execute(
+            "SELECT rev FROM ot_pending WHERE doc_id = ? AND change_id = ?",
+            (key, _bytes(changes[0].id)),
+        ).fetchone()
+    )
+    if stored:
+        return _pending(db, key, after=stored[0] - 1, limit=len(changes))
     first = _tail_rev(db, key) + 1
     saved = [
         change if change.rev == rev else change.replace(rev=rev)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Final
 
@@ -30,6 +31,17 @@ _log = logging.getLogger("patches.ot")
 
 #: Confirmed changes that gather before they are applied to the committed state.
 _MAX_UNFOLDED: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What receiving committed changes will do to a document."""
+
+    #: They only confirm what is shown.
+    is_shown: bool
+    #: All are changes of its own; some not as they are shown.
+    is_echo: bool = True
+    committed_state: Json = None
 
 
 class OTDoc(Document):
@@ -102,43 +114,46 @@ class OTDoc(Document):
         elif changes:
             self._confirm_saved(list(changes))
 
-    def receive(self, committed: Sequence[Change], pending: Sequence[Change]) -> None:
+    def preview(self, committed: Sequence[Change]) -> Preview:
+        """What `receive` will make of these changes. Raises `ApplyChangesError`."""
+        own = {change.id for change in self._pending}
+        is_echo = all(change.id in own for change in committed)
+        if is_echo and self._confirms_front(committed):
+            return Preview(is_shown=True)
+        return Preview(
+            is_shown=False,
+            is_echo=is_echo,
+            committed_state=apply_changes(self.committed_state, committed),
+        )
+
+    def receive(
+        self,
+        committed: Sequence[Change],
+        pending: Sequence[Change],
+        preview: Preview | None = None,
+    ) -> None:
         """Advance to the last of the committed changes, with this pending queue on top.
 
-        Raises as `apply_changes`.
+        `preview`: what `preview` gave for them, if nothing was received since. Raises as
+        `apply_changes`.
         """
         self._check_follows(committed)
-        own = {change.id: change for change in self._pending}
-        is_pure_echo = all(change.id in own for change in committed)
-        if is_pure_echo and self._confirms_front(committed):
-            shows_queue = self._shows(pending, own)
-            self._unfolded.extend(committed)
-            self._advance(committed[-1].rev, pending)
-            if not self._pending and not self.unsaved and not self._view_is_stale:
-                self._folded_state = self._state
-                self._unfolded.clear()
-            elif len(self._unfolded) >= _MAX_UNFOLDED:
-                _ = self.committed_state
-            self._view_is_stale = self._view_is_stale or not shows_queue
+        preview = preview or self.preview(committed)
+        if preview.is_shown:
+            self._confirm_committed(committed, pending)
             return
-        self._folded_state = apply_changes(self.committed_state, committed)
-        if not is_pure_echo:
+        if not preview.is_echo:
             self.rebase_unsaved(committed)
         has_debt = any(change.base_rev < self.committed_rev for change in self._pending)
+        self._folded_state = preview.committed_state
+        self._unfolded.clear()
         self._advance(committed[-1].rev, pending)
-        if is_pure_echo and has_debt:
+        if preview.is_echo and has_debt:
             # Shown again with the next event, at the latest when the document is said to be synced:
             # an echo as such tells no subscriber.
             self._view_is_stale = True
         else:
             self.show()
-
-    def preview(self, committed: Sequence[Change]) -> None:
-        """Check that committed changes apply. Raises `ApplyChangesError`."""
-        own = {change.id for change in self._pending}
-        if all(change.id in own for change in committed) and self._confirms_front(committed):
-            return  # they are in the shown state
-        apply_changes(self.committed_state, committed)
 
     def replace_pending(self, pending: Sequence[Change]) -> None:
         """Take over a queue that the store has in other pieces, or with some changes gone."""
@@ -220,6 +235,20 @@ class OTDoc(Document):
         else:
             self.show()
 
+    def _confirm_committed(self, committed: Sequence[Change], pending: Sequence[Change]) -> None:
+        own = {change.id for change in self._pending}
+        self._unfolded.extend(committed)
+        self._advance(committed[-1].rev, pending)
+        if any(change.id not in own for change in pending):
+            self._view_is_stale = True  # another process that shares the store has made some
+        if self._view_is_stale:
+            return
+        if not self._pending and not self.unsaved:
+            self._folded_state = self._state
+            self._unfolded.clear()
+        elif len(self._unfolded) >= _MAX_UNFOLDED:
+            _ = self.committed_state
+
     def _check_follows(self, committed: Sequence[Change]) -> None:
         if committed[0].rev != self.committed_rev + 1:
             raise PatchesError(
@@ -240,9 +269,6 @@ class OTDoc(Document):
             and json_equal(change.ops, mine.ops)
             for change, mine in zip(committed, front, strict=True)
         )
-
-    def _shows(self, pending: Sequence[Change], own: dict[str, Change]) -> bool:
-        return all(change.id in own for change in pending)
 
     def _advance(self, rev: int, pending: Sequence[Change]) -> None:
         self.committed_rev = rev

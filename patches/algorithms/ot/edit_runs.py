@@ -136,13 +136,13 @@ def _text_edit(op: Op) -> Edit | None:
     if not isinstance(path, str) or not isinstance(parts, list) or not parts:
         return None
     low = 0
+    before: Op | None = None
     if isinstance(parts[0], dict) and parts[0].keys() == {"retain"}:
         low = parts[0]["retain"]
         if type(low) is not int or low <= 0:
             return None
-        parts = parts[1:]
+        before, parts = parts[0], parts[1:]
     high, net = low, 0
-    before: Op | None = None
     for part in parts:
         measured = _measured(part, before)
         if measured is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from patches.algorithms.ot.apply import apply_changes
+from patches.algorithms.ot.apply import apply_changes, create_state_from_snapshot
 from patches.algorithms.ot.walk import TransformWalk
-from patches.change import Change
-from patches.errors import PatchError, PendingChangeError
+from patches.change import Change, Snapshot
+from patches.errors import ApplyChangesError, PatchError, PendingChangeError
 from patches.json_patch import apply_patch, invert_patch
 from patches.json_values import Json, Op
 
@@ -43,6 +43,33 @@ def compute_pending_ejection(
         poison,
         [change.replace(rev=committed_rev + place) for place, change in enumerate(queue, start=1)],
     )
+
+
+def applies_in_queue(snapshot: Snapshot, change_id: str) -> bool:
+    """Whether a pending change applies; true also if it is unknown or cannot be judged."""
+    at = next((at for at, c in enumerate(snapshot.changes) if c.id == change_id), None)
+    if at is None:
+        return True
+    try:
+        before = apply_changes(snapshot.state, snapshot.changes[:at])
+    except ApplyChangesError:
+        return True  # a change before it is at fault
+    try:
+        apply_patch(before, snapshot.changes[at].ops, strict=True)
+    except PatchError:
+        return False
+    return True
+
+
+def check_applies_on_top(doc_id: str, snapshot: Snapshot, change: Change) -> None:
+    """Raise `PendingChangeError` if a change does not apply after all that is pending."""
+    try:
+        apply_patch(create_state_from_snapshot(snapshot), change.ops, strict=True)
+    except (ApplyChangesError, PatchError) as exc:
+        raise PendingChangeError(
+            f"document {doc_id!r}: the quarantined change {change.id!r} does not apply to the "
+            f"document as it is now: {exc}"
+        ) from exc
 
 
 def _without(poison: Change, before: Json, successors: Sequence[Change]) -> list[Change]:

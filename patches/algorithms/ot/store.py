@@ -86,7 +86,9 @@ class OTClientStore(Protocol):
         """Append changes to the queue. Returns them with the revisions they got.
 
         The revisions count upwards from the largest the document has. A deleted document starts
-        again with them.
+        again with them. If the first of them is pending already, this call was made before, by
+        somebody who did not learn of its success: nothing is appended, and the pending changes from
+        that one on are returned, as many as were given.
         """
 
     async def drop_pending_changes(self, doc_id: str, change_ids: Iterable[str]) -> int:

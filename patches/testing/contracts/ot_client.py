@@ -168,6 +168,13 @@ class OTClientStoreContract:
         assert ids(await other.save_pending_changes(DOC, [pending("b", rev=1)])) == [("b", 2)]
         assert ids(await store.get_pending_changes(DOC)) == [("a", 1), ("b", 2)]
 
+    async def test_saving_again_what_is_saved_appends_nothing(self, store: OTClientStore) -> None:
+        made = [pending("a"), pending("piece")]
+        saved = await store.save_pending_changes(DOC, made)
+        await store.save_pending_changes(DOC, [pending("b")])
+        assert await store.save_pending_changes(DOC, made) == saved
+        assert ids(await store.get_pending_changes(DOC)) == [("a", 1), ("piece", 2), ("b", 3)]
+
     async def test_a_page_of_pending_changes(self, store: OTClientStore) -> None:
         await store.save_pending_changes(DOC, [pending(name) for name in "abcd"])
         page = await store.get_pending_changes(DOC, start_after_rev=1, limit=2)

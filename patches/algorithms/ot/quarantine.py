@@ -1,0 +1,114 @@
+"""Changes that the server refuses: judging them, setting them aside, trying them again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from patches.algorithms.ot.doc import OTDoc
+from patches.algorithms.ot.ejection import (
+    applies_in_queue,
+    check_applies_on_top,
+    compute_pending_ejection,
+)
+from patches.algorithms.ot.store import Conflict, PendingQueue
+from patches.algorithms.ot.stored_docs import StoredDocs, ot_doc, with_unstored
+from patches.change import Change, QuarantinedChange, Snapshot
+from patches.document import Document
+from patches.errors import PatchesError, PendingChangeError
+
+_log = logging.getLogger("patches.ot")
+
+
+class Quarantine(StoredDocs):
+    """The part of OT's algorithm that handles refused changes (`spec/ot.md` 9.9)."""
+
+    async def verify_pending_change(self, doc_id: str, change_id: str) -> bool:
+        snapshot = await self.store.get_doc(doc_id)
+        return snapshot is None or applies_in_queue(snapshot, change_id)
+
+    async def eject_pending_change(
+        self,
+        doc_id: str,
+        change_id: str,
+        reason: str,
+        doc: Document | None = None,
+        *,
+        only_if_unappliable: bool = False,
+    ) -> QuarantinedChange | None:
+        open_doc = ot_doc(doc)
+
+        async def step() -> QuarantinedChange | Conflict | None:
+            snapshot = await self.store.get_doc(doc_id)
+            if snapshot is None:
+                return None
+            queue = PendingQueue(snapshot.rev, list(snapshot.changes))
+            pending = with_unstored(queue, open_doc)
+            if only_if_unappliable and applies_in_queue(
+                Snapshot(state=snapshot.state, rev=snapshot.rev, changes=pending), change_id
+            ):
+                return None
+            ejection = compute_pending_ejection(snapshot.state, snapshot.rev, pending, change_id)
+            if ejection is None:
+                return None
+            entry = await self.store.quarantine_pending_change(
+                doc_id, ejection.poison, reason, ejection.new_pending, queue
+            )
+            if isinstance(entry, QuarantinedChange):
+                _warn_of_debt(doc_id, snapshot.rev, ejection.new_pending)
+                self._import_queue(doc_id, open_doc, snapshot, ejection.new_pending)
+            return entry
+
+        async with self._locks(doc_id):
+            return await self._converge("ejectPendingChange", doc_id, step)
+
+    async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
+        return await self.store.list_quarantined_changes(doc_id)
+
+    async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
+        await self.store.discard_quarantined_change(doc_id, change_id)
+
+    async def retry_quarantined_change(
+        self, doc_id: str, change_id: str, doc: Document | None, new_id: str
+    ) -> list[Change]:
+        """As `Algorithm` has it. Raises `PendingChangeError` if it is not in quarantine, or cannot
+        be applied to the document as it is now; then it stays there.
+        """
+        open_doc = ot_doc(doc)
+        async with self._locks(doc_id):
+            entries = await self.store.list_quarantined_changes(doc_id)
+            entry = next((entry for entry in entries if entry.change_id == change_id), None)
+            if entry is None:
+                raise PendingChangeError(
+                    f"document {doc_id!r} has no change {change_id!r} in quarantine"
+                )
+            snapshot = open_doc.to_snapshot() if open_doc else await self.store.get_doc(doc_id)
+            check_applies_on_top(doc_id, snapshot or Snapshot(state=None, rev=0), entry.change)
+            base_rev, rev = await self._next_revs(doc_id, open_doc)
+            change = self._minted(entry.change.ops, base_rev, rev, entry.change.metadata, new_id)
+            pieces = self._split(doc_id, change)
+            saved = await self.store.requeue_quarantined_change(doc_id, change_id, pieces)
+            if saved and open_doc is not None:
+                open_doc.insert_pending(saved)
+            return saved or []
+
+    def _import_queue(
+        self, doc_id: str, doc: OTDoc | None, snapshot: Snapshot, pending: list[Change]
+    ) -> None:
+        if doc is None:
+            return
+        try:
+            doc.import_snapshot(Snapshot(state=snapshot.state, rev=snapshot.rev, changes=pending))
+        except PatchesError:  # the queue is in the store; the document shows it when it is reloaded
+            _log.exception("document %r: the queue without the ejected change is not shown", doc_id)
+
+
+def _warn_of_debt(doc_id: str, rev: int, pending: Sequence[Change]) -> None:
+    behind = [change.id for change in pending if change.base_rev != rev]
+    if behind:
+        _log.warning(
+            "document %r: pending changes made on an older revision than %d: %s",
+            doc_id,
+            rev,
+            behind,
+        )

@@ -1,0 +1,98 @@
+"""What received changes do to a document's queue, as functions of what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from patches.algorithms.ot.committed import find_gap
+from patches.algorithms.ot.rebase import rebase_queue, renumbered
+from patches.algorithms.ot.store import PendingQueue
+from patches.change import Change
+from patches.errors import AlgorithmMismatchError
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What a delivery of committed changes comes to."""
+
+    #: The changes above what the open document has, or else the store.
+    new: list[Change]
+    #: The whole queue behind the delivery.
+    pending: list[Change]
+
+
+def plan_reception(
+    queue: PendingQueue,
+    pending: Sequence[Change],
+    changes: Sequence[Change],
+    shown_rev: int,
+    resolved: set[str],
+) -> Reception:
+    """Decide about committed changes (`spec/ot.md` 9.4).
+
+    `pending`: the stored queue, with what only the open document holds behind it. `shown_rev`: the
+    revision of the open document, or of the store. `resolved`: sent changes that came to nothing.
+    Raises `MissingChangesError` for a hole before or between the changes.
+    """
+    base = shown_rev
+    new = [change for change in changes if change.rev > base]
+    gap = find_gap(base, new)
+    if gap is not None and queue.committed_rev > base:
+        # Another process that shares the store has gone ahead.
+        base = queue.committed_rev
+        new = [change for change in changes if change.rev > base]
+        gap = find_gap(base, new)
+    if gap is not None:
+        raise gap
+    frame = max(base, queue.committed_rev)
+    confirmed = {change.id for change in changes if change.rev <= frame}
+    rebased = rebase_queue(
+        [change for change in changes if change.rev > frame],
+        [change for change in pending if change.id not in confirmed],
+        frame,
+    )
+    if resolved:
+        # Only now: until here they stood in the queue, and what follows was written over them.
+        left = [change for change in rebased if change.id not in resolved]
+        rebased = renumbered(left, max(frame, changes[-1].rev))
+    return Reception(new, rebased)
+
+
+def plan_install(
+    queue: PendingQueue,
+    pending: Sequence[Change],
+    tail: Sequence[Change],
+    head: int,
+    gone: set[str],
+) -> list[Change]:
+    """The queue on a snapshot whose last revision is `head`.
+
+    `tail`: what was committed since the local revision, as far as it is known. `gone`: changes
+    known to be committed.
+    """
+    left = [
+        # A revision that the server does not have (it was set back) means nothing to it.
+        change.replace(base_rev=head) if change.base_rev > head else change
+        for change in reconciled(queue.committed_rev, pending, tail)
+        if change.id not in gone
+    ]
+    return renumbered(left, head)
+
+
+def reconciled(
+    committed_rev: int, pending: Sequence[Change], tail: Sequence[Change]
+) -> list[Change]:
+    """A queue behind a tail of committed changes, of which it may stand on some already."""
+    if not tail:
+        return list(pending)
+    frame = max(tail[0].rev - 1, committed_rev)
+    confirmed = {change.id for change in tail if change.rev <= frame}
+    left = [change for change in pending if change.id not in confirmed]
+    return rebase_queue([change for change in tail if change.rev > frame], left, frame)
+
+
+def refuse_lww(doc_id: str, changes: Sequence[Change]) -> None:
+    """Raise `AlgorithmMismatchError` for operations with a `ts`: only LWW writes them."""
+    if any("ts" in op for change in changes for op in change.ops):
+        raise AlgorithmMismatchError(doc_id, expected="ot", got="lww")
