@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from patches.runtime import Millis
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+_LETTERS: Final = bytes(ord(ALPHABET[byte % len(ALPHABET)]) for byte in range(256))
 
 #: Gives a new change id for the revision that the change is made at.
 IdSource: TypeAlias = Callable[[int], str]
@@ -28,13 +30,12 @@ def base62(number: int) -> str:
 
 
 def random_id(source: random.Random, length: int) -> str:
-    """`length` random base-62 characters."""
-    return "".join(source.choices(ALPHABET, k=length))
+    """`length` random base-62 characters. The first eight are a little likelier."""
+    return source.randbytes(length).translate(_LETTERS).decode("ascii")
 
 
 def change_ids(source: random.Random) -> IdSource:
-    """Ids as the wire's own library mints them: the revision in base 62, then 4 random characters.
-    """
+    """Ids as the wire's own library mints them: the revision in base 62, then 4 random characters."""
     return lambda rev: base62(rev) + random_id(source, 4)
 
 

@@ -31,15 +31,15 @@ class Signal(Generic[P]):
     def __init__(self, name: str, *, spawn: Spawn | None = None) -> None:
         self._name = name
         self._spawn = spawn
-        self._subscribers: list[Callable[P, object]] = []
+        # Replaced, never changed, so that who is being told is not disturbed.
+        self._subscribers: tuple[Callable[P, object], ...] = ()
 
     def __call__(self, subscriber: Callable[P, object]) -> Unsubscribe:
         if subscriber not in self._subscribers:
-            self._subscribers.append(subscriber)
+            self._subscribers = (*self._subscribers, subscriber)
 
         def unsubscribe() -> None:
-            if subscriber in self._subscribers:
-                self._subscribers.remove(subscriber)
+            self._subscribers = tuple(other for other in self._subscribers if other != subscriber)
 
         return unsubscribe
 
@@ -48,31 +48,44 @@ class Signal(Generic[P]):
 
     def tell(self, subscriber: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Tell this one subscriber, as `emit` would."""
-        self._hand_over(_called((subscriber,), self._name, *args, **kwargs))
+        try:
+            result = subscriber(*args, **kwargs)
+        except Exception:  # boundary: a subscriber's failure is its own
+            _log.exception("a subscriber of %s failed", self._name)
+            return
+        if result is not None and inspect.isawaitable(result):
+            self._hand_over(result)
 
     def clear(self) -> None:
         """Forget all subscribers."""
-        self._subscribers.clear()
+        self._subscribers = ()
 
     def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Tell every subscriber; async ones go on in the owner's tasks."""
-        if self._subscribers:
-            self._hand_over(_called(tuple(self._subscribers), self._name, *args, **kwargs))
+        for subscriber in self._subscribers:
+            self.tell(subscriber, *args, **kwargs)
 
     async def emit_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Tell every subscriber and wait until the async ones have finished."""
-        called = _called(tuple(self._subscribers), self._name, *args, **kwargs)
-        if called:
-            await asyncio.gather(*map(self._reported, called))
+        waiting: list[Coroutine[Any, Any, None]] = []
+        for subscriber in self._subscribers:
+            try:
+                result = subscriber(*args, **kwargs)
+            except Exception:  # boundary: a subscriber's failure is its own
+                _log.exception("a subscriber of %s failed", self._name)
+                continue
+            if inspect.isawaitable(result):
+                waiting.append(self._reported(result))
+        if waiting:
+            await asyncio.gather(*waiting)
 
-    def _hand_over(self, awaitables: list[Awaitable[object]]) -> None:
-        for awaitable in awaitables:
-            coroutine = self._reported(awaitable)
-            if self._spawn is not None:
-                self._spawn(coroutine)
-            else:
-                coroutine.close()
-                _log.error("%s: an async subscriber needs a running owner", self._name)
+    def _hand_over(self, awaitable: Awaitable[object]) -> None:
+        coroutine = self._reported(awaitable)
+        if self._spawn is not None:
+            self._spawn(coroutine)
+        else:
+            coroutine.close()
+            _log.error("%s: an async subscriber needs a running owner", self._name)
 
     def _reported(self, awaitable: Awaitable[object]) -> Coroutine[Any, Any, None]:
         coroutine = awaitable if isinstance(awaitable, Coroutine) else _waiting_for(awaitable)
@@ -84,19 +97,3 @@ class Signal(Generic[P]):
 
 async def _waiting_for(awaitable: Awaitable[object]) -> None:
     await awaitable
-
-
-def _called(
-    subscribers: tuple[Callable[P, object], ...], name: str, /, *args: P.args, **kwargs: P.kwargs
-) -> list[Awaitable[object]]:
-    """Call each; what async ones returned."""
-    awaitables: list[Awaitable[object]] = []
-    for subscriber in subscribers:
-        try:
-            result = subscriber(*args, **kwargs)
-        except Exception:  # boundary: a subscriber's failure is its own
-            _log.exception("a subscriber of %s failed", name)
-            continue
-        if result is not None and inspect.isawaitable(result):
-            awaitables.append(result)
-    return awaitables
