@@ -117,21 +117,17 @@ class _Writer:
         if source == target:
             return
         before = self._now()
-        moved = _value_at(before, source)
         after = apply_patch(before, [{"op": "move", "from": source, "path": target}], strict=True)
         without = apply_patch(before, [{"op": "remove", "path": source}], strict=True)
-        assert moved is not ABSENT  # else the strict move has raised
-        left = _whole(before, source, False)
-        into = _whole(without, target, True)
-        into = target if into is None else into
-        removal = source if left is None else left
-        if not is_below(removal, into) and removal != into:
-            if left is None:
-                self._write({"op": "remove", "path": source})
-            else:
-                self._replace(left, after)
-        if left is None or not (into == left or is_below(into, left)):
-            self._replace(into, after)
+        left, into = _whole(before, source, False), _whole(without, target, True)
+        if into is None:
+            into = target
+        if left is None and not is_below(source, into):
+            self._write({"op": "remove", "path": source})
+        elif left is not None and not (left == into or is_below(left, into)):
+            self._write({"op": "replace", "path": left, "value": _value_at(after, left)})
+        if left is None or not is_below(into, left):
+            self._write({"op": "replace", "path": into, "value": _value_at(after, into)})
         self._state = after
 
     def _add_at(self, path: str, after: Json) -> None:
