@@ -33,9 +33,10 @@ class Edit:
     """
 
     __slots__ = (
+        "_given",
         "_given_low",
-        "_op",
         "_parts",
+        "_written",
         "_written_low",
         "high",
         "inserts",
@@ -46,32 +47,37 @@ class Edit:
     )
 
     def __init__(
-        self, kind: RunKind, place: str, op: Op, low: int, high: int, net: int, parts: list[Op]
+        self,
+        kind: RunKind,
+        place: str,
+        ops: list[Op],
+        *,
+        low: int,
+        high: int,
+        net: int,
+        parts: list[Op],
     ) -> None:
         self.kind = kind
         self.place = place
         self.low, self.high, self.net = low, high, net
         #: It only puts something in, at one point.
         self.inserts = low == high and net > 0
-        self._op, self._parts = op, parts
-        self._given_low = self._written_low = low
-
-    @property
-    def has_moved(self) -> bool:
-        """Whether it stands elsewhere than where its operation was written."""
-        return self.low != self._given_low
+        self._given, self._given_low = ops, low
+        self._written, self._written_low = ops, low
+        self._parts = parts
 
     def ops(self) -> list[Op]:
-        """The operation where it has come to stand."""
-        if self.low == self._written_low:
-            return [self._op]
-        if self.kind == "list":
-            self._op = {**self._op, "path": f"{self.place}/{self.low}"}
-        else:
-            retain = [{"retain": self.low}] if self.low else []
-            self._op = {**self._op, "value": [*retain, *self._parts]}
-        self._written_low = self.low
-        return [self._op]
+        """The operation where it has come to stand: the very list given, if that is there."""
+        if self.low == self._given_low:
+            return self._given
+        if self.low != self._written_low:
+            if self.kind == "list":
+                changed: Op = {"path": f"{self.place}/{self.low}"}
+            else:
+                retain = [{"retain": self.low}] if self.low else []
+                changed = {"value": [*retain, *self._parts]}
+            self._written, self._written_low = [{**self._given[0], **changed}], self.low
+        return self._written
 
     def shift(self, by: int) -> None:
         """Move by what was put in or taken out before it."""
@@ -112,27 +118,27 @@ def edit_of(ops: list[Op]) -> Edit | None:
         return None
     match op.get("op"):
         case "@txt":
-            return _text_edit(op)
+            return _text_edit(ops)
         case "add" if "value" in op:
-            return _list_edit(op, 1)
+            return _list_edit(ops, 1)
         case "remove":
-            return _list_edit(op, -1)
+            return _list_edit(ops, -1)
     return None
 
 
-def _list_edit(op: Op, net: int) -> Edit | None:
-    path = op.get("path")
+def _list_edit(ops: list[Op], net: int) -> Edit | None:
+    path = ops[0].get("path")
     if not isinstance(path, str):
         return None
     place, slash, key = path.rpartition("/")
     if not slash or not is_index(key):
         return None
     index = int(key)
-    return Edit("list", place, op, index, index, net, [])
+    return Edit("list", place, ops, low=index, high=index, net=net, parts=[])
 
 
-def _text_edit(op: Op) -> Edit | None:
-    path, parts = op.get("path"), op.get("value")
+def _text_edit(ops: list[Op]) -> Edit | None:
+    path, parts = ops[0].get("path"), ops[0].get("value")
     if not isinstance(path, str) or not isinstance(parts, list) or not parts:
         return None
     low = 0
@@ -153,7 +159,7 @@ def _text_edit(op: Op) -> Edit | None:
         before = part
     if before is None or before.keys() == {"retain"}:
         return None
-    return Edit("text", path, op, low, high, net, parts)
+    return Edit("text", path, ops, low=low, high=high, net=net, parts=parts)
 
 
 def _measured(part: Json, before: Mapping[str, Json] | None) -> tuple[int, int] | None:

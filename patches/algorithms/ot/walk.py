@@ -58,7 +58,7 @@ class TransformWalk:
             if ahead is not ops:
                 ops, at, edit = ahead, places(ahead), edit_of(ahead)
             position = self._next(at, edit, position + 1)
-        return edit.ops() if edit is not None and edit.has_moved else ops
+        return ops if edit is None else edit.ops()
 
     def _pair(
         self, ops: list[Op], edit: Edit | None, position: int, entry: list[Op]
@@ -91,9 +91,7 @@ class TransformWalk:
     def _program(self, position: int) -> list[Op] | None:
         key = self._in_run.get(position)
         if key is not None:
-            edit = self._runs[key].edit_at(position)
-            if edit.has_moved:
-                self._programs[position] = edit.ops()
+            return self._runs[key].edit_at(position).ops()
         return self._programs[position]
 
     def _put(self, position: int, ops: list[Op] | None) -> None:

@@ -124,6 +124,16 @@ def typing_op(rng: random.Random, length: int) -> Op:
     return {"op": "replace", "path": rng.choice(["/t", "/x", "/l/1", ""]), "value": at}
 
 
+def test_an_edit_that_comes_back_to_where_it_was_made_is_there() -> None:
+    queue: list[list[Op]] = [[{"op": "add", "path": "/l/2", "value": 1}]]
+    history: list[list[Op]] = [
+        [{"op": "remove", "path": "/l/0"}],
+        [{"op": "replace", "path": "/l/0", "value": 1}],
+        [{"op": "add", "path": "/l/0", "value": 1}],
+    ]
+    assert walk(queue, history) == plain_walk(queue, history) == (queue, history)
+
+
 def test_pairs_that_cannot_meet_are_not_transformed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
