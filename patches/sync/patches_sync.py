@@ -266,7 +266,9 @@ class PatchesSync:
             for doc_id in list(self._unsettled):
                 self._look(self._workers[doc_id], link)
         for doc_id, algorithm in tombstones.items():
-            self._scope.spawn(self._delete_on_server(doc_id, algorithm))
+            if doc_id not in self._deleting:
+                self._deleting.add(doc_id)
+                self._scope.spawn(self._delete_on_server(doc_id, algorithm))
         while self._unsettled or self._deleting:
             self._changed.clear()
             await self._changed.wait()
@@ -366,14 +368,23 @@ class PatchesSync:
                 self._report(exc, None)
 
     async def _deleted_locally(self, doc_id: str) -> None:
-        if self._link:
-            await self._delete_on_server(doc_id, self.patches.algorithm_of(doc_id))
-
-    async def _delete_on_server(self, doc_id: str, algorithm: Algorithm) -> None:
-        """Carry a local deletion out on the server. One that fails waits for the next full sync."""
-        if doc_id in self._deleting:
+        if not self._link or doc_id in self._deleting:
             return
         self._deleting.add(doc_id)
+        try:
+            for algorithm in self.patches.algorithms.values():
+                docs = await algorithm.list_docs(include_deleted=True)
+                if any(doc.deleted and doc.doc_id == doc_id for doc in docs):
+                    await self._delete_on_server(doc_id, algorithm)
+                    return
+        finally:
+            self._deleting.discard(doc_id)
+
+    async def _delete_on_server(self, doc_id: str, algorithm: Algorithm) -> None:
+        """Carry a local deletion out on the server. One that fails waits for the next full sync.
+
+        The id is in `_deleting` already, so that it is done once.
+        """
         try:
             try:
                 await self.connection.delete_doc(doc_id)
@@ -426,7 +437,7 @@ class PatchesSync:
         if doc is not None and doc.unsaved:
             try:
                 await doc.flush()
-            except PatchesError:  # it cannot be stored, so it is handed over as it is
+            except Exception:  # whatever it is, it was told: the edits go as they are
                 unsaved = [self._as_change(doc, ops) for ops in doc.unsaved if ops]
         snapshot = await algorithm.load_doc(doc_id)
         await self.patches.close_doc(doc_id, force=True)

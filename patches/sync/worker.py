@@ -22,7 +22,6 @@ from patches.errors import (
     ChangeRefusedError,
     CommittedPoisonSkippedError,
     FrameTooLargeError,
-    PatchesError,
     StatusError,
 )
 from patches.net.connection import PatchesConnection
@@ -287,7 +286,7 @@ class DocWorker:
         if doc is not None and doc.unsaved:
             try:
                 await doc.flush()
-            except PatchesError:  # told by whoever stores them; they stay on top of what comes
+            except Exception:  # told by whoever stores them; they stay on top of what comes
                 _log.info("document %r has edits that cannot be stored", self._id)
 
     # ---- parts of steps --------------------------------------------------------------------------

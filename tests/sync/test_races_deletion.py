@@ -1,0 +1,224 @@
+"""Deletion, here and on the server (`spec/sync.md` 9 and 13)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from patches.change import Change, Snapshot
+from patches.errors import DocDeletedError, StatusError
+from patches.testing.fake_connection import FakeConnection, committed
+from patches.testing.sync_scene import SyncScene, sync_scene
+from patches.testing.virtual_time import idle, virtual_time
+
+
+def quiet() -> FakeConnection:
+    return FakeConnection(unsubscribe=[])
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def assert_gone(scene: SyncScene) -> None:
+    assert "d" not in scene.sync.synced
+    assert "d" not in scene.patches.tracked_docs
+    assert "d" not in scene.algorithm.records
+    assert scene.patches.get_open_doc("d") is None
+
+
+@virtual_time
+async def test_a_remote_deletion_forgets_the_document_and_hands_its_work_over() -> None:
+    async with sync_scene(quiet()) as scene:
+        doc = await scene.opened_at(1)
+        await scene.edit(doc, a=1)
+        push = await scene.connection.next_call("commitChanges")
+        (change,) = push.changes
+        scene.connection.on_doc_deleted.emit("d")
+        push.fail(DocDeletedError("d", deleted_at=1, last_rev=1))
+        await idle()
+        assert_gone(scene)
+        assert scene.deleted == [("d", [change.id])]
+        assert doc.is_closed
+        assert scene.errors == []
+
+
+@pytest.mark.parametrize("method", ["getDoc", "getChangesSince", "commitChanges"])
+def test_a_410_anywhere_is_a_remote_deletion(method: str) -> None:
+    @virtual_time
+    async def run() -> None:
+        async with sync_scene(quiet()) as scene:
+            scene.connection.replies[method] = lambda call: StatusError(410, "gone")
+            if method == "getDoc":
+                await scene.open()
+            else:
+                doc = await scene.opened_at(1)
+                if method == "commitChanges":
+                    await scene.edit(doc, a=1)
+                else:
+                    scene.broadcast()
+            await idle()
+            assert_gone(scene)
+            assert len(scene.deleted) == 1
+
+    run()
+
+
+@virtual_time
+async def test_a_deletion_during_the_subscription_ends_the_full_sync() -> None:
+    connection = quiet()
+    del connection.replies["subscribe"]
+    async with sync_scene(connection, connect=False) as scene:
+        await scene.open()
+        await scene.sync.connect()
+        subscribe = await connection.next_call("subscribe")
+        connection.on_doc_deleted.emit("d")  # the notification comes before the answer
+        subscribe.answer([])
+        await idle()
+        assert_gone(scene)
+        assert connection.methods == ["subscribe"]
+        await scene.sync.settled(1)
+
+
+@virtual_time
+async def test_a_repeated_deletion_says_nothing_more() -> None:
+    async with sync_scene(quiet()) as scene:
+        await scene.opened_at(1)
+        for _ in range(3):
+            scene.connection.on_doc_deleted.emit("d")
+        await idle()
+        scene.connection.on_doc_deleted.emit("d")
+        await idle()
+        assert scene.deleted == [("d", [])]
+
+
+@virtual_time
+async def test_work_that_only_the_open_document_holds_is_handed_over_too() -> None:
+    async with sync_scene(quiet()) as scene:
+        doc = await scene.opened_at(1)
+        handed: list[Sequence[Change]] = []
+        scene.sync.on_remote_doc_deleted(lambda _doc_id, pending: handed.append(pending))
+        scene.algorithm.fail("handle_doc_change", *[OSError("disk full")] * 3)
+        doc.apply([{"op": "replace", "path": "/a", "value": 1}])
+        await asyncio.sleep(10)  # the document is latched
+        scene.connection.on_doc_deleted.emit("d")
+        await idle()
+        assert_gone(scene)
+        assert [change.ops for change in handed[0]] == [
+            [{"op": "replace", "path": "/a", "value": 1}]
+        ]
+
+
+@virtual_time
+async def test_an_async_handler_runs_and_the_document_can_be_made_anew_meanwhile() -> None:
+    async with sync_scene(quiet()) as scene:
+        await scene.opened_at(1)
+        done = asyncio.Event()
+
+        async def handler(_doc_id: str, _pending: Sequence[Change]) -> None:
+            await asyncio.sleep(5)
+            done.set()
+
+        scene.sync.on_remote_doc_deleted(handler)
+        scene.connection.on_doc_deleted.emit("d")
+        await idle()
+        doc = await scene.opened_at(0)
+        await done.wait()
+        assert now() == 5
+        scene.broadcast(committed(1))
+        await idle()
+        assert doc.state == {"r1": 1}
+
+
+@virtual_time
+async def test_a_hung_handler_is_logged_after_ten_seconds_and_wedges_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with sync_scene(quiet()) as scene:
+        await scene.opened_at(1, "a")
+        await scene.opened_at(1, "b")
+
+        async def hang(_doc_id: str, _pending: Sequence[Change]) -> None:
+            await asyncio.Event().wait()
+
+        scene.sync.on_remote_doc_deleted(hang)
+        scene.connection.on_doc_deleted.emit("a")
+        await asyncio.sleep(9)
+        assert "has not come to an end" not in caplog.text
+        await asyncio.sleep(2)
+        assert "has not come to an end" in caplog.text
+        scene.connection.on_doc_deleted.emit("b")
+        await idle()
+        assert [doc_id for doc_id, _ in scene.deleted] == ["a", "b"]
+        assert dict(scene.sync.synced) == {}
+
+
+@virtual_time
+async def test_a_fast_handler_costs_nothing() -> None:
+    async with sync_scene(quiet()) as scene:
+        await scene.opened_at(1)
+        scene.connection.on_doc_deleted.emit("d")
+        await idle()
+        assert now() == 0
+        assert_gone(scene)
+
+
+@virtual_time
+async def test_a_local_deletion_is_carried_out_when_connected() -> None:
+    connection = quiet()
+    connection.replies["deleteDoc"] = None
+    async with sync_scene(connection) as scene:
+        await scene.opened_at(1)
+        await scene.patches.delete_doc("d")
+        await idle()
+        assert sorted(connection.methods[-2:]) == ["deleteDoc", "unsubscribe"]
+        assert_gone(scene)
+        assert scene.deleted == []
+
+
+@virtual_time
+async def test_a_local_deletion_offline_waits_for_the_next_full_sync() -> None:
+    connection = quiet()
+    async with sync_scene(connection) as scene:
+        await scene.opened_at(1)
+        connection.drop()
+        await scene.patches.delete_doc("d")
+        assert scene.algorithm.records["d"].deleted
+        assert connection.count("deleteDoc") == 0
+        connection.restore()
+        (await connection.next_call("deleteDoc")).answer()
+        await scene.sync.settled(1)
+        assert_gone(scene)
+        assert connection.methods[-2:] == ["getDoc", "deleteDoc"]
+
+
+@virtual_time
+async def test_a_failed_deletion_is_reported_kept_and_tried_again() -> None:
+    connection = quiet()
+    connection.replies["deleteDoc"] = lambda call: StatusError(500, "x")
+    async with sync_scene(connection) as scene:
+        await scene.opened_at(1)
+        await scene.patches.delete_doc("d")
+        assert scene.errors[-1][1] == "d"
+        assert scene.algorithm.records["d"].deleted
+        connection.replies["deleteDoc"] = lambda call: StatusError(410, "gone already")
+        connection.drop()
+        connection.restore()
+        await idle()
+        assert_gone(scene)
+
+
+@virtual_time
+async def test_a_document_deleted_offline_and_made_anew_is_not_deleted_on_the_server() -> None:
+    connection = quiet()
+    async with sync_scene(connection) as scene:
+        await scene.opened_at(1)
+        connection.drop()
+        await scene.patches.delete_doc("d")
+        await scene.open()
+        connection.restore()
+        (await connection.next_call("getDoc")).answer(Snapshot(state={"a": 1}, rev=3))
+        await scene.sync.settled(1)
+        assert connection.count("deleteDoc") == 0
