@@ -1,4 +1,4 @@
-"""`python -m benchmarks [WORD ...]`: run the benchmarks whose module's name has one of the words."""
+"""`python -m benchmarks [WORD ...]`: run the benchmarks whose name has one of the words."""
 
 from __future__ import annotations
 

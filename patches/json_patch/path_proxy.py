@@ -49,6 +49,12 @@ class PathProxy:
     def __delitem__(self, key: str | int) -> NoReturn:
         self.__delattr__(str(key))
 
+    def __copy__(self) -> PathProxy:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PathProxy:
+        return self
+
     def __str__(self) -> str:
         return self._pointer
 

@@ -7,7 +7,7 @@ in a list leaves it as it is, and need not be walked over it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from patches.json_patch.pointer import is_index
@@ -79,20 +79,3 @@ def first_segment(pointer: str) -> str:
     """A pointer up to its first key: `/items` of `/items/0/name`."""
     end = pointer.find("/", 1)
     return pointer if end < 0 else pointer[:end]
-
-
-def first_segments(ops: Iterable[Op]) -> frozenset[str] | None:
-    """The first keys of all paths and sources; `None` if the operations reach everything.
-
-    Two lists whose segments have none in common leave each other as they are under transform, in
-    either direction; so long queues can be indexed by it.
-    """
-    segments: set[str] = set()
-    for op in ops:
-        path, source = op.get("path"), source_of(op)
-        if not path or source == "" or path == source or is_index(path[1:]):
-            return None  # the root, or an element of a root that is a list
-        segments.add(first_segment(path))
-        if source is not None:
-            segments.add(first_segment(source))
-    return frozenset(segments)

@@ -93,9 +93,7 @@ def contents(*, halves: bool = False) -> st.SearchStrategy[str | dict[str, Json]
 
 
 @st.composite
-def text_documents(
-    draw: st.DrawFn, *, halves: bool = False, plain: bool = False
-) -> list[DeltaOp]:
+def text_documents(draw: st.DrawFn, *, halves: bool = False, plain: bool = False) -> list[DeltaOp]:
     """The ops of a text that ends in a newline; with `plain` without formatting and embeds."""
     delta = Delta()
     for _ in range(draw(st.integers(0, 4))):
@@ -168,7 +166,8 @@ def operations(draw: st.DrawFn, document: Json, *, names: tuple[str, ...] = NAME
     elif name in VALUES:
         op["value"] = draw(VALUES[name]())
     elif name == "@txt":
-        ops = text_ops_of(_value_at(document, path)) or ()
+        found = _value_at(document, path)
+        ops = text_ops_of(found) or () if _is_text(found) else ()
         op["value"] = draw(changes(sum(map(op_length, ops)), overrun=1))
     elif name == "test":
         found = _value_at(document, path)

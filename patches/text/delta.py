@@ -16,7 +16,6 @@ from patches.text.ops import (
     Cursor,
     DeltaOp,
     checked_ops,
-    is_length,
     op_length,
     push,
     with_attributes,
@@ -165,6 +164,6 @@ def _some(attributes: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
 
 
 def _length(length: int) -> int:
-    if isinstance(length, bool) or not (is_length(length) or is_length(-length)):
+    if isinstance(length, bool) or not isinstance(length, (int, float)) or length % 1:
         raise PatchError(f"a length is a whole number of UTF-16 units, not {length!r}")
     return int(length)

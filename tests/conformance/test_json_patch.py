@@ -86,7 +86,7 @@ def run_transform(case: Case) -> Json:
 def run_builder(case: Case) -> Json:
     patch = JSONPatch()
     for method, *arguments in case["calls"]:
-        options = {}
+        options: dict[str, Any] = {}
         if len(arguments) > 1 and method in ("add", "replace", "copy"):
             options = arguments.pop() if len(arguments) > 2 else {}
         getattr(patch, METHODS.get(method, method))(*arguments, **options)

@@ -25,7 +25,7 @@ from patches.text import (
 from patches.text.algebra import splice
 from patches.text.ops import push
 
-COMMON = settings(max_examples=200, deadline=None)
+COMMON = settings(max_examples=80, deadline=None)
 
 
 def length(ops: Sequence[DeltaOp]) -> int:
