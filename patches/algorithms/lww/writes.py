@@ -170,9 +170,10 @@ def _whole(state: Json, path: str, adds: bool) -> str | None:
     for index, segment in enumerate(segments):
         last = index == len(segments) - 1
         if isinstance(state, list):
-            if last:
+            item = _item(state, segment)
+            if last or item is ABSENT:  # what pads a list is an edit of the list, too
                 return above
-            state = _item(state, segment)
+            state = item
         elif isinstance(state, dict):
             state = state.get(_key(segment), ABSENT)
         elif state is ABSENT:

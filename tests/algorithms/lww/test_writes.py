@@ -70,6 +70,10 @@ CASES: dict[str, tuple[list[Op], list[Op]]] = {
         [{"op": "add", "path": "/new/0", "value": 1}],
         [put("/new", [1])],
     ),
+    "a write past the end of a list is the list": (
+        [put("/items/3/id", "d")],
+        [put("/items", [*STATE["items"], None, {"id": "d"}])],
+    ),
     "a move within a list is the list": (
         [{"op": "move", "from": "/list/0", "path": "/list/2"}],
         [put("/list", [2, 3, 1])],
