@@ -113,8 +113,7 @@ export class TasksView {
 
   #drag(event, row) {
     event.preventDefault();
-    const grip = event.currentTarget;
-    grip.setPointerCapture(event.pointerId);
+    event.currentTarget.focus();
     this.#dragged = row;
     row.classList.add('dragged');
     const move = ({ clientY }) => {
@@ -126,13 +125,17 @@ export class TasksView {
       if (row.nextElementSibling !== (next ?? null)) this.#list.insertBefore(row, next ?? null);
     };
     const end = () => {
-      grip.removeEventListener('pointermove', move);
+      listening.abort();
       row.classList.remove('dragged');
       this.#dragged = null;
       this.#dropped(row);
     };
-    grip.addEventListener('pointermove', move);
-    grip.addEventListener('lostpointercapture', end, { once: true });
+    // On the document, not the grip: moving the row in the list would end a capture.
+    const listening = new AbortController();
+    const { signal } = listening;
+    document.addEventListener('pointermove', move, { signal });
+    document.addEventListener('pointerup', end, { signal });
+    document.addEventListener('pointercancel', end, { signal });
   }
 
   #dropped(row) {

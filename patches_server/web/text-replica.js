@@ -99,15 +99,14 @@ export class TextReplica extends Replica {
     this.#committed = committed;
     this.flight = null;
     if (committed !== expected) {
-      // Not what we expected of it: what the server has counts.
-      const correction = diff(expected, committed);
-      this.#mergeTyped(correction);
+      this.#mergeTyped(diff(expected, committed)); // what the server has counts
     }
   }
 
   refuse() {
+    const back = invert(this.flight.delta, this.#committed);
     this.flight = null;
-    this.#move(diff(this.shown, this.#layers()));
+    this.#mergeTyped(back);
   }
 
   // Layers.

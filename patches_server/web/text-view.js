@@ -88,6 +88,12 @@ function endOf(delta) {
   return end;
 }
 
+/** A name is shown while its cursor moves; then it leaves the text below it to be read. */
+function showForAWhile(label) {
+  label.getAnimations().forEach((animation) => animation.cancel());
+  label.animate({ opacity: [1, 1, 0] }, { duration: 3_000, fill: 'forwards' });
+}
+
 /** The others' cursors, drawn over a textarea: a hidden copy of its text tells where they are. */
 export class CursorLayer {
   #area;
@@ -127,7 +133,12 @@ export class CursorLayer {
     element.style.setProperty('--hue', person.color);
     element.style.height = `${height}px`;
     element.style.transform = `translate(${left}px, ${y}px)`;
-    element.firstChild.textContent = person.name;
+    const [label] = element.children;
+    if (label.textContent !== person.name || element.dataset.at !== String(person.cursor)) {
+      label.textContent = person.name;
+      element.dataset.at = person.cursor;
+      showForAWhile(label);
+    }
   }
 
   #places(positions) {

@@ -1,0 +1,222 @@
+"""The page, as people use it: two windows stay equal, whatever happens between them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from playwright.async_api import WebSocketRoute, expect
+
+
+async def cleared(*windows: Any) -> None:
+    await windows[0].clear()
+    for window in windows:
+        await window.until_text("")
+        await window.until_saved()
+
+
+async def equal(*windows: Any) -> str:
+    """Wait until the server has everything and all windows show the same; the text."""
+    for window in windows:
+        await window.until_saved()
+    async with asyncio.timeout(10):
+        while len(texts := {await window.text() for window in windows}) > 1:
+            await asyncio.sleep(0.02)  # a broadcast is on its way
+    return str(texts.pop())
+
+
+async def test_two_windows_that_type_at_once_end_equal_with_every_letter(window: Any) -> None:
+    one, two = await window(), await window()
+    await cleared(one, two)
+    await asyncio.gather(one.type("the quick brown fox" * 3), two.type("JUMPS OVER 😀 IT " * 3))
+    text = await equal(one, two)
+    assert re.sub(r"[^a-z]", "", text) == "thequickbrownfox" * 3
+    assert re.sub(r"[^A-Z😀]", "", text) == "JUMPSOVER😀IT" * 3
+
+
+async def test_the_cursor_stays_at_its_letter_when_others_type(window: Any) -> None:
+    one, two = await window(), await window()
+    await cleared(one, two)
+    await one.type("start end")
+    await equal(one, two)
+    await one.put_cursor(len("start"))
+    await two.type("A long line before.\n", at=0)
+    await two.type(" And after.", at=len("A long line before.\nstart end"))
+    await equal(one, two)
+    assert await one.cursor() == len("A long line before.\nstart")
+    await one.type(" here")
+    assert await equal(one, two) == "A long line before.\nstart here end And after."
+
+
+async def test_a_window_goes_offline_is_edited_and_merges_when_it_is_back(window: Any) -> None:
+    one, two = await window(), await window()
+    await cleared(one, two)
+    await one.type("middle")
+    await equal(one, two)
+
+    await one.switch_offline()
+    await one.until_state("offline")
+    await one.type("Offline ", at=0)
+    await two.type(" online", at=len("middle"))
+    await two.until_saved()
+    assert (await one.text(), await two.text()) == ("Offline middle", "middle online")
+    await expect(one.page.locator("#status")).to_have_text("Offline, kept here")
+
+    await one.switch_offline()
+    assert await equal(one, two) == "Offline middle online"
+    await expect(one.page.locator("#status")).to_have_text("Saved")
+
+
+async def test_a_reload_keeps_what_was_not_sent(window: Any) -> None:
+    one, two = await window(), await window()
+    await cleared(one, two)
+    await one.switch_offline()
+    await one.type("written offline")
+    await one.page.fill("#new-title", "Offline task")
+    await one.page.press("#new-title", "Enter")
+    await one.page.reload()
+    await one.until_saved()
+    assert await equal(one, two) == "written offline"
+    await expect(two.page.locator(".title").last).to_have_value("Offline task")
+
+
+async def test_a_restart_of_the_server_loses_nothing(window: Any, server: Any) -> None:
+    one, two = await window(), await window()
+    await cleared(one, two)
+    await one.type("before ")
+    await equal(one, two)
+    await server.stop()
+    await one.until_state("offline")
+    await one.type("while it was away ")
+    await server.start()
+    assert await equal(one, two) == "before while it was away "
+    await two.type("after", at=len("before while it was away "))
+    assert await equal(one, two) == "before while it was away after"
+    assert await equal(await window(), one) == "before while it was away after"
+
+
+async def test_a_commit_whose_answer_was_lost_is_not_applied_twice(
+    window: Any, server: Any, browser: Any
+) -> None:
+    one = await window()
+    await cleared(one)
+    context = await browser.new_context()
+    page = await context.new_page()
+    sockets = 0
+
+    def lose_the_first_answer(client: WebSocketRoute) -> None:
+        nonlocal sockets
+        sockets += 1
+        upstream = client.connect_to_server()
+        loses = sockets == 1
+        commits: list[str] = []
+
+        def to_server(message: str | bytes) -> None:
+            found = re.search(r'"id":(\d+),"method":"commitChanges"', str(message))
+            if found:
+                commits.append(f'"id":{found[1]},')
+            upstream.send(message)
+
+        async def from_server(message: str | bytes) -> None:
+            if loses and any(f"{commit}" in str(message) for commit in commits):
+                await client.close()
+                await upstream.close()
+            else:
+                client.send(message)
+
+        client.on_message(to_server)
+        upstream.on_message(from_server)
+
+    await page.route_web_socket(re.compile("/ws$"), lose_the_first_answer)
+    await page.goto(server.url)
+    two = type(one)(page)
+    await two.until_saved()
+    await two.type("exactly once")
+    assert await equal(two, one) == "exactly once"
+    assert sockets == 2
+
+
+async def test_undo_takes_back_ones_own_edits_whatever_others_did(window: Any) -> None:
+    one, two = await window(), await window()
+    await cleared(two, one)
+    await one.type("mine ")
+    await equal(one, two)
+    await two.type("yours", at=len("mine "))
+    await equal(one, two)
+    await one.page.keyboard.press("Control+z")
+    assert await equal(one, two) == "yours"
+    await one.page.keyboard.press("Control+Shift+z")
+    assert await equal(one, two) == "mine yours"
+
+
+async def test_tasks_are_added_checked_renamed_moved_and_deleted_by_both(window: Any) -> None:
+    one, two = await window(), await window()
+    for _ in range(5):
+        await one.page.locator(".remove").first.click()
+    await two.until_tasks()
+    for title in ("a", "b", "c"):
+        await one.page.fill("#new-title", title)
+        await one.page.press("#new-title", "Enter")
+    await two.until_tasks("a", "b", "c")
+
+    await asyncio.gather(
+        one.page.locator(".task").nth(0).locator("[type=checkbox]").check(),
+        two.page.locator(".title").nth(1).fill("B"),
+    )
+    for each in (one, two):
+        await each.until_tasks("a", "B", "c")
+        await expect(each.page.locator(".task").nth(0)).to_have_class(re.compile("done"))
+        await expect(each.page.locator("#progress")).to_have_text("1 of 3 done")
+
+    await one.page.locator(".grip").nth(2).press("ArrowUp")
+    await two.until_tasks("a", "c", "B")
+    await drag(two.page, 2, 0)
+    await one.until_tasks("B", "a", "c")
+    await one.page.locator(".remove").nth(1).click()
+    await two.until_tasks("B", "c")
+
+
+async def drag(page: Any, source: int, target: int) -> None:
+    start = await page.locator(".grip").nth(source).bounding_box()
+    end = await page.locator(".grip").nth(target).bounding_box()
+    await page.mouse.move(start["x"] + 5, start["y"] + 5)
+    await page.mouse.down()
+    await page.mouse.move(end["x"] + 5, end["y"] - 4, steps=4)
+    await page.mouse.up()
+
+
+async def test_tasks_edited_offline_merge_field_by_field(window: Any) -> None:
+    one, two = await window(), await window()
+    await one.switch_offline()
+    await one.page.locator(".title").nth(0).fill("Renamed offline")
+    await two.page.locator(".task").nth(0).locator("[type=checkbox]").check()
+    await two.page.locator(".remove").nth(1).click()
+    await two.until_saved()
+    await one.switch_offline()
+    for each in (one, two):
+        await expect(each.page.locator(".title").nth(0)).to_have_value("Renamed offline")
+        await expect(each.page.locator("[type=checkbox]").nth(0)).to_be_checked()
+        await expect(each.page.locator(".task")).to_have_count(4)
+
+
+async def test_people_see_each_other_and_their_cursors(window: Any) -> None:
+    one, two = await window(), await window()
+    await one.page.click(".person.me")
+    await one.page.fill("#name", "Ada <b>Lovelace</b>")
+    await one.page.press("#name", "Enter")
+    await one.put_cursor(3)
+    other = two.page.locator(".person:not(.me)")
+    await expect(other).to_have_attribute("aria-label", "Ada <b>Lovelace</b>")
+    await expect(other).to_have_text("A<")
+    cursor = two.page.locator(".cursor")
+    await expect(cursor).to_have_text("Ada <b>Lovelace</b>")
+    before = await cursor.bounding_box()
+    await two.type("wider ", at=0)
+    await two.page.wait_for_function(
+        "left => document.querySelector('.cursor').getBoundingClientRect().left > left + 10",
+        arg=before["x"],
+    )
+    await one.page.context.close()
+    await expect(other).to_have_count(0)
+    await expect(cursor).to_have_count(0)
