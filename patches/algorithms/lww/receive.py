@@ -65,6 +65,24 @@ def rows_of(changes: Iterable[Change]) -> list[Op]:
     return in_commit_order(rows)
 
 
+def is_reset(row: Op) -> bool:
+    """Whether a row starts the document anew: the root, older than any row.
+
+    A server sends it before all rows that it has, to who was away for longer than it remembers
+    removals.
+    """
+    return row["path"] == "" and row.get("rev") == 0 and row["op"] == "replace"
+
+
+def since_reset(changes: Sequence[Change]) -> tuple[Sequence[Change], Op | None]:
+    """The changes from the last one that starts the document anew, and its first row."""
+    for index in range(len(changes) - 1, -1, -1):
+        for row in changes[index].ops:
+            if is_reset(row):
+                return changes[index:], row
+    return changes, None
+
+
 def receive_rows(table: CommittedRows, rows: Sequence[Op], snapshot_rev: int) -> list[Op] | None:
     """Put the server's rows into the table.
 

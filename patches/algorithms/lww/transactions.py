@@ -21,6 +21,7 @@ from patches.algorithms.lww.receive import (
     check_timed,
     receive_rows,
     rows_of,
+    since_reset,
 )
 from patches.algorithms.lww.split import split_change
 from patches.algorithms.lww.state import committed_state, in_commit_order
@@ -266,7 +267,7 @@ def fold_changes(
     if not accepted and not confirmed:
         work = _work_if_missed(tables, before, known)
         return Step(before=before, after=before, committed_rev=cursor, before_rev=cursor, work=work)
-    rows = receive_rows(tables.committed, rows_of(accepted), tables.snapshot().rev)
+    rows = _receive(tables, accepted)
     rev = max([cursor, *(change.rev for change in accepted)])
     if confirmed:
         left = _rebased(left, rev)
@@ -285,6 +286,20 @@ def fold_changes(
         unsent=_unsent_of(tables) if accepted and not confirms else (),
         work=_work(tables) if missed else _work_if_missed(tables, before, known),
     )
+
+
+def _receive(tables: DocTables, accepted: Sequence[Change]) -> list[Op] | None:
+    """Put the changes' rows into the tables; as `receive_rows`."""
+    changes, reset = since_reset(accepted)
+    if reset is None:
+        return receive_rows(tables.committed, rows_of(changes), tables.snapshot().rev)
+    head = changes[0].rev
+    for op in tables.committed.ops():
+        if op.get("rev", 0) <= head:  # what came later than the reset was made stays
+            tables.committed.discard(op["path"])
+    tables.put_snapshot(Snapshot(state=reset["value"], rev=0))
+    receive_rows(tables.committed, [row for row in rows_of(changes) if row["rev"]], 0)
+    return None
 
 
 def _unsent_of(tables: DocTables) -> list[Op]:
@@ -315,7 +330,8 @@ def install(
     base = snapshot.changes[0].base_rev if snapshot.changes else snapshot.rev
     tables.put_snapshot(Snapshot.from_encoded(snapshot.encoded_state, rev=base))
     tables.committed.clear()
-    receive_rows(tables.committed, rows_of(snapshot.changes), base)
+    if snapshot.changes:
+        _receive(tables, snapshot.changes)
     if resolved:
         tables.put_sending(_taken(tables, resolved)[1])
     tables.put_head(committed_rev=max(snapshot.rev, snapshot.head))

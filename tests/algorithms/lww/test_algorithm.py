@@ -22,6 +22,8 @@ from patches.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Runtime
 from patches.stores.lww_sqlite import LWWSqliteStore
+from patches_server.lww import LWWServer
+from patches_server.stores.lww_memory import LWWMemoryServerStore
 
 DOC = "lww/doc"
 SMALL = DocOptions(max_payload_bytes=260)
@@ -383,6 +385,47 @@ async def test_what_is_returned_shows_unsent_writes(client: Client) -> None:
     await client.edit(inc("/n", 2))
     shown = await client.receive(committed(1, put("/n", 5)))
     assert [op["value"] for op in shown[0].ops] == [7]
+
+
+async def test_a_reset_leaves_what_the_server_has_and_what_is_unsent(client: Client) -> None:
+    await client.receive(committed(1, put("/a", 1)), committed(2, put("/gone", 1)))
+    await client.edit(put("/mine", 1))
+    reset = put("", {"base": True}, rev=0, ts=1)
+    await client.receive(committed(9, reset, put("/a", 1, rev=1), put("/b", 2, rev=8), base_rev=2))
+    assert await client.committed() == {"base": True, "a": 1, "b": 2}
+    assert client.doc.state == {"base": True, "a": 1, "b": 2, "mine": 1}
+
+
+async def test_a_late_reset_keeps_rows_that_are_newer(client: Client) -> None:
+    await client.edit(put("/mine", 1))
+    sent = await client.send()
+    await client.receive(committed(5, put("/new", 1), base_rev=0))
+    reset = put("", {}, rev=0, ts=1)
+    await client.answered(sent, answer(sent, 3, reset, put("/mine", 1, rev=3)))
+    assert client.doc.state == await client.committed() == {"new": 1, "mine": 1}
+
+
+async def test_who_was_away_for_longer_than_removals_are_kept_catches_up(
+    client: Client, clock: Any, runtime: Runtime
+) -> None:
+    server = LWWServer(LWWMemoryServerStore(runtime=runtime), runtime=runtime, removal_ttl=10)
+
+    async def commit(*ops: Op) -> None:
+        clock.now += 100
+        change = Change(id=f"c{clock.now}", ops=list(ops), base_rev=0, rev=1, created_at=1)
+        await server.commit_changes(DOC, [change])
+
+    await commit(put("/gone", 1, ts=1), put("/kept", 1, ts=1))
+    await client.receive(*await server.get_changes_since(DOC, 0))
+    await client.edit(inc("/n"))
+    await commit({"op": "remove", "path": "/gone", "ts": 200})
+    for number in range(600):
+        await commit(put("/busy", number, ts=500 + 100 * number))
+    changes = await server.get_changes_since(DOC, client.doc.committed_rev)
+    assert changes[0].ops[0]["path"] == "", "the removal is still remembered"
+    await client.receive(*changes)
+    assert client.doc.state == {"kept": 1, "busy": 599, "n": 1}
+    assert await client.committed() == {"kept": 1, "busy": 599}
 
 
 # ---- snapshots ---------------------------------------------------------------------------------
