@@ -31,7 +31,6 @@ class LWWBatcher:
         """How many paths are written."""
         return len(self._table)
 
-    @property
     def is_empty(self) -> bool:
         """Whether nothing is written."""
         return not len(self._table)

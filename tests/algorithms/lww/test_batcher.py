@@ -36,7 +36,7 @@ def test_writes_of_a_path_become_one(batcher: LWWBatcher) -> None:
 def test_flushing_leaves_it_empty(batcher: LWWBatcher) -> None:
     batcher.add([put("/a")])
     first = batcher.flush()
-    assert batcher.is_empty
+    assert batcher.is_empty()
     second = batcher.flush()
     assert second.ops == []
     assert second.id != first.id
@@ -65,4 +65,4 @@ def test_it_takes_a_patch_and_a_function(batcher: LWWBatcher) -> None:
 def test_clearing_forgets_all(batcher: LWWBatcher) -> None:
     batcher.add([put("/a")])
     batcher.clear()
-    assert (batcher.is_empty, batcher.size) == (True, 0)
+    assert (batcher.is_empty(), batcher.size) == (True, 0)
