@@ -163,7 +163,7 @@ def _some(attributes: Mapping[str, Json] | None) -> Mapping[str, Json] | None:
     return attributes or None
 
 
-def _length(length: int) -> int:
+def _length(length: object) -> int:
     if isinstance(length, bool) or not isinstance(length, (int, float)) or length % 1:
         raise PatchError(f"a length is a whole number of UTF-16 units, not {length!r}")
     return int(length)

@@ -3,8 +3,8 @@
 Common ends are cut off first, which settles most edits. What differs between them is compared
 character by character (Myers' greedy algorithm, minimal) within a budget in proportion to its
 length. Beyond that the texts are pinned together at lines, then at words, that each has once
-(patience diff), and the gaps between are compared in the same way; a gap without a pin is replaced.
-So the time is about linear. Texts are compared by character, so a pair of surrogates is never cut.
+(patience diff), and the gaps between are compared in the same way; what is left is replaced. So the
+time is about linear. Texts are compared by character, so a pair of surrogates is never cut.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from math import isqrt
 from typing import Final, NamedTuple
 
 from patches.errors import PatchError
@@ -33,6 +34,7 @@ from patches.text.ops import (
 from patches.text.utf16 import utf16_length
 
 _EMBED: Final = "\0"  # stands for an embed; whether two are equal is asked later
+_MOST_EDITS: Final = 400
 _TOKENS: Final = (re.compile(r"[^\n]*\n|[^\n]+"), re.compile(r"\w+|\s+|[^\w\s]"))
 
 
@@ -136,14 +138,14 @@ def common_prefix(a: str, b: str) -> int:
 
 def _split(old: str, new: str, gap: Gap) -> tuple[list[Block], list[Gap]]:
     a, b = old[gap.a : gap.a_end], new[gap.b : gap.b_end]
-    found = _myers(a, b, budget=8 * (len(a) + len(b)) + 20_000)
+    found = _myers(a, b, budget=4 * (len(a) + len(b)) + 10_000)
     if found is not None:
         return [Block(gap.a + x, gap.b + y, length) for x, y, length in found], []
     for level in range(gap.level, len(_TOKENS)):
         pins = _pins(a, b, _TOKENS[level])
         if pins:
             shifted = [Block(gap.a + x, gap.b + y, length) for x, y, length in pins]
-            return shifted, list(_between(gap, shifted, level))
+            return shifted, list(_between(gap, shifted, level + 1))
     return [], []
 
 
@@ -186,11 +188,15 @@ def _unique_tokens(text: str, token: re.Pattern[str]) -> dict[str, int]:
 
 
 def _myers(a: str, b: str, budget: int) -> list[Block] | None:
-    """The longest common subsequence as blocks; `None` when it takes more steps than `budget`."""
+    """The longest common subsequence as blocks.
+
+    `None` if that takes more than `budget` comparisons, or more insertions and deletions than let
+    their square, which is the time and memory that they cost, grow with the length.
+    """
     furthest = {1: 0}  # diagonal -> how far along `a` an edit path has come on it
     history: list[dict[int, int]] = []
-    for edits in range(len(a) + len(b) + 1):
-        budget -= 2 * edits + 1
+    length = len(a) + len(b)
+    for edits in range(min(length, isqrt(8 * length) + 16, _MOST_EDITS) + 1):
         history.append(furthest.copy())
         for diagonal in range(-edits, edits + 1, 2):
             down = diagonal == -edits or (
@@ -207,7 +213,7 @@ def _myers(a: str, b: str, budget: int) -> list[Block] | None:
                 return _backtrack(history, len(a), len(b))
         if budget < 0:
             return None
-    raise AssertionError("two texts differ by no more than all their characters")
+    return None
 
 
 def _backtrack(history: Sequence[dict[int, int]], x: int, y: int) -> list[Block]:
