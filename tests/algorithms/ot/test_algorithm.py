@@ -1,0 +1,592 @@
+"""`OTAlgorithm`: sending, receiving, reloading, two processes on one store, refused changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from patches.algorithms.ot import OTAlgorithm, PendingQueue
+from patches.change import Change, Snapshot
+from patches.errors import (
+    AlgorithmMismatchError,
+    ApplyChangesError,
+    ConvergenceError,
+    MissingChangesError,
+    PatchesError,
+    PendingChangeError,
+    UnsplittableChangeError,
+    UnstoredPendingError,
+)
+from patches.json_values import Op
+from patches.options import DocOptions
+from patches.stores.memory import MemoryBackend
+from patches.stores.ot_memory import OTMemoryStore
+from patches.testing.ot_scene import DOC, Client, Server
+
+
+def put(key: str, value: Any = 1) -> Op:
+    return {"op": "replace", "path": f"/{key}", "value": value}
+
+
+def ids(changes: Sequence[Change]) -> list[str]:
+    return [change.id for change in changes]
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server().make({"list": ["a", "b", "c"]})
+
+
+@pytest.fixture
+async def client(server: Server) -> Client:
+    client = await Client().open()
+    await client.pull(server)
+    return client
+
+
+# ---- life ----------------------------------------------------------------------------------------
+async def test_without_a_store_every_call_says_so() -> None:
+    with pytest.raises(PatchesError, match="no store"):
+        await OTAlgorithm().list_docs()
+
+
+async def test_the_store_is_the_backends_unless_one_was_given() -> None:
+    backend, own = MemoryBackend(), OTMemoryStore()
+    without, having = OTAlgorithm(), OTAlgorithm(own)
+    without.open_store(backend)
+    having.open_store(backend)
+    assert without.store is backend.ot
+    assert having.store is own
+
+
+# ---- local edits ---------------------------------------------------------------------------------
+async def test_an_edit_is_stored_on_the_committed_revision_and_shown_once(client: Client) -> None:
+    states: list[Any] = []
+    client.doc.subscribe(states.append)
+    (change,) = await client.edit(put("x"))
+    assert (change.id, change.base_rev, change.rev, change.created_at) == ("me1", 1, 2, 5_000)
+    assert client.doc.state == {"list": ["a", "b", "c"], "x": 1}
+    assert len(states) == 2
+    assert list(client.doc.pending) == [change]
+    assert not client.doc.unsaved
+    assert (await client.stored()).changes == [change]
+
+
+async def test_metadata_goes_with_a_change_but_does_not_say_what_it_is(client: Client) -> None:
+    metadata = {"user": "ada", "id": "other", "ops": [], "rev": 77, "createdAt": 123}
+    ops = client.write(put("x"))
+    (change,) = await client.algorithm.handle_doc_change(DOC, ops, client.doc, metadata, "mine")
+    assert (change.id, change.rev, change.created_at) == ("mine", 2, 123)
+    assert change.metadata == {"user": "ada"}
+    assert change.ops == [put("x")]
+
+
+async def test_an_edit_that_a_rebase_emptied_is_not_stored(client: Client, server: Server) -> None:
+    ops = client.write({"op": "remove", "path": "/list/0"})
+    await client.receive(server.edit({"op": "remove", "path": "/list/0"}))
+    assert ops == []
+    assert await client.save(ops) == []
+    assert not await client.algorithm.has_pending(DOC)
+
+
+async def test_an_edit_saved_twice_is_one_change(client: Client) -> None:
+    ops = client.write(put("x"))
+    copy = list(ops)
+    first = await client.algorithm.handle_doc_change(DOC, ops, client.doc, {}, "same")
+    again = await client.algorithm.handle_doc_change(DOC, copy, None, {}, "same")
+    assert first == again == (await client.stored()).changes
+
+
+async def test_an_edit_that_comes_to_nothing_when_split_leaves_the_document(
+    server: Server,
+) -> None:
+    client = await Client(max_storage_bytes=90).open()
+    await client.pull(server)
+    long_path = "/" + "t" * 60
+    assert await client.edit({"op": "@txt", "path": long_path, "value": []}) == []
+    assert not client.doc.unsaved
+
+
+# ---- sending -------------------------------------------------------------------------------------
+async def test_nothing_pending_is_nothing_to_send(client: Client) -> None:
+    assert await client.batch() == []
+
+
+async def test_a_small_queue_goes_out_whole_and_without_a_batch_id(
+    client: Client, server: Server
+) -> None:
+    await client.edit(put("x"))
+    await client.edit(put("y"))
+    batch = await client.batch()
+    assert ids(batch) == ["me1", "me2"]
+    assert {change.batch_id for change in batch} == {None}
+    assert await client.push(server) == 1
+    assert server.state == client.doc.state == {"list": ["a", "b", "c"], "x": 1, "y": 1}
+    assert not client.doc.has_pending
+
+
+async def test_a_large_queue_is_stored_as_it_is_sent(client: Client, server: Server) -> None:
+    for at in range(4):
+        await client.edit(put(f"k{at}", "v" * 300))
+    options = DocOptions(max_payload_bytes=1_000)
+    batch = await client.batch(options)
+    stored = (await client.stored()).changes
+    assert ids(batch) == ["me1", "me2"]
+    assert {change.batch_id for change in stored} == {"me1"}
+    assert list(client.doc.pending) == list(stored)
+    assert await client.batch(options) == batch  # asked again: the same
+    await client.edit(put("later"))
+    assert await client.push(server, options) == 3
+    assert client.doc.state == server.state
+    assert [change.batch_id for change in server.log[1:]] == ["me1"] * 4 + [None]
+
+
+async def test_a_text_too_large_for_one_commit_arrives_whole(
+    client: Client, server: Server
+) -> None:
+    text = "word 😀 " * 400
+    await client.edit({"op": "@txt", "path": "/t", "value": [{"insert": text}]})
+    options = DocOptions(max_payload_bytes=1_000)
+    first = await client.batch(options)
+    assert await client.batch(options) == first
+    assert await client.push(server, options) > 3
+    assert server.state["t"]["ops"] == [{"insert": text + "\n"}]
+    assert client.doc.state == server.state
+    assert len({change.id for change in server.log}) == len(server.log)
+
+
+async def test_a_lost_answer_commits_nothing_twice(client: Client, server: Server) -> None:
+    await client.edit({"op": "@txt", "path": "/t", "value": [{"insert": "x" * 3_000}]})
+    options = DocOptions(max_payload_bytes=1_000)
+    server.commit(await client.batch(options))  # no answer
+    await client.edit({"op": "add", "path": "/list/0", "value": "new"})
+    server.edit({"op": "add", "path": "/list/0", "value": "theirs"})
+    await client.pull(server)
+    await client.push(server, options)
+    assert server.state["t"]["ops"] == [{"insert": "x" * 3_000 + "\n"}]
+    assert client.doc.state == server.state
+
+
+async def test_an_unsplittable_change_is_refused_with_its_name(client: Client) -> None:
+    await client.edit(put("x", [1] * 200))
+    options = DocOptions(max_storage_bytes=100, max_unsplittable_bytes=200)
+    with pytest.raises(UnsplittableChangeError) as refused:
+        await client.batch(options)
+    assert refused.value.change_id == "me1"
+    assert ids((await client.stored()).changes) == ["me1"]
+
+
+async def test_a_commit_holds_at_most_what_a_server_takes(server: Server) -> None:
+    from patches.limits import Limits
+
+    client = await Client().open()
+    client.algorithm = OTAlgorithm(client.store, limits=Limits(max_changes_per_commit=2))
+    await client.pull(server)
+    for at in range(5):
+        await client.edit(put(f"k{at}"))
+    assert await client.push(server) == 3
+    assert client.doc.state == server.state
+
+
+async def test_changes_made_on_different_revisions_go_out_apart(
+    client: Client, server: Server
+) -> None:
+    server.edit({"op": "add", "path": "/list/0", "value": "theirs"})
+    lagging = Change(id="lag", ops=[put("list/0", "B")], base_rev=1, rev=2, created_at=1)
+    await client.pull(server)
+    await client.store.save_pending_changes(DOC, [lagging])
+    await client.edit(put("x"))
+    assert ids(await client.batch()) == ["lag"]
+    assert await client.push(server) == 2
+    assert server.state["list"] == ["theirs", "B", "b", "c"]
+    client.doc.update_sync_status("synced")
+    assert client.doc.state == server.state
+
+
+async def test_what_the_server_dropped_is_dropped_here(client: Client, server: Server) -> None:
+    root: Op = {"op": "replace", "path": "", "value": {"mine": 1}}
+    await client.edit(put("list/0", "mine"), put("list/1", "mine"))
+    await client.edit(put("y"))
+    sent = await client.batch()
+    server.edit(root, change_id="root2")
+    answer = server.commit(sent)
+    assert ids(answer) == ["root2"]
+    new = await client.algorithm.receive_answer(DOC, sent, answer, client.doc)
+    assert ids(new) == ["root2"]
+    assert client.doc.state == server.state == {"mine": 1}
+    assert not await client.algorithm.has_pending(DOC)
+
+
+async def test_an_empty_answer_drops_what_was_sent(client: Client) -> None:
+    await client.edit(put("x"))
+    sent = await client.batch()
+    assert await client.algorithm.receive_answer(DOC, sent, [], client.doc) == []
+    assert not client.doc.has_pending
+    assert "x" not in client.doc.state
+    assert not (await client.stored()).changes
+
+
+async def test_an_answer_with_a_hole_confirms_nothing(client: Client, server: Server) -> None:
+    await client.edit(put("x"))
+    sent = await client.batch()
+    server.edit(put("y"))
+    answer = server.commit(sent)
+    with pytest.raises(MissingChangesError):
+        await client.algorithm.receive_answer(DOC, sent, answer[1:], client.doc)
+    assert ids(await client.batch()) == ["me1"]
+
+
+# ---- receiving -----------------------------------------------------------------------------------
+async def test_an_echo_tells_no_subscriber(client: Client, server: Server) -> None:
+    await client.edit(put("x"))
+    shown = client.doc.state
+    updates: list[Any] = []
+    client.doc.on_update(updates.append)
+    await client.push(server)
+    assert client.doc.state is shown
+    assert updates == []
+    assert client.doc.committed_state == server.state
+
+
+async def test_an_echo_that_the_server_changed_is_shown_as_committed(
+    client: Client, server: Server
+) -> None:
+    (mine,) = await client.edit(put("list/0", "mine"))
+    changed = mine.replace(ops=[put("list/1", "mine")], rev=2, committed_at=9)
+    await client.receive(changed)
+    assert client.doc.state == {"list": ["a", "mine", "c"]}
+
+
+async def test_what_is_known_already_is_not_applied_again(client: Client, server: Server) -> None:
+    one = server.edit({"op": "add", "path": "/list/0", "value": "one"})
+    two = server.edit({"op": "add", "path": "/list/0", "value": "two"})
+    await client.receive(one)
+    await client.receive(one, two)
+    await client.receive(one, two)
+    assert client.doc.state == server.state
+    assert (await client.stored()).state == server.state
+
+
+async def test_a_received_change_loads_nothing_from_the_store(
+    client: Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(doc_id: str) -> Snapshot | None:
+        raise AssertionError("a document was loaded")
+
+    monkeypatch.setattr(client.store, "get_doc", refuse)
+    known = server.log[-1]
+    await client.edit(put("x"))
+    await client.receive(known, server.edit({"op": "add", "path": "/list/0", "value": "theirs"}))
+    await client.push(server)
+    assert client.doc.state == server.state
+
+
+async def test_a_change_that_cannot_be_applied_is_not_stored(
+    client: Client, server: Server
+) -> None:
+    await client.edit(put("x"))
+    before = await client.stored()
+    bad = server.edit({"op": "remove", "path": "/list/77"})
+    with pytest.raises(ApplyChangesError):
+        await client.receive(bad)
+    assert await client.stored() == before
+    assert client.doc.committed_rev == 1
+    assert client.doc.state["x"] == 1
+
+
+async def test_lww_operations_are_refused_and_nothing_is_applied(
+    client: Client, server: Server
+) -> None:
+    lww = server.edit({**put("x"), "ts": 5})
+    with pytest.raises(AlgorithmMismatchError):
+        await client.receive(lww)
+    with pytest.raises(AlgorithmMismatchError):
+        await client.algorithm.install_snapshot(
+            DOC, Snapshot(state={}, rev=1, changes=[lww]), client.doc
+        )
+    assert await client.algorithm.get_committed_rev(DOC) == 1
+
+
+async def test_a_root_replace_may_skip_revisions(client: Client, server: Server) -> None:
+    root = Change(
+        id="r",
+        ops=[{"op": "replace", "path": "", "value": {"new": 1}}],
+        base_rev=8,
+        rev=9,
+        created_at=1,
+        committed_at=2,
+    )
+    await client.receive(root)
+    assert (client.doc.committed_rev, client.doc.state) == (9, {"new": 1})
+
+
+async def test_a_document_that_is_not_open_receives_too(client: Client, server: Server) -> None:
+    await client.edit({"op": "add", "path": "/list/0", "value": "mine"})
+    theirs = server.edit({"op": "add", "path": "/list/0", "value": "theirs"})
+    await client.algorithm.apply_server_changes(DOC, [theirs], None)
+    await client.open()
+    assert client.doc.state["list"] == ["mine", "theirs", "a", "b", "c"]
+    await client.push(server)
+    assert client.doc.state == server.state
+
+
+# ---- two processes on one store ------------------------------------------------------------------
+async def test_processes_that_share_a_store_converge(client: Client, server: Server) -> None:
+    other = await Client("other", client.store).open()
+    await client.edit({"op": "add", "path": "/list/0", "value": "mine"})
+    await other.edit({"op": "add", "path": "/list/3", "value": "other"})
+    theirs = server.edit({"op": "add", "path": "/list/0", "value": "theirs"})
+    await client.receive(theirs)
+    await other.receive(theirs)  # the store stands on it already: nothing moves twice
+    assert [c.ops[0]["path"] for c in (await client.stored()).changes] == ["/list/0", "/list/4"]
+    await client.push(server)
+    await other.pull(server)
+    await other.push(server)
+    assert client.doc.state == other.doc.state == server.state
+    assert len(server.log) == 4
+
+
+async def test_what_another_process_made_is_sent_and_shown(client: Client, server: Server) -> None:
+    other = await Client("other", client.store).open()
+    await other.edit(put("theirs"))
+    await client.push(server)
+    assert client.doc.state == server.state
+    assert "theirs" in client.doc.state
+
+
+class MovingStore(OTMemoryStore):
+    """Another process writes between every read and write, `moves` times."""
+
+    moves = 0
+
+    async def load_queue(self, doc_id: str) -> PendingQueue:
+        queue = await super().load_queue(doc_id)
+        if self.moves:
+            self.moves -= 1
+            made = Change(
+                id=f"moved{self.moves}",
+                ops=[put(f"moved{self.moves}")],
+                base_rev=queue.committed_rev,
+                rev=1,
+                created_at=1,
+            )
+            await self.save_pending_changes(doc_id, [made])
+        return queue
+
+
+async def test_a_step_is_done_again_when_another_process_was_first(server: Server) -> None:
+    store = MovingStore()
+    client = await Client(store=store).open()
+    await client.pull(server)
+    store.moves = 9
+    await client.receive(server.edit(put("x")))
+    assert len((await client.stored()).changes) == 9
+    assert (await client.stored()).rev == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("applyServerChanges", lambda a, c: a.apply_server_changes(DOC, [c])),
+        ("reconcilePending", lambda a, c: a.reconcile_pending(DOC, [c])),
+        ("replacePendingChanges", lambda a, c: a.replace_pending_changes(DOC, [], [])),
+    ],
+    ids=["apply", "reconcile", "replace"],
+)
+async def test_a_step_that_loses_too_often_says_so(
+    server: Server, name: str, call: Callable[[OTAlgorithm, Change], Any]
+) -> None:
+    store = MovingStore()
+    client = await Client(store=store).open()
+    await client.pull(server)
+    store.moves = 100
+    with pytest.raises(ConvergenceError, match=f"{name} for doc did not converge after 10"):
+        await call(client.algorithm, server.edit(put("x")))
+
+
+# ---- reload --------------------------------------------------------------------------------------
+async def test_a_snapshot_keeps_unsent_work_in_its_place(client: Client, server: Server) -> None:
+    await client.edit({"op": "add", "path": "/list/1", "value": "mine"})
+    client.write({"op": "add", "path": "/list/2", "value": "unsaved"})
+    server.edit({"op": "add", "path": "/list/0", "value": "theirs"})
+    snapshot = Snapshot(state=server.state, rev=server.rev)
+    assert await client.algorithm.needs_tail(DOC)
+    await client.algorithm.install_snapshot(DOC, snapshot, client.doc, tail=server.since(1))
+    assert client.doc.state["list"] == ["theirs", "a", "mine", "unsaved", "b", "c"]
+    await client.save(client.doc.unsaved[0])
+    await client.push(server)
+    assert client.doc.state == server.state
+
+
+async def test_a_snapshot_does_not_double_what_was_committed(
+    client: Client, server: Server
+) -> None:
+    await client.edit({"op": "add", "path": "/list/0", "value": "mine"})
+    await client.edit(put("kept"))
+    server.commit((await client.batch())[:1])
+    server.edit(put("more"))
+    snapshot = Snapshot(state=server.state, rev=server.rev)
+    await client.algorithm.install_snapshot(DOC, snapshot, client.doc, tail=server.since(1))
+    assert ids(client.doc.pending) == ["me2"]
+    assert client.doc.state["list"] == ["mine", "a", "b", "c"]
+    await client.push(server)
+    assert client.doc.state == server.state
+
+
+async def test_resolved_changes_leave_with_the_snapshot(client: Client, server: Server) -> None:
+    (sent,) = await client.edit(put("x"))
+    await client.algorithm.install_snapshot(
+        DOC, Snapshot(state={"x": "server"}, rev=6), client.doc, resolved=[sent]
+    )
+    assert client.doc.state == {"x": "server"}
+    assert await client.stored() == Snapshot(state={"x": "server"}, rev=6)
+
+
+async def test_work_on_a_revision_that_the_server_lost_is_kept(
+    client: Client, server: Server
+) -> None:
+    server.edit(put("lost"))
+    await client.pull(server)
+    await client.edit(put("mine"))
+    await client.algorithm.install_snapshot(DOC, Snapshot(state={"list": []}, rev=1), client.doc)
+    (left,) = client.doc.pending
+    assert (left.base_rev, client.doc.committed_rev) == (1, 1)
+    assert client.doc.state == {"list": [], "mine": 1}
+
+
+async def test_a_snapshot_that_cannot_be_built_is_not_stored(
+    client: Client, server: Server
+) -> None:
+    before = await client.stored()
+    bad = server.edit({"op": "remove", "path": "/nothing/5"}, put("nothing"))
+    bad = bad.replace(ops=[{"op": "remove", "path": "/list/9"}])
+    with pytest.raises(ApplyChangesError):
+        await client.algorithm.install_snapshot(
+            DOC, Snapshot(state={"list": []}, rev=1, changes=[bad]), client.doc
+        )
+    assert await client.stored() == before
+
+
+async def test_a_document_without_work_needs_no_tail(client: Client) -> None:
+    assert not await client.algorithm.needs_tail(DOC)
+
+
+# ---- refused changes -----------------------------------------------------------------------------
+async def test_a_refused_change_leaves_the_queue_and_the_view(
+    client: Client, server: Server
+) -> None:
+    await client.edit({"op": "add", "path": "/list/0", "value": "bad"})
+    await client.edit({"op": "add", "path": "/list/2", "value": "good"})
+    entry = await client.algorithm.eject_pending_change(DOC, "me1", "no", client.doc)
+    assert entry is not None
+    assert (entry.change_id, entry.reason) == ("me1", "no")
+    assert client.doc.state["list"] == ["a", "good", "b", "c"]
+    await client.push(server)
+    assert client.doc.state == server.state
+
+
+async def test_a_text_edit_in_the_middle_of_the_queue_can_be_ejected(
+    client: Client, server: Server
+) -> None:
+    server.edit(put("t", {"ops": [{"insert": "base\n"}]}))
+    await client.pull(server)
+    await client.edit({"op": "@txt", "path": "/t", "value": [{"insert": "bad "}]})
+    await client.edit({"op": "@txt", "path": "/t", "value": [{"retain": 8}, {"insert": " good"}]})
+    assert await client.algorithm.eject_pending_change(DOC, "me1", "no", client.doc) is not None
+    assert client.doc.state["t"] == {"ops": [{"insert": "base good\n"}]}
+    await client.push(server)
+    assert client.doc.state == server.state
+
+
+async def test_a_change_that_applies_is_not_ejected_if_only_broken_ones_should_be(
+    client: Client,
+) -> None:
+    await client.edit(put("fine"))
+    assert await client.algorithm.verify_pending_change(DOC, "me1")
+    ejected = await client.algorithm.eject_pending_change(
+        DOC, "me1", "no", client.doc, only_if_unappliable=True
+    )
+    assert ejected is None
+    assert ids(client.doc.pending) == ["me1"]
+
+
+async def test_a_broken_change_with_successors_cannot_be_ejected(client: Client) -> None:
+    broken = Change(
+        id="bad", ops=[{"op": "remove", "path": "/list/9"}], base_rev=1, rev=2, created_at=1
+    )
+    await client.store.save_pending_changes(
+        DOC, [broken, broken.replace(id="next", ops=[put("y")])]
+    )
+    assert not await client.algorithm.verify_pending_change(DOC, "bad")
+    with pytest.raises(PendingChangeError, match="Cannot eject change bad"):
+        await client.algorithm.eject_pending_change(DOC, "bad", "no", client.doc)
+    assert ids((await client.stored()).changes) == ["bad", "next"]
+
+
+async def test_a_quarantined_change_is_tried_again_under_a_new_id(
+    client: Client, server: Server
+) -> None:
+    await client.edit({"op": "add", "path": "/list/0", "value": "again"})
+    await client.algorithm.eject_pending_change(DOC, "me1", "no", client.doc)
+    client.write({"op": "add", "path": "/list/1", "value": "unsaved"})
+    made = await client.algorithm.retry_quarantined_change(DOC, "me1", client.doc, "new")
+    assert ids(made) == ["new"]
+    assert client.doc.state["list"] == ["again", "a", "unsaved", "b", "c"]
+    assert await client.algorithm.list_quarantined_changes() == []
+    with pytest.raises(PendingChangeError, match="no change 'me1' in quarantine"):
+        await client.algorithm.retry_quarantined_change(DOC, "me1", client.doc, "newer")
+    await client.save(client.doc.unsaved[0])
+    await client.push(server)
+    assert client.doc.state == server.state
+
+
+async def test_a_quarantined_change_that_no_longer_applies_stays_there(
+    client: Client, server: Server
+) -> None:
+    await client.edit({"op": "add", "path": "/list/3", "value": "end"})
+    await client.algorithm.eject_pending_change(DOC, "me1", "no", client.doc)
+    await client.receive(server.edit(put("list", [])))
+    with pytest.raises(PendingChangeError, match="does not apply"):
+        await client.algorithm.retry_quarantined_change(DOC, "me1", client.doc, "new")
+    assert ids([entry.change for entry in await client.algorithm.list_quarantined_changes()]) == [
+        "me1"
+    ]
+    await client.algorithm.discard_quarantined_change(DOC, "me1")
+    assert await client.algorithm.list_quarantined_changes() == []
+
+
+async def test_changes_that_the_store_lost_are_told_once_and_not_sent(client: Client) -> None:
+    told: list[tuple[Exception, Mapping[str, Any]]] = []
+    client.algorithm.on_error(lambda error, context: told.append((error, context)))
+    await client.edit(put("lost"))
+    await client.edit(put("kept"))
+    await client.store.drop_pending_changes(DOC, ["me1"])
+    assert ids(await client.batch()) == ["me2"]
+    assert ids(await client.batch()) == ["me2"]
+    ((error, context),) = told
+    assert isinstance(error, UnstoredPendingError)
+    assert (error.change_ids, context) == (("me1",), {"doc_id": DOC})
+
+
+# ---- weaknesses of the original that ours has not ------------------------------------------------
+async def test_a_list_of_documents_has_the_committed_revision_not_the_snapshots(
+    client: Client, server: Server
+) -> None:
+    await client.algorithm.install_snapshot(DOC, Snapshot(state={"list": []}, rev=1), client.doc)
+    await client.receive(server.edit(put("x")))
+    (tracked,) = await client.algorithm.list_docs()
+    assert tracked.committed_rev == 2
+
+
+async def test_texts_taken_out_of_a_large_value_land_where_they_were(server: Server) -> None:
+    client = await Client(max_storage_bytes=300).open()
+    await client.pull(server)
+    text = {"ops": [{"insert": "long text " * 40 + "\n"}]}
+    await client.edit(put("notes", {"a/b": {"c~d": text}, "n": 1}))
+    assert len(client.doc.pending) > 2
+    await client.push(server)
+    left = server.state["notes"]["a/b"]["c~d"]["ops"]
+    assert "".join(part["insert"] for part in left).startswith("long text " * 40)
+    assert set(server.state) == {"list", "notes"}
