@@ -30,12 +30,12 @@ def base62(number: int) -> str:
 
 
 def random_id(source: random.Random, length: int) -> str:
-    """`length` random base-62 characters. The first eight are a little likelier."""
+    """`length` random base-62 characters; the first eight are a little likelier."""
     return source.randbytes(length).translate(_LETTERS).decode("ascii")
 
 
 def change_ids(source: random.Random) -> IdSource:
-    """Ids as the wire's own library mints them: the revision in base 62, then 4 random characters."""
+    """Ids as the original mints them: the revision in base 62, then 4 random characters."""
     return lambda rev: base62(rev) + random_id(source, 4)
 
 
