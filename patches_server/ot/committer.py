@@ -130,6 +130,7 @@ class Committer:
                 committed = await self._store.list_changes(
                     doc_id, start_after=submission.base_rev, end_before=head.rev + 1
                 )
+                _refuse_pruned(submission, committed)
             decision = await self._decided(submission, committed, head.rev, stored_ids)
             if not decision.to_store:
                 break
@@ -259,6 +260,15 @@ def _admitted(call: CommitCall, head: DocHead, first_change: Change | None) -> S
         client_id=call.caller.client_id,
         now=call.now,
     )
+
+
+def _refuse_pruned(submission: Submission, committed: Sequence[Change]) -> None:
+    """Without every change since the base there is nothing to transform over."""
+    if not committed or committed[0].rev != submission.base_rev + 1:
+        raise StaleSubmissionError(
+            f"Document {submission.doc_id} no longer has the changes after revision "
+            f"{submission.base_rev}. Reload the document and send yours on the current revision."
+        )
 
 
 def count_ops(changes: Sequence[AnyChange]) -> int:

@@ -242,12 +242,12 @@ def test_an_offline_commit_beside_foreign_changes_is_a_branch_of_its_own() -> No
 
 
 def test_arguments_are_left_as_they_are() -> None:
-    ops = [{"op": "add", "path": "/l/0", "value": 1}]
+    ops = [{"op": "add", "path": "/l/1", "value": 1}]
     submission = admitted(sent("a", base_rev=1, ops=ops), initial_rev=2)
     foreign = row(2, "x", ops=[{"op": "add", "path": "/l/0", "value": 2}], client_id="u")
     decision = decided(submission, foreign)
-    assert decision.to_store[0].ops == [{"op": "add", "path": "/l/1", "value": 1}]
-    assert ops == [{"op": "add", "path": "/l/0", "value": 1}]
+    assert decision.to_store[0].ops == [{"op": "add", "path": "/l/2", "value": 1}]
+    assert ops == [{"op": "add", "path": "/l/1", "value": 1}]
     assert submission.changes[0].ops == ops
 
 
