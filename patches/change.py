@@ -190,15 +190,24 @@ class Snapshot:
     On a client: the committed state at `rev` and the pending changes. From a server's `get_doc`: a
     state at `rev` and the changes committed since (LWW: `rev` is the head already). The state is
     kept as the value, as JSON bytes, or both; each is made from the other on first use.
+    `metadata` holds other fields of a server's answer, for algorithms that have some.
     """
 
-    __slots__ = ("_encoded_state", "_state", "changes", "rev")
+    __slots__ = ("_encoded_state", "_state", "changes", "metadata", "rev")
 
-    def __init__(self, *, state: Json, rev: int, changes: Sequence[Change] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        state: Json,
+        rev: int,
+        changes: Sequence[Change] = (),
+        metadata: Mapping[str, Json] | None = None,
+    ) -> None:
         self._state = state
         self._encoded_state: bytes | None = None
         self.rev = rev
         self.changes: Sequence[Change] = changes
+        self.metadata: Mapping[str, Json] = metadata if metadata is not None else {}
 
     @classmethod
     def from_encoded(
@@ -216,6 +225,7 @@ class Snapshot:
             state=wire.get("state"),
             rev=wire["rev"],
             changes=[Change.from_wire(change) for change in wire.get("changes") or ()],
+            metadata={key: value for key, value in wire.items() if key not in _SNAPSHOT_FIELDS},
         )
 
     @property
@@ -244,6 +254,7 @@ class Snapshot:
             "state": codec.Encoded(self.encoded_state),
             "rev": self.rev,
             "changes": [codec.Encoded(change.encoded) for change in self.changes],
+            **self.metadata,
         }
 
     def __eq__(self, other: object) -> bool:
@@ -262,6 +273,7 @@ class Snapshot:
 
 
 _NOT_PARSED: Final = object()
+_SNAPSHOT_FIELDS: Final = frozenset({"state", "rev", "changes"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

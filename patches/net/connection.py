@@ -239,7 +239,8 @@ def snapshot_from_wire(wire: Any) -> Snapshot:
     if not isinstance(wire, dict) or not isinstance(wire.get("rev"), int):
         raise _unreadable("a document", wire)
     changes = changes_from_wire(wire.get("changes") or [])
-    return Snapshot(state=wire.get("state"), rev=wire["rev"], changes=changes)
+    others = {key: wire[key] for key in wire.keys() - {"state", "rev", "changes"}}
+    return Snapshot(state=wire.get("state"), rev=wire["rev"], changes=changes, metadata=others)
 
 
 def answer_from_wire(wire: Any) -> CommitAnswer:

@@ -39,7 +39,7 @@ class ErrorContext(Mapping[str, Any]):
     doc_id: str | None = None
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self:
+        if name not in list(self):
             raise KeyError(name)
         return getattr(self, name)
 

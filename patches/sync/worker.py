@@ -336,6 +336,7 @@ class DocWorker:
                 state=snapshot.state,
                 rev=snapshot.rev,
                 changes=without_poison(poison, snapshot.changes),
+                metadata=snapshot.metadata,
             )
             try:
                 await self._algorithm.install_snapshot(

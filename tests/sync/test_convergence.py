@@ -20,8 +20,9 @@ CLIENTS = 4
 STEPS = 60
 
 
-def edit(doc: Document, chance: random.Random, mark: str) -> None:
-    """One random edit of a kind that the document's algorithm has."""
+def edit(doc: Document, chance: random.Random, mark: str) -> int:
+    """One random edit of a kind that the document's algorithm has. By how much it counts up."""
+    before = doc.state.get("count", 0)
 
     def change(draft: Any) -> None:
         kind = chance.randrange(7)
@@ -46,6 +47,8 @@ def edit(doc: Document, chance: random.Random, mark: str) -> None:
             draft.text("body").insert(0, mark)
 
     doc.change(change)
+    counted: int = doc.state.get("count", 0) - before
+    return counted
 
 
 async def play(seed: int, algorithm: str) -> None:
@@ -70,9 +73,10 @@ async def play(seed: int, algorithm: str) -> None:
             sync.on_error(lambda error, _context: problems.append(error))
             docs.append(await patches.open_doc("d", algorithm=algorithm))
             syncs.append(sync)
+        counted = 0
         for step in range(STEPS):
             doc = chance.choice(docs)
-            edit(doc, chance, f"s{step}")
+            counted += edit(doc, chance, f"s{step}")
             happening = chance.random()
             if happening < 0.15:
                 server.network.cut(lose=chance.random() < 0.7)
@@ -91,6 +95,7 @@ async def play(seed: int, algorithm: str) -> None:
         await fresh_sync.settled(60)
         for doc in docs:
             assert doc.state == late.state
+        assert late.state.get("count", 0) == counted  # nothing lost, nothing applied twice
         assert problems == []
 
 
