@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
@@ -116,11 +117,10 @@ class Window:
         await self.page.click("#offline")
 
 
-
 OpenWindow: TypeAlias = Callable[[], Awaitable[Window]]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     server = Server(tmp_path / "documents.db")
     await server.start()
@@ -128,7 +128,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     await server.stop()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
 async def browser() -> AsyncIterator[Browser]:
     chromium = os.environ.get("PATCHES_CHROMIUM") or next(
         filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -141,13 +141,15 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def window(server: Server, browser: Browser) -> AsyncIterator[OpenWindow]:
     """Opens a window of the page that has everything. A script error in one fails the test."""
     errors: list[str] = []
+    contexts: list[BrowserContext] = []
 
     async def opened() -> Window:
         context = await browser.new_context(viewport={"width": 1240, "height": 780})
+        contexts.append(context)
         page = await context.new_page()
         page.set_default_timeout(10_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -157,4 +159,6 @@ async def window(server: Server, browser: Browser) -> AsyncIterator[OpenWindow]:
         return window
 
     yield opened
+    for context in contexts:
+        await context.close()
     assert errors == []

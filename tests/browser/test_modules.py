@@ -5,7 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import pytest
+
 from patches import text
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 COMPUTE = """async (cases) => {
   const delta = await import('/delta.js');
@@ -63,16 +67,17 @@ def merged(ops: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def length_after(length: int, ops: list[dict[str, Any]]) -> int:
     inserted = sum(len(op["insert"].encode("utf-16-le")) // 2 for op in ops if "insert" in op)
-    return length + inserted - sum(op.get("delete", 0) for op in ops)
+    deleted = sum(int(op["delete"]) for op in ops if "delete" in op)
+    return length + inserted - deleted
 
 
 async def test_its_text_deltas_agree_with_the_librarys(window: Any) -> None:
     source = random.Random(7)
-    cases = []
+    cases: list[tuple[str, list[Any], list[Any], list[Any]]] = []
     for _ in range(400):
         before = "".join(source.choices("abc\n", k=source.randint(1, 10)))
         a, b = (a_delta(source, len(before)) for _ in range(2))
-        cases.append([before, a, b, a_delta(source, length_after(len(before), a))])
+        cases.append((before, a, b, a_delta(source, length_after(len(before), a))))
     page = (await window()).page
     for (before, a, b, c), got in zip(cases, await page.evaluate(COMPUTE, cases), strict=True):
         assert got["composed"] == merged(text.compose(a, c))

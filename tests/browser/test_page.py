@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from typing import Any
 
+import pytest
 from playwright.async_api import WebSocketRoute, expect
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+EDIT = """([chance, letters]) => {
+  const area = document.getElementById('text');
+  const at = Math.floor(chance * (area.value.length + 1));
+  const end = Math.min(area.value.length, at + (letters ? 0 : 3));
+  area.focus();
+  area.setRangeText(letters, at, end, 'end');
+  area.dispatchEvent(new InputEvent('input', { bubbles: true }));
+}"""
 
 
 async def cleared(*windows: Any) -> None:
@@ -21,7 +34,7 @@ async def equal(*windows: Any) -> str:
     for window in windows:
         await window.until_saved()
     async with asyncio.timeout(10):
-        while len(texts := {await window.text() for window in windows}) > 1:
+        while len(texts := {await each.text() for each in windows}) > 1:  # noqa: ASYNC110  # a poll
             await asyncio.sleep(0.02)  # a broadcast is on its way
     return str(texts.pop())
 
@@ -66,6 +79,22 @@ async def test_a_window_goes_offline_is_edited_and_merges_when_it_is_back(window
     await one.switch_offline()
     assert await equal(one, two) == "Offline middle online"
     await expect(one.page.locator("#status")).to_have_text("Saved")
+
+
+async def test_random_edits_in_three_windows_converge(window: Any) -> None:
+    source = random.Random(11)
+    windows = [await window() for _ in range(3)]
+    await cleared(*windows)
+    for step in range(120):
+        each = source.choice(windows)
+        letters = source.choice(["", "a", "bc\n", "😀", "d"])
+        await each.page.evaluate(EDIT, [source.random(), letters])
+        if step % 20 == 10:
+            await source.choice(windows).switch_offline()
+    for each in windows:
+        if await each.page.get_attribute("#offline", "aria-checked") == "true":
+            await each.switch_offline()
+    assert await equal(*windows) == await equal(await window())
 
 
 async def test_a_reload_keeps_what_was_not_sent(window: Any) -> None:
