@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import TypeVar
 
 from patches.algorithms.lww.field_table import FieldTable
-from patches.algorithms.lww.tables import DocTables, Head
+from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, Head
 from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.runtime import Runtime
 
@@ -68,6 +69,7 @@ class _MemoryTables:
         self._head: Head | None = None
         self._snapshot = Snapshot(state={}, rev=0)
         self._sending: list[Change] = []
+        self._edits: deque[str] = deque(maxlen=EDITS_KEPT)
 
     @property
     def is_empty(self) -> bool:
@@ -83,6 +85,12 @@ class _MemoryTables:
 
     def remove_head(self) -> None:
         self._head = None
+
+    def has_edit(self, edit_id: str) -> bool:
+        return edit_id in self._edits
+
+    def note_edit(self, edit_id: str) -> None:
+        self._edits.append(edit_id)
 
     def snapshot(self) -> Snapshot:
         return self._snapshot

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from patches import codec
-from patches.algorithms.lww.tables import DocTables, Head
+from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, Head
 from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.json_values import Op
 from patches.runtime import Runtime
@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS lww_docs (
     doc_id BLOB NOT NULL UNIQUE,
     committed_rev INTEGER NOT NULL,
     version INTEGER NOT NULL,
-    deleted INTEGER NOT NULL
+    deleted INTEGER NOT NULL,
+    edits BLOB NOT NULL DEFAULT '[]'  -- ids of the last edits, a JSON list
 );
 CREATE TABLE IF NOT EXISTS lww_snapshots (
     doc INTEGER PRIMARY KEY REFERENCES lww_docs ON DELETE CASCADE,
@@ -169,6 +170,21 @@ class _SqliteTables:
     def remove_head(self) -> None:
         self.execute("DELETE FROM lww_docs WHERE doc = ?")
         self._doc = self._head = None
+
+    def has_edit(self, edit_id: str) -> bool:
+        return edit_id in self._edits()
+
+    def note_edit(self, edit_id: str) -> None:
+        self.make()
+        edits = [*self._edits(), edit_id][-EDITS_KEPT:]
+        self._connection.execute(
+            "UPDATE lww_docs SET edits = ? WHERE doc = ?", (codec.encode(edits), self._doc)
+        )
+
+    def _edits(self) -> list[str]:
+        row = self.execute("SELECT edits FROM lww_docs WHERE doc = ?").fetchone()
+        edits: list[str] = [] if row is None else codec.decode(row[0])
+        return edits
 
     def snapshot(self) -> Snapshot:
         row = self.execute("SELECT state, rev FROM lww_snapshots WHERE doc = ?").fetchone()

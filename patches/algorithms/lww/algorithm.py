@@ -126,8 +126,9 @@ class LWWAlgorithm(Algorithm):
     ) -> list[Change]:
         """Fold an edit into the stored pending ops, all at the time now.
 
-        The change that is returned is for listeners; what is sent has ids and no metadata of its
-        own.
+        With the same `change_id` again it is stored once: a failed try may have stored it all the
+        same. The change that is returned is for listeners; what is sent has ids and no metadata of
+        its own.
         """
         if not ops:
             return []
@@ -139,7 +140,7 @@ class LWWAlgorithm(Algorithm):
                 return []
             known = None if opened is None else opened.version
             step = await self._store.change(
-                doc_id, lambda tables: transactions.add_edit(tables, written, now, known)
+                doc_id, lambda tables: transactions.add_edit(tables, written, now, known, change_id)
             )
             await self._follow(opened, step, ops)
         return [

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from patches.algorithms.lww.field_table import Fields
 from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.json_values import Op
 
 T = TypeVar("T")
+
+#: How many stored edits a store remembers by id: more than can be tried again at one time.
+EDITS_KEPT: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,12 @@ class DocTables(Protocol):
     def put_head(self, *, committed_rev: int, deleted: bool = False) -> Head:
         """Create or change the record; its version is one more."""
 
+    def has_edit(self, edit_id: str) -> bool:
+        """Whether this is one of the last `EDITS_KEPT` edits that were noted."""
+
+    def note_edit(self, edit_id: str) -> None:
+        """Remember that an edit is stored, so that storing it again does not count it twice."""
+
     def snapshot(self) -> Snapshot:
         """The state below the committed rows; `{}` at revision 0 if none was saved."""
 
@@ -91,7 +100,7 @@ class DocTables(Protocol):
         """Remove one from the quarantine, or all of the document."""
 
     def clear(self) -> None:
-        """Remove snapshot, rows, pending ops and pieces. Record and quarantine stay."""
+        """Remove snapshot, rows, pending ops, pieces. Record, quarantine and edit ids stay."""
 
     def remove_head(self) -> None:
         """Remove the record."""

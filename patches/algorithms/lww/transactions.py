@@ -103,14 +103,36 @@ def committed_of(tables: DocTables) -> Json:
 # ---- local edits ---------------------------------------------------------------------------------
 
 
-def add_edit(tables: DocTables, ops: Sequence[Op], now: Millis, known: int | None) -> Step:
+def add_edit(
+    tables: DocTables,
+    ops: Sequence[Op],
+    now: Millis,
+    known: int | None,
+    edit_id: str | None = None,
+) -> Step:
     """Fold a local edit into the pending ops, all of it at one time.
 
-    A clock that was set back does not make an edit older than the pending ones that it replaces.
+    A clock that was set back does not make an edit older than the pending ones that it replaces. An
+    edit whose id was noted is stored already, by a try that seemed to fail.
     """
+    if edit_id is not None:
+        if tables.has_edit(edit_id):
+            return _stored_before(tables, ops, known)
+        tables.note_edit(edit_id)
     held = (tables.pending.get(op["path"]) for op in ops)
     ts = max([now, *(op["ts"] for op in held if op is not None)])
     return _add_pending(tables, [{**op, "ts": ts} for op in ops], known)
+
+
+def _stored_before(tables: DocTables, ops: Sequence[Op], known: int | None) -> Step:
+    version = _version(tables)
+    return Step(
+        before=version,
+        after=version,
+        committed_rev=committed_rev(tables),
+        local=ops,
+        work=None if known is None else _work(tables),
+    )
 
 
 def _add_pending(tables: DocTables, ops: Sequence[Op], known: int | None) -> Step:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from patches.algorithms.lww.tables import DocTables, LWWStore, Rows
+from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, LWWStore, Rows
 from patches.change import Change, QuarantinedChange, Snapshot
 from patches.json_values import Json, Op
 
@@ -163,6 +163,21 @@ class LWWClientStoreContract:
         await store.change(DOC, forget)
         assert await store.list_docs(include_deleted=True) == []
         assert await store.list_quarantined() == [refused("1cccc")]
+
+    async def test_the_last_edits_are_remembered(self, store: LWWStore) -> None:
+        def note(tables: DocTables) -> None:
+            for number in range(EDITS_KEPT + 1):
+                assert not tables.has_edit(f"edit{number}")
+                tables.note_edit(f"edit{number}")
+            tables.put_head(committed_rev=0)
+
+        def look(tables: DocTables) -> None:
+            assert not tables.has_edit("edit0")
+            assert all(tables.has_edit(f"edit{number}") for number in range(1, EDITS_KEPT + 1))
+
+        await store.change(DOC, note)
+        await store.read(DOC, look)
+        await store.read(OTHER, lambda tables: None)
 
     # ---- rows --------------------------------------------------------------------------------
 

@@ -124,6 +124,17 @@ async def test_an_edit_that_was_rolled_back_meanwhile_is_skipped(client: Client)
     assert client.doc.state == {}
 
 
+async def test_an_edit_that_is_tried_again_counts_once(client: Client) -> None:
+    client.doc.take_ops([inc("/n", 2)])
+    ops = client.doc.unsaved[0]
+    # a try that stored it, whose caller was told that it failed
+    await client.algorithm.handle_doc_change(DOC, list(ops), None, {}, "edit1")
+    stored = await client.algorithm.handle_doc_change(DOC, ops, client.doc, {}, "edit1")
+    assert [change.id for change in stored] == ["edit1"]
+    assert client.doc.state == (await client.reopened()).state == {"n": 2}
+    assert not client.doc.unsaved
+
+
 async def test_a_clock_that_was_set_back_does_not_lose_an_edit(client: Client, clock: Any) -> None:
     clock.now = 2_000
     await client.edit(put("/a", "first"))
