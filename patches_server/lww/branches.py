@@ -15,8 +15,9 @@ from patches.change import Change
 from patches.errors import BranchError, NotFoundError, PatchesError, RevConflictError
 from patches.ids import random_id
 from patches.json_values import Json
-from patches.runtime import Millis, Runtime
+from patches.runtime import Runtime
 from patches_server.context import CallContext, call_context
+from patches_server.lww.commit import seed_rows
 from patches_server.lww.rows import Row
 from patches_server.lww.server import LWWServer
 from patches_server.lww.state import build_state
@@ -122,7 +123,7 @@ class LWWBranchManager:
         since = branch.last_merged_rev
         if since is None:
             since = (branch.content_start_rev or 1) - 1
-        unmerged = await self._server.get_changes_since(branch_id, since)
+        unmerged = await self._server.get_rows_since(branch_id, since)
         if not unmerged:
             return []
         try:
@@ -139,8 +140,7 @@ class LWWBranchManager:
         """Give the branch document its first content; its revision."""
         store, now = self._server.store, self._runtime.wall_ms()
         source = await store.load_rows(doc_id, now=now)
-        shown = [row for row in source.rows if not row.hidden]
-        rows = [Row.from_op(row.op, rev=1, pos=pos) for pos, row in enumerate(shown)]
+        rows = seed_rows(source)
         state = build_state(source)
         try:
             await store.seed(branch_id, state, rows, now=now)

@@ -8,7 +8,7 @@ whole text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,8 +21,8 @@ from patches.errors import ChangeRefusedError, OpsRefusedError, PatchError
 from patches.json_patch import apply_patch
 from patches.json_values import MAX_SAFE_INTEGER, Json, Op
 from patches.runtime import Millis
-from patches_server.lww.holdings import Spans, after_removal, after_write
-from patches_server.lww.rows import Row, RowTable, commit_order
+from patches_server.lww.holdings import after_removal, after_write
+from patches_server.lww.rows import Row, RowTable, commit_order, holds
 from patches_server.lww.store import LoadedRows
 
 #: The operations that a client may send.
@@ -107,7 +107,7 @@ def answer_rows(
     """The sender's answer in commit order: corrections, what it wrote as it is now, what it missed.
 
     `loaded` was read before the commit, `stored` are its own rows. `client_rev` is what the sender
-    has, `None` if it did not say, -1 if it is to get everything.
+    has, `None` if it did not say, 0 if it is to get everything.
     """
     sent, written, hidden = set(sent_paths), {row.path for row in stored}, set(decision.hide)
     answer = {op["path"]: _correction(op) for op in decision.corrections}
@@ -116,9 +116,12 @@ def answer_rows(
             continue
         shown = not row.hidden and row.path not in hidden
         missed = client_rev is not None and row.rev > client_rev
-        if missed and not shown:
-            missed = client_rev is not None and row.concerns(client_rev)
-        if missed or (shown and (row.path in sent or _is_under(row.path, sent))):
+        if shown:
+            if missed or row.path in sent or _is_under(row.path, sent):
+                answer[row.path] = row
+        elif (missed and row.concerns(client_rev or 0)) or (
+            row.pinned and _is_under(row.path, answer.keys())
+        ):  # the latter: what it takes away comes back with a row above, which comes before it
             answer[row.path] = row
     answer.update((row.path, row) for row in stored)
     return commit_order(answer.values())
@@ -127,27 +130,35 @@ def answer_rows(
 def new_rows(loaded: LoadedRows, decision: Decision) -> list[Row]:
     """The rows of the next revision, with what they know of the past of their paths."""
     rev, table = loaded.rev + 1, RowTable(loaded.rows, with_hidden=True)
-    return [
-        Row.from_op(op, rev=rev, pos=pos, held=_holdings(loaded, table, op, rev))
-        for pos, op in enumerate(decision.ops)
-    ]
+    written = {op["path"]: op for op in decision.ops}
+    rows = []
+    for pos, op in enumerate(decision.ops):
+        path = op["path"]
+        gone = (table.row(name) for name in (path, *table.below(path)))
+        replaced = [row.held for row in gone if row is not None]
+        if op["op"] != "remove":
+            rows.append(Row.from_op(op, rev=rev, pos=pos, held=after_write(replaced, rev)))
+            continue
+        # what a row above or the snapshot holds here, it gives to every reader that gets it
+        above = (written.get(name) or table.get(name) for name in ("", *ancestor_paths(path)))
+        pinned = loaded.snapshot is not None or any(row and holds(row, path) for row in above)
+        held = after_removal(replaced, rev, held_since=[0] if pinned else [])
+        rows.append(Row.from_op(op, rev=rev, pos=pos, held=held, pinned=pinned))
+    return rows
 
 
-def _holdings(loaded: LoadedRows, table: RowTable, op: Op, rev: int) -> Spans:
-    path = op["path"]
-    rows = (table.row(name) for name in (path, *table.below(path)))
-    replaced = [row.held for row in rows if row is not None]
-    if op["op"] != "remove":
-        return after_write(replaced, rev)
-    held_since = [] if loaded.snapshot is None else [loaded.snapshot.rev]
-    for above in ancestor_paths(path):
-        row = table.row(above)
-        if (
-            row is not None
-            and value_inside(row.op.get("value"), path[len(above) + 1 :].split("/"))[0]
-        ):
-            held_since.append(row.rev)
-    return after_removal(replaced, rev, held_since=held_since)
+def seed_rows(source: LoadedRows) -> list[Row]:
+    """The rows of a copy at its first revision: with hidden removals of what rows above still hold.
+
+    The copy's snapshot holds what all rows come to: every removal in it is pinned.
+    """
+    copied = [row for row in source.rows if row.pinned or not row.hidden]
+    rows = []
+    for pos, row in enumerate(copied):
+        held = after_removal((), 1, held_since=[0]) if row.is_removal else ((0, None),)
+        new = Row.from_op(row.op, rev=1, pos=pos, held=held, pinned=row.is_removal)
+        rows.append(new.as_hidden() if row.hidden else new)
+    return rows
 
 
 def _correction(op: Op) -> Row:
@@ -254,16 +265,30 @@ def _edited_text(fields: FieldTable, op: Op) -> Op | None:
         ts = max(ts, row["ts"])  # edits merge: they do not compete by time
     elif fields.has_below(path):
         return None
-    base = _value_at(fields, path, row)
-    state = {} if base is None else {"text": base}
+    base = _as_text(_value_at(fields, path, row))
+    if base is None:
+        return None
     edit = {"op": "@txt", "path": "/text", "value": op["value"]}
     try:
-        text = apply_patch(state, [edit], strict=True)["text"]
+        text = apply_patch({"text": base}, [edit], strict=True)["text"]
     except PatchError:
         return None
     written = {**op, "op": "replace", "value": text, "ts": ts}
     written.pop("soft", None)
     return written
+
+
+def _as_text(value: Json) -> Json | None:
+    """A value as the text that an edit starts from; a plain string keeps its characters."""
+    if value is None or value == "":
+        return {"ops": []}
+    if isinstance(value, str):
+        return {"ops": [{"insert": value if value.endswith("\n") else value + "\n"}]}
+    if isinstance(value, dict):
+        return value if isinstance(value.get("ops"), list) else None
+    if isinstance(value, list) and value and isinstance(value[0], dict) and value[0].get("insert"):
+        return value
+    return None
 
 
 def _value_at(fields: FieldTable, path: str, row: Op | None) -> Json:
@@ -282,7 +307,7 @@ def _is_removal(op: Op | None) -> bool:
     return op is not None and op["op"] == "remove"
 
 
-def _is_under(path: str, parents: set[str]) -> bool:
+def _is_under(path: str, parents: Collection[str]) -> bool:
     if not parents:
         return False
     return any(above in parents for above in ancestor_paths(path)) or (

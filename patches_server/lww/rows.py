@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 from patches import codec
+from patches.algorithms.lww.consolidate import value_inside
 from patches.json_values import Op
 from patches_server.lww.holdings import Spans, after_removal, after_write, held_at
 
@@ -22,10 +23,11 @@ class Row:
 
     `hidden`: a removal under which something was written since. It takes part in nothing any more,
     but a reader who holds what it removed must still hear of it, or would keep that beside what was
-    written. `held`: the revisions at which there was something at or below the path.
+    written. `held`: the revisions at which there was something at or below the path. `pinned`: a
+    removal of what a row above, or the snapshot, still holds, which therefore may not be dropped.
     """
 
-    __slots__ = ("_op", "encoded", "held", "hidden", "path", "pos", "rev", "ts")
+    __slots__ = ("_op", "encoded", "held", "hidden", "path", "pinned", "pos", "rev", "ts")
 
     def __init__(
         self,
@@ -37,6 +39,7 @@ class Row:
         encoded: bytes,
         held: Spans,
         hidden: bool = False,
+        pinned: bool = False,
         op: Op | None = None,
     ) -> None:
         self.path = path
@@ -46,10 +49,13 @@ class Row:
         self.encoded = encoded
         self.held = held
         self.hidden = hidden
+        self.pinned = pinned
         self._op = op
 
     @classmethod
-    def from_op(cls, op: Op, *, rev: int, pos: int, held: Spans | None = None) -> Row:
+    def from_op(
+        cls, op: Op, *, rev: int, pos: int, held: Spans | None = None, pinned: bool = False
+    ) -> Row:
         """The row that a commit at `rev` stores for `op`, which has a `ts`.
 
         `held` is that of a path where nothing was before, unless it is given.
@@ -64,6 +70,7 @@ class Row:
             ts=op["ts"],
             encoded=codec.encode(op),
             held=held,
+            pinned=pinned,
             op=op,
         )
 
@@ -93,6 +100,7 @@ class Row:
             encoded=self.encoded,
             held=self.held,
             hidden=True,
+            pinned=self.pinned,
             op=self._op,
         )
 
@@ -141,6 +149,12 @@ class RowTable:
 
     def _end(self, path: str) -> int:
         return bisect_left(self._paths, path + "0")  # "0" is the character after "/"
+
+
+def holds(op: Op, path: str) -> bool:
+    """Whether the value that `op` writes has something at `path`, which is below its own."""
+    segments = path[len(op["path"]) + 1 :].split("/")
+    return path != op["path"] and value_inside(op.get("value"), segments)[0]
 
 
 def commit_order(rows: Iterable[Row]) -> list[Row]:

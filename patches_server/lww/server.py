@@ -114,6 +114,13 @@ class LWWServer:
         whole = await self.store.load_rows(doc_id, now=now)
         return self._as_changes(whole, rev, now, first=[reset_row(whole)])
 
+    async def get_rows_since(self, doc_id: str, rev: int) -> list[Change]:
+        """The same, and never the whole document: what was written, for whoever merges it."""
+        now = await self._clock.now()
+        return self._as_changes(
+            await self.store.load_rows(doc_id, now=now, since_rev=rev), rev, now
+        )
+
     async def commit_changes(
         self,
         doc_id: str,
@@ -259,7 +266,7 @@ class LWWServer:
                 change_ids=[change.id for change in fresh] if ids else [],
                 expires_at=now + self._change_id_ttl,
             )
-        answer = answer_rows(loaded, stored, decision, paths, -1 if is_behind else client_rev)
+        answer = answer_rows(loaded, stored, decision, paths, 0 if is_behind else client_rev)
         first = [reset_row(loaded)] if is_behind else []
         rev = loaded.rev + 1 if stored else loaded.rev
         return _Committed(rev, stored, [*first, *(row.encoded for row in answer)])
@@ -276,6 +283,8 @@ class LWWServer:
             return
         before = now - self._removal_ttl
         try:
+            if self.store.branches is not None and await self.store.branches.load_branch(doc_id):
+                return  # a branch keeps its removals: they have yet to be merged
             await self.store.drop_removals(doc_id, stored_before=before, limit=_COMPACT_AT_ONCE)
         except PatchesError:  # the commit is stored: it does not fail for this
             _log.warning("document %r could not be compacted", doc_id, exc_info=True)
@@ -283,7 +292,8 @@ class LWWServer:
     def _as_changes(
         self, loaded: LoadedRows, base_rev: int, now: Millis, *, first: Sequence[bytes] = ()
     ) -> list[Change]:
-        rows = [row for row in loaded.rows if not row.hidden or row.concerns(base_rev)]
+        reader_rev = 0 if first else base_rev  # who starts anew has missed everything
+        rows = [row for row in loaded.rows if not row.hidden or row.concerns(reader_rev)]
         if not rows and not first:
             return []
         rev = max(base_rev, loaded.floor, *(row.rev for row in rows))

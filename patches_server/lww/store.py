@@ -59,7 +59,7 @@ class LWWServerStore(Protocol):
         """With `paths`: rows at, above and below them. With `since_rev`: those written after it.
 
         With both, all of them; with neither, all rows. Hidden rows are among them. The root is
-        above no path.
+        above every path.
         """
 
     async def save_rows(
@@ -94,8 +94,8 @@ class LWWServerStore(Protocol):
         the rows' timestamps and delta bases are lost."""
 
     async def drop_removals(self, doc_id: str, *, stored_before: Millis, limit: int) -> int:
-        """Drop up to `limit` removals (hidden ones too) stored before a time; raise the floor to
-        them. Returns how many."""
+        """Drop up to `limit` removals, hidden ones too but no pinned ones, stored before a time,
+        and raise the floor to them. Returns how many."""
 
     async def delete_doc(self, doc_id: str, tombstone: Tombstone | None, *, now: Millis) -> None:
         """Remove rows, snapshot and change ids; set the tombstone. Versions and branches stay."""

@@ -23,7 +23,7 @@ class _Doc:
     floor: int = 0
     snapshot: SavedSnapshot | None = None
     rows: dict[str, Row] = field(default_factory=dict)  # the newest last
-    stored_at: dict[str, Millis] = field(default_factory=dict)  # of removals
+    stored_at: dict[str, Millis] = field(default_factory=dict)  # of removals that may be dropped
     tree: FieldTable = field(default_factory=FieldTable)  # the same paths; knows what is below
     change_ids: dict[str, Millis] = field(default_factory=dict)  # id -> expiry, the first first
 
@@ -150,7 +150,7 @@ class LWWMemoryServerStore:
 def _near(doc: _Doc, paths: Sequence[str]) -> dict[str, Row]:
     found: dict[str, Row] = {}
     for path in paths:
-        for name in (path, *ancestor_paths(path), *doc.tree.below(path)):
+        for name in ("", path, *ancestor_paths(path), *doc.tree.below(path)):
             row = doc.rows.get(name)
             if row is not None:
                 found[name] = row
@@ -172,7 +172,7 @@ def _write(doc: _Doc, row: Row, now: Millis) -> None:
         _drop(doc, path)
     doc.rows[row.path] = row
     doc.tree.put(row.op)
-    if row.is_removal:
+    if row.is_removal and not row.pinned:
         doc.stored_at[row.path] = now
 
 

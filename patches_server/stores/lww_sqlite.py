@@ -27,7 +27,7 @@ from patches_server.stores.branches_sqlite import SqliteBranches
 from patches_server.stores.versions import VersionStore
 from patches_server.stores.versions_sqlite import SqliteVersions
 
-# removed: 0 a value, 1 a removal, 2 a hidden one. stored_at: the server time of the commit.
+# droppable: a removal, and not pinned. stored_at: the server time of the commit.
 LWW_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS lww_docs (
     doc INTEGER PRIMARY KEY, doc_id TEXT NOT NULL UNIQUE, rev INTEGER NOT NULL DEFAULT 0,
@@ -36,21 +36,21 @@ CREATE TABLE IF NOT EXISTS lww_docs (
 CREATE TABLE IF NOT EXISTS lww_rows (
     doc INTEGER NOT NULL, path BLOB NOT NULL, rev INTEGER NOT NULL, pos INTEGER NOT NULL,
     ts NUMERIC NOT NULL, held BLOB NOT NULL,
-    removed INTEGER NOT NULL, stored_at INTEGER NOT NULL,
+    hidden INTEGER NOT NULL DEFAULT 0, pinned INTEGER NOT NULL, droppable INTEGER NOT NULL,
+    stored_at INTEGER NOT NULL,
     crc INTEGER NOT NULL, op BLOB NOT NULL,
     UNIQUE (doc, path)
 );
 CREATE INDEX IF NOT EXISTS lww_rows_by_rev ON lww_rows (doc, rev);
-CREATE INDEX IF NOT EXISTS lww_removals ON lww_rows (doc, stored_at) WHERE removed > 0;
+CREATE INDEX IF NOT EXISTS lww_removals ON lww_rows (doc, stored_at) WHERE droppable = 1;
 CREATE TABLE IF NOT EXISTS lww_change_ids (
     doc INTEGER NOT NULL, change_id BLOB NOT NULL, expires_at INTEGER NOT NULL,
     PRIMARY KEY (doc, change_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lww_change_ids_by_expiry ON lww_change_ids (expires_at);
 """
-_ROW: Final = "path, rev, pos, ts, held, removed, crc, op"
-_Values: TypeAlias = tuple[bytes, int, int, float, bytes, int, int, bytes]
-_HIDDEN: Final = 2
+_ROW: Final = "path, rev, pos, ts, held, hidden, pinned, crc, op"
+_Values: TypeAlias = tuple[bytes, int, int, float, bytes, int, int, int, bytes]
 _PARAMETERS: Final = 500
 _LEAST_PRUNED: Final = 16
 
@@ -109,7 +109,7 @@ class LWWSqliteServerStore:
         def write(conn: sqlite3.Connection) -> None:
             doc = _require_head(conn, doc_id, expected_rev, now)
             conn.executemany(
-                f"UPDATE lww_rows SET removed = {_HIDDEN} WHERE doc = ? AND path = ?",  # noqa: S608 -- a constant
+                "UPDATE lww_rows SET hidden = 1 WHERE doc = ? AND path = ?",
                 [(doc, _key(path)) for path in hide],
             )
             _write_revision(conn, doc, rows, now)
@@ -151,7 +151,7 @@ class LWWSqliteServerStore:
         def write(conn: sqlite3.Connection) -> int:
             old = conn.execute(
                 "SELECT r.rowid, r.rev, r.doc FROM lww_rows r JOIN lww_docs d ON d.doc = r.doc "
-                "WHERE d.doc_id = ? AND r.removed > 0 AND r.stored_at < ? "
+                "WHERE d.doc_id = ? AND r.droppable = 1 AND r.stored_at < ? "
                 "ORDER BY r.stored_at LIMIT ?",
                 (doc_id, stored_before, limit),
             ).fetchall()
@@ -272,7 +272,7 @@ def _loaded(
 
 def _near(conn: sqlite3.Connection, doc_id: str, doc: int, paths: Sequence[str]) -> Iterator[Row]:
     """The rows at, above and below the paths."""
-    exact = {name for path in paths for name in (path, *ancestor_paths(path))}
+    exact = {name for path in paths for name in ("", path, *ancestor_paths(path))}
     for names in _chunks(_key(name) for name in exact):
         marks = ",".join("?" * len(names))
         yield from _rows(conn, doc_id, f"doc = ? AND path IN ({marks})", (doc, *names))
@@ -293,7 +293,7 @@ def _rows(
 
 
 def _row(doc_id: str, values: _Values) -> Row:
-    path, rev, pos, ts, held, removed, crc, op = values
+    path, rev, pos, ts, held, hidden, pinned, crc, op = values
     if zlib.crc32(op) != crc:
         raise CorruptDataError(f"document {doc_id!r}: a row of revision {rev} is damaged")
     return Row(
@@ -303,7 +303,8 @@ def _row(doc_id: str, values: _Values) -> Row:
         ts=ts,
         encoded=op,
         held=decode_spans(held),
-        hidden=removed == _HIDDEN,
+        hidden=bool(hidden),
+        pinned=bool(pinned),
     )
 
 
@@ -327,11 +328,12 @@ def _write(conn: sqlite3.Connection, doc: int, path: bytes, row: Row, now: Milli
         (doc, path + b"/", path + b"0"),
     )
     conn.execute(
-        "INSERT INTO lww_rows (doc, path, rev, pos, ts, held, removed, stored_at, crc, op) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (doc, path) DO UPDATE SET "
+        "INSERT INTO lww_rows "
+        "(doc, path, rev, pos, ts, held, hidden, pinned, droppable, stored_at, crc, op) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (doc, path) DO UPDATE SET "
         "rev = excluded.rev, pos = excluded.pos, ts = excluded.ts, held = excluded.held, "
-        "removed = excluded.removed, stored_at = excluded.stored_at, "
-        "crc = excluded.crc, op = excluded.op",
+        "hidden = excluded.hidden, pinned = excluded.pinned, droppable = excluded.droppable, "
+        "stored_at = excluded.stored_at, crc = excluded.crc, op = excluded.op",
         (
             doc,
             path,
@@ -339,7 +341,9 @@ def _write(conn: sqlite3.Connection, doc: int, path: bytes, row: Row, now: Milli
             row.pos,
             row.ts,
             encode_spans(row.held),
-            int(row.is_removal),
+            int(row.hidden),
+            int(row.pinned),
+            int(row.is_removal and not row.pinned),
             now,
             zlib.crc32(row.encoded),
             row.encoded,

@@ -42,7 +42,7 @@ async def paths_of(store: LWWServerStore, doc_id: str, **options: Any) -> list[s
 
 
 class LWWServerStoreContract:
-    """Every LWW server store passes these. Subclass it and give a `store` fixture, empty at first."""
+    """Every LWW server store passes these. Subclass it and give a `store` fixture, an empty one."""
 
     async def test_an_unknown_document_is_empty(self, store: LWWServerStore) -> None:
         assert await store.load_rows("d", now=NOW) == LoadedRows()
@@ -58,12 +58,13 @@ class LWWServerStoreContract:
 
     async def test_a_row_keeps_its_op_and_what_it_knows(self, store: LWWServerStore) -> None:
         op = {"op": "replace", "path": LONE, "value": {"x": [1.5, None, "é\ud83d"]}, "ts": 12.5}
-        row = Row.from_op(op, rev=1, pos=0, held=((1, 2), (3, None)))
+        row = Row.from_op(op, rev=1, pos=0, held=((1, 2), (3, None)), pinned=True)
         await store.save_rows("d", [row], expected_rev=0, now=NOW)
         (found,) = (await store.load_rows("d", now=NOW)).rows
         assert found.op == {**op, "rev": 1}
         assert found.encoded == row.encoded
         assert (found.path, found.rev, found.ts, found.held) == (LONE, 1, 12.5, row.held)
+        assert (found.hidden, found.pinned) == (False, True)
 
     async def test_a_row_replaces_those_at_and_below_its_path(self, store: LWWServerStore) -> None:
         await write(store, "d", 1, {"/a/b": 1, "/a/b/c": 2, "/ab": 3, "/a/é": 4, "/a0": 5})
@@ -82,8 +83,8 @@ class LWWServerStoreContract:
     async def test_paths_load_what_is_at_above_and_below_them(self, store: LWWServerStore) -> None:
         values = ["", "/a", "/a/b", "/a/b/c", "/a/bc", "/x"]
         await write(store, "d", 1, dict.fromkeys(values, "x"))
-        assert await paths_of(store, "d", paths=["/a/b"]) == ["/a", "/a/b", "/a/b/c"]
-        assert await paths_of(store, "d", paths=["/a/b", "/x"]) == ["/a", "/a/b", "/a/b/c", "/x"]
+        assert await paths_of(store, "d", paths=["/a/b"]) == ["", "/a", "/a/b", "/a/b/c"]
+        assert await paths_of(store, "d", paths=["/a/b", "/x"]) == [*values[:4], "/x"]
         assert await paths_of(store, "d", paths=[""]) == values
         assert await paths_of(store, "d", paths=[]) == []
 
@@ -146,6 +147,14 @@ class LWWServerStoreContract:
         loaded = await store.load_rows("d", now=NOW)
         assert [row.path for row in loaded.rows] == ["/b", "/c/d", "/e"]
         assert (loaded.rev, loaded.floor) == (3, 1)
+
+    async def test_a_pinned_removal_is_not_dropped(self, store: LWWServerStore) -> None:
+        op = {"op": "remove", "path": "/a/b", "ts": NOW}
+        await store.save_rows(
+            "d", [Row.from_op(op, rev=1, pos=0, pinned=True)], expected_rev=0, now=NOW
+        )
+        assert await store.drop_removals("d", stored_before=NOW + 1, limit=10) == 0
+        assert (await store.load_rows("d", now=NOW)).floor == 0
 
     async def test_removals_are_dropped_a_few_at_a_time(self, store: LWWServerStore) -> None:
         await write(store, "d", 1, {f"/{number}": ... for number in range(5)})

@@ -129,7 +129,7 @@ async def test_a_write_reads_only_what_it_touches(backend: SqliteBackend) -> Non
         plans.extend(
             row[3]
             for row in conn.execute(
-                "EXPLAIN QUERY PLAN SELECT rowid FROM lww_rows WHERE doc = 1 AND removed > 0 "
+                "EXPLAIN QUERY PLAN SELECT rowid FROM lww_rows WHERE doc = 1 AND droppable = 1 "
                 "AND stored_at < 5 ORDER BY stored_at LIMIT 9"
             )
         )
