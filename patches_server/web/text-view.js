@@ -139,6 +139,7 @@ export class CursorLayer {
       element.dataset.at = person.cursor;
       showForAWhile(label);
     }
+    element.classList.toggle('flipped', left + label.offsetWidth > this.#layer.clientWidth);
   }
 
   #places(positions) {
