@@ -21,13 +21,24 @@ put = object.__setattr__
 class Recorder:
     """The operations of one draft, in order, and whether it is still open."""
 
-    __slots__ = ("ended", "max_depth", "ops", "root")
+    __slots__ = ("ended", "max_depth", "nodes", "ops", "root")
 
     def __init__(self, *, max_depth: int) -> None:
         self.ops: list[Op] = []
         self.ended = False
         self.max_depth = max_depth
         self.root: Node | None = None
+        self.nodes: list[Node] = []
+
+    def end(self) -> None:
+        """Close the draft: all parts of it raise from now on."""
+        self.ended = True
+        # The parts refer to each other in circles, and would keep the old state until the
+        # collector comes.
+        self.root = None
+        for node in self.nodes:
+            node._detach()
+        self.nodes.clear()
 
     def check_open(self) -> None:
         """Raise `PatchError` when the draft's function has returned."""
@@ -47,6 +58,7 @@ class Node:
     _key: str | int  # in a list only where it stood last
 
     def _place(self, recorder: Recorder, parent: Any, key: str | int) -> None:
+        recorder.nodes.append(self)
         put(self, "_recorder", recorder)
         put(self, "_parent", parent)
         put(self, "_key", key)

@@ -28,7 +28,7 @@ class Draft:
 
     def end(self) -> None:
         """Close it: every part of it raises from now on."""
-        self._recorder.ended = True
+        self._recorder.end()
 
 
 def draft_of(state: Json, *, max_depth: int = 60) -> Draft:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -88,3 +89,24 @@ def test_a_state_without_parts_has_no_draft(state: Any) -> None:
 
 def test_a_list_can_be_the_whole_document() -> None:
     assert record([1], lambda draft: draft.append(2)) == [{"op": "add", "path": "/1", "value": 2}]
+
+
+def test_a_finished_draft_keeps_nothing_alive() -> None:
+    state: dict[str, Any] = {"l": [{"a": 1}], "t": {"ops": [{"insert": "x\n"}]}}
+
+    def edit(draft: Any) -> None:
+        draft.l[0].a = 2
+        draft.text("t").append("y")
+        draft.update(new={"b": []})
+        draft.new.b.append({})
+
+    record(state, edit)
+    gc.collect()
+    gc.disable()
+    try:
+        record(state, edit)
+        assert gc.collect() == 0, (
+            "the draft was a circle, and held the state until it was collected"
+        )
+    finally:
+        gc.enable()
