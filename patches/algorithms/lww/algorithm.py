@@ -242,7 +242,8 @@ class LWWAlgorithm(Algorithm):
                 lambda tables: transactions.fold_changes(tables, doc_id, changes, expected, known),
             )
             await self._follow(opened, step)
-        return list(merge_server_with_local(step.accepted, step.unsent))
+        unsent = step.unsent if opened is None else opened.unsent_ops()
+        return list(merge_server_with_local(step.accepted, unsent))
 
     async def install_snapshot(
         self,

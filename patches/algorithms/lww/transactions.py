@@ -66,7 +66,7 @@ class Step:
     corrections: Sequence[Op] = ()
     local: Sequence[Op] = ()
     before_rev: int = 0
-    unsent: Sequence[Op] = ()
+    unsent: Sequence[Op] = ()  # where no document is open that knows
     work: Work | None = None
 
 
@@ -305,7 +305,7 @@ def fold_changes(
         sending=left if confirmed else None,
         accepted=accepted,
         before_rev=cursor,
-        unsent=_unsent_of(tables) if accepted and not confirms else (),
+        unsent=_unsent_of(tables) if known is None and not confirms else (),
         work=_work(tables) if missed else _work_if_missed(tables, before, known),
     )
 

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patches.algorithms.lww import LWWAlgorithm, LWWDoc
 from patches.algorithms.lww.state import shown_state
+from patches.algorithms.lww.tables import LWWStore
 from patches.change import Change
 from patches.errors import PatchError
 from patches.json_values import Json, Op, json_equal
 from patches.options import DocOptions
 from patches.runtime import Runtime
+from patches.stores.database import SqliteDatabase
 from patches.stores.lww_memory import LWWMemoryStore
+from patches.stores.lww_sqlite import LWWSqliteStore
 
 DOC = "doc"
 KEYS = ("a", "b", "a~1b", "0")
@@ -28,11 +33,11 @@ SCALARS: tuple[Json, ...] = (None, 0, False, "", 1, 7, "text", True)
 class Life:
     """One client's document under random events; the server's rows are made up."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, store: LWWStore | None = None) -> None:
         self.random = random.Random(seed)
         self.rev = 0
         runtime = Runtime(wall_ms=lambda: 1_000 + self.random.randrange(50), random=self.random)
-        self.algorithm = LWWAlgorithm(LWWMemoryStore(), runtime=runtime)
+        self.algorithm = LWWAlgorithm(store or LWWMemoryStore(), runtime=runtime)
         self.doc: LWWDoc = self.algorithm.create_doc(DOC)
         self.told: list[Json] = []
         self.doc.on_update(self.told.append)
@@ -146,8 +151,8 @@ class Life:
         return shown_state(stored.state if stored else {}, ops)
 
 
-async def live(seed: int) -> None:
-    life = Life(seed)
+async def live(seed: int, store: LWWStore | None = None) -> None:
+    life = Life(seed, store)
     for _ in range(25):
         before, told = life.doc.state, len(life.told)
         await life.step()
@@ -163,3 +168,12 @@ async def live(seed: int) -> None:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_shown_state_is_what_the_parts_add_up_to(seed: int) -> None:
     asyncio.run(live(seed))
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_the_same_holds_over_a_file(seed: int, tmp_path: Path) -> None:
+    database = SqliteDatabase(tmp_path / "client.db", durability="relaxed")
+    try:
+        await live(seed, LWWSqliteStore(database))
+    finally:
+        await database.close()
