@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from patches.algorithms.lww.bases import with_bases, without_bases
 from patches.algorithms.lww.consolidate import consolidate_field_op, consolidate_ops
 from patches.algorithms.lww.field_table import is_below, put_consolidated
 from patches.algorithms.lww.receive import (
@@ -180,13 +181,18 @@ def next_piece(
 ) -> tuple[Change | None, Step | None]:
     """The piece to send next, with its id in the store, and the step if that took a write.
 
-    Pending ops become pieces when none is left. Without `options` nothing is divided.
+    Pending ops become pieces when none is left. Without `options` they are sent as they are: not
+    divided, and without what deltas start from.
     """
     sending, rev = tables.sending(), committed_rev(tables)
     pending = [] if sending else tables.pending.ops()
     if not sending and not pending:
         return None, None
-    first = sending[0] if sending else _piece(pending, rev, new_id, now)
+    if sending:
+        first = sending[0]
+    else:
+        ops = pending if options is None else with_bases(tables, pending)
+        first = _piece(ops, rev, new_id, now)
     pieces = [first]
     if options is not None:
         pieces = split_change(first, options, new_id=new_id, doc_id=doc_id)
@@ -406,7 +412,7 @@ def retry(tables: DocTables, doc_id: str, change_id: str, known: int | None) -> 
     if quarantined is None:
         raise PendingChangeError(f"document {doc_id!r}: no change {change_id!r} in quarantine")
     tables.discard_quarantined(change_id)
-    return _add_pending(tables, quarantined.change.ops, known)
+    return _add_pending(tables, without_bases(quarantined.change.ops), known)
 
 
 # ---- tracking ------------------------------------------------------------------------------------

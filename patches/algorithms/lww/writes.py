@@ -6,7 +6,7 @@ changes: a list edit a `replace` of that list, `move` and `copy` the writes that
 
 - below `null`, `0`, `""` or `false`, which becomes an object: the server lets no write pass under a
   value that is none, so that value itself is replaced;
-- a delta on a number that only an unsent object holds, one after an unsent delta of another kind,
+- a delta on a number that only a pending object holds, one after an unsent delta of another kind,
   and `@max` or `@min` of a `null`: rows would combine to something else, so the result is written.
 """
 
@@ -31,9 +31,8 @@ _SOFT_DELTA: Final = (
 
 
 class WaitingOps(Protocol):
-    """What was written before and is not committed."""
+    """What was written before and is not being sent yet."""
 
-    def stands_at(self, path: str) -> bool: ...
     def waiting_at(self, path: str) -> Op | None: ...
 
 
@@ -109,7 +108,7 @@ class _Writer:
         if current is None and op["op"] in ("@max", "@min"):
             return True
         return current is not ABSENT and any(
-            above in self._last or self._unsent.stands_at(above)
+            above in self._last or self._unsent.waiting_at(above) is not None
             for above in (*ancestor_paths(op["path"]), "")
         )
 

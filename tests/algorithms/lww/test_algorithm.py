@@ -21,6 +21,7 @@ from patches.errors import (
 from patches.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Runtime
+from patches.stores.lww_memory import LWWMemoryStore
 from patches.stores.lww_sqlite import LWWSqliteStore
 from patches_server.lww import LWWServer
 from patches_server.stores.lww_memory import LWWMemoryServerStore
@@ -253,6 +254,31 @@ async def test_a_size_calculator_measures_what_is_stored(client: Client) -> None
     await client.edit(*(put(f"/key{i}") for i in range(8)))
     options = DocOptions(max_storage_bytes=3, size_calculator=lambda change: len(change["ops"]))
     assert len((await client.send(options))[0].ops) <= 3
+
+
+@pytest.mark.parametrize("path", ["/stats/n", "/stats/a~1b", "/stats/deep/n"])
+async def test_an_increment_starts_from_the_number_in_a_larger_object(
+    client: Client, clock: Any, runtime: Runtime, path: str
+) -> None:
+    server = LWWServer(LWWMemoryServerStore(runtime=runtime), runtime=runtime)
+    stats = {"n": 5, "a/b": 5, "deep": {"n": 5}}
+    first = Change(id="c1", ops=[put("/stats", stats)], base_rev=0, rev=1, created_at=900)
+    await server.commit_changes(DOC, [first])
+    other = Client(LWWMemoryStore(), runtime)
+    for one in (client, other):
+        await one.receive(*await server.get_changes_since(DOC, 0))
+        clock.now += 10
+        await one.edit(inc(path, 1))
+    for one in (client, other):
+        sent = await one.send()
+        await one.answered(sent, list((await server.commit_changes(DOC, sent)).changes))
+    await client.receive(*await server.get_changes_since(DOC, client.doc.committed_rev))
+    for one in (client, other):
+        keys = [key.replace("~1", "/") for key in path[1:].split("/")]
+        value = one.doc.state
+        for key in keys:
+            value = value[key]
+        assert value == 7
 
 
 # ---- answers -----------------------------------------------------------------------------------
@@ -544,6 +570,19 @@ async def test_a_quarantined_change_is_retried_or_discarded(client: Client) -> N
     with pytest.raises(PendingChangeError):
         await client.algorithm.retry_quarantined_change(DOC, sent[0].id, client.doc, new_id="x")
     await client.algorithm.discard_quarantined_change(DOC, "unknown")
+
+
+async def test_a_retried_increment_is_still_one(client: Client) -> None:
+    await client.receive(committed(1, put("/stats", {"n": 5})))
+    await client.edit(inc("/stats/n", 1))
+    sent = await client.send()
+    assert [op["op"] for op in sent[0].ops] == ["replace", "@inc"]
+    await client.receive(committed(2, put("/stats/n", 7)))
+    assert client.doc.state == {"stats": {"n": 8}}
+    await client.algorithm.eject_pending_change(DOC, sent[0].id, "no", client.doc)
+    await client.algorithm.retry_quarantined_change(DOC, sent[0].id, client.doc, new_id="1x")
+    assert client.doc.state == {"stats": {"n": 8}}
+    assert [op["op"] for op in (await client.send())[0].ops] == ["@inc"]
 
 
 async def test_quarantine_survives_untracking_and_not_deletion(client: Client) -> None:

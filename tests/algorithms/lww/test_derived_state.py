@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patches.algorithms.lww import LWWAlgorithm, LWWDoc
+from patches.algorithms.lww.bases import without_bases
 from patches.algorithms.lww.state import shown_state
 from patches.algorithms.lww.tables import LWWStore
 from patches.change import Change
@@ -146,7 +147,7 @@ class Life:
 
     async def expected(self) -> Json:
         stored = await self.algorithm.load_doc(DOC)
-        ops = [op for change in stored.changes for op in change.ops] if stored else []
+        ops = [op for sent in stored.changes for op in without_bases(sent.ops)] if stored else []
         ops += [op for unsaved in self.doc.unsaved for op in unsaved]
         return shown_state(stored.state if stored else {}, ops)
 
