@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from aiohttp import ClientConnectionError, WSMsgType, web
@@ -37,10 +38,15 @@ async def serve_websocket(
     )
     await ws.prepare(request)
     session = open_session()
+    transport = request.transport
+    if transport is not None:
+        session.outbox.on_cut = partial(
+            asyncio.get_running_loop().call_later, _CLOSE_TIMEOUT_S, transport.abort
+        )
     try:
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(
-                _write(ws, session.outbox, request.transport, limits.send_timeout_s),
+                _write(ws, session.outbox, transport, limits.send_timeout_s),
                 name="websocket writer",
             )
             await _read(ws, session)

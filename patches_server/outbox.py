@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,8 @@ class Outbox:
         self._bytes = 0
         self._filled = asyncio.Event()
         self.closing: Close | None = None
+        #: Called when the peer is cut off for being slow: its writer may be stuck in a write.
+        self.on_cut: Callable[[], object] | None = None
 
     def put(self, frame: bytes) -> None:
         """Queue a frame; after `close` it is dropped. Over the bound the outbox closes instead.
@@ -50,6 +53,8 @@ class Outbox:
             self._max_frames is not None and len(self._frames) >= self._max_frames
         ):
             self.close(TOO_SLOW, "reads too slowly", discard=True)
+            if self.on_cut is not None:
+                self.on_cut()
             return
         self._frames.append(frame)
         self._bytes += len(frame)

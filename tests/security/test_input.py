@@ -1,0 +1,177 @@
+"""Threats in bytes and JSON (`spec/reliability.md` 4.2)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from patches import codec
+
+OP = {"op": "replace", "path": "/a", "value": 1}
+
+
+async def commit_raw(peer: Any, doc_id: str, ops: str) -> Any:
+    """Commit operations that are given as JSON text."""
+    change = f'{{"id":"c1","ops":{ops}}}'
+    await peer.send(
+        f'{{"jsonrpc":"2.0","id":"raw","method":"commitChanges","params":["{doc_id}",[{change}]]}}'
+    )
+    return await peer.answer("raw")
+
+
+def value(text: str) -> str:
+    return f'[{{"op":"replace","path":"/a","value":{text}}}]'
+
+
+async def nothing_stored(peer: Any, doc_id: str = "d") -> bool:
+    return bool(await peer.result("getChangesSince", doc_id, 0) == [])
+
+
+@pytest.mark.parametrize("depth", [61, 130, 300, 2_000, 100_000])
+async def test_t17_deep_values_are_refused_under_their_id(connect: Any, depth: int) -> None:
+    peer = connect()
+    answer = await commit_raw(peer, "d", value("[" * depth + "]" * depth))
+    assert answer["error"]["code"] == 400
+    assert await nothing_stored(peer)
+
+
+async def test_t17_a_document_does_not_grow_too_deep_step_by_step(connect: Any) -> None:
+    peer = connect()
+    path = ""
+    for step in range(200):
+        path += "/x"
+        ops = [{"op": "add", "path": path, "value": {}}]
+        answer = await peer.call("commitChanges", "d", [{"id": f"c{step}", "ops": ops}])
+        if "error" in answer:
+            break
+    assert answer["error"]["data"]["scope"] == "change"
+    assert "changes" in await peer.result("getDoc", "d")
+
+
+@pytest.mark.parametrize(
+    "number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9007199254740993", "1" * 5_000]
+)
+async def test_t18_numbers_that_no_browser_holds_are_refused(connect: Any, number: str) -> None:
+    for doc_id in ("d", "lww/d"):
+        peer = connect()
+        answer = await commit_raw(peer, doc_id, value(number))
+        assert answer["error"]["code"] == 400, answer
+        assert await nothing_stored(peer, doc_id)
+
+
+async def test_t19_half_an_emoji_passes_through_unharmed(connect: Any) -> None:
+    author, reader = connect(), connect()
+    await reader.result("subscribe", ["d", "lww/d"])
+    for doc_id in ("d", "lww/d"):
+        answer = await commit_raw(author, doc_id, value('"\\ud83d"'))
+        assert answer["result"]["changes"][0]["ops"][0]["value"] == "\ud83d"
+        told = await reader.notification("changesCommitted")
+        assert told["changes"][0]["ops"][0]["value"] == "\ud83d"
+        assert "\\ud83d" in json.dumps(await reader.result("getDoc", doc_id))
+
+
+async def test_t20_duplicate_keys_and_broken_bytes(connect: Any) -> None:
+    peer = connect()
+    await peer.send('{"id":1,"method":"nothing","method":"getChangesSince","params":["d",0]}')
+    assert (await peer.answer(1))["result"] == []
+    for frame in (b"\xef\xbb\xbf{}", b'{"id":1}x', b"\xff", b'{"id":1,"method":"\xc3"}', b""):
+        await peer.send(frame)
+        assert (await peer.next())["error"]["code"] == -32700
+
+
+@pytest.mark.parametrize(
+    "ops",
+    [
+        '[{"op":"replace","path":"/__proto__/x","value":1}]',
+        '[{"op":"add","path":"/a","value":{"__proto__":{"x":1}}}]',
+        '[{"op":"replace","path":"/constructor/prototype/x","value":1}]',
+        '[{"op":"move","from":"/__proto__","path":"/a"}]',
+    ],
+)
+async def test_t21_keys_that_hurt_javascript_are_refused(connect: Any, ops: str) -> None:
+    for doc_id in ("d", "lww/d"):
+        peer = connect()
+        answer = await commit_raw(peer, doc_id, ops)
+        assert answer["error"]["data"] == {"changeId": "c1", "scope": "change"}
+        assert await nothing_stored(peer, doc_id)
+    assert "result" in await commit_raw(connect(), "d", value('{"constructor":1,"toString":2}'))
+
+
+async def test_t24_a_deleted_document_stays_deleted(connect: Any) -> None:
+    peer, other = connect(), connect()
+    for doc_id in ("d", "lww/d"):
+        change = {"id": "c1", "ops": [OP], "baseRev": 0}
+        await peer.result("commitChanges", doc_id, [change])
+        await peer.result("deleteDoc", doc_id)
+        for each in (peer, other):
+            for fields in ({"baseRev": 0}, {"baseRev": 1}, {}):
+                error = await each.error("commitChanges", doc_id, [{**change, **fields}])
+                assert error["code"] == 410
+                assert error["data"].keys() == {"deletedAt", "lastRev"}
+        assert (await peer.error("getDoc", doc_id))["code"] == 410
+        assert await peer.result("subscribe", [doc_id]) == []
+        assert await peer.notification("docDeleted") == {"docId": doc_id}
+        assert await peer.result("undeleteDoc", doc_id) is True
+        assert await nothing_stored(peer, doc_id)
+
+
+async def test_t25_batches_and_ids_of_odd_types(connect: Any) -> None:
+    peer = connect()
+    for frame in ([{"id": 1, "method": "getDoc", "params": ["d"]}] * 3, [], 7, "x", None, True):
+        await peer.send(codec.encode(frame))
+        assert (await peer.next())["error"]["code"] == -32600
+    odd: list[Any] = [{}, [], True]
+    for request_id in odd:
+        await peer.send({"id": request_id, "method": "getDoc", "params": ["d"]})
+        assert (await peer.next())["error"]["code"] == -32600
+    for good_id in ("", "x", 0, -1, 1.5, None):
+        await peer.send({"id": good_id, "method": "getChangesSince", "params": ["d", 0]})
+        assert await peer.next() == {"jsonrpc": "2.0", "id": good_id, "result": []}
+    for _ in range(2):
+        await peer.send({"id": 5, "method": "getChangesSince", "params": ["d", 0]})
+    assert [(await peer.next())["id"] for _ in range(2)] == [5, 5], "each of two equal ids"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"retain": -1}, {"retain": 2**31}, {"delete": 1.5}, {"delete": True}, {"retain": "1"}],
+    ids=repr,
+)
+async def test_t26_lengths_in_text_are_small_whole_numbers(connect: Any, part: Any) -> None:
+    ops = [{"op": "@txt", "path": "/t", "value": [part, {"insert": "x"}]}]
+    error = await connect().error("commitChanges", "d", [{"id": "c1", "ops": ops}])
+    assert error["data"] == {"changeId": "c1", "scope": "change"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        "x",
+        {},
+        [{"id": "ok", "ops": [OP]}, "x"],
+        [{"id": "ok", "ops": [OP]}, {"id": "bad", "ops": {}}],
+        [{"id": "ok", "ops": [OP]}, {"id": "bad", "ops": [{**OP, "op": "explode"}]}],
+        [{"id": "ok", "ops": [OP]}, {"id": "bad", "ops": [OP], "baseRev": -1}],
+        [{"id": "ok", "ops": [OP]}, {"id": "bad", "ops": [{**OP, "ts": "x"}]}],
+    ],
+    ids=repr,
+)
+async def test_t27_confused_types_leave_nothing_half_applied(connect: Any, changes: Any) -> None:
+    for doc_id in ("d", "lww/d"):
+        peer = connect()
+        assert (await peer.error("commitChanges", doc_id, changes))["code"] == 400
+        assert await nothing_stored(peer, doc_id)
+
+
+async def test_t30_errors_leave_no_trace_of_the_inside(connect: Any) -> None:
+    peer = connect()
+
+    async def fails(*_: Any, **__: Any) -> None:
+        raise OSError(13, "Permission denied", "/home/ann/secret.db")
+
+    connect.server.router.services["ot"].documents.get_doc = fails
+    answer = json.dumps(await peer.call("getDoc", "d"))
+    for leak in ("Traceback", "secret", "home", ".py", "OSError", "Permission"):
+        assert leak not in answer
