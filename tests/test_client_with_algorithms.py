@@ -180,6 +180,25 @@ async def test_changes_submitted_without_opening_are_seen_when_it_is_opened(
         assert doc.state == {"n": 3}
 
 
+async def test_a_change_of_a_document_that_never_was_on_a_server_can_be_ejected_and_retried(
+    store: Path | None,
+) -> None:
+    async with Patches(store) as patches:
+        doc = await patches.open_doc("a")
+        doc.change(lambda draft: draft.update(n=1))
+        doc.change(lambda draft: draft.update(m=2))
+        await doc.flush()
+        snapshot = await patches.algorithms["ot"].load_doc("a")
+        assert snapshot is not None
+        change_id = snapshot.changes[0].id
+        assert await patches.eject_pending_change("a", change_id) is not None
+        assert doc.state == {"m": 2}
+        await patches.retry_quarantined_change("a", change_id)
+        assert doc.state == {"m": 2, "n": 1}
+        await patches.close_doc("a")
+        assert (await patches.open_doc("a")).state == {"m": 2, "n": 1}
+
+
 @pytest.mark.parametrize(
     ("content", "error"),
     [(None, StorageError), (b"this is a letter and not a database" * 99, CorruptDataError)],

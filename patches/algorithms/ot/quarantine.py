@@ -48,7 +48,9 @@ class Quarantine(StoredDocs):
                 Snapshot(state=snapshot.state, rev=snapshot.rev, changes=pending), change_id
             ):
                 return None
-            ejection = compute_pending_ejection(snapshot.state, snapshot.rev, pending, change_id)
+            # Edits of a document that is not on a server yet were made to `{}`, as it is shown.
+            state = {} if snapshot.state is None else snapshot.state
+            ejection = compute_pending_ejection(state, snapshot.rev, pending, change_id)
             if ejection is None:
                 return None
             entry = await self.store.quarantine_pending_change(
