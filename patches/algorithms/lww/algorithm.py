@@ -20,8 +20,8 @@ from patches.algorithms.base import Algorithm
 from patches.algorithms.lww import transactions
 from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
 from patches.algorithms.lww.merge import merge_server_with_local
+from patches.algorithms.lww.steps import Step
 from patches.algorithms.lww.tables import LWWStore
-from patches.algorithms.lww.transactions import Step
 from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.document import Document
 from patches.errors import PatchesError

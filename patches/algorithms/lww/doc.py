@@ -9,7 +9,7 @@ from patches.algorithms.lww.consolidate import consolidate_ops
 from patches.algorithms.lww.field_table import FieldTable
 from patches.algorithms.lww.receive import rows_of
 from patches.algorithms.lww.state import committed_state, rederive, shown_state, shows_history
-from patches.algorithms.lww.transactions import Step, Work
+from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.unsent import Unsent
 from patches.algorithms.lww.writes import as_writes
 from patches.change import Change, Snapshot

@@ -12,7 +12,6 @@ quarantine.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from patches.algorithms.lww.bases import with_bases, without_bases
 from patches.algorithms.lww.consolidate import consolidate_field_op, consolidate_ops
@@ -26,6 +25,7 @@ from patches.algorithms.lww.receive import (
 )
 from patches.algorithms.lww.split import split_change
 from patches.algorithms.lww.state import committed_state, in_commit_order
+from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.tables import DocTables
 from patches.change import Change, QuarantinedChange, Snapshot
 from patches.errors import PatchError, PendingChangeError
@@ -34,41 +34,6 @@ from patches.json_patch import apply_patch
 from patches.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Millis
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """All of a document: the committed state, the pieces being sent, the pending ops."""
-
-    state: Json
-    committed_rev: int
-    sending: Sequence[Change]
-    pending: Sequence[Op]
-    version: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """A write to the tables, as an open document follows it.
-
-    `rows` apply to the committed state, `confirmed` left the pieces being sent, `saved` and
-    `removed_paths` changed the pending ops. `work` is set if that is not enough to follow.
-    """
-
-    before: int
-    after: int
-    committed_rev: int
-    rows: Sequence[Op] = ()
-    confirmed: Sequence[Change] = ()
-    sending: Sequence[Change] | None = None
-    saved: Sequence[Op] = ()
-    removed_paths: Sequence[str] = ()
-    accepted: Sequence[Change] = ()
-    corrections: Sequence[Op] = ()
-    local: Sequence[Op] = ()
-    before_rev: int = 0
-    unsent: Sequence[Op] = ()  # where no document is open that knows
-    work: Work | None = None
 
 
 def load(tables: DocTables) -> Work | None:
