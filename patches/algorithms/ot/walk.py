@@ -127,6 +127,10 @@ def walk_changes(
     left, each with its new operations (an empty list if nothing is left of it), and the operations
     of every other history change, advanced over the queue.
     """
+    if all(map(is_echo, history)):
+        # The usual answer to a commit: nothing to transform, however long the queue is.
+        echoed = {change.id for change in history}
+        return [(change, change.ops) for change in queue if change.id not in echoed], []
     walk = TransformWalk([change.ops for change in queue])
     positions = {change.id: position for position, change in reversed(list(enumerate(queue)))}
     advanced: list[list[Op]] = []

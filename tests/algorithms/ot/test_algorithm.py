@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +23,10 @@ from patches.errors import (
 )
 from patches.json_values import Op
 from patches.options import DocOptions
+from patches.stores.database import SqliteDatabase
 from patches.stores.memory import MemoryBackend
 from patches.stores.ot_memory import OTMemoryStore
+from patches.stores.ot_sqlite import OTSqliteStore
 from patches.testing.ot_scene import DOC, Client, Server
 
 
@@ -354,6 +358,38 @@ async def test_what_another_process_made_is_sent_and_shown(client: Client, serve
     await client.push(server)
     assert client.doc.state == server.state
     assert "theirs" in client.doc.state
+
+
+async def test_processes_that_share_a_file_lose_and_double_nothing(
+    server: Server, tmp_path: Path
+) -> None:
+    databases = [SqliteDatabase(tmp_path / "shared.db") for _ in range(2)]
+    one, two = [
+        await Client(name, OTSqliteStore(database)).open()
+        for name, database in zip(("one", "two"), databases, strict=True)
+    ]
+    rng = random.Random(4)
+    for client in (one, two):
+        await client.pull(server)
+    for turn in range(40):
+        client, place = rng.choice([one, two]), rng.randrange(3)
+        await client.edit({"op": "add", "path": f"/list/{place}", "value": f"{client.name}{turn}"})
+        if turn % 5 == 0:
+            theirs = server.edit({"op": "add", "path": "/list/1", "value": f"theirs{turn}"})
+            if client.doc.committed_rev == theirs.rev - 1:
+                await client.receive(theirs)
+        if turn % 7 == 0:
+            await client.pull(server)
+            await client.push(server)
+    for client in (one, two, one):
+        await client.pull(server)
+        await client.push(server)
+        client.doc.update_sync_status("synced")
+    assert one.doc.state == two.doc.state == server.state
+    assert len(server.state["list"]) == 3 + 40 + 8
+    assert not (await one.stored()).changes
+    for database in databases:
+        await database.close()
 
 
 class MovingStore(OTMemoryStore):
