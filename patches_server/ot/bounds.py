@@ -11,6 +11,7 @@ times is measured now and then; the measuring resets it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from patches import codec
@@ -44,15 +45,18 @@ def exceeded(bounds: Bounds, limits: Limits) -> bool:
     return over_size or bounds.depth > limits.max_doc_depth
 
 
-def measured_after(state: Json, changes: Sequence[Change], limits: Limits) -> Bounds:
-    """The bounds after changes, with the state before them at hand.
+def measured_after(state: Json, changes: Sequence[Change], limits: Limits) -> tuple[Bounds, Bounds]:
+    """The true bounds of `state`, and those after changes.
 
-    Exact wherever that matters: the state is measured again as soon as a bound passes a limit, and
-    no further than the first operation that really does.
+    The latter are exact wherever that matters: the state is measured again as soon as a bound
+    passes a limit, and no further than the first operation that really does. A state that was over
+    a limit before may stay there, but not grow.
     """
-    bounds = measure(state)
+    before = measure(state)
+    ceiling = _ceiling(before, limits)
+    size, depth = before.size, before.depth
     for change in changes:
-        size, depth = bounds.size + len(change.encoded), bounds.depth
+        size += len(change.encoded)
         levels = _levels(change, limits)
         for op in change.ops:
             size, depth = _after(op, size, depth, levels=levels)
@@ -60,13 +64,20 @@ def measured_after(state: Json, changes: Sequence[Change], limits: Limits) -> Bo
                 state = apply_patch(state, [op], strict=True)
             except PatchError:
                 continue  # the replicas skip the change; until then it counts as written
-            if exceeded(Bounds(size, depth), limits):
+            if exceeded(Bounds(size, depth), ceiling):
                 exact = measure(state)
                 size, depth = exact.size, exact.depth
-                if exceeded(exact, limits):
-                    return exact
-        bounds = Bounds(size, depth)
-    return bounds
+                if exceeded(exact, ceiling):
+                    return before, exact
+    return before, Bounds(size, depth)
+
+
+def _ceiling(before: Bounds, limits: Limits) -> Limits:
+    return replace(
+        limits,
+        max_doc_bytes=limits.max_doc_bytes and max(limits.max_doc_bytes, before.size),
+        max_doc_depth=max(limits.max_doc_depth, before.depth),
+    )
 
 
 def measure(state: Json) -> Bounds:

@@ -198,15 +198,17 @@ class Committer:
         """The true bounds. Raises `StatusError` 413 or `ChangeRefusedError` beyond the limits."""
         state, _ = await self._history.state_at(doc_id)
         limits = self._limits
-        after = await self._runtime.run_blocking(lambda: measured_after(state, changes, limits))
-        if limits.max_doc_bytes is not None and after.size > limits.max_doc_bytes:
+        before, after = await self._runtime.run_blocking(
+            lambda: measured_after(state, changes, limits)
+        )
+        if limits.max_doc_bytes is not None and after.size > max(limits.max_doc_bytes, before.size):
             raise StatusError(
                 413,
                 f"Document {doc_id} would have {after.size} bytes, at most "
                 f"{limits.max_doc_bytes} are allowed",
                 {"limit": "max_doc_bytes"},
             )
-        if after.depth > limits.max_doc_depth:
+        if after.depth > max(limits.max_doc_depth, before.depth):
             raise ChangeRefusedError(
                 changes[0].id,
                 f"Document {doc_id} would be nested {after.depth} levels deep, at most "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -67,8 +68,8 @@ class OTSqliteServerStore:
         now = self._runtime.wall_ms()
 
         def read(conn: sqlite3.Connection) -> DocHead:
-            documents.check_not_deleted(conn, doc_id, now=now)
-            return _head(conn, doc_id)
+            with _one_view(conn, doc_id, now):
+                return _head(conn, doc_id)
 
         return await self._database.read(read)
 
@@ -121,8 +122,8 @@ class OTSqliteServerStore:
         values.append(-1 if limit is None else max(0, limit))  # type: ignore[arg-type]  # as above
 
         def read(conn: sqlite3.Connection) -> list[Change]:
-            documents.check_not_deleted(conn, doc_id, now=now)
-            return within(_changes(doc_id, conn.execute(sql, values)), max_bytes)
+            with _one_view(conn, doc_id, now):
+                return within(_changes(doc_id, conn.execute(sql, values)), max_bytes)
 
         return await self._database.read(read)
 
@@ -130,12 +131,8 @@ class OTSqliteServerStore:
         now = self._runtime.wall_ms()
 
         def read(conn: sqlite3.Connection) -> StoredSnapshot:
-            conn.execute("BEGIN")  # one view of the file for the three queries
-            try:
-                documents.check_not_deleted(conn, doc_id, now=now)
+            with _one_view(conn, doc_id, now):
                 return _snapshot(conn, doc_id, rev)
-            finally:
-                conn.execute("ROLLBACK")
 
         return await self._database.read(read)
 
@@ -178,6 +175,17 @@ class OTSqliteServerStore:
 
     async def last_server_time(self) -> Millis:
         return await self._database.read(documents.last_server_time)
+
+
+@contextmanager
+def _one_view(conn: sqlite3.Connection, doc_id: str, now: Millis) -> Iterator[None]:
+    """All queries see the file as it was at the first one, which is for the tombstone."""
+    conn.execute("BEGIN")
+    try:
+        documents.check_not_deleted(conn, doc_id, now=now)
+        yield
+    finally:
+        conn.execute("ROLLBACK")
 
 
 def _head(conn: sqlite3.Connection, doc_id: str) -> DocHead:

@@ -72,7 +72,7 @@ operations = st.one_of(
 @given(ops=st.lists(operations, max_size=8))
 def test_no_state_is_larger_or_deeper_than_its_bounds(ops: list[Op]) -> None:
     state, bounds = START, measure(START)
-    exact = measured_after(START, [a_change(op) for op in ops], LIMITS)
+    _, exact = measured_after(START, [a_change(op) for op in ops], LIMITS)
     for op in ops:
         change = a_change(op)
         bounds = grown(bounds, [change], LIMITS)
@@ -98,7 +98,7 @@ def test_a_value_that_is_shared_counts_as_often_as_it_stands_there() -> None:
 
 def test_a_bomb_is_measured_without_being_built() -> None:
     ops: list[Op] = [{"op": "copy", "from": "/a", "path": f"/a/k{n}"} for n in range(5_000)]
-    after = measured_after(START, [a_change(*ops)], LIMITS)
+    _, after = measured_after(START, [a_change(*ops)], LIMITS)
     assert exceeded(after, LIMITS)
     assert after.size > 64 * 1024 * 1024
 
@@ -108,9 +108,22 @@ def test_a_bound_that_is_too_high_is_lowered() -> None:
     limits = Limits(max_doc_bytes=1_000)
     copies = [a_change({"op": "copy", "from": "/a", "path": f"/c{n}"}) for n in range(9)]
     assert exceeded(grown(measure(big), copies, limits), limits)
-    after = measured_after(big, copies, limits)
+    _, after = measured_after(big, copies, limits)
     assert not exceeded(after, limits)
     assert measure(apply_changes(big, copies)).size <= after.size
+
+
+def test_a_state_that_was_over_the_limit_may_shrink_but_not_grow() -> None:
+    big: Json = {"a": "x" * 500, "b": "x" * 500}
+    limits = Limits(max_doc_bytes=100)
+    shrink: Op = {"op": "remove", "path": "/a"}
+    before, after = measured_after(big, [a_change(shrink)], limits)
+    assert before == measure(big)
+    assert after.size <= before.size
+    grow: Op = {"op": "copy", "from": "/b", "path": "/c"}
+    for ops in ([grow], [shrink, grow, {**grow, "path": "/d"}]):
+        before, after = measured_after(big, [a_change(*ops)], limits)
+        assert after.size > before.size
 
 
 @pytest.mark.parametrize(

@@ -356,6 +356,18 @@ async def test_a_document_does_not_grow_deeper_than_the_limit(world: Any) -> Non
     assert await world.ids() == ["root", "b", "c", "e"]
 
 
+async def test_a_document_over_a_lowered_limit_may_shrink(world: Any) -> None:
+    await world.create({"a": "x" * 600, "b": "x" * 600})
+    server = world.serve(limits=Limits(max_doc_bytes=1_000))
+    with pytest.raises(StatusError) as raised:
+        await world.commit(world.change("more", base_rev=1))
+    assert raised.value.code == 413
+    remove = [{"op": "remove", "path": "/a"}]
+    await world.commit(world.change("less", remove, base_rev=1), server=server)
+    await world.commit(world.change("more", base_rev=2))
+    assert list(await world.state()) == ["b", "more"]
+
+
 async def test_overwriting_again_and_again_is_not_growing(world: Any) -> None:
     world.serve(limits=Limits(max_doc_bytes=2_000))
     await world.create({"a": ""})
