@@ -100,7 +100,7 @@ class Committer:
         if log is None or needs_first_change(call.changes, call.options, log.head.rev):
             return None
         try:
-            submission = _admitted(call, log.head, None)
+            submission = await self._admitted(call, log.head, None)
             committed = log.since(submission.base_rev)
             if committed is None or self._version_is_due(log.head, submission):
                 return None
@@ -120,7 +120,7 @@ class Committer:
         if needs_first_change(call.changes, call.options, head.rev):
             oldest = await self._store.list_changes(doc_id, limit=1)
             first_change = oldest[0] if oldest else None
-        submission = _admitted(call, head, first_change)
+        submission = await self._admitted(call, head, first_change)
         if self._version_is_due(head, submission):
             await self._make_versions(head, submission)
         stored_ids: set[str] = set()
@@ -150,6 +150,23 @@ class Committer:
                     f"Document {doc_id} was deleted and made again. Reload the document."
                 )
         return submission, decision
+
+    async def _admitted(
+        self, call: CommitCall, head: DocHead, first_change: Change | None
+    ) -> Submission:
+        return await in_thread_if_large(
+            self._runtime,
+            4 * len(call.changes),
+            lambda: admit(
+                call.doc_id,
+                call.changes,
+                call.options,
+                initial_rev=head.rev,
+                first_change=first_change,
+                client_id=call.caller.client_id,
+                now=call.now,
+            ),
+        )
 
     async def _decided(
         self,
@@ -250,18 +267,6 @@ class Committer:
             )
         except Exception:  # boundary: the commit is stored, and does not fail for this
             _log.exception("document %.128r: no version was made of a session", submission.doc_id)
-
-
-def _admitted(call: CommitCall, head: DocHead, first_change: Change | None) -> Submission:
-    return admit(
-        call.doc_id,
-        call.changes,
-        call.options,
-        initial_rev=head.rev,
-        first_change=first_change,
-        client_id=call.caller.client_id,
-        now=call.now,
-    )
 
 
 def _refuse_pruned(submission: Submission, committed: Sequence[Change]) -> None:

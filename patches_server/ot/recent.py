@@ -61,13 +61,14 @@ class RecentLogs:
     ) -> None:
         """Changes were stored after the head `expected`, and are the new end."""
         log = self._logs.get(doc_id)
-        if log is None or log.head != expected:
+        kept = changes[-MAX_CHANGES:]
+        if log is None or log.head != expected or len(kept) < len(changes):
             self.forget(doc_id)
             log = self._logs[doc_id] = RecentLog(expected, [], 0)
         log.head = head_after(changes, bounds)
         # As bytes: the operations of the objects are the caller's, who might change them.
-        log.changes.extend(stored(change) for change in changes)
-        added = sum(len(change.encoded) for change in changes)
+        log.changes.extend(map(stored, kept))
+        added = sum(len(change.encoded) for change in kept)
         log.size += added
         self._size += added
         self._cut(log)

@@ -73,6 +73,19 @@ def test_a_long_log_is_cut() -> None:
     assert log.size == sum(len(change.encoded) for change in log.changes)
 
 
+def test_of_a_large_commit_the_end_is_kept() -> None:
+    logs = RecentLogs()
+    filled(logs, "d", 3)
+    log = logs.get("d")
+    assert log is not None
+    many = [a_change(rev) for rev in range(4, 4 + 2 * MAX_CHANGES)]
+    logs.saved("d", many, Bounds(), expected=log.head)
+    log = logs.get("d")
+    assert log is not None
+    assert [change.rev for change in log.changes] == [c.rev for c in many[-MAX_CHANGES:]]
+    assert log.head.rev == many[-1].rev
+
+
 def test_the_least_recent_documents_go() -> None:
     logs = RecentLogs(max_docs=3)
     for doc_id in "abc":
