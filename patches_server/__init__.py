@@ -1,7 +1,7 @@
 """The Patches server: document servers behind JSON-RPC on aiohttp websockets."""
 
 from patches_server.app import SERVER, create_app
-from patches_server.auth import allow_all
+from patches_server.auth import AuthProvider, Principal, allow_all
 from patches_server.context import CallContext, call_context, current_context
 from patches_server.lww import LWWBranchManager, LWWServer
 from patches_server.ot import OTBranchManager, OTServer, PatchesHistoryManager
@@ -20,6 +20,7 @@ from patches_server.stores.sqlite import SqliteBackend
 
 __all__ = [
     "SERVER",
+    "AuthProvider",
     "Branch",
     "CallContext",
     "CommitOptions",
@@ -32,6 +33,7 @@ __all__ = [
     "OTServer",
     "PatchesHistoryManager",
     "PatchesServer",
+    "Principal",
     "Services",
     "SqliteBackend",
     "Tombstone",
