@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
 from patches.json_values import Json, Op
+from patches.text.utf16 import utf16_length
 
 #: What the edits of a run are made to: a text at a path, or a list.
 RunKind: TypeAlias = Literal["text", "list"]
@@ -199,11 +200,6 @@ def _measured(part: Json, before: Mapping[str, Json] | None) -> tuple[int, int] 
 def is_index(key: str) -> bool:
     """Whether a part of a pointer is the index of an element, as a transform sees it."""
     return key.isascii() and key.isdigit() and (key[0] != "0" or key == "0")
-
-
-def utf16_length(text: str) -> int:
-    """Length in UTF-16 units, in which positions in texts count."""
-    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 class _Block:

@@ -8,11 +8,23 @@ texts out of it. What cannot be cut goes out as it is, or is refused above a cei
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from patches.algorithms.ot.sizes import change_byte_size, json_byte_size
+from patches.algorithms.ot.text_pieces import (
+    chunks,
+    cut_at,
+    delta_parts,
+    insert_part,
+    part_width,
+    retain_size,
+    text_op,
+    text_path,
+    with_escaped_paths,
+    without_texts,
+)
 from patches.change import Change
 from patches.errors import UnsplittableChangeError
 from patches.ids import IdSource
@@ -31,17 +43,6 @@ _VERIFY_LEVELS: Final = 3
 _VERIFY_FACTOR: Final = 0.72
 #: Room left in a piece of text for the digits of its position and the like.
 _CHUNK_SLACK: Final = 20
-
-
-class _TextPath(str):
-    """The path of a text that was taken out of a value, written without escapes.
-
-    The peers that invented the split never escaped it, and cut by sizes that it has without. Ours
-    cut the same pieces, and escape it when they are done: they would edit another place.
-    """
-
-    __slots__ = ("escaped",)
-    escaped: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,18 +123,7 @@ def split_change(change: Change, rules: SplitRules) -> list[Change]:
         if verified != pieces:
             numbered = [p.replace(rev=change.rev + place) for place, p in enumerate(verified)]
             pieces = _first_keeps_id(numbered, change)
-    return [_with_escaped_paths(piece) for piece in pieces]
-
-
-def _with_escaped_paths(piece: Change) -> Change:
-    if not any(isinstance(op["path"], _TextPath) for op in piece.ops):
-        return piece
-    return piece.replace(
-        ops=[
-            {**op, "path": op["path"].escaped} if isinstance(op["path"], _TextPath) else op
-            for op in piece.ops
-        ]
-    )
+    return [with_escaped_paths(piece) for piece in pieces]
 
 
 def _verified(pieces: list[Change], rules: SplitRules, levels: int) -> list[Change]:
@@ -210,58 +200,58 @@ class _Split:
         envelope = change_byte_size(self._change.replace(ops=[{**op, "value": []}]))
         position = 0  # in the text as it is once all pieces so far have been applied
         group: list[Op] = []
-        content = _retain_size(position)
+        content = retain_size(position)
         count = 0
         start = position
 
         def flush() -> None:
             nonlocal group, content, count, start
             if group:
-                self._emit([_text_op(op, start, group)])
+                self._emit([text_op(op, start, group)])
             start = position
             group, count = [], 1 if start else 0
-            content = _retain_size(start)
+            content = retain_size(start)
 
-        for part in _delta_parts(op["value"]):
+        for part in delta_parts(op["value"]):
             size = json_byte_size(part)
             if group and not self._within(envelope + content + size + count):
                 flush()
             if not group and not self._within(envelope + content + size + count):
-                piece_size = self._measure(self._change.replace(ops=[_text_op(op, start, [part])]))
+                piece_size = self._measure(self._change.replace(ops=[text_op(op, start, [part])]))
                 if piece_size > self._rules.max_bytes:
                     if isinstance(part.get("insert"), str):
                         self._cut_insert(op, part, position)
                     else:
                         self._report(op, piece_size, "delta-op")
-                        self._emit([_text_op(op, start, [part])])
-                    position += _width(part)
+                        self._emit([text_op(op, start, [part])])
+                    position += part_width(part)
                     flush()
                     continue
             group.append(part)
             content += size
             count += 1
-            position += _width(part)
+            position += part_width(part)
         flush()
 
     def _cut_insert(self, op: Op, part: Op, position: int) -> None:
         attributes = part.get("attributes")
-        empty = _insert("", attributes)
+        empty = insert_part("", attributes)
         overhead = change_byte_size(
             self._change.replace(ops=[{**op, "value": [{"retain": position or 1}, empty]}])
         )
         room = math.floor(self._rules.max_bytes / self._per_byte) - overhead - _CHUNK_SLACK
         text = part["insert"].encode("utf-16-le", "surrogatepass")
-        for chunk in _chunks(text, max(1, room)):
+        for chunk in chunks(text, max(1, room)):
             position = self._emit_chunk(op, chunk, attributes, position)
 
     def _emit_chunk(self, op: Op, chunk: bytes, attributes: Json, position: int) -> int:
         """Emit a run of UTF-16 text, halved until it fits. Returns the position after it."""
         text = chunk.decode("utf-16-le", "surrogatepass")
-        ops = [_text_op(op, position, [_insert(text, attributes)])]
+        ops = [text_op(op, position, [insert_part(text, attributes)])]
         size = self._measure(self._change.replace(ops=ops))
         units = len(chunk) // 2
         if size > self._rules.max_bytes:
-            middle = _cut_at(chunk, 0, math.ceil(units / 2))
+            middle = cut_at(chunk, 0, math.ceil(units / 2))
             if middle < len(chunk):
                 position = self._emit_chunk(op, chunk[:middle], attributes, position)
                 return self._emit_chunk(op, chunk[middle:], attributes, position)
@@ -274,7 +264,7 @@ class _Split:
     def _take_texts_out(self, op: Op) -> None:
         value = op.get("value")
         texts: list[Op] = []
-        stripped = _without_texts(value, _text_path(op["path"]), texts)
+        stripped = without_texts(value, text_path(op["path"]), texts)
         if not texts:
             size = self._measure(self._piece([op]))
             is_object = isinstance(value, dict)
@@ -339,83 +329,3 @@ class _Split:
                 doc_id=rules.doc_id,
                 change_id=rules.reported_id or self._change.id,
             )
-
-
-def _delta_parts(value: Json) -> list[Op]:
-    if isinstance(value, list):
-        return value
-    if isinstance(value, dict):
-        parts = value.get("ops")
-        return parts if isinstance(parts, list) else [value]
-    return []
-
-
-def _text_op(op: Op, start: int, parts: list[Op]) -> Op:
-    return {**op, "value": [{"retain": start}, *parts] if start else parts}
-
-
-def _retain_size(start: int) -> int:
-    return json_byte_size({"retain": start}) if start else 0
-
-
-def _insert(text: str, attributes: Json) -> Op:
-    return {"insert": text, "attributes": attributes} if attributes else {"insert": text}
-
-
-def _width(part: Op) -> int:
-    """How far a part of a delta moves the position in the resulting text."""
-    inserted = part.get("insert")
-    if isinstance(inserted, str):
-        return len(inserted.encode("utf-16-le", "surrogatepass")) // 2
-    if inserted is not None:
-        return 1
-    return int(part.get("retain", 0))
-
-
-def _chunks(text: bytes, units: int) -> Iterator[bytes]:
-    """UTF-16 text in runs of at most `units`."""
-    start = 0
-    while start < len(text):
-        end = _cut_at(text, start, units)
-        yield text[start:end]
-        start = end
-
-
-def _cut_at(text: bytes, start: int, units: int) -> int:
-    """Where a run of `units` from `start` ends, never inside a surrogate pair.
-
-    A pair is taken whole where `units` is 1.
-    """
-    end = min(start + 2 * units, len(text))
-    if end < len(text) and _splits_pair(text, end):
-        end += -2 if units > 1 else 2
-    return end
-
-
-def _splits_pair(text: bytes, at: int) -> bool:
-    return 0xD8 <= text[at - 1] <= 0xDB and 0xDC <= text[at + 1] <= 0xDF
-
-
-def _without_texts(value: Json, path: _TextPath, texts: list[Op]) -> Json:
-    """A copy of an object with the contents of its texts taken out, as edits in `texts`."""
-    if not isinstance(value, dict):
-        return value
-    parts = value.get("ops")
-    if isinstance(parts, list) and any(
-        isinstance(part, dict) and "insert" in part for part in parts
-    ):
-        texts.append({"op": "@txt", "path": path, "value": parts})
-        return {key: member for key, member in value.items() if key != "ops"}
-    return {key: _without_texts(member, _below(path, key), texts) for key, member in value.items()}
-
-
-def _text_path(path: str) -> _TextPath:
-    at = _TextPath(path)
-    at.escaped = path.escaped if isinstance(path, _TextPath) else path
-    return at
-
-
-def _below(path: _TextPath, key: str) -> _TextPath:
-    below = _TextPath(f"{path}/{key}")
-    below.escaped = f"{path.escaped}/{key.replace('~', '~0').replace('/', '~1')}"
-    return below
