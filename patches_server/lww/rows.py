@@ -12,22 +12,22 @@ from collections.abc import Iterable
 from patches import codec
 from patches.algorithms.lww.consolidate import value_inside
 from patches.json_values import Op
-from patches_server.lww.holdings import Spans, after_removal, after_write, held_at
+from patches_server.lww.holdings import Spans, after_removal, after_write, decode_spans, held_at
 
 
 class Row:
-    """The op that holds at one path, immutable.
+    """The op that holds at one path, immutable. `held` may be given as stored bytes.
 
     `ts` decides who wins the path, `rev` is the revision that wrote it (both are in the op too),
     `pos` its place among the rows of that revision.
 
     `hidden`: a removal under which something was written since. It takes part in nothing any more,
     but a reader who holds what it removed must still hear of it, or would keep that beside what was
-    written. `held`: the revisions at which there was something at or below the path. `pinned`: a
-    removal of what a row above, or the snapshot, still holds, which therefore may not be dropped.
+    written. `pinned`: a removal of what a row above, or the snapshot, still holds, and which may not
+    be dropped therefore.
     """
 
-    __slots__ = ("_op", "encoded", "held", "hidden", "path", "pinned", "pos", "rev", "ts")
+    __slots__ = ("_held", "_op", "encoded", "hidden", "path", "pinned", "pos", "rev", "ts")
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Row:
         pos: int,
         ts: float,
         encoded: bytes,
-        held: Spans,
+        held: Spans | bytes,
         hidden: bool = False,
         pinned: bool = False,
         op: Op | None = None,
@@ -47,7 +47,7 @@ class Row:
         self.pos = pos
         self.ts = ts
         self.encoded = encoded
-        self.held = held
+        self._held = held
         self.hidden = hidden
         self.pinned = pinned
         self._op = op
@@ -82,6 +82,13 @@ class Row:
         return self._op
 
     @property
+    def held(self) -> Spans:
+        """The revisions at which there was something at or below the path."""
+        if isinstance(self._held, bytes):
+            self._held = decode_spans(self._held)
+        return self._held
+
+    @property
     def is_removal(self) -> bool:
         """Whether the row says that there is nothing at its path."""
         return bool(self.op["op"] == "remove")
@@ -98,7 +105,7 @@ class Row:
             pos=self.pos,
             ts=self.ts,
             encoded=self.encoded,
-            held=self.held,
+            held=self._held,
             hidden=True,
             pinned=self.pinned,
             op=self._op,

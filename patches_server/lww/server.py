@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from patches.change import Change, Snapshot
 from patches.checks import check_ops
@@ -27,6 +27,7 @@ from patches_server.context import current_context
 from patches_server.document_server import ChangesCommitted, DocDeleted
 from patches_server.lww.commit import (
     AnyChange,
+    Decision,
     answer_rows,
     check_lww_ops,
     client_rev_of,
@@ -51,6 +52,9 @@ DAY_MS: Final = 86_400_000
 _MAX_ATTEMPTS: Final = 5
 _COMPACT_EVERY: Final = 256  # revisions of a document
 _COMPACT_AT_ONCE: Final = 1_000
+_INLINE: Final = 500  # ops or rows; more are worked on in a thread
+
+T = TypeVar("T")
 
 _log = logging.getLogger("patches_server.lww")
 
@@ -83,6 +87,7 @@ class LWWServer:
         self._change_id_ttl = change_id_ttl
         self._removal_ttl = removal_ttl
         self._limits = limits or Limits()
+        self._runtime = runtime
         self._clock = ServerClock(store, runtime)
         self._new_id = change_ids(runtime.random)
         self._version_ids = SortableIds(runtime.random)
@@ -98,7 +103,7 @@ class LWWServer:
         now = await self._clock.now()
         loaded = await self.store.load_rows(doc_id, now=now)
         base_rev = loaded.snapshot.rev if loaded.snapshot else 0
-        changes = self._as_changes(loaded, base_rev, now)
+        changes = await self._as_changes(loaded, base_rev, now)
         return Snapshot.from_encoded(
             loaded.snapshot.state if loaded.snapshot else b"{}",
             rev=changes[0].rev if changes else max(base_rev, loaded.floor),
@@ -110,16 +115,15 @@ class LWWServer:
         now = await self._clock.now()
         loaded = await self.store.load_rows(doc_id, now=now, since_rev=rev)
         if rev >= loaded.floor:
-            return self._as_changes(loaded, rev, now)
+            return await self._as_changes(loaded, rev, now)
         whole = await self.store.load_rows(doc_id, now=now)
-        return self._as_changes(whole, rev, now, first=[reset_row(whole)])
+        return await self._as_changes(whole, rev, now, first=[reset_row(whole)])
 
     async def get_rows_since(self, doc_id: str, rev: int) -> list[Change]:
         """The same, and never the whole document: what was written, for whoever merges it."""
         now = await self._clock.now()
-        return self._as_changes(
-            await self.store.load_rows(doc_id, now=now, since_rev=rev), rev, now
-        )
+        loaded = await self.store.load_rows(doc_id, now=now, since_rev=rev)
+        return await self._as_changes(loaded, rev, now)
 
     async def commit_changes(
         self,
@@ -177,6 +181,7 @@ class LWWServer:
         loaded = await self.store.load_rows(doc_id, now=now)
         if not loaded.rev:
             return None
+        state = await self._aside(len(loaded.rows), lambda: build_state(loaded))
         version = Version(
             id=self._version_ids(now),
             origin="main",
@@ -186,7 +191,7 @@ class LWWServer:
             ended_at=now,
             metadata=dict(metadata or {}),
         )
-        await self.store.versions.create_version(doc_id, version, build_state(loaded))
+        await self.store.versions.create_version(doc_id, version, state)
         return version.id
 
     async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:
@@ -218,8 +223,8 @@ class LWWServer:
     ) -> CommitResult:
         if not changes:
             return CommitResult(changes=())
-        for change in changes:
-            self._check(change)
+        size = sum(len(change.ops) for change in changes)
+        await self._aside(size, lambda: self._check(changes))
         async with self._locks(doc_id):
             now = await self._clock.now()
             done = await self._store(doc_id, changes, now)
@@ -254,8 +259,9 @@ class LWWServer:
         if is_behind:
             loaded = await self.store.load_rows(doc_id, now=now, change_ids=ids)
         fresh = fresh_changes(changes, loaded.seen)
-        decision = decide(RowTable(loaded.rows), fresh, now)
-        stored = new_rows(loaded, decision)
+        decision, stored = await self._aside(
+            len(paths) + len(loaded.rows), lambda: _decided(loaded, fresh, now)
+        )
         if stored:
             await self.store.save_rows(
                 doc_id,
@@ -271,12 +277,19 @@ class LWWServer:
         rev = loaded.rev + 1 if stored else loaded.rev
         return _Committed(rev, stored, [*first, *(row.encoded for row in answer)])
 
-    def _check(self, change: AnyChange) -> None:
-        try:
-            check_ops(change.ops, self._limits, where=f"change {change.id!r}: ops")
-            check_lww_ops(change)
-        except OpsRefusedError as exc:
-            raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
+    def _check(self, changes: Sequence[AnyChange]) -> None:
+        for change in changes:
+            try:
+                check_ops(change.ops, self._limits, where=f"change {change.id!r}: ops")
+                check_lww_ops(change)
+            except OpsRefusedError as exc:
+                raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
+
+    async def _aside(self, size: int, work: Callable[[], T]) -> T:
+        """Do a small piece of work at once, a large one where it does not hold up the others."""
+        if size <= _INLINE:
+            return work()
+        return await self._runtime.run_blocking(work)
 
     async def _compact(self, doc_id: str, rev: int, now: Millis) -> None:
         if rev % _COMPACT_EVERY:
@@ -289,16 +302,27 @@ class LWWServer:
         except PatchesError:  # the commit is stored: it does not fail for this
             _log.warning("document %r could not be compacted", doc_id, exc_info=True)
 
-    def _as_changes(
+    async def _as_changes(
         self, loaded: LoadedRows, base_rev: int, now: Millis, *, first: Sequence[bytes] = ()
     ) -> list[Change]:
-        reader_rev = 0 if first else base_rev  # who starts anew has missed everything
-        rows = [row for row in loaded.rows if not row.hidden or row.concerns(reader_rev)]
-        if not rows and not first:
-            return []
-        rev = max(base_rev, loaded.floor, *(row.rev for row in rows))
-        encoded = [*first, *(row.encoded for row in commit_order(rows))]
-        return [change_of_rows(self._new_id(rev), encoded, base_rev, rev, now, newest(rows) or now)]
+        def change() -> list[Change]:
+            reader_rev = 0 if first else base_rev  # who starts anew has missed everything
+            rows = [row for row in loaded.rows if not row.hidden or row.concerns(reader_rev)]
+            if not rows and not first:
+                return []
+            rev = max(base_rev, loaded.floor, *(row.rev for row in rows))
+            encoded = [*first, *(row.encoded for row in commit_order(rows))]
+            committed_at = newest(rows) or now
+            return [change_of_rows(self._new_id(rev), encoded, base_rev, rev, now, committed_at)]
+
+        return await self._aside(len(loaded.rows), change)
+
+
+def _decided(
+    loaded: LoadedRows, fresh: Sequence[AnyChange], now: Millis
+) -> tuple[Decision, list[Row]]:
+    decision = decide(RowTable(loaded.rows), fresh, now)
+    return decision, new_rows(loaded, decision)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from patches.algorithms.lww.field_table import ancestor_paths
 from patches.errors import CorruptDataError, RevConflictError
 from patches.runtime import Millis, Runtime
 from patches.stores.database import SqliteDatabase
-from patches_server.lww.holdings import decode_spans, encode_spans
+from patches_server.lww.holdings import encode_spans
 from patches_server.lww.rows import Row, stored_order
 from patches_server.lww.store import LoadedRows, SavedSnapshot
 from patches_server.records import Tombstone
@@ -302,7 +302,7 @@ def _row(doc_id: str, values: _Values) -> Row:
         pos=pos,
         ts=ts,
         encoded=op,
-        held=decode_spans(held),
+        held=held,
         hidden=bool(hidden),
         pinned=bool(pinned),
     )
