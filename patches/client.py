@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
@@ -18,6 +19,7 @@ from patches.backends import default_algorithms, open_backend
 from patches.change import Change, QuarantinedChange, Snapshot
 from patches.change_queue import ChangeQueue, Edit
 from patches.checks import check_ops
+from patches.client_signals import ClientSignals
 from patches.document import Document
 from patches.errors import (
     AlgorithmMismatchError,
@@ -27,11 +29,11 @@ from patches.errors import (
 )
 from patches.ids import random_id
 from patches.json_values import Json, Op, checked_copy
+from patches.keyed_locks import KeyedLocks
 from patches.limits import Limits
 from patches.open_docs import OpenDoc, OpenDocs
 from patches.options import DocOptions
 from patches.runtime import Runtime
-from patches.signals import Signal
 from patches.tasks import TaskScope
 from patches.tracking import Tracking
 
@@ -40,33 +42,13 @@ _log = logging.getLogger("patches.client")
 _EDIT_ID_LENGTH: Final = 12
 
 
-class Patches:
+class Patches(ClientSignals):
     """The documents of one client: `async with Patches(store="notes.db") as patches:`.
 
     `store`: `None` keeps documents in memory, a path in an SQLite file; a backend object stays its
     owner's to close. `algorithms` are added to OT and LWW, by their `name`. `metadata` goes onto
     every change made here. Nothing is opened before the first use. One event loop owns it.
     """
-
-    #: `(doc_id)`: an edit was stored, so there is work for the server.
-    on_change: Signal[[str]]
-    #: `(error, context)`, with `context["doc_id"]`, and for an edit that could not be stored `kind`
-    #: (`"rejection"`, `"defective"`, `"environment"`), `will_retry`, `attempt`, `latched`.
-    on_error: Signal[[Exception, Mapping[str, Any]]]
-    #: `(doc_id, changes)`: committed changes are durable here. Emitted by the coordinator.
-    on_server_commit: Signal[[str, Sequence[Change]]]
-    #: `(doc_id)`: the document was deleted here. Awaited by `delete_doc`.
-    on_delete_doc: Signal[[str]]
-    #: `(doc)`: a document has come into memory.
-    on_open_doc: Signal[[Document]]
-    #: `(doc_ids, algorithm)`: only those that were not tracked before.
-    on_track_docs: Signal[[Sequence[str], str]]
-    #: `(doc_ids)`: only those that were tracked.
-    on_untrack_docs: Signal[[Sequence[str]]]
-    #: `(doc_id, entry)`: told at least once; doc and change id are the key.
-    on_change_quarantined: Signal[[str, QuarantinedChange]]
-    #: `(doc_id, changes)`: stored edits that could not be applied when the document was opened.
-    on_pending_dropped: Signal[[str, Sequence[Change]]]
 
     def __init__(
         self,
@@ -93,21 +75,14 @@ class Patches:
         self.default_algorithm: Final = default_algorithm
 
         self._tasks = TaskScope("patches", on_error=self._task_failed)
-        self.on_change = Signal("on_change", spawn=self._tasks.spawn)
-        self.on_error = Signal("on_error", spawn=self._tasks.spawn)
-        self.on_server_commit = Signal("on_server_commit", spawn=self._tasks.spawn)
-        self.on_delete_doc = Signal("on_delete_doc", spawn=self._tasks.spawn)
-        self.on_open_doc = Signal("on_open_doc", spawn=self._tasks.spawn)
-        self.on_track_docs = Signal("on_track_docs", spawn=self._tasks.spawn)
-        self.on_untrack_docs = Signal("on_untrack_docs", spawn=self._tasks.spawn)
-        self.on_change_quarantined = Signal("on_change_quarantined", spawn=self._tasks.spawn)
-        self.on_pending_dropped = Signal("on_pending_dropped", spawn=self._tasks.spawn)
+        super().__init__(self._tasks.spawn)
 
         self._tracking = Tracking(
             self.algorithms, added=self.on_track_docs, removed=self.on_untrack_docs
         )
         self._docs = OpenDocs(self._tasks, self._let_go)
         self._queues: dict[str, ChangeQueue] = {}
+        self._life = KeyedLocks()  # opening, untracking and deleting exclude each other
         self._start = asyncio.Lock()
         self._started = False
         self._closed = False
@@ -155,8 +130,7 @@ class Patches:
                 await self._close_stores()
 
     async def _close_stores(self) -> None:
-        for signal in self._signals():
-            signal.clear()
+        self.clear_signals()
         for algorithm in self.algorithms.values():
             await algorithm.close()
         if self._owns_backend:
@@ -215,20 +189,27 @@ class Patches:
     async def untrack_docs(self, doc_ids: Iterable[str]) -> None:
         """Forget these documents' local data; open ones lose one reference. Quarantine stays."""
         await self._ready()
-        known = self._tracking.remove(_listed(doc_ids))
-        for doc_id in known:
-            await self.close_doc(doc_id)
-        await self._tracking.forget(known)
+        tracked = sorted(self._tracking.docs.intersection(_listed(doc_ids)))
+        async with AsyncExitStack() as held:
+            for doc_id in tracked:
+                await held.enter_async_context(self._life(doc_id))
+            known = self._tracking.remove(tracked)
+            for doc_id in known:
+                await self.close_doc(doc_id)
+                await self._settle(doc_id)
+            await self._tracking.forget(known)
 
     async def delete_doc(self, doc_id: str) -> None:
         """Delete a document here, and with the next connection on the server."""
         self._check_doc_id(doc_id)
         await self._ready()
         await self._docs.settle(doc_id)
-        algorithm = await self._tracking.owner_of(doc_id, default=self.default_algorithm)
-        await self.close_doc(doc_id, force=True)
-        self._tracking.remove([doc_id])
-        await algorithm.delete_doc(doc_id)
+        async with self._life(doc_id):
+            algorithm = await self._tracking.owner_of(doc_id, default=self.default_algorithm)
+            await self.close_doc(doc_id, force=True)
+            await self._settle(doc_id)
+            self._tracking.remove([doc_id])
+            await algorithm.delete_doc(doc_id)
         await self.on_delete_doc.emit_and_wait(doc_id)
 
     @property
@@ -247,7 +228,8 @@ class Patches:
     ) -> list[Change]:
         """Store operations for a tracked document, open or not, in the order of its edits.
 
-        Returns the changes stored. Raises `PatchError`, `DocNotTrackedError`, `StorageError`.
+        Returns the changes stored; while the store fails it waits for `retry_saving_changes`.
+        Raises `PatchError`, `DocNotTrackedError`, and what can never be stored.
         """
         await self._ready()
         self._check_open()
@@ -347,9 +329,8 @@ class Patches:
             raise PendingChangeError(
                 f"document {doc_id!r} has no change {change_id!r} in quarantine"
             )
-        queue = self._queues.get(doc_id)
-        if queue is not None:
-            await queue.settle()  # it comes after the edits made so far
+        if doc_id in self._queues:
+            await self._queues[doc_id].settle()  # it comes after the edits made so far
         changes = await algorithm.retry_quarantined_change(
             doc_id, change_id, self.get_open_doc(doc_id), self._new_id()
         )
@@ -372,34 +353,41 @@ class Patches:
             self._started = True
 
     async def _load(self, doc_id: str, asked: str | None, metadata: Mapping[str, Json]) -> OpenDoc:
-        recorded = self._tracking.name_of(doc_id)
-        name = recorded or asked or self.default_algorithm
-        if asked is not None and asked != name:
-            raise AlgorithmMismatchError(doc_id, expected=name, got=asked)
-        algorithm = self.algorithms[name]
-        await self._tracking.add([doc_id], name)
-        try:
-            queue = self._queue_of(doc_id)
-            await queue.settle()  # an instance that was just closed may still be writing
-            doc = algorithm.create_doc(doc_id, await algorithm.load_doc(doc_id))
-        except BaseException:
-            if recorded is None:
-                await self._tracking.forget(self._tracking.remove([doc_id]))
-            raise
-        if doc.dropped_pending_changes:
-            self.on_pending_dropped.emit(doc_id, doc.dropped_pending_changes)
-        opened = OpenDoc(doc, algorithm, metadata)
-        doc.spawn = self._tasks.spawn
-        doc.flusher = queue.flush
-        doc.on_change(partial(self._edited, queue, opened))
-        self.on_open_doc.emit(doc)
-        return opened
+        async with self._life(doc_id):
+            recorded = self._tracking.name_of(doc_id)
+            name = recorded or asked or self.default_algorithm
+            if asked is not None and asked != name:
+                raise AlgorithmMismatchError(doc_id, expected=name, got=asked)
+            algorithm = self.algorithms[name]
+            await self._tracking.add([doc_id], name)
+            try:
+                queue = self._queue_of(doc_id)
+                await queue.settle()  # an instance that was just closed may still be writing
+                doc = algorithm.create_doc(doc_id, await algorithm.load_doc(doc_id))
+            except BaseException:
+                if recorded is None:
+                    await self._tracking.forget(self._tracking.remove([doc_id]))
+                raise
+            if doc.dropped_pending_changes:
+                self.on_pending_dropped.emit(doc_id, doc.dropped_pending_changes)
+            opened = OpenDoc(doc, algorithm, metadata)
+            doc.spawn = self._tasks.spawn
+            doc.flusher = queue.flush
+            doc.on_change(partial(self._edited, queue, opened))
+            self.on_open_doc.emit(doc)
+            return opened
 
     async def _let_go(self, doc_id: str, opened: OpenDoc) -> None:
         """The last reference is gone: no more edits, and wait for those that there are."""
         opened.doc.mark_closed()
         opened.doc.on_change.clear()
-        queue = self._queue_of(doc_id)
+        await self._settle(doc_id)
+
+    async def _settle(self, doc_id: str) -> None:
+        """Wait for a document's edits, and drop its queue if nothing needs it any more."""
+        queue = self._queues.get(doc_id)
+        if queue is None:
+            return
         await queue.settle()
         if self._docs.get(doc_id) is None and not self._docs.is_opening(doc_id):
             queue.unlatch()
@@ -459,19 +447,6 @@ class Patches:
 
     def _task_failed(self, error: Exception) -> None:
         self._report(error, {})
-
-    def _signals(self) -> tuple[Signal[...], ...]:
-        return (
-            self.on_change,
-            self.on_error,
-            self.on_server_commit,
-            self.on_delete_doc,
-            self.on_open_doc,
-            self.on_track_docs,
-            self.on_untrack_docs,
-            self.on_change_quarantined,
-            self.on_pending_dropped,
-        )
 
 
 def _listed(doc_ids: Iterable[str]) -> list[str]:

@@ -360,6 +360,47 @@ async def test_deleting_waits_for_an_open_that_is_under_way() -> None:
         assert world.algorithm.tombstones == {"a"}
 
 
+@pytest.mark.parametrize("end", ["delete_doc", "untrack_docs"])
+def test_an_open_that_comes_while_a_document_goes_begins_anew_after_it(end: str) -> None:
+    @virtual_time
+    async def run() -> None:
+        async with a_world() as world:
+            doc = await world.patches.open_doc("a")
+            doc.change(lambda draft: draft.update(n=1))
+            await doc.flush()
+            world.algorithm.gate.clear()
+            doc.change(lambda draft: draft.update(n=2))
+            call = getattr(world.patches, end)
+            going = asyncio.create_task(call("a" if end == "delete_doc" else ["a"]))
+            await idle()
+            opening = asyncio.create_task(world.patches.open_doc("a"))
+            await idle()
+            assert not opening.done()
+            world.algorithm.gate.set()
+            await going
+            assert (await opening).state == {}
+            assert world.patches.tracked_docs == {"a"} == set(world.algorithm.snapshots)
+
+    run()
+
+
+@virtual_time
+async def test_deleting_waits_for_what_was_submitted_without_opening() -> None:
+    async with a_world() as world:
+        await world.patches.track_docs(["a"])
+        world.algorithm.gate.clear()
+        ops = [{"op": "replace", "path": "/n", "value": 1}]
+        submitting = asyncio.create_task(world.patches.submit_doc_change("a", ops))
+        await idle()
+        deleting = asyncio.create_task(world.patches.delete_doc("a"))
+        await idle()
+        world.algorithm.gate.set()
+        await deleting
+        assert len(await submitting) == 1
+        assert world.algorithm.tombstones == {"a"}
+        assert not world.patches._queues
+
+
 @virtual_time
 async def test_a_tombstone_is_renewed_by_the_algorithm_that_has_it() -> None:
     other = PlainAlgorithm()
