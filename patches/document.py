@@ -22,7 +22,7 @@ from patches.codec import json_size
 from patches.draft import draft_of, ops_to_reach, plain_ops, record
 from patches.errors import PatchError, PatchesError, QueueFullError, UnsupportedOperationError
 from patches.json_patch import apply_patch
-from patches.json_values import Json, Op
+from patches.json_values import Json, Op, checked_copy
 from patches.limits import Limits
 from patches.signals import Signal, Spawn, Unsubscribe
 
@@ -169,12 +169,11 @@ class Document(ABC):
     def set(self, state: Json) -> None:
         """Make `state` the document's state, by the smallest patch that leads there."""
         self._check_open()
-        before, depth = self._state, self.limits.max_doc_depth
-        ops = ops_to_reach(before, state, max_depth=depth)
+        before = self._state
         try:
-            self._edited(before, ops)
+            self._edited(before, self._ops_to(state, text=True))
         except UnsupportedOperationError:  # an algorithm without text merging
-            self._edited(before, ops_to_reach(before, state, max_depth=depth, text=False))
+            self._edited(before, self._ops_to(state, text=False))
 
     async def flush(self) -> None:
         """Wait until every edit so far is in the store. Says nothing about the server."""
@@ -266,6 +265,14 @@ class Document(ABC):
             self.on_change.emit(prepared)
             if before is not self._state:
                 self._tell()
+
+    def _ops_to(self, state: Json, *, text: bool) -> list[Op]:
+        depth, most = self.limits.max_doc_depth, self.limits.max_ops_per_change
+        ops = ops_to_reach(self._state, state, max_depth=depth, text=text)
+        if most is not None and len(ops) > most:
+            # No server takes as many in one change, and a part of an edit is not that edit.
+            return [{"op": "replace", "path": "", "value": checked_copy(state, max_depth=depth)}]
+        return ops
 
     def _apply_locally(self, ops: list[Op]) -> list[Op]:
         prepared = self.prepare_ops(ops)
