@@ -31,17 +31,19 @@ class KeepsVersions(Protocol):
 class PatchesHistoryManager:
     """Lists, makes and reads versions of a server's documents.
 
+    `server` is a document server; an `OTServerStore`, or a backend, is served by an `OTServer`.
     `on_skipped_change(doc_id, skipped)` hears of every committed change that a state was built
     without, because it cannot be applied.
     """
 
     def __init__(
         self,
-        server: KeepsVersions,
+        server: KeepsVersions | Any,
         *,
         on_skipped_change: Callable[[str, SkippedChange], object] | None = None,
     ) -> None:
-        self._server = server
+        is_server = hasattr(server, "capture_current_version")
+        self._server: KeepsVersions = server if is_server else OTServer(server)
         self._on_skipped_change = on_skipped_change
 
     async def list_versions(

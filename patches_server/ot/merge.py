@@ -97,6 +97,11 @@ class Merge:
             if not changes:
                 await self._keep(record, frame)
                 return
+            if changes[0].rev != frame.branch_rev + 1:
+                raise BranchError(
+                    f"Branch {record.id} can not be merged: its log no longer has revision "
+                    f"{frame.branch_rev + 1}"
+                )
             carried = await self._commit(record, frame, changes)
             if carried is not None:
                 await self._keep(record, carried)

@@ -251,6 +251,15 @@ async def test_windows_are_bounded_in_bytes(world: Any) -> None:
     assert [len(ids) for _, ids, _ in world.told[before:]] == [2, 2, 2]
 
 
+async def test_changes_that_were_pruned_are_not_left_out_of_a_merge(world: Any) -> None:
+    manager, branch_id = await branched(world, {"list": []})
+    await edit_branch(world, branch_id, add("a"), add("b"))
+    await world.backend.ot.prune_changes(branch_id, through_rev=2)
+    with pytest.raises(BranchError, match="no longer has revision 2"):
+        await manager.merge_branch(branch_id)
+    assert await world.ids() == ["root"]
+
+
 async def test_a_deleted_source_takes_no_merge(world: Any) -> None:
     manager, branch_id = await branched(world, {})
     await edit_branch(world, branch_id, [{"op": "replace", "path": "/x", "value": 1}])

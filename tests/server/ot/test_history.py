@@ -250,6 +250,15 @@ async def test_other_document_servers_have_versions_too(world: Any) -> None:
         await manager.get_state_before_version("l", version_id)
 
 
+async def test_a_history_manager_can_be_had_for_a_store_alone(world: Any) -> None:
+    await world.create({"a": 1})
+    for store in (world.backend, world.backend.ot):
+        manager = PatchesHistoryManager(store)
+        await manager.create_version("d")
+        (version,) = await manager.list_versions("d")
+        assert await manager.get_version_state("d", version.id) == b'{"a":1}'
+
+
 async def test_a_deleted_documents_versions_are_gone(world: Any) -> None:
     await world.create({})
     await world.server.capture_current_version("d")
