@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 from patches.change import Change
-from patches.errors import InvalidRequestError
+from patches.errors import InvalidRequestError, NotFoundError
 from patches.json_values import Json
 from patches.runtime import Millis
 from patches_server.document_server import DocumentServer
@@ -122,9 +122,11 @@ class Router:
         name = self._recorded.get(doc_id)
         if name is None:
             recorded = await self._algorithm_of(doc_id) if self._algorithm_of else None
+            source = await self._source_of(doc_id)
             if recorded is None:
-                return self._services[self._by_route(doc_id)]
-            self._remember(doc_id, recorded)
+                # A branch that its client fills is of its source's algorithm, whatever its id.
+                return await self.find(source) if source else self._services[self._by_route(doc_id)]
+            self._remember(doc_id, recorded, may_differ=source is not None)
             name = recorded
         return self._services[name]
 
@@ -137,13 +139,22 @@ class Router:
         managers = (services.branches for services in self._services.values())
         return next((manager for manager in managers if manager is not None), None)
 
-    def _remember(self, doc_id: str, recorded: str) -> None:
+    async def _source_of(self, doc_id: str) -> str | None:
+        manager = self.branch_manager()
+        if manager is None:
+            return None
+        try:
+            return await manager.get_source_doc_id(doc_id)
+        except NotFoundError:
+            return None
+
+    def _remember(self, doc_id: str, recorded: str, *, may_differ: bool) -> None:
         if recorded not in self._services:
             raise InvalidRequestError(
                 f"document {doc_id!r} is kept with the algorithm {recorded!r}, which is not served"
             )
         by_route = self._by_route(doc_id)
-        if by_route != recorded:
+        if by_route != recorded and not may_differ:
             _log.warning(
                 "document %.128r keeps the algorithm %s, though its route says %s",
                 doc_id,

@@ -23,6 +23,7 @@ from patches.errors import (
     StatusError,
     TooManyRequestsError,
     UnauthorizedError,
+    UnavailableError,
 )
 from patches.ids import random_id
 from patches.json_values import Json
@@ -134,6 +135,8 @@ class ServerSession:
     def _check_admission(self, request: Request, size: int) -> None:
         if self._expires_at is not None and self._server.runtime.wall_ms() >= self._expires_at:
             raise UnauthorizedError("the sign-in has expired")
+        if self._server.closing:
+            raise UnavailableError("the server is going away", {"reason": "CLOSING"})
         if request.method == "commitChanges":
             wait_s = self._commit_bytes.take(size, now=self._loop.time())
             if wait_s:
