@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -61,10 +60,6 @@ simple_text = st.tuples(st.integers(0, 6), st.sampled_from(["i", "jk", 1, 2])).m
 )
 
 
-def with_path(make: Callable[[str], Op], paths: st.SearchStrategy[str]) -> st.SearchStrategy[Op]:
-    return paths.map(make)
-
-
 def op_strategies(paths: st.SearchStrategy[str]) -> st.SearchStrategy[Op]:
     return st.one_of(
         paths.map(lambda path: {"op": "replace", "path": path, "value": 1}),
@@ -103,12 +98,29 @@ def test_the_walk_equals_the_plain_pairwise_walk(op: st.SearchStrategy[Op]) -> N
     check()
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_long_queues_equal_the_plain_pairwise_walk(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["typing", "listing"])
+def test_long_queues_equal_the_plain_pairwise_walk(kind: str, seed: int) -> None:
     rng = random.Random(seed)
-    queue = [[typing_op(rng, 60 + at)] for at in range(200)]
-    history = [[typing_op(rng, 60 + at)] for at in range(25)]
+    make = typing_op if kind == "typing" else listing_op
+    queue = [[make(rng, 60 + at)] for at in range(200)]
+    history = [[make(rng, 60 + at)] for at in range(25)]
     assert walk(queue, history) == plain_walk(queue, history)
+
+
+def listing_op(rng: random.Random, length: int) -> Op:
+    """An edit of a list: elements put in and taken out, and edits of and inside them."""
+    path = f"/l/{rng.randrange(length)}"
+    return rng.choice(
+        [
+            {"op": "add", "path": path, "value": length},
+            {"op": "remove", "path": path},
+            {"op": "replace", "path": f"{path}/k", "value": length},
+            {"op": "replace", "path": path, "value": length},
+            {"op": "add", "path": f"{path}/k/{rng.randrange(3)}", "value": length},
+            {"op": "add", "path": f"/l/{length}", "value": length},
+        ]
+    )
 
 
 def typing_op(rng: random.Random, length: int) -> Op:
