@@ -17,7 +17,7 @@ from patches_server.ot.rows import head_after, stored
 from patches_server.ot.store import Bounds, DocHead
 
 MAX_DOCS: Final = 10_000
-MAX_BYTES: Final = 64 * 1024 * 1024
+MAX_BYTES: Final = 32 * 1024 * 1024
 #: Per document: a client that is further behind has its commit decided on the store's rows.
 MAX_CHANGES: Final = 512
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -12,6 +13,7 @@ from patches.errors import (
     ChangeRefusedError,
     DuplicateChangeIdsError,
     OpsRefusedError,
+    PatchesError,
     RevConflictError,
 )
 from patches.ids import change_ids
@@ -37,6 +39,8 @@ from patches_server.records import (
 from patches_server.stores.clock import ServerClock
 
 T = TypeVar("T")
+
+_log = logging.getLogger("patches_server.ot")
 
 _NOBODY: Final = CallContext()
 
@@ -229,6 +233,17 @@ class OTServer:
         The write may be on its way to disk or not. Made again, it comes after the first one, and
         the others are told either way: they would not hear of the change before the next one.
         """
+        try:
+            if not await self._is_stored(call, changes, head):
+                return  # another commit was first; the caller will send it again
+        except PatchesError:
+            _log.warning("document %.128r: a commit was cut", call.doc_id, exc_info=True)
+            return
+        await self.on_changes_committed.emit_and_wait(
+            call.doc_id, changes, call.options, call.caller.connection_id
+        )
+
+    async def _is_stored(self, call: CommitCall, changes: Sequence[Change], head: DocHead) -> bool:
         doc_id = call.doc_id
         async with self._locks(doc_id):
             self._committer.forget(doc_id)
@@ -241,11 +256,8 @@ class OTServer:
                 rows = await self.store.list_changes(
                     doc_id, start_after=head.rev, limit=len(changes)
                 )
-                if [row.id for row in rows] != [change.id for change in changes]:
-                    return  # another commit was first; the caller will send it again
-        await self.on_changes_committed.emit_and_wait(
-            doc_id, changes, call.options, call.caller.connection_id
-        )
+                return [row.id for row in rows] == [change.id for change in changes]
+        return True
 
     def _check(self, changes: Sequence[AnyChange]) -> None:
         for change in changes:
@@ -258,5 +270,10 @@ class OTServer:
         """Do `work` whether or not somebody waits for it; this object keeps it until it is done."""
         task = asyncio.get_running_loop().create_task(work, name="OT server")
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # a caller that has gone will not fetch it

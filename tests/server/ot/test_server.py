@@ -489,6 +489,35 @@ async def test_the_others_are_told_although_the_caller_is_gone(sqlite_world: Any
     assert [(c.id, c.rev) for c in result.changes] == [("a", 2)]
 
 
+async def test_of_a_commit_that_was_cut_and_lost_nobody_is_told(world: Any) -> None:
+    """The caller is cancelled while the store works; another process writes in between."""
+    await world.create()
+    store = world.backend.ot
+    gate = asyncio.Event()
+    stored: list[str] = []
+
+    class Slow(CountingStore):
+        async def save_changes(self, doc_id: str, changes: Any, **options: Any) -> None:
+            if not gate.is_set():
+                gate.set()
+                await asyncio.Event().wait()  # until cancelled, with nothing stored
+            stored.append(changes[0].id)
+            await store.save_changes(doc_id, changes, **options)
+
+    server = world.another(Slow(store))
+    commit = asyncio.create_task(world.commit(world.change("a", base_rev=1), server=server))
+    async with asyncio.timeout(5):
+        await gate.wait()
+        await world.commit(world.change("b", base_rev=1), client="u2")
+        commit.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await commit
+        await world.commit(world.change("c", base_rev=2), server=server)  # after what was cut
+    assert stored == ["a", "c"]
+    assert await world.ids() == ["root", "b", "c"]
+    assert [told[1] for told in world.told] == [["root"], ["b"], ["c"]]
+
+
 async def test_server_edits_go_the_same_way_and_to_everybody(world: Any) -> None:
     await world.create({"n": 1})
 
