@@ -19,14 +19,17 @@ from patches.client import Patches
 from patches.document import Document
 from patches.errors import PatchesError, StatusError
 from patches.ids import change_ids
-from patches.json_values import Op
+from patches.json_values import Json, Op
 from patches.net.connection import PatchesConnection, WebSocketConnection
 from patches.net.transport import TransportState
 from patches.net.websocket import WebSocketOptions
 from patches.options import DEFAULT_MAX_PAYLOAD_BYTES, DocOptions, SizeCalculator
 from patches.signals import Signal
 from patches.sync import folds
+from patches.sync.branch_store import BranchStore
+from patches.sync.branches import send_pending
 from patches.sync.plan import Committed, DocSync, Notice
+from patches.sync.presence import PresenceHub, Room
 from patches.sync.published import Published
 from patches.sync.state import ErrorContext, SyncedDoc, Syncing, SyncState
 from patches.sync.subscriptions import SubscribeFilter, Subscriptions
@@ -57,7 +60,9 @@ class PatchesSync:
         max_storage_bytes: int | None = None,
         max_unsplittable_bytes: int | None = None,
         size_calculator: SizeCalculator | None = None,
+        branch_store: BranchStore | None = None,
     ) -> None:
+        self.branch_store: Final = branch_store
         self.patches: Final = patches
         self.connection: PatchesConnection = (
             WebSocketConnection(url_or_connection, websocket=websocket, runtime=patches.runtime)
@@ -76,6 +81,7 @@ class PatchesSync:
         )
         self._scope = TaskScope("patches sync", on_error=self._task_failed)
         self._subscriptions = Subscriptions(subscribe_filter)
+        self._presence = PresenceHub(self.connection)
         self._workers: dict[str, DocWorker] = {}
         self._restless: set[str] = set()
         self._unsettled: set[str] = set()
@@ -85,6 +91,7 @@ class PatchesSync:
         self._synced_link = 0  # the last one whose full sync has ended
         self._has_synced = False  # since `connect`
         self._full_sync: asyncio.Task[object] | None = None
+        self._sending_branches = asyncio.Lock()  # the connection's, no document's
         self._changed = asyncio.Event()
         self._state = SyncState()
         #: The new `state`.
@@ -99,6 +106,8 @@ class PatchesSync:
         self.on_remote_doc_deleted: Signal[[str, Sequence[Change]]] = Signal(
             "on_remote_doc_deleted", spawn=self._spawn
         )
+        #: Branch records made or changed here were told to the server.
+        self.on_branches_synced: Signal[[]] = Signal("on_branches_synced", spawn=self._spawn)
         self._published = Published(self.on_synced_change)
         self._listen()
 
@@ -191,6 +200,45 @@ class PatchesSync:
                 self._changed.clear()
                 await self._changed.wait()
 
+    async def send_branch_records(self) -> None:
+        """Tell the server of branches that were made, changed or deleted here.
+
+        The full sync does it too. Failures are reported; what failed waits for the next time.
+        """
+        link = self._link
+        if self.branch_store is None or not link:
+            return
+        async with self._sending_branches:
+            told, failures = await send_pending(self.branch_store, self.connection)
+        if link == self._link:
+            for failure in failures:
+                self._report(failure, None)
+        if told:
+            self.on_branches_synced.emit()
+
+    def apply_merge_changes(self, doc_id: str, changes: Sequence[Change]) -> None:
+        """Fold the changes that a merge has committed into the document here.
+
+        What is known already is left out; what does not follow on is fetched.
+        """
+        if changes:
+            self._changes_committed(doc_id, changes)
+
+    def presence(self, doc_id: str, state: Mapping[str, Json], *, text: str | None = None) -> Room:
+        """Be seen at a document, and see who else is: `async with sync.presence(...) as room`.
+
+        `state` is what the others see, such as a name. `text` is the path of the text that the
+        `"cursor"` of each state points into, if it does.
+        """
+        return Room(
+            self._presence,
+            doc_id,
+            state,
+            text=text,
+            open_doc=lambda: self.patches.get_open_doc(doc_id),
+            spawn=self._spawn,
+        )
+
     # ---- the connection --------------------------------------------------------------------------
 
     def _listen(self) -> None:
@@ -227,6 +275,7 @@ class PatchesSync:
     def _disconnected(self) -> None:
         self._link = 0
         self._subscriptions.reset()
+        self._presence.lost()
         if self._full_sync is not None:
             self._full_sync.cancel()
         with self._published.one_change():
@@ -258,6 +307,7 @@ class PatchesSync:
             self._changed.set()
 
     async def _sync_documents(self, link: int) -> None:
+        await self.send_branch_records()
         tombstones = await self._read_docs()
         doc_ids = list(self._workers)
         await self._cover(link)
@@ -307,6 +357,8 @@ class PatchesSync:
         except PatchesError as exc:
             if link == self._link:
                 self._report(exc, None)
+        else:
+            self._presence.subscribed()
 
     def _look(self, worker: DocWorker, link: int) -> None:
         """Let a document use the connection, which is subscribed to it by now."""
@@ -413,6 +465,8 @@ class PatchesSync:
             worker.tell(folds.deleted(worker.doc))
 
     def _notified(self, method: str, params: Any) -> None:
+        if self._presence.notified(method, params):
+            return
         doc_id = params.get("docId") if isinstance(params, Mapping) else None
         worker = self._workers.get(doc_id) if isinstance(doc_id, str) else None
         if worker is not None:

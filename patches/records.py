@@ -1,0 +1,99 @@
+"""What a client knows of a document's versions and branches (`spec/ot.md` 1.3, 1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Self, TypeAlias
+
+from patches.json_values import Json
+from patches.runtime import Millis
+
+#: What the server has not been told of a branch.
+PendingOp: TypeAlias = Literal["create", "update", "delete"]
+
+_VERSION_FIELDS: Final = {
+    "id": "id",
+    "origin": "origin",
+    "startRev": "start_rev",
+    "endRev": "end_rev",
+    "startedAt": "started_at",
+    "endedAt": "ended_at",
+    "parentId": "parent_id",
+    "groupId": "group_id",
+    "name": "name",
+}
+_BRANCH_FIELDS: Final = {
+    "id": "id",
+    "docId": "doc_id",
+    "branchedAtRev": "branched_at_rev",
+    "contentStartRev": "content_start_rev",
+    "createdAt": "created_at",
+    "modifiedAt": "modified_at",
+    "name": "name",
+    "lastMergedRev": "last_merged_rev",
+    "mergeBaseRev": "merge_base_rev",
+    "pendingOp": "pending_op",
+    "deleted": "deleted",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A saved point in a document's history."""
+
+    id: str
+    origin: str = "main"
+    start_rev: int = 0
+    end_rev: int = 0
+    started_at: Millis = 0
+    ended_at: Millis = 0
+    parent_id: str | None = None
+    group_id: str | None = None
+    name: str | None = None
+    metadata: Mapping[str, Json] = field(default_factory=dict)  # other keys
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        """From a wire object; unknown keys become metadata."""
+        return cls(**_read(wire, _VERSION_FIELDS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """A copy of a document with a history of its own, which can be merged back."""
+
+    id: str
+    doc_id: str
+    branched_at_rev: int = 0
+    content_start_rev: int | None = None
+    created_at: Millis = 0
+    modified_at: Millis = 0
+    name: str | None = None
+    last_merged_rev: int | None = None
+    merge_base_rev: int | None = None
+    pending_op: PendingOp | None = None  # kept here alone
+    deleted: bool = False
+    metadata: Mapping[str, Json] = field(default_factory=dict)  # other keys
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        """From a wire object or a stored record; unknown keys become metadata."""
+        return cls(**_read(wire, _BRANCH_FIELDS))
+
+    def to_wire(self) -> dict[str, Any]:
+        """The stored record: all of it. What is sent is less."""
+        wire = {
+            key: value
+            for key, name in _BRANCH_FIELDS.items()
+            if (value := getattr(self, name)) is not None and value is not False
+        }
+        return {**wire, **self.metadata}
+
+
+def _read(wire: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    fields = {
+        names[key]: value for key, value in wire.items() if key in names and value is not None
+    }
+    fields["metadata"] = {key: value for key, value in wire.items() if key not in names}
+    return fields

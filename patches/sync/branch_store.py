@@ -1,0 +1,132 @@
+"""Branch records that are kept here: what a store must do, and the rules for changing them.
+
+A record that the server has not been told of carries a `pending_op`. The rules are functions of the
+record; a store only loads and saves (`spec/ot.md` 10.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from patches.errors import BranchError
+from patches.json_values import Json
+from patches.records import Branch
+from patches.runtime import Millis
+
+#: What an update cannot set, by the names of the wire.
+FIXED_FIELDS: Final = (
+    "id",
+    "docId",
+    "branchedAtRev",
+    "createdAt",
+    "modifiedAt",
+    "contentStartRev",
+    "pendingOp",
+    "deleted",
+)
+#: Set by merges alone; silently left out of what is sent.
+MERGE_FIELDS: Final = ("lastMergedRev", "mergeBaseRev", "mergeFrame")
+
+
+class BranchStore(Protocol):
+    """Branch records, by id. `MemoryBranchStore` and `SqliteBranchStore` are two."""
+
+    async def load(self, branch_id: str) -> Branch | None:
+        """A record, deleted ones too."""
+
+    async def list(self, doc_id: str) -> Sequence[Branch]:
+        """All records of a source document, deleted ones too, oldest first."""
+
+    async def list_pending(self) -> Sequence[Branch]:
+        """All records with a `pending_op`, of any document, oldest first."""
+
+    async def save(self, branches: Iterable[Branch]) -> None:
+        """Add or replace records, all or none."""
+
+    async def remove(self, branch_ids: Iterable[str]) -> None:
+        """Remove records; unknown ids are no error."""
+
+
+def new_branch(
+    branch_id: str, doc_id: str, rev: int, metadata: Mapping[str, Json], *, now: Millis
+) -> Branch:
+    """A record for a branch that the server does not know."""
+    wire: dict[str, Any] = {key: metadata[key] for key in metadata if key not in MERGE_FIELDS}
+    wire.setdefault("contentStartRev", 0)
+    wire.update(
+        id=branch_id,
+        docId=doc_id,
+        branchedAtRev=rev,
+        createdAt=now,
+        modifiedAt=now,
+        pendingOp="create",
+    )
+    return Branch.from_wire(wire)
+
+
+def updated_branch(branch: Branch, metadata: Mapping[str, Json], *, now: Millis) -> Branch:
+    """A record with other metadata. Raises `BranchError` for a field that is not to be set."""
+    check_metadata(metadata)
+    wire = {**branch.to_wire(), **without_merge_fields(metadata), "modifiedAt": now}
+    wire["pendingOp"] = "create" if branch.pending_op == "create" else "update"
+    return Branch.from_wire(wire)
+
+
+def deleted_branch(branch: Branch, *, now: Millis) -> Branch | None:
+    """The mark that remains of a deleted record; `None`: the server never knew it."""
+    if branch.pending_op == "create":
+        return None
+    return Branch(
+        id=branch.id, doc_id=branch.doc_id, modified_at=now, deleted=True, pending_op="delete"
+    )
+
+
+def merged_with_server(
+    known: Mapping[str, Branch], received: Iterable[Branch]
+) -> tuple[list[Branch], list[str]]:
+    """What of the server's records to save, and which to remove. Local work is not overwritten."""
+    saved: list[Branch] = []
+    removed: list[str] = []
+    for branch in received:
+        local = known.get(branch.id)
+        if local is not None and local.pending_op is not None:
+            continue
+        if branch.deleted:
+            removed.append(branch.id)
+            continue
+        merged = (local.last_merged_rev if local is not None else None) or 0
+        if merged > (branch.last_merged_rev or 0):
+            branch = replace(branch, last_merged_rev=merged)
+        saved.append(branch)
+    return saved, removed
+
+
+def check_metadata(metadata: Mapping[str, Json]) -> None:
+    """Raises `BranchError` naming the first field that is not to be set."""
+    for key in metadata:
+        if key in FIXED_FIELDS:
+            raise BranchError(f"Cannot modify branch field {key}")
+
+
+def without_merge_fields(metadata: Mapping[str, Json]) -> dict[str, Json]:
+    """Metadata without what merges alone set."""
+    return {key: value for key, value in metadata.items() if key not in MERGE_FIELDS}
+
+
+def metadata_to_send(branch: Branch) -> dict[str, Json]:
+    """What `createBranch` is told of a record besides document and revision."""
+    wire = without_merge_fields(branch.to_wire())
+    for key in ("docId", "branchedAtRev", "createdAt", "modifiedAt", "pendingOp"):
+        wire.pop(key, None)
+    return wire
+
+
+def changes_to_send(branch: Branch) -> dict[str, Json]:
+    """What `updateBranch` is told of a record."""
+    return {
+        key: value
+        for key, value in without_merge_fields(branch.to_wire()).items()
+        if key not in FIXED_FIELDS
+    }

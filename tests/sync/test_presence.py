@@ -1,0 +1,207 @@
+"""Who is here, through the real relay."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from patches.client import Patches
+from patches.json_values import Json
+from patches.runtime import Runtime
+from patches.sync import PatchesSync
+from patches.sync.presence import Room
+from patches.testing.fake_connection import FakeConnection
+from patches.testing.local_server import LocalServer
+from patches.testing.sync_scene import sync_scene
+from patches.testing.virtual_time import idle, virtual_time
+
+_seeds = itertools.count()
+
+
+@asynccontextmanager
+async def client(server: LocalServer, *doc_ids: str) -> AsyncIterator[PatchesSync]:
+    seed = next(_seeds)  # alike clients would make alike change ids
+    async with (
+        Patches(runtime=Runtime(random=random.Random(seed))) as patches,
+        PatchesSync(patches, server.connection()) as sync,
+    ):
+        for doc_id in doc_ids:
+            await patches.open_doc(doc_id)
+        await sync.settled(5)
+        yield sync
+
+
+def names(room: Room) -> list[Any]:
+    return sorted(str(state["name"]) for state in room.others.values())
+
+
+@virtual_time
+async def test_everybody_in_a_room_sees_everybody_else_whoever_came_first() -> None:
+    async with (
+        LocalServer() as server,
+        client(server, "d") as ann,
+        client(server, "d") as bob,
+        client(server, "d") as eve,
+    ):
+        async with (
+            bob.presence("d", {"name": "Bob"}) as bobs,
+            ann.presence("d", {"name": "Ann"}) as anns,
+            eve.presence("d", {"name": "Eve"}) as eves,
+        ):
+            await idle()
+            assert names(anns) == ["Bob", "Eve"]
+            assert names(bobs) == ["Ann", "Eve"]
+            assert names(eves) == ["Ann", "Bob"]
+            assert anns.id is not None
+            assert anns.id in bobs.others
+
+
+@virtual_time
+async def test_one_who_connects_later_is_known_to_those_who_were_there() -> None:
+    async with LocalServer() as server, client(server, "d") as ann:
+        async with (
+            client(server, "d") as bob,
+            bob.presence("d", {"name": "Bob"}) as bobs,
+        ):
+            await idle()
+            async with ann.presence("d", {"name": "Ann"}) as anns:
+                await idle()
+                assert names(anns) == ["Bob"]
+                assert names(bobs) == ["Ann"]
+
+
+@virtual_time
+async def test_a_state_that_changes_is_sent_soon_and_not_too_often() -> None:
+    async with LocalServer() as server, client(server, "d") as ann, client(server, "d") as bob:
+        async with (
+            ann.presence("d", {"name": "Ann"}) as anns,
+            bob.presence("d", {"name": "Bob"}) as bobs,
+        ):
+            await idle()
+            told: list[Mapping[str, Mapping[str, Json]]] = []
+            bobs.on_change(told.append)
+            for number in range(20):
+                anns.update(cursor=number)
+                await idle(3)
+            await asyncio.sleep(0.2)
+            assert len(told) <= 3
+            (state,) = bobs.others.values()
+            assert state == {"name": "Ann", "cursor": 19, "id": anns.id}
+            assert anns.state == {"name": "Ann", "cursor": 19}
+
+
+@virtual_time
+async def test_who_leaves_the_room_or_the_server_is_gone() -> None:
+    async with LocalServer() as server, client(server, "d") as ann:
+        async with ann.presence("d", {"name": "Ann"}) as anns:
+            async with client(server, "d") as bob:
+                async with bob.presence("d", {"name": "Bob"}):
+                    await idle()
+                    assert names(anns) == ["Bob"]
+                await idle()
+                assert names(anns) == []
+                async with bob.presence("d", {"name": "Bob again"}):
+                    await idle()
+                    assert names(anns) == ["Bob again"]
+                    await bob.disconnect()
+                    await idle()
+                    assert names(anns) == []
+
+
+@virtual_time
+async def test_rooms_are_apart_and_need_the_document() -> None:
+    async with (
+        LocalServer() as server,
+        client(server, "d", "e") as ann,
+        client(server, "d") as bob,
+        client(server) as eve,
+    ):
+        async with (
+            ann.presence("d", {"name": "Ann"}) as in_d,
+            ann.presence("e", {"name": "Ann"}) as in_e,
+            bob.presence("d", {"name": "Bob"}) as bobs,
+            eve.presence("d", {"name": "Eve"}) as eves,
+        ):
+            await idle()
+            assert names(in_d) == ["Bob"]
+            assert names(in_e) == []
+            assert names(bobs) == ["Ann"]
+            assert names(eves) == []
+
+
+@virtual_time
+async def test_a_lost_connection_empties_the_room_and_the_next_one_fills_it() -> None:
+    async with LocalServer() as server, client(server, "d") as ann, client(server, "d") as bob:
+        async with (
+            ann.presence("d", {"name": "Ann"}) as anns,
+            bob.presence("d", {"name": "Bob"}) as bobs,
+        ):
+            await idle()
+            server.network.cut()
+            await idle()
+            assert names(anns) == []
+            await asyncio.sleep(5)
+            assert names(anns) == ["Bob"]
+            assert names(bobs) == ["Ann"]
+
+
+@virtual_time
+async def test_cursors_move_as_the_text_changes() -> None:
+    async with LocalServer() as server, client(server, "d") as ann, client(server, "d") as bob:
+        anns_doc, bobs_doc = (sync.patches.get_open_doc("d") for sync in (ann, bob))
+        assert anns_doc is not None
+        assert bobs_doc is not None
+        anns_doc.change(lambda draft: draft.text("body").insert(0, "hello"))
+        await ann.settled(5)
+        await idle()
+        async with (
+            ann.presence("d", {"name": "Ann", "cursor": [2, 4]}, text="/body") as anns,
+            bob.presence("d", {"name": "Bob", "cursor": 1}, text="/body") as bobs,
+        ):
+            await idle()
+            bobs_doc.change(lambda draft: draft.text("body").insert(0, "oh "))
+            (shown,) = bobs.others.values()
+            assert shown["cursor"] == [5, 7]
+            assert bobs.state["cursor"] == 4
+            await bob.settled(5)
+            await idle()
+            assert anns.state["cursor"] == [5, 7]
+            (shown,) = anns.others.values()
+            assert shown["cursor"] == 4
+
+
+@virtual_time
+async def test_what_other_clients_say_is_taken_with_care() -> None:
+    connection = FakeConnection()
+    async with sync_scene(connection) as scene:
+        for method, params in (
+            ("peer-welcome", {"id": "me", "peers": ["old", 7, "me"]}),
+            ("peer-welcome", None),
+            ("signal", ["x"]),
+        ):
+            connection.on_notification.emit(method, params)
+        async with scene.sync.presence("d", {"name": "Me"}) as room:
+            say = connection.on_notification.emit
+            say("signal", {"from": "a", "data": '{"id":"forged","name":"A"}', "room": "d"})
+            say("signal", {"from": "b", "data": {"id": "b", "name": "B"}})  # no text, no room
+            say("signal", {"from": "c", "data": '{"id":"c","name":"C"}', "room": "other"})
+            say("signal", {"from": "d", "data": "nonsense"})
+            say("signal", {"from": "e", "data": "{}"})
+            say("signal", {"from": "me", "data": '{"id":"me"}', "room": "d"})
+            say("signal", {"from": 5, "data": '{"id":"x"}'})
+            assert names(room) == ["A", "B"]
+            assert room.others["a"]["id"] == "a"
+            say("peer-disconnected", {"id": "a"})
+            say("peer-disconnected", {})
+            assert names(room) == ["B"]
+            # a repeated welcome is the roster: who is not in it has gone
+            say("peer-welcome", {"id": "me2", "peers": []})
+            assert names(room) == []
+        sent = [call.args for call in connection.calls if call.method == "peer-signal"]
+        assert ("old", "{}", None) in sent
+        assert ("old", '{"name":"Me","id":"me"}', "d") in sent
+        assert ("e", '{"name":"Me","id":"me"}', "d") in sent
