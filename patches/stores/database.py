@@ -2,8 +2,9 @@
 
 Each write is a function of the connection, run inside a savepoint of the group's transaction: all
 of it happens or none of it, and the writes that wait while a group commits make up the next group.
-A write has returned only after its group is on disk (`spec/reliability.md` 1.2). Nothing is opened
-before the first use.
+A write has returned only after its group is on disk (`spec/reliability.md` 1.2). Reads have
+connections of their own, which see what was committed and never wait for the writer. Nothing is
+opened before the first use.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, TypeVar
@@ -27,6 +29,8 @@ Durability: TypeAlias = Literal["full", "relaxed"]
 
 _SYNCHRONOUS: Final[dict[Durability, str]] = {"full": "FULL", "relaxed": "NORMAL"}
 _MAX_GROUP: Final = 64
+#: Readers that are kept open; more are opened when more read at once.
+_MAX_IDLE_READERS: Final = 4
 
 
 @dataclass(slots=True)
@@ -57,8 +61,11 @@ class SqliteDatabase:
         self._durability: Durability = durability
         self._runtime = runtime or Runtime()
         self._schemas: list[str] = []
-        self._connection: sqlite3.Connection | None = None
-        self._in_use = threading.Lock()  # the one connection is used by one thread at a time
+        self._writer: sqlite3.Connection | None = None
+        self._writing = threading.Lock()  # the writer is used by one thread at a time
+        self._idle_readers: list[sqlite3.Connection] = []
+        self._readers = threading.Condition()  # guards the idle ones, and how many are in use
+        self._reading = 0
         self._waiting: list[_Write] = []
         self._pump: asyncio.Task[None] | None = None
         self._closed = False
@@ -68,7 +75,7 @@ class SqliteDatabase:
         self._schemas.append(script)
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a query function and return its result. Raises `StorageError`."""
+        """Run a query function and return its result; it cannot write. Raises `StorageError`."""
         return await self._runtime.run_blocking(lambda: self._read(fn))
 
     async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
@@ -95,9 +102,14 @@ class SqliteDatabase:
         self._closed = True
         if self._pump is not None:
             await asyncio.wait([self._pump])
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            await self._runtime.run_blocking(connection.close)
+        await self._runtime.run_blocking(self._close_connections)
+
+    async def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copy the database as it is now to another file, while it is read and written.
+
+        An existing database there is replaced. Raises `StorageError`.
+        """
+        await self._runtime.run_blocking(partial(self._backup, os.fspath(path)))
 
     async def _write_groups(self) -> None:
         """Write group after group until nothing waits; `write` starts it and `close` awaits it."""
@@ -117,14 +129,70 @@ class SqliteDatabase:
             self._waiting.clear()
 
     def _read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
-        with self._in_use:
-            try:
-                return fn(self._opened())
-            except sqlite3.Error as exc:
-                raise _storage_error(self.path, exc) from exc
+        try:
+            with self._reader() as connection:
+                return fn(connection)
+        except sqlite3.Error as exc:
+            raise _storage_error(self.path, exc) from exc
+
+    def _backup(self, path: str) -> None:
+        try:
+            with self._reader() as connection, closing(sqlite3.connect(path)) as copy:
+                connection.backup(copy)
+        except sqlite3.Error as exc:
+            raise _storage_error(path, exc) from exc
+
+    @contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one read."""
+        if self.path == ":memory:":  # such a database is its one connection's
+            with self._writing:
+                yield self._opened()
+            return
+        with self._readers:
+            self._check_open()
+            self._reading += 1
+            connection = self._idle_readers.pop() if self._idle_readers else None
+        try:
+            if connection is None:
+                connection = self._open_reader()
+            yield connection
+        finally:
+            self._done_reading(connection)
+
+    def _open_reader(self) -> sqlite3.Connection:
+        if self._writer is None:
+            with self._writing:
+                self._opened()  # makes the file and its tables
+        connection = self._connect()
+        connection.execute("PRAGMA query_only=ON")
+        return connection
+
+    def _done_reading(self, connection: sqlite3.Connection | None) -> None:
+        with self._readers:
+            self._reading -= 1
+            self._readers.notify_all()
+            if connection is None:  # it could not be opened
+                return
+            room = len(self._idle_readers) < _MAX_IDLE_READERS
+            if room and not self._closed and not connection.in_transaction:
+                self._idle_readers.append(connection)
+            else:
+                connection.close()
+
+    def _close_connections(self) -> None:
+        with self._readers:
+            self._readers.wait_for(lambda: not self._reading)
+            idle, self._idle_readers = self._idle_readers, []
+        for connection in idle:
+            connection.close()
+        with self._writing:
+            if self._writer is not None:  # the last: it empties the log into the file
+                self._writer.close()
+                self._writer = None
 
     def _commit(self, group: list[_Write]) -> None:
-        with self._in_use:
+        with self._writing:
             try:
                 connection = self._opened()
                 connection.execute("BEGIN IMMEDIATE")
@@ -144,29 +212,40 @@ class SqliteDatabase:
                     write.error = write.error or error
 
     def _opened(self) -> sqlite3.Connection:
-        if self._connection is None:
-            self._connection = self._open()
-        return self._connection
+        if self._writer is None:
+            self._check_open()
+            connection = self._connect()
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                for script in self._schemas:
+                    connection.executescript(script)
+            except BaseException:
+                connection.close()
+                raise
+            self._writer = connection
+        return self._writer
 
-    def _open(self) -> sqlite3.Connection:
-        if self._closed:
-            raise StorageError(f"{self.path} is closed")
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        settings = {
+            "busy_timeout": "5000",
+            "synchronous": _SYNCHRONOUS[self._durability],
+            "foreign_keys": "ON",
+            "wal_autocheckpoint": "1000",
+        }
+        if sys.platform == "darwin":  # there, fsync alone leaves data in the drive
+            settings |= {"fullfsync": "ON", "checkpoint_fullfsync": "ON"}
         try:
-            connection.execute("PRAGMA busy_timeout=5000")
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"PRAGMA synchronous={_SYNCHRONOUS[self._durability]}")
-            connection.execute("PRAGMA foreign_keys=ON")
-            connection.execute("PRAGMA wal_autocheckpoint=1000")
-            if sys.platform == "darwin":
-                connection.execute("PRAGMA fullfsync=ON")
-                connection.execute("PRAGMA checkpoint_fullfsync=ON")
-            for script in self._schemas:
-                connection.executescript(script)
+            for name, value in settings.items():
+                connection.execute(f"PRAGMA {name}={value}")
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StorageError(f"{self.path} is closed")
 
 
 def _run_in_savepoint(path: str, connection: sqlite3.Connection, write: _Write) -> None:

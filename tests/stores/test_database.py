@@ -86,10 +86,17 @@ async def test_the_settings_of_the_file(tmp_path: Path, durability: Any, synchro
     database = SqliteDatabase(tmp_path / "x.db", durability=durability)
 
     def pragmas(connection: sqlite3.Connection) -> list[Any]:
-        names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        names = (
+            "journal_mode",
+            "synchronous",
+            "foreign_keys",
+            "busy_timeout",
+            "wal_autocheckpoint",
+        )
         return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
-    assert await database.read(pragmas) == ["wal", synchronous, 1, 5000]
+    assert await database.read(pragmas) == ["wal", synchronous, 1, 5000, 1000]
+    assert await database.write(pragmas) == ["wal", synchronous, 1, 5000, 1000]
     await database.close()
 
 
@@ -180,7 +187,7 @@ async def test_a_full_disk_fails_the_write_and_leaves_what_was_there(
 ) -> None:
     await database.write(add("a"))
     pages = await database.read(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
-    await database.read(lambda db: db.execute(f"PRAGMA max_page_count={pages + 1}").fetchone())
+    await database.write(lambda db: db.execute(f"PRAGMA max_page_count={pages + 1}").fetchone())
     large = asyncio.gather(
         *(database.write(add(str(n) + "x" * 4_000)) for n in range(20)), return_exceptions=True
     )
@@ -190,7 +197,7 @@ async def test_a_full_disk_fails_the_write_and_leaves_what_was_there(
     assert full
     assert len(full) + len(stored) == 20
     assert len(await database.read(texts)) == 1 + len(stored), "stored is what was said to be"
-    await database.read(lambda db: db.execute("PRAGMA max_page_count=100000").fetchone())
+    await database.write(lambda db: db.execute("PRAGMA max_page_count=100000").fetchone())
     assert await database.write(add("b"))
     assert (await database.read(texts))[0] == "a"
 
@@ -247,6 +254,71 @@ async def test_two_owners_of_one_file_wait_for_each_other(
     )
     assert len(await database.read(texts)) == len(await other.read(texts)) == 40
     await other.close()
+
+
+async def test_reads_do_not_wait_for_the_writer_and_see_what_is_committed(tmp_path: Path) -> None:
+    database = SqliteDatabase(tmp_path / "notes.db")
+    database.add_schema(SCHEMA)
+    await database.write(add("a"))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> None:
+        add("b")(connection)
+        begun.set()
+        assert go_on.wait(5)
+
+    write = asyncio.create_task(database.write(slow))
+    assert await asyncio.to_thread(begun.wait, 5)
+    assert await asyncio.gather(*(database.read(texts) for _ in range(3))) == [["a"]] * 3
+    go_on.set()
+    await write
+    assert await database.read(texts) == ["a", "b"]
+    await database.close()
+
+
+async def test_a_read_cannot_write(database: SqliteDatabase) -> None:
+    await database.write(add("a"))
+    with pytest.raises(StorageError, match="readonly"):
+        await database.read(add("b"))
+    assert await database.read(texts) == ["a"]
+
+
+async def test_close_waits_for_reads_and_empties_the_log(tmp_path: Path) -> None:
+    database = SqliteDatabase(tmp_path / "notes.db")
+    database.add_schema(SCHEMA)
+    await database.write(add("a"))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> list[str]:
+        begun.set()
+        assert go_on.wait(5)
+        return texts(connection)
+
+    read = asyncio.create_task(database.read(slow))
+    assert await asyncio.to_thread(begun.wait, 5)
+    closing = asyncio.create_task(database.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    go_on.set()
+    assert await read == ["a"]
+    await closing
+    assert os.listdir(tmp_path) == ["notes.db"], "no -wal, no -shm"
+
+
+async def test_a_backup_is_made_while_the_file_is_written(
+    database: SqliteDatabase, tmp_path: Path
+) -> None:
+    await database.write(add("before"))
+    writes = [asyncio.create_task(database.write(add(str(n)))) for n in range(100)]
+    await database.backup(tmp_path / "copy.db")
+    await asyncio.gather(*writes)
+    copy = SqliteDatabase(tmp_path / "copy.db")
+    copied = await copy.read(texts)
+    assert copied == (await database.read(texts))[: len(copied)]
+    assert copied[0] == "before"
+    await copy.close()
+    with pytest.raises(StorageError, match="nowhere"):
+        await database.backup(tmp_path / "nowhere" / "copy.db")
 
 
 async def test_a_database_in_memory_needs_no_file(tmp_path: Path) -> None:
