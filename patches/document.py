@@ -21,7 +21,7 @@ from patches.checks import check_ops
 from patches.codec import json_size
 from patches.draft import draft_of, ops_to_reach, plain_ops, record
 from patches.errors import PatchError, PatchesError, QueueFullError, UnsupportedOperationError
-from patches.json_patch import apply_patch
+from patches.json_patch import ABSENT, apply_patch
 from patches.json_values import Json, Op, checked_copy
 from patches.limits import Limits
 from patches.signals import Signal, Spawn, Unsubscribe
@@ -281,7 +281,7 @@ class Document(ABC):
         check_ops(prepared, self.limits)
         state = apply_patch(self._state, prepared, strict=True)
         self._check_room(prepared)
-        self._state = {} if state is None else state
+        self._state = {} if state is None or state is ABSENT else state
         self.unsaved.append(prepared)
         return prepared
 

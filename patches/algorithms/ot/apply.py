@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from patches.change import Change, Snapshot
 from patches.errors import ApplyChangesError, PatchError
-from patches.json_patch import apply_patch
+from patches.json_patch import ABSENT, apply_patch
 from patches.json_values import Json
 
 
@@ -20,6 +20,11 @@ class SkippedChange:
     error: Exception
 
 
+def without_absent(state: Json) -> Json:
+    """A state as it is kept: one whose root was removed is `null`, as on the wire."""
+    return None if state is ABSENT else state
+
+
 def apply_changes(state: Json, changes: Sequence[Change]) -> Json:
     """The state after all changes, each applied strictly.
 
@@ -29,7 +34,8 @@ def apply_changes(state: Json, changes: Sequence[Change]) -> Json:
     if len(changes) > 1:
         # As one patch, so that a container that many changes write to is copied once.
         try:
-            return apply_patch(state, [op for change in changes for op in change.ops], strict=True)
+            ops = [op for change in changes for op in change.ops]
+            return without_absent(apply_patch(state, ops, strict=True))
         except PatchError:
             pass  # the loop below tells which change it is
     for index, change in enumerate(changes):
@@ -37,7 +43,7 @@ def apply_changes(state: Json, changes: Sequence[Change]) -> Json:
             state = apply_patch(state, change.ops, strict=True)
         except PatchError as exc:
             raise ApplyChangesError(change.id, rev=change.rev, index=index, cause=exc) from exc
-    return state
+    return without_absent(state)
 
 
 def apply_changes_for_reconstruction(
@@ -56,8 +62,10 @@ def apply_changes_for_reconstruction(
     """
     try:
         ops = [op for change in changes for op in change.ops]
-        return apply_patch(
-            state, ops, strict=True, legacy_text_overrun_padding=legacy_text_overrun_padding
+        return without_absent(
+            apply_patch(
+                state, ops, strict=True, legacy_text_overrun_padding=legacy_text_overrun_padding
+            )
         )
     except PatchError:
         pass  # some change is to be left out
@@ -72,7 +80,7 @@ def apply_changes_for_reconstruction(
         except PatchError as exc:
             if on_skipped_change is not None:
                 on_skipped_change(SkippedChange(change, index, exc))
-    return state
+    return without_absent(state)
 
 
 def apply_pending_for_view(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Final
 
-from patches.algorithms.ot.apply import apply_changes, apply_pending_for_view
+from patches.algorithms.ot.apply import apply_changes, apply_pending_for_view, without_absent
 from patches.algorithms.ot.walk import TransformWalk
 from patches.change import Change, DocSyncStatus, Snapshot
 from patches.document import Document
@@ -313,7 +313,7 @@ class OTDoc(Document):
 
     def _with_unsaved(self, state: Json, ops: list[Op]) -> Json:
         try:
-            return apply_patch({} if state is None else state, ops, strict=True)
+            return without_absent(apply_patch({} if state is None else state, ops, strict=True))
         except PatchError as exc:
             _log.warning(
                 "document %r: an edit that no longer applies was dropped: %s", self.id, exc
@@ -337,7 +337,7 @@ def _hydrated(
             kept.append(change)  # made for another state: it is the server's to transform
             continue
         try:
-            state = apply_patch(state, change.ops, strict=True)
+            state = without_absent(apply_patch(state, change.ops, strict=True))
             kept.append(change)
         except PatchError:
             dropped.append(change)

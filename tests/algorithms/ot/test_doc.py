@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from patches import Patches
 from patches.algorithms.ot import OTDoc
 from patches.algorithms.ot import doc as doc_module
 from patches.change import Change, Snapshot
@@ -258,3 +259,19 @@ def test_measures_what_waits_for_the_server() -> None:
     doc = doc_with(change)
     assert doc.pending_count == 1
     assert doc.measure_pending() == len(change.encoded)
+
+
+async def test_a_removed_root_is_an_empty_document_that_can_be_edited() -> None:
+    async with Patches() as patches:
+        doc = await patches.open_doc("doc")
+        doc.change(lambda draft: draft.update(a=1))
+        doc.apply([{"op": "remove", "path": ""}])
+        assert doc.state == {}
+        await doc.flush()
+        assert doc.state == {}
+        doc.change(lambda draft: draft.update(b=2))
+        assert doc.state == {"b": 2}
+        await doc.flush()
+        again = await patches.algorithms["ot"].load_doc("doc")
+        assert again is not None
+        assert [len(change.ops) for change in again.changes] == [1, 1, 1]
