@@ -22,6 +22,7 @@ from patches.runtime import Runtime
 from patches_server.admission import Admission, Refusal, origin_allowed
 from patches_server.auth import Auth, principal_key
 from patches_server.connection import serve_websocket
+from patches_server.maintenance import sqlite_url
 from patches_server.router import Routes, Services
 from patches_server.server import PatchesServer
 from patches_server.services import services_on
@@ -124,7 +125,7 @@ def _backend(
     if store is None:
         return open_backend("memory:", runtime=runtime), True
     if isinstance(store, os.PathLike):
-        return open_backend(f"sqlite:///{os.fspath(store)}", runtime=runtime), True
+        return open_backend(sqlite_url(store), runtime=runtime), True
     if isinstance(store, str):
         return open_backend(store, runtime=runtime), True
     return store, False

@@ -17,6 +17,7 @@ import platformdirs
 from aiohttp import web
 
 from patches.errors import PatchesError
+from patches_server import maintenance
 from patches_server.admission import is_loopback
 from patches_server.app import create_app
 from patches_server.auth import Auth, allow_all
@@ -24,6 +25,10 @@ from patches_server.router import parse_route
 
 _OK: Final = 0
 _FAILED: Final = 1
+_MAINTENANCE: Final = {
+    "backup": "Copy a store to a new file. A server may be using it meanwhile.",
+    "doctor": "Look for damage in a store: exit status 1 if there is any.",
+}
 
 
 class _UsageError(Exception):
@@ -32,7 +37,10 @@ class _UsageError(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
-    options = _parser().parse_args(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in _MAINTENANCE:
+        return _maintain(arguments)
+    options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -46,9 +54,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _OK
 
 
+def _maintain(arguments: Sequence[str]) -> int:
+    """The commands that look after a store."""
+    command = arguments[0]
+    parser = argparse.ArgumentParser(
+        prog=f"patches-server {command}", description=_MAINTENANCE[command]
+    )
+    parser.add_argument("--store", metavar="URL", help="the store (a file in your data directory)")
+    if command == "backup":
+        parser.add_argument("file", type=Path, help="the file to make")
+    options = parser.parse_args(arguments[1:])
+    store = options.store or default_store()
+    try:
+        if command == "backup":
+            size = maintenance.backup(store, options.file)
+            sys.stdout.write(f"{options.file}: {size} bytes\n")
+            return _OK
+        faults = maintenance.find_faults(store)
+    except PatchesError as exc:
+        sys.stderr.write(f"patches-server {command}: {exc}\n")
+        return _FAILED
+    sys.stdout.write("".join(f"{fault}\n" for fault in faults) or f"{store}: nothing wrong\n")
+    return _FAILED if faults else _OK
+
+
 def default_store() -> str:
     """The URL of the store in the user's data directory."""
-    return f"sqlite:///{Path(platformdirs.user_data_dir('patches')) / 'server.db'}"
+    return maintenance.sqlite_url(Path(platformdirs.user_data_dir("patches")) / "server.db")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Serve collaborative JSON documents over websockets, at /ws.",
         epilog="Store URLs: memory:, sqlite:///relative/path.db, sqlite:////absolute/path.db. "
         "Without --route, documents whose id starts with lww/ are LWW, all others OT; a document "
-        "keeps the algorithm it was made with.",
+        "keeps the algorithm it was made with. Two more commands look after a store: "
+        "patches-server backup FILE, patches-server doctor (see their --help).",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
@@ -168,7 +201,7 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 async def _start(runner: web.AppRunner, store: str) -> None:
     try:
         if store.startswith("sqlite:///"):
-            Path(store.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            maintenance.sqlite_path(store).parent.mkdir(parents=True, exist_ok=True)
         await runner.setup()
     except OSError as exc:
         raise _UsageError(f"cannot use the store {store}: {exc.strerror or exc}") from exc
