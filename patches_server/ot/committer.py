@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -279,5 +279,6 @@ def _refuse_pruned(submission: Submission, committed: Sequence[Change]) -> None:
 
 
 def count_ops(changes: Sequence[AnyChange]) -> int:
-    """How many operations changes have."""
-    return sum(len(change.ops) for change in changes)
+    """How many operations changes have, which may not have been checked yet."""
+    lists: Iterable[object] = (change.ops for change in changes)
+    return sum(len(ops) if isinstance(ops, list) else 1 for ops in lists)

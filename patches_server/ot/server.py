@@ -128,8 +128,24 @@ class OTServer:
         """`commit_changes` of a caller that is named; one without a connection is told to all."""
         if not changes:
             return CommitResult(changes=())
-        await in_thread_if_large(self.runtime, 4 * count_ops(changes), lambda: self._check(changes))
-        return await self._commit(caller, doc_id, changes, options)
+        async with self._locks(doc_id):
+            # In here, so that a large commit keeps its place before a small one that came later.
+            await in_thread_if_large(
+                self.runtime, 4 * count_ops(changes), lambda: self._check(changes)
+            )
+            now = await self.clock.now()
+            call = CommitCall(caller, doc_id, changes, options, now)
+            submission, decision = await self._committer.commit(call)
+        if decision.to_store:
+            # Right after the lock: subscribers are called before another commit can go on, and one
+            # that commits to this document in turn does not wait for itself.
+            await self.on_changes_committed.emit_and_wait(
+                doc_id, decision.to_store, options, caller.connection_id
+            )
+        return CommitResult(
+            changes=[*decision.catch_up, *decision.to_store],
+            doc_reload_required=submission.reload_required,
+        )
 
     async def change(
         self,
@@ -197,28 +213,6 @@ class OTServer:
             self._committer.forget(doc_id)
             await self.store.delete_doc(doc_id, None if skip_tombstone else tombstone, now=now)
         await self.on_doc_deleted.emit_and_wait(doc_id, caller.connection_id)
-
-    async def _commit(
-        self,
-        caller: CallContext,
-        doc_id: str,
-        changes: Sequence[AnyChange],
-        options: CommitOptions | None,
-    ) -> CommitResult:
-        async with self._locks(doc_id):
-            now = await self.clock.now()
-            call = CommitCall(caller, doc_id, changes, options, now)
-            submission, decision = await self._committer.commit(call)
-        if decision.to_store:
-            # Right after the lock: subscribers are called before another commit can go on, and one
-            # that commits to this document in turn does not wait for itself.
-            await self.on_changes_committed.emit_and_wait(
-                doc_id, decision.to_store, options, caller.connection_id
-            )
-        return CommitResult(
-            changes=[*decision.catch_up, *decision.to_store],
-            doc_reload_required=submission.reload_required,
-        )
 
     def _see_through_later(
         self, call: CommitCall, changes: Sequence[Change], head: DocHead

@@ -267,6 +267,23 @@ async def test_a_malformed_change_stores_nothing(world: Any, op: Any) -> None:
     assert await world.ids() == ["root"]
 
 
+async def test_operations_that_are_no_list_are_refused(world: Any) -> None:
+    for ops in (None, {"op": "replace"}, "text"):
+        bad = ChangeInput(id="bad", ops=ops)  # type: ignore[arg-type]  # what an outsider may give
+        with pytest.raises(ChangeRefusedError, match="expected a list of operations"):
+            await world.commit(bad)
+
+
+async def test_a_large_commit_keeps_its_place(world: Any) -> None:
+    await world.create()
+    many = [world.change(f"c{n}", base_rev=1) for n in range(800)]
+    large = asyncio.create_task(world.commit(*many))
+    await asyncio.sleep(0)
+    small = asyncio.create_task(world.commit(world.change("small", base_rev=1), client="u2"))
+    await asyncio.gather(large, small)
+    assert (await world.ids())[-1] == "small"
+
+
 async def test_a_document_of_another_algorithm_is_refused(world: Any) -> None:
     world.backend.documents.require_writable("d", "lww", now=world.now)
     with pytest.raises(AlgorithmMismatchError):
