@@ -184,21 +184,29 @@ class _Rows:
 
     def __init__(self, submission: Submission, committed: Sequence[Change]) -> None:
         self._submission = submission
+        self._batch_id = submission.batch_id
         self._sender = next((c.client_id for c in submission.changes if c.client_id), None)
         self.committed = committed
         self.foreign: list[Change] = []
         self.own_ids: set[str] = set()
+        self._own_revs: set[int] = set()
         resent: list[Change] = []
         for row in committed:
-            if not self.is_own(row):
+            if not self._tell_own(row):
                 self.foreign.append(row)
-            elif row.id in submission.sent_at:
+                continue
+            self._own_revs.add(row.rev)
+            if row.id in submission.sent_at:
                 self.own_ids.add(row.id)
                 resent.append(row)
         # The sender's own are echoed, those of earlier batches that were not sent again are not.
         self.catch_up = sorted([*self.foreign, *resent], key=_rev) if resent else self.foreign
 
     def is_own(self, row: Change) -> bool:
+        """Whether a committed change is the sender's own."""
+        return row.rev in self._own_revs
+
+    def _tell_own(self, row: Change) -> bool:
         submission = self._submission
         same_origin = (
             self._sender is None or not row.client_id or row.client_id == self._sender
@@ -206,8 +214,7 @@ class _Rows:
         sent_at = submission.sent_at.get(row.id)
         if sent_at is not None:
             return same_origin or _made_at_the_same_time(row, sent_at)
-        batch_id = submission.batch_id
-        return same_origin and batch_id is not None and row.batch_id == batch_id
+        return same_origin and self._batch_id is not None and row.batch_id == self._batch_id
 
 
 def _made_at_the_same_time(row: Change, sent_at: Millis) -> bool:
