@@ -181,8 +181,7 @@ class Algorithm(ABC):
         *,
         only_if_unappliable: bool = False,
     ) -> QuarantinedChange | None:
-        """Move one pending change into quarantine. `None`: there is none, or it applies after all.
-        """
+        """Move one pending change into quarantine. `None`: there is none, or it applies after all."""
         return None
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
@@ -191,6 +190,7 @@ class Algorithm(ABC):
 
     async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
         """Forget a quarantined change for good. Unknown ones are no error."""
+        return None
 
     async def retry_quarantined_change(
         self, doc_id: str, change_id: str, doc: Document | None, new_id: str
@@ -202,8 +202,7 @@ class Algorithm(ABC):
     # ---------------------------------------------
 
     async def sync_options(self, doc_id: str) -> Mapping[str, Json] | None:
-        """The options object of `getDoc`, `getChangesSince` and `commitChanges`; `None` sends none.
-        """
+        """The options object of `getDoc`, `getChangesSince` and `commitChanges`; `None` sends none."""
         return None
 
     async def handle_notification(
