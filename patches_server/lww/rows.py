@@ -23,8 +23,7 @@ class Row:
 
     `hidden`: a removal under which something was written since. It takes part in nothing any more,
     but a reader who holds what it removed must still hear of it, or would keep that beside what was
-    written. `pinned`: a removal of what a row above, or the snapshot, still holds, and which may not
-    be dropped therefore.
+    written. `pinned`: a removal of what a row above, or the snapshot, still holds: it must stay.
     """
 
     __slots__ = ("_held", "_op", "encoded", "hidden", "path", "pinned", "pos", "rev", "ts")

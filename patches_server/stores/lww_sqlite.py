@@ -353,11 +353,13 @@ def _write(conn: sqlite3.Connection, doc: int, path: bytes, row: Row, now: Milli
 
 def _prune_ids(conn: sqlite3.Connection, now: Millis, *, at_most: int) -> None:
     """A few more than a commit adds: the table shrinks, and no commit pays for all of it."""
-    conn.execute(
-        "DELETE FROM lww_change_ids WHERE (doc, change_id) IN (SELECT doc, change_id "
-        "FROM lww_change_ids WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)",
+    expired = conn.execute(
+        "SELECT doc, change_id FROM lww_change_ids WHERE expires_at <= ? "
+        "ORDER BY expires_at LIMIT ?",
         (now, at_most),
-    )
+    ).fetchall()
+    # one by one: as a subquery this would look at every id of the document
+    conn.executemany("DELETE FROM lww_change_ids WHERE doc = ? AND change_id = ?", expired)
 
 
 def _chunks(keys: Iterable[bytes]) -> Iterator[list[bytes]]:

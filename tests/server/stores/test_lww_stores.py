@@ -102,38 +102,32 @@ async def test_a_damaged_row_is_found(backend: SqliteBackend, tmp_path: Path) ->
     assert await paths_of(backend.lww, "e") == ["/a"]
 
 
-async def test_a_write_reads_only_what_it_touches(backend: SqliteBackend) -> None:
-    """The plan of every query of a commit is a search by an index, never a scan."""
-    await write(backend.lww, "d", 1, {"/a": 1})
-    plans: list[str] = []
+async def test_a_commit_looks_only_at_what_it_touches(backend: SqliteBackend) -> None:
+    """The plan of every statement of a commit is a search by more than the document."""
+    values: dict[str, object] = {f"/f{number}": number for number in range(50)}
+    await write(backend.lww, "d", 1, values, change_ids=["a", "b"], expires_at=NOW + 1)
+    statements: list[str] = []
+    for access in (backend.database.read, backend.database.write):
+        await access(lambda conn: conn.set_trace_callback(statements.append))
+    now = NOW + 5  # the ids have expired
+    await backend.lww.load_rows("d", now=now, paths=["/f1", "/x/y"], since_rev=1, change_ids=["a"])
+    await write(backend.lww, "d", 2, {"/f1": ...}, hide=["/f2"], change_ids=["c"], now=now)
+    await backend.lww.drop_removals("d", stored_before=now + 1, limit=9)
+    for access in (backend.database.read, backend.database.write):
+        await access(lambda conn: conn.set_trace_callback(None))
+    ours = {sql for sql in statements if " lww_" in sql}
+    assert len(ours) >= 10
 
-    def explain(conn: sqlite3.Connection) -> None:
-        for where in ("doc = 1 AND path IN (x'2f')", "doc = 1 AND path >= x'2f' AND path < x'30'"):
-            plans.extend(
-                row[3]
-                for row in conn.execute(f"EXPLAIN QUERY PLAN SELECT op FROM lww_rows WHERE {where}")  # noqa: S608 -- two fixed tests
-            )
-        plans.extend(
-            row[3]
-            for row in conn.execute(
-                "EXPLAIN QUERY PLAN SELECT op FROM lww_rows WHERE doc = 1 AND rev > 5"
-            )
-        )
-        plans.extend(
-            row[3]
-            for row in conn.execute(
-                "EXPLAIN QUERY PLAN SELECT doc FROM lww_change_ids WHERE expires_at <= 5 "
-                "ORDER BY expires_at LIMIT 9"
-            )
-        )
-        plans.extend(
-            row[3]
-            for row in conn.execute(
-                "EXPLAIN QUERY PLAN SELECT rowid FROM lww_rows WHERE doc = 1 AND droppable = 1 "
-                "AND stored_at < 5 ORDER BY stored_at LIMIT 9"
-            )
-        )
+    def explain(conn: sqlite3.Connection) -> list[str]:
+        return [
+            row[3] for sql in ours for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()
+        ]
 
-    await backend.database.read(explain)
-    assert len(plans) == 5
-    assert all(plan.startswith("SEARCH") for plan in plans), plans
+    plans = await backend.database.read(explain)
+    assert any("lww_change_ids_by_expiry" in plan for plan in plans)
+    bad = [
+        plan
+        for plan in plans
+        if plan.startswith("SCAN") or (plan.endswith("(doc=?)") and "lww_docs" not in plan)
+    ]
+    assert bad == []
