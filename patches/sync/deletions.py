@@ -1,0 +1,146 @@
+"""`Deletions`: documents that were deleted, here and to be told to the server, or there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from patches.algorithms.base import Algorithm
+from patches.change import Change
+from patches.client import Patches
+from patches.document import Document
+from patches.errors import PatchesError, StatusError
+from patches.ids import change_ids
+from patches.json_values import Op
+from patches.net.connection import PatchesConnection
+from patches.signals import Signal
+from patches.sync.documents import Report
+from patches.tasks import TaskScope
+
+_log = logging.getLogger("patches.sync")
+
+#: How long the handlers of a remote deletion are waited for.
+HANDLERS_S: Final = 10.0
+
+
+class Deletions:
+    """The deletions of one `PatchesSync`."""
+
+    def __init__(
+        self,
+        patches: Patches,
+        connection: PatchesConnection,
+        *,
+        scope: TaskScope,
+        on_remote: Signal[[str, Sequence[Change]]],
+        report: Report,
+        changed: Callable[[], None],
+    ) -> None:
+        self._patches = patches
+        self._connection = connection
+        self._scope = scope
+        self._on_remote = on_remote
+        self._report = report
+        self._changed = changed
+        self._under_way: set[str] = set()
+
+    @property
+    def all_told(self) -> bool:
+        """Whether no deletion is on its way to the server."""
+        return not self._under_way
+
+    def start(self) -> None:
+        """The scope has started: nothing is under way."""
+        self._under_way.clear()
+
+    # ---- deleted here ----------------------------------------------------------------------------
+
+    async def tell_one(self, doc_id: str) -> None:
+        """Delete on the server what was just deleted here."""
+        if doc_id not in self._under_way:
+            self._under_way.add(doc_id)
+            await self._tell(doc_id, None)
+
+    def tell(self, tombstones: Mapping[str, Algorithm]) -> None:
+        """Delete on the server what was deleted here without a connection, all at one time."""
+        for doc_id, algorithm in tombstones.items():
+            if doc_id not in self._under_way:
+                self._under_way.add(doc_id)
+                self._scope.spawn(self._tell(doc_id, algorithm), name=f"deletion of {doc_id}")
+
+    async def _tell(self, doc_id: str, algorithm: Algorithm | None) -> None:
+        try:
+            algorithm = algorithm or await self._keeper_of(doc_id)
+            if algorithm is not None:
+                await self._delete(doc_id, algorithm)
+        finally:
+            self._under_way.discard(doc_id)
+            self._changed()
+
+    async def _keeper_of(self, doc_id: str) -> Algorithm | None:
+        """The algorithm that keeps a document's tombstone."""
+        for algorithm in self._patches.algorithms.values():
+            docs = await algorithm.list_docs(include_deleted=True)
+            if any(doc.deleted and doc.doc_id == doc_id for doc in docs):
+                return algorithm
+        return None
+
+    async def _delete(self, doc_id: str, algorithm: Algorithm) -> None:
+        """One that fails is reported, and waits for the next full sync."""
+        try:
+            try:
+                await self._connection.delete_doc(doc_id)
+            except StatusError as exc:
+                if exc.code != 410:  # deleted by somebody else already
+                    raise
+            await algorithm.confirm_delete_doc(doc_id)
+        except PatchesError as exc:
+            self._report(exc, doc_id)
+
+    # ---- deleted on the server -------------------------------------------------------------------
+
+    async def let_go(self, doc_id: str) -> None:
+        """Forget a document here, and hand the work that was not confirmed to the application."""
+        pending = await self._forget(doc_id)
+        told = asyncio.Event()
+        self._scope.spawn(self._tell_application(doc_id, pending, told))
+        try:
+            async with asyncio.timeout(HANDLERS_S):
+                await told.wait()
+        except TimeoutError:
+            _log.warning("a handler of the deletion of %r has not come to an end", doc_id)
+
+    async def _tell_application(
+        self, doc_id: str, pending: Sequence[Change], told: asyncio.Event
+    ) -> None:
+        try:
+            await self._on_remote.emit_and_wait(doc_id, pending)
+        finally:
+            told.set()
+
+    async def _forget(self, doc_id: str) -> list[Change]:
+        algorithm = self._patches.algorithm_of(doc_id)
+        doc = self._patches.get_open_doc(doc_id)
+        unsaved: list[Change] = []
+        if doc is not None and doc.unsaved:
+            try:
+                await doc.flush()
+            except Exception:  # whatever it is, it was told: the edits go as they are
+                unsaved = [self._as_change(doc, ops) for ops in doc.unsaved if ops]
+        snapshot = await algorithm.load_doc(doc_id)
+        await self._patches.close_doc(doc_id, force=True)
+        await self._patches.untrack_docs([doc_id])
+        return [*(snapshot.changes if snapshot is not None else ()), *unsaved]
+
+    def _as_change(self, doc: Document, ops: list[Op]) -> Change:
+        runtime = self._patches.runtime
+        rev = doc.committed_rev + 1
+        return Change(
+            id=change_ids(runtime.random)(rev),
+            ops=list(ops),
+            base_rev=doc.committed_rev,
+            rev=rev,
+            created_at=runtime.wall_ms(),
+        )
