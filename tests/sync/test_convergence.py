@@ -11,9 +11,11 @@ import pytest
 
 from patches.client import Patches
 from patches.document import Document
+from patches.net.connection import RpcConnection
 from patches.runtime import Runtime
 from patches.sync import PatchesSync
 from patches.testing.local_server import LocalServer
+from patches.testing.streams import memory_transport
 from patches.testing.virtual_time import idle, virtual_time
 
 CLIENTS = 4
@@ -51,7 +53,28 @@ def edit(doc: Document, chance: random.Random, mark: str) -> int:
     return counted
 
 
-async def play(seed: int, algorithm: str) -> None:
+class LossyConnection(RpcConnection):
+    """Loses, repeats and holds back broadcasts; answers come as they are."""
+
+    def __init__(self, server: LocalServer, chance: random.Random) -> None:
+        super().__init__(memory_transport(server.network, runtime=server.runtime))
+        self._chance = chance
+        self._held: list[tuple[str, Any]] = []
+
+    def _notified(self, method: str, params: Any) -> None:
+        kind = self._chance.random() if method == "changesCommitted" else 1.0
+        if kind < 0.2:
+            return
+        if kind < 0.35:
+            self._held.append((method, params))
+            return
+        for _ in range(2 if kind < 0.5 else 1):
+            super()._notified(method, params)
+        while self._held:
+            super()._notified(*self._held.pop())
+
+
+async def play(seed: int, algorithm: str, *, lossy: bool = False) -> None:
     chance = random.Random(seed)
 
     def wall_ms() -> int:
@@ -69,7 +92,8 @@ async def play(seed: int, algorithm: str) -> None:
         problems: list[Exception] = []
         for _ in range(CLIENTS):
             patches = await stack.enter_async_context(Patches(runtime=runtime()))
-            sync = await stack.enter_async_context(PatchesSync(patches, server.connection()))
+            connection = LossyConnection(server, chance) if lossy else server.connection()
+            sync = await stack.enter_async_context(PatchesSync(patches, connection))
             sync.on_error(lambda error, _context: problems.append(error))
             docs.append(await patches.open_doc("d", algorithm=algorithm))
             syncs.append(sync)
@@ -86,6 +110,9 @@ async def play(seed: int, algorithm: str) -> None:
                 await idle(chance.randrange(40))
         for sync in syncs:
             await sync.settled(300)
+        if lossy:
+            server.network.cut()  # nothing tells of the last broadcast that was lost
+            await idle()
         for sync in syncs:  # what the last ones committed reaches the others
             await sync.settled(300)
         await idle(200)
@@ -105,5 +132,17 @@ def test_clients_converge_over_sockets_that_are_cut(seed: int, algorithm: str) -
     @virtual_time
     async def run() -> None:
         await play(seed, algorithm)
+
+    run()
+
+
+@pytest.mark.parametrize("algorithm", ["ot", "lww"])
+@pytest.mark.parametrize("seed", range(8))
+def test_clients_converge_when_broadcasts_are_lost_repeated_and_late(
+    seed: int, algorithm: str
+) -> None:
+    @virtual_time
+    async def run() -> None:
+        await play(seed, algorithm, lossy=True)
 
     run()

@@ -192,3 +192,35 @@ def test_a_gap_in_an_answer_reloads(method: str) -> None:
             assert not scene.entry().has_pending
 
     run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "pulled"),
+    [
+        ([], {"r2": 2}, False),
+        ([2], {"r2": 2}, False),
+        ([3], {"r2": 2, "r3": 3}, False),
+        ([2, 3], {"r2": 2, "r3": 3}, False),
+        ([4], {"r2": 2, "r3": 3, "r4": 4}, True),
+    ],
+    ids=["empty", "already applied", "contiguous", "partial overlap", "gap"],
+)
+def test_a_merge_s_answer_is_folded_in(
+    changes: list[int], state: dict[str, int], pulled: bool
+) -> None:
+    @virtual_time
+    async def run() -> None:
+        async with sync_scene() as scene:
+            doc = await scene.opened_at(1)
+            scene.broadcast(committed(2))
+            await idle()
+            scene.sync.apply_merge_changes("d", [committed(rev) for rev in changes])
+            await idle()
+            if pulled:
+                pull = await scene.connection.next_call("getChangesSince")
+                pull.answer([committed(3), committed(4)])
+                await idle()
+            assert doc.state == state
+            assert scene.connection.count("getChangesSince") == int(pulled)
+
+    run()
