@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +24,7 @@ from patches_server.hub import GetTombstone, Hub
 from patches_server.outbox import GOING_AWAY, SIGNED_OUT
 from patches_server.router import AlgorithmOf, Router, Routes, Services
 from patches_server.rpc.methods import add_methods_of, method_table
+from patches_server.rpc.rates import Gate
 from patches_server.session import ServerSession
 
 _log = logging.getLogger("patches_server")
@@ -59,6 +61,9 @@ class PatchesServer:
     ) -> None:
         self.limits = limits or Limits()
         self.runtime = runtime or Runtime()
+        self.snapshots = Gate(
+            self.limits.max_concurrent_snapshots or 2 * (os.cpu_count() or 1), queue=1_000
+        )
         self.access = Access(auth, timeout_s=self.limits.hook_timeout_s)
         self.router = Router(services, routes=routes, algorithm_of=algorithm_of)
         self.sessions: dict[str, ServerSession] = {}

@@ -219,6 +219,9 @@ class ServerSession:
             # that (`spec/protocol.md` 5).
             context = CallContext(client_id=context.client_id, principal=principal)
         with call_context(context):
+            if method.is_dear:
+                async with server.snapshots():
+                    return await method.run(services, subject, *arguments)
             return await method.run(services, subject, *arguments)
 
     def _refuse(self, request_id: Json, error: Exception) -> None:

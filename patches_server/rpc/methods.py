@@ -43,18 +43,20 @@ Run: TypeAlias = Callable[..., Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A remote method. `subject` says what its first parameter names."""
+    """A remote method. `subject` says what its first parameter names; `is_dear` that it loads a
+    whole state, which few do at once."""
 
     kind: Kind
     read: Read
     run: Run
     subject: Literal["doc", "branch"] = "doc"
+    is_dear: bool = False
 
 
 def method_table() -> dict[str, Method]:
     """The methods that every server has; `subscribe` and `unsubscribe` are the hub's."""
     return {
-        "getDoc": Method("read", _read_get_doc, _get_doc),
+        "getDoc": Method("read", _read_get_doc, _get_doc, is_dear=True),
         "getChangesSince": Method("read", _read_since_rev, _get_changes_since),
         "commitChanges": Method("write", _read_commit, _commit_changes),
         "deleteDoc": Method("write", _read_delete_doc, _delete_doc),
@@ -62,9 +64,11 @@ def method_table() -> dict[str, Method]:
         "listVersions": Method("read", _read_list_versions, _list_versions),
         "createVersion": Method("write", _read_metadata, _create_version),
         "updateVersion": Method("write", _read_version_metadata, _update_version),
-        "getVersionState": Method("read", _read_version, _get_version_state),
+        "getVersionState": Method("read", _read_version, _get_version_state, is_dear=True),
         "getVersionChanges": Method("read", _read_version, _get_version_changes),
-        "getStateBeforeVersion": Method("read", _read_version, _get_state_before_version),
+        "getStateBeforeVersion": Method(
+            "read", _read_version, _get_state_before_version, is_dear=True
+        ),
         "listBranches": Method("read", _read_list_branches, _list_branches),
         "createBranch": Method("write", _read_create_branch, _create_branch),
         "updateBranch": Method("write", _read_metadata, _update_branch, "branch"),

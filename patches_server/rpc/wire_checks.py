@@ -240,10 +240,7 @@ def _whole(value: object) -> int | None:
 
 def _is_time(value: object) -> bool:
     return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and 0 <= value <= 2**53 - 1
+        isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 2**53 - 1
     )
 
 
@@ -251,7 +248,11 @@ def _number(given: Mapping[str, Json], name: str) -> float | None:
     value = given.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not -(2**53) < value < 2**53
+    ):
         raise InvalidRequestError(
             f"INVALID_REQUEST: {name} must be a number (got {as_text(value)})"
         )

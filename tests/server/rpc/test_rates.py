@@ -1,10 +1,13 @@
-"""Token buckets."""
+"""Token buckets and gates."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from patches_server.rpc.rates import TokenBucket
+from patches.errors import UnavailableError
+from patches_server.rpc.rates import Gate, TokenBucket
 
 
 def test_a_burst_is_served_and_then_the_wait_is_told() -> None:
@@ -29,3 +32,25 @@ def test_more_than_the_burst_passes_when_it_is_full_and_is_paid_for_later() -> N
 def test_no_rate_is_no_limit() -> None:
     bucket = TokenBucket(None, 0, now=0.0)
     assert all(bucket.take(1e9, now=0.0) == 0.0 for _ in range(100))
+
+
+async def test_a_gate_lets_a_few_through_a_few_wait_and_refuses_the_rest() -> None:
+    gate, leave = Gate(1, queue=1), asyncio.Event()
+    inside: list[int] = []
+
+    async def enter(number: int) -> None:
+        async with gate():
+            inside.append(number)
+            await leave.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in (1, 2):
+            tasks.create_task(enter(number))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert inside == [1]
+        with pytest.raises(UnavailableError, match="too many"):
+            await enter(3)
+        leave.set()
+    assert inside == [1, 2]
+    await enter(4)

@@ -69,6 +69,8 @@ def test_a_malformed_submission_is_400_without_a_scope(value: object) -> None:
         {"rev": "1"},
         {"createdAt": "now"},
         {"createdAt": -1},
+        {"createdAt": 10**400},
+        {"createdAt": float("nan")},
         {"committedAt": []},
         {"batchId": 7},
         {"batchId": "x" * 129},
@@ -117,7 +119,14 @@ def test_options_of_versions_are_checked() -> None:
     options = wire_checks.list_options(given)
     assert (options.limit, options.order_by, options.reverse) == (5, "endRev", True)
     assert (options.start_after, options.origin) == (1.5, "main")
-    for bad in ("x", {"limit": -1}, {"orderBy": "id; DROP"}, {"startAfter": "x"}, {"origin": 7}):
+    for bad in (
+        "x",
+        {"limit": -1},
+        {"orderBy": "id; DROP"},
+        {"startAfter": "x"},
+        {"startAfter": 10**400},
+        {"origin": 7},
+    ):
         with pytest.raises(InvalidRequestError):
             wire_checks.list_options(bad)
     assert wire_checks.list_options(ABSENT) == wire_checks.list_options(None)
