@@ -219,8 +219,7 @@ def _is_finite_number(value: object, *, minimum: float) -> bool:
     return (
         isinstance(value, (int, float))
         and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value >= minimum
+        and minimum <= value < math.inf  # not `isfinite`: it fails for a very large integer
     )
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from patches.errors import ChangeRefusedError, InvalidRequestError, StatusError
+from patches.checks import check_ops
+from patches.errors import ChangeRefusedError, InvalidRequestError, OpsRefusedError, StatusError
 from patches.limits import Limits
 from patches_server.rpc import wire_checks
 from patches_server.rpc.frames import ABSENT
@@ -140,3 +141,14 @@ def test_metadata_is_an_object_of_bounded_size() -> None:
             wire_checks.metadata(bad, LIMITS)
     with pytest.raises(StatusError, match="more than"):
         wire_checks.metadata({"a": "x" * 20_000}, LIMITS)
+
+
+def test_numbers_too_large_for_a_float_are_no_times() -> None:
+    with pytest.raises(ChangeRefusedError, match="createdAt must be a time"):
+        wire_checks.changes(
+            [{"id": "c1", "ops": [], "createdAt": 10**400}], Limits(), frame_bytes=500
+        )
+    with pytest.raises(InvalidRequestError, match="since must be a number"):
+        wire_checks.since({"since": 10**400})
+    with pytest.raises(OpsRefusedError, match="'ts' must be a number"):
+        check_ops([{"op": "remove", "path": "/a", "ts": 10**400}], Limits())
