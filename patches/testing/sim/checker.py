@@ -1,0 +1,177 @@
+"""`Checker`: what must hold in every run (`spec/reliability.md` 6.5).
+
+It keeps a log of its own of what reached the server's disk, and compares what clients store and are
+told with it, after every call of a store. The comparison of whole documents is in `final.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from patches.change import Change
+from patches.net.connection import CommitAnswer
+from patches.testing.sim.loop import Life
+
+
+@dataclass(slots=True)
+class Made:
+    """An edit whose effect stays for good, as its user made it.
+
+    `stored`: `flush` has returned, so it must be there in the end, exactly once; else it may be
+    missing, and never be there twice.
+    """
+
+    doc_id: str
+    client: str
+    mark: str
+    kind: str
+    stored: bool = False
+    given_up: bool = False
+
+
+@dataclass(slots=True)
+class Log:
+    """What reached the server's disk of one document since it was made."""
+
+    changes: list[Change] = field(default_factory=list)  # OT
+    ids: set[str] = field(default_factory=set)
+    rev: int = 0
+    deleted: bool = False
+
+
+class Checker:
+    """Told of everything that takes effect; calls `fail(invariant, message)`."""
+
+    def __init__(self, fail: Callable[[str, str], None]) -> None:
+        self._fail = fail
+        self.logs: dict[str, Log] = {}
+        self.edits: list[Made] = []
+        self.acks = 0
+        self.commits = 0
+        self._revs: dict[tuple[str, str], int] = {}  # (client, document): committed on its disk
+
+    def log(self, doc_id: str) -> Log:
+        """The log of a document."""
+        return self.logs.setdefault(doc_id, Log())
+
+    def made(self, edit: Made) -> None:
+        """A user made an edit."""
+        self.edits.append(edit)
+
+    def given_up(self, client: str, doc_id: str) -> None:
+        """A client forgets what it has not sent of a document."""
+        for edit in self.edits:
+            if edit.client == client and edit.doc_id == doc_id:
+                edit.given_up = True
+
+    def acknowledged(self, doc_id: str, sent: Sequence[Change], answer: CommitAnswer) -> None:
+        """A client was told that changes are committed (I3)."""
+        self.acks += 1
+        if doc_id.startswith("lww/"):
+            return
+        log = self.log(doc_id)
+        mine = {change.id for change in sent}
+        for change in answer.changes:
+            if change.id in mine and change.id not in log.ids and not log.deleted:
+                self._fail("I3", f"{doc_id}: {change.id} was acknowledged and is not on disk")
+
+    def effect(
+        self,
+        life: Life,
+        store: str,
+        method: str,
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+        result: Any,
+    ) -> None:
+        """A call of a store has taken effect."""
+        handler = (_ON_SERVER if life.name == "server" else _ON_CLIENT).get((store, method))
+        if handler is not None:
+            handler(self, life.name, args, options, result)
+
+    # ---- the server's disk -----------------------------------------------------------------------
+
+    def _server_saved(self, _node: str, args: Any, options: Any, _result: Any) -> None:
+        doc_id, changes = args
+        log = self.log(doc_id)
+        if log.deleted:
+            self._fail("I6", f"{doc_id}: a commit under a tombstone")
+        for change in changes:
+            if change.rev != log.rev + 1:
+                self._fail("I1", f"{doc_id}: revision {change.rev} after {log.rev}")
+            if change.id in log.ids:
+                self._fail("I2", f"{doc_id}: {change.id} was committed twice")
+            log.changes.append(Change.from_wire(change.to_wire()))
+            log.ids.add(change.id)
+            log.rev = change.rev
+        self.commits += 1
+
+    def _server_saved_rows(self, _node: str, args: Any, options: Any, _result: Any) -> None:
+        doc_id, rows = args
+        log = self.log(doc_id)
+        if log.deleted:
+            self._fail("I6", f"{doc_id}: a commit under a tombstone")
+        if any(row.rev != log.rev + 1 for row in rows):
+            self._fail("I1", f"{doc_id}: revisions {[row.rev for row in rows]} after {log.rev}")
+        for change_id in options.get("change_ids", ()):
+            if change_id in log.ids:
+                self._fail("I2", f"{doc_id}: {change_id} was committed twice")
+            log.ids.add(change_id)
+        log.rev += 1
+        self.commits += 1
+
+    def _server_deleted(self, _node: str, args: Any, options: Any, _result: Any) -> None:
+        doc_id, tombstone = args
+        was_deleted = self.log(doc_id).deleted
+        self.logs[doc_id] = Log(deleted=tombstone is not None or was_deleted)
+        self._revs = {key: rev for key, rev in self._revs.items() if key[1] != doc_id}
+
+    def _server_undeleted(self, _node: str, args: Any, _options: Any, _result: Any) -> None:
+        self.log(args[0]).deleted = False
+
+    # ---- the clients' disks ----------------------------------------------------------------------
+
+    def _client_applied(self, node: str, args: Any, _options: Any, result: Any) -> None:
+        doc_id, changes = args[0], args[1]
+        if result is not None:
+            return  # a conflict: nothing was stored
+        log, known = self.log(doc_id), self._revs.get((node, doc_id), 0)
+        for change in changes:
+            if change.rev <= known:
+                continue
+            if change.rev != known + 1 and known:
+                self._fail("I7", f"{node}, {doc_id}: revision {change.rev} stored after {known}")
+            known = change.rev
+            if "mortal" in doc_id:
+                continue  # an older life of the document may still be under way
+            if change.rev > log.rev or log.changes[change.rev - 1].id != change.id:
+                self._fail("I7", f"{node}, {doc_id}: stored {change.id}, which is not in the log")
+        self._revs[node, doc_id] = known
+
+    def _client_reloaded(self, node: str, args: Any, _options: Any, result: Any) -> None:
+        if result is None:
+            self._revs[node, args[0]] = args[1].head
+
+    def _client_forgot(self, node: str, args: Any, _options: Any, _result: Any) -> None:
+        for doc_id in [args[0]] if isinstance(args[0], str) else args[0]:
+            self._revs.pop((node, doc_id), None)
+
+
+_ON_SERVER: dict[tuple[str, str], Callable[..., None]] = {
+    ("ot", "save_changes"): Checker._server_saved,
+    ("lww", "save_rows"): Checker._server_saved_rows,
+    ("ot", "delete_doc"): Checker._server_deleted,
+    ("lww", "delete_doc"): Checker._server_deleted,
+    ("ot", "remove_tombstone"): Checker._server_undeleted,
+    ("lww", "remove_tombstone"): Checker._server_undeleted,
+}
+_ON_CLIENT: dict[tuple[str, str], Callable[..., None]] = {
+    ("ot", "apply_server_changes"): Checker._client_applied,
+    ("ot", "install_doc"): Checker._client_reloaded,
+    ("ot", "save_doc"): Checker._client_reloaded,
+    ("ot", "untrack_docs"): Checker._client_forgot,
+    ("ot", "delete_doc"): Checker._client_forgot,
+    ("ot", "confirm_delete_doc"): Checker._client_forgot,
+}

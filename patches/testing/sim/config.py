@@ -1,0 +1,108 @@
+"""`Config`: everything that a run depends on beside the code. The same one gives the same run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Final, Literal, TypeAlias, get_args
+
+Profile: TypeAlias = Literal["light", "normal", "heavy"]
+Family: TypeAlias = Literal["ot", "lww", "mixed"]
+
+#: Classes of faults, each on or off for a run.
+FAULTS: Final = (
+    "cut",
+    "half_open",
+    "refuse",
+    "slow_reader",
+    "latency",
+    "client_crash",
+    "server_crash",
+    "deploy",
+    "crash_points",
+    "disk_error",
+    "disk_slow",
+    "clock",
+)
+
+#: Per profile: clients, actions, and how many timed faults of a class there are per 100 actions.
+_SIZES: Final[dict[Profile, tuple[tuple[int, int], tuple[int, int], float]]] = {
+    "light": ((2, 3), (60, 120), 2.0),
+    "normal": ((2, 5), (100, 300), 3.0),
+    "heavy": ((3, 8), (300, 1200), 5.0),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One run. `without_actions` and `without_faults` leave single events of the script out."""
+
+    seed: int
+    profile: Profile = "light"
+    clients: int = 2
+    ot_docs: int = 1
+    lww_docs: int = 0
+    mortal_docs: int = 0  # documents that are deleted now and then
+    branching: bool = False
+    actions: int = 60
+    faults: frozenset[str] = frozenset()
+    fault_rate: float = 2.0
+    without_actions: frozenset[int] = frozenset()
+    without_faults: frozenset[int] = frozenset()
+
+    @property
+    def doc_ids(self) -> list[str]:
+        """Every document, those that may be deleted last."""
+        return [*self.lasting_ids, *self.mortal_ids]
+
+    @property
+    def lasting_ids(self) -> list[str]:
+        """The documents that are never deleted."""
+        ot = [f"ot-{number}" for number in range(self.ot_docs)]
+        lww = [f"lww/{number}" for number in range(self.lww_docs)]
+        return [*ot, *lww, *(["branched"] if self.branching else [])]
+
+    @property
+    def mortal_ids(self) -> list[str]:
+        """The documents that are deleted now and then."""
+        kinds = [kind for kind, count in (("", self.ot_docs), ("lww/", self.lww_docs)) if count]
+        return [
+            f"{kinds[number % len(kinds)]}mortal-{number}" for number in range(self.mortal_docs)
+        ]
+
+    def stream(self, name: str) -> Random:
+        """The random numbers of one part of the run."""
+        return Random(f"{self.seed}:{name}")  # a simulation, not a secret
+
+    def without(self, fault: str) -> Config:
+        """The same run without a class of faults."""
+        return replace(self, faults=self.faults - {fault})
+
+    def __str__(self) -> str:
+        docs = f"{self.ot_docs} OT, {self.lww_docs} LWW, {self.mortal_docs} mortal"
+        left_out = len(self.without_actions) + len(self.without_faults)
+        return (
+            f"seed {self.seed} ({self.profile}): {self.clients} clients, documents: {docs}"
+            f"{', branching' if self.branching else ''}, {self.actions} actions"
+            f"{f', {left_out} events left out' if left_out else ''}, faults: "
+            f"{', '.join(fault for fault in FAULTS if fault in self.faults) or 'none'}"
+        )
+
+
+def draw(seed: int, profile: Profile = "light", family: Family | None = None) -> Config:
+    """The configuration of a seed: each class of faults is on with a chance of one half."""
+    random = Random(f"{seed}:config")  # a simulation, not a secret
+    (fewest, most), (least, longest), rate = _SIZES[profile]
+    family = family or random.choice(get_args(Family))
+    return Config(
+        seed=seed,
+        profile=profile,
+        clients=random.randint(fewest, most),
+        ot_docs=0 if family == "lww" else random.randint(1, 2),
+        lww_docs=0 if family == "ot" else random.randint(1, 2),
+        mortal_docs=random.choice((0, 0, 1, 2)),
+        branching=family != "lww" and random.random() < 0.3,
+        actions=random.randint(least, longest),
+        faults=frozenset(fault for fault in FAULTS if random.random() < 0.5),
+        fault_rate=rate,
+    )

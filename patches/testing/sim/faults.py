@@ -1,0 +1,162 @@
+"""When and where things go wrong: a script of faults from the seed, and the named crash points."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from patches.testing.sim.config import FAULTS, Config
+from patches.testing.sim.loop import Life
+from patches.testing.sim.net import Latency, Link, Pipe, SimNet
+from patches.testing.sim.nodes import Node, SimServer
+from patches.testing.sim.trace import Trace
+
+#: The chance that a process ends at a named crash point.
+_POINT_CHANCE: Final = 0.02
+#: Per method of the server's stores: the crash points before and after its effect.
+SERVER_POINTS: Final = {
+    "save_changes": ("server: before_commit", "server: after_commit_before_ack"),
+    "save_rows": ("server: before_commit", "server: after_commit_before_ack"),
+    "create_version": ("server: before_version", "server: during_version"),
+    "delete_doc": ("server: before_delete", "server: after_delete"),
+}
+CLIENT_POINTS: Final = {
+    "save_pending_changes": ("client: after_apply_before_store", "client: after_store_before_send"),
+    "change": ("client: before_lww_change", "client: after_lww_change"),
+    "apply_server_changes": ("client: after_ack_before_store", "client: during_server_apply"),
+    "quarantine_pending_change": ("client: before_quarantine", "client: during_quarantine"),
+    "install_doc": ("client: before_reload", "client: during_reload"),
+    "save_doc": ("client: before_reload", "client: during_reload"),
+}
+SEND_POINTS: Final = {
+    b'"commitChanges"': "client: after_send_before_ack",
+    b'"changesCommitted"': "server: mid_broadcast",
+    b'"result":{"changes"': "server: after_ack_before_broadcast",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault of the script."""
+
+    number: int
+    at_s: float
+    kind: str
+    target: int  # a client's number, by remainder
+    weight: float  # 0 to 1: how long, how much
+
+
+def script(config: Config, until_s: float) -> list[Fault]:
+    """All timed faults, in order of time. Each class has a source of its own."""
+    faults: list[Fault] = []
+    for place, kind in enumerate(FAULTS):
+        if kind not in config.faults or kind in ("latency", "crash_points"):
+            continue
+        random = config.stream(f"faults:{kind}")
+        for count in range(max(1, round(config.actions * config.fault_rate / 100))):
+            at_s, target, weight = random.uniform(1, until_s), random.randrange(64), random.random()
+            number = place * 10_000 + count
+            if number not in config.without_faults:
+                faults.append(Fault(number, at_s, kind, target, weight))
+    return sorted(faults, key=lambda fault: (fault.at_s, fault.number))
+
+
+class Faults:
+    """Makes faults happen. `crash(node_name)` ends a process and starts it again later."""
+
+    def __init__(
+        self, config: Config, net: SimNet, trace: Trace, crash: Callable[[str, float], None]
+    ) -> None:
+        self._net, self._trace, self._crash = net, trace, crash
+        self._random = config.stream("points")
+        self.points_on = False
+        self.points: Counter[str] = Counter()  # how often each was passed
+        self.crashes: Counter[str] = Counter()  # how often each was where a process ended
+        self.happened: Counter[str] = Counter()
+        if "latency" in config.faults:
+            net.latency = Latency(median_s=0.08, sigma=1.6)
+            self.happened["latency"] += 1
+        net.on_send = self._before_send
+
+    def begin(self, config: Config) -> None:
+        """The crash points are live from now on."""
+        self.points_on = "crash_points" in config.faults
+
+    async def pass_point(self, life: Life, name: str) -> None:
+        """A process passes a crash point; with some luck it gets by."""
+        self.points[name] += 1
+        if not self.points_on or not life.alive or self._random.random() >= _POINT_CHANCE:
+            return
+        self.crashes[name] += 1
+        self.happened["crash_points"] += 1
+        self._trace.add(life, "crash point", name)
+        self._crash(life.name, self._random.random())
+        await asyncio.get_running_loop().create_future()  # cancelled with the process
+
+    def strike(self, fault: Fault, clients: list[Node], server: SimServer) -> None:
+        """Make a timed fault happen."""
+        node = clients[fault.target % len(clients)]
+        links = self._net.links_of(node.name)
+        loop = asyncio.get_running_loop()
+        self._trace.add(node.name, "fault", f"{fault.kind} {fault.weight:.3f}")
+        self.happened[fault.kind] += 1
+        match fault.kind:
+            case "cut":
+                for link in links:
+                    link.cut()
+            case "half_open":
+                for link in links:
+                    self._net.half_open(link, up=fault.weight < 0.5)
+            case "refuse":
+                self._net.refusing[node.name] = None
+                for link in links:
+                    link.cut()
+                loop.call_later(120 * fault.weight, self._net.refusing.pop, node.name, None)
+            case "slow_reader":
+                self._net.slow[node.name] = 500 + 5_000 * fault.weight
+                for link in links:
+                    link.bytes_per_s = self._net.slow[node.name]
+                loop.call_later(60.0, self._net.slow.pop, node.name, None)
+            case "client_crash":
+                self._crash(node.name, fault.weight)
+            case "server_crash":
+                self._crash("server", fault.weight)
+            case "deploy":
+                self._crash("deploy", fault.weight)
+            case "disk_error" | "disk_slow":
+                disk = (server.node if fault.target % 3 == 0 else node).disk
+                _hurt(disk, fault, loop.time())
+            case "clock":
+                clock = (server.node if fault.target % 4 == 0 else node).clock
+                span_ms = 86_400_000 if fault.target % 5 == 0 else 60_000
+                clock.offset_ms += int((fault.weight - 0.5) * 2 * span_ms)
+            case other:
+                raise AssertionError(other)
+
+    async def _before_send(self, link: Link, pipe: Pipe, frame: bytes) -> None:
+        head = frame[:120]
+        for mark, name in SEND_POINTS.items():
+            if mark in head:
+                on_server = name.startswith("server")
+                life = self._server_life() if on_server else link.client
+                if life is not None and on_server == (pipe is link.down):
+                    await self.pass_point(life, name)
+
+    #: Set by the run: the server's present life.
+    server_life: Callable[[], Life | None] = staticmethod(lambda: None)
+
+    def _server_life(self) -> Life | None:
+        return self.server_life()
+
+
+def _hurt(disk: Any, fault: Fault, now: float) -> None:
+    if fault.kind == "disk_slow":
+        disk.slow_until = now + 60 * fault.weight
+    elif fault.target % 2:
+        disk.full_until = now + 30 * fault.weight
+    else:
+        disk.error_rate = 0.3 * fault.weight
+        asyncio.get_running_loop().call_later(20.0, setattr, disk, "error_rate", 0.0)

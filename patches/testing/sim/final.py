@@ -1,0 +1,152 @@
+"""What must hold at the end of a run, when all faults are over and all have come to rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from patches import codec
+from patches.change import Change
+from patches.json_patch import apply_patch
+from patches.json_values import Json, json_equal
+from patches.testing.sim.checker import Checker, Made
+from patches.testing.sim.config import Config
+from patches.testing.sim.nodes import SimClient, SimServer
+from patches_server.records import ListVersionsOptions
+
+
+class Final:
+    """The checks at quiescence: I9, I10, I11, I12."""
+
+    def __init__(
+        self,
+        config: Config,
+        checker: Checker,
+        clients: list[SimClient],
+        server: SimServer,
+        fail: Callable[[str, str], None],
+    ) -> None:
+        self._config, self._checker, self._fail = config, checker, fail
+        self._clients, self._server = clients, server
+
+    async def check(self) -> None:
+        """Compare every document everywhere."""
+        for doc_id in self._config.doc_ids:
+            log = self._checker.log(doc_id)
+            if log.deleted:
+                continue
+            state, head = await self._server_state(doc_id)
+            if head != log.rev:
+                self._fail("I1", f"{doc_id}: the head is {head}, the log ends at {log.rev}")
+            for client in self._clients:
+                self._compare(
+                    f"{client.name} and the server", doc_id, _shown(client, doc_id), state
+                )
+            if not doc_id.startswith("lww/"):
+                await self._check_replay(doc_id, state)
+            if doc_id in self._config.lasting_ids:
+                self._check_edits(doc_id, state)
+        await self._check_quarantine()
+
+    async def residue(self) -> Mapping[str, int]:
+        """What the server still holds for clients, all of which have left (I12)."""
+        core = self._server.core
+        assert core is not None
+        return {
+            name: count
+            for name, count in {
+                "sessions": len(core.sessions),
+                "subscriptions": len(core.hub._table),
+                "calls": core._under_way,
+            }.items()
+            if count
+        }
+
+    def _documents(self, doc_id: str) -> Any:
+        return self._server.services["lww" if doc_id.startswith("lww/") else "ot"].documents
+
+    async def _server_state(self, doc_id: str) -> tuple[Json, int]:
+        snapshot = await self._documents(doc_id).get_doc(doc_id)
+        state = _replayed(snapshot.state, snapshot.changes)
+        # a document without a commit is null on the server and an empty object on a client
+        return (state if snapshot.head else {}), snapshot.head
+
+    async def _check_replay(self, doc_id: str, state: Json) -> None:
+        """The log from its start, and every version with what came after it (P8)."""
+        log = self._checker.log(doc_id).changes
+        if log:
+            self._compare("the log and the server", doc_id, _replayed(None, log), state)
+        versions = self._server.node.disk.backend.versions
+        for version in await versions.list_versions(doc_id, ListVersionsOptions(origin="main")):
+            text = await versions.load_version_state(doc_id, version.id)
+            if text is None:
+                self._fail("I9", f"{doc_id}: version {version.id} has no state")
+                continue
+            rest = _replayed(codec.decode(text), log[version.end_rev :])
+            self._compare(f"version at {version.end_rev} and the server", doc_id, rest, state)
+
+    def _check_edits(self, doc_id: str, state: Json) -> None:
+        """Each lasting edit is there once (I10, I11)."""
+        edits = [edit for edit in self._checker.edits if edit.doc_id == doc_id]
+        found = Counter(_characters(state))
+        for edit in edits:
+            if edit.kind != "count":
+                self._check_edit(edit, found[edit.mark])
+        counts = [edit for edit in edits if edit.kind == "count"]
+        least = sum(edit.stored and not edit.given_up for edit in counts)
+        got = state.get("count") if isinstance(state, dict) else None
+        if not isinstance(got, int) or not least <= got <= len(counts):
+            message = f"{doc_id}: /count is {got}, of {len(counts)} increments {least} were stored"
+            self._fail("I11", message)
+
+    def _check_edit(self, edit: Made, times: int) -> None:
+        if times > 1:
+            self._fail("I11", f"{edit.doc_id}: {edit} is there {times} times")
+        if times < 1 and edit.stored and not edit.given_up:
+            self._fail("I10", f"{edit.doc_id}: {edit} was stored and is lost")
+
+    async def _check_quarantine(self) -> None:
+        for client in self._clients:
+            assert client.patches is not None
+            for entry in await client.patches.list_quarantined_changes():
+                if entry.doc_id in self._config.lasting_ids:
+                    message = f"{entry.doc_id}: {entry.change_id}: {entry.reason}"
+                    self._fail("I10", f"{client.name}: an honest change was set aside: {message}")
+
+    def _compare(self, who: str, doc_id: str, one: Json, other: Json) -> None:
+        if not json_equal(one, other):
+            self._fail("I9", f"{doc_id}: {who} differ:\n  {_text(one)}\n  {_text(other)}")
+
+
+def _shown(client: SimClient, doc_id: str) -> Json:
+    doc = client.doc(doc_id)
+    return doc.state if doc is not None else None
+
+
+def _replayed(state: Json, changes: list[Change]) -> Json:
+    for change in changes:
+        state = apply_patch(state, change.ops)
+    return state
+
+
+def _characters(value: Json) -> Iterator[str]:
+    """Every private character in a value, in keys too."""
+    if isinstance(value, str):
+        yield from (char for char in value if _is_private(char))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _characters(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _characters(key)
+            yield from _characters(item)
+
+
+def _is_private(char: str) -> bool:
+    return "\ue000" <= char <= "\uf8ff" or char >= "\U000f0000"
+
+
+def _text(value: Json) -> str:
+    text = codec.encode(value).decode()
+    return text if len(text) < 1_500 else f"{text[:1_500]}... ({len(text)} bytes)"

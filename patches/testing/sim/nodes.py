@@ -1,0 +1,259 @@
+"""The processes of a run: the real server and client cores, on simulated disks and links."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final, TypeVar
+
+from patches.change import Change
+from patches.client import Patches
+from patches.document import Document
+from patches.errors import NetworkError, PatchesError
+from patches.net.connection import CommitAnswer, Options, RpcConnection
+from patches.net.streams import StreamTransport
+from patches.runtime import Millis, Runtime
+from patches.sync import PatchesSync
+from patches.testing.sim.disk import SimDisk
+from patches.testing.sim.loop import Life
+from patches.testing.sim.net import SimNet, SimStream
+from patches.testing.sim.trace import Trace
+from patches_server.auth import allow_all
+from patches_server.router import Services
+from patches_server.server import PatchesServer
+from patches_server.services import services_on
+
+T = TypeVar("T")
+
+_EPOCH_MS: Final = 1_750_000_000_000
+#: Bytes of one `commitChanges` of a client: small, so that large changes are split.
+MAX_PAYLOAD_BYTES: Final = 4_000
+
+
+class SimClock:
+    """A node's wall clock: it drifts, and may be set."""
+
+    def __init__(self, drift: float) -> None:
+        self._drift = drift
+        self.offset_ms = 0
+
+    def __call__(self) -> Millis:
+        now_s = asyncio.get_running_loop().time()
+        return _EPOCH_MS + self.offset_ms + int(now_s * 1000 * (1 + self._drift))
+
+
+@dataclass(slots=True)
+class Node:
+    """What a process keeps over its lives."""
+
+    name: str
+    clock: SimClock
+    disk: SimDisk
+    seed: str
+    lives: int = 0
+
+    def new_life(self) -> tuple[Life, Runtime]:
+        """Start the process anew."""
+        self.lives += 1
+        life = Life(self.name, self.lives)
+        random = Random(f"{self.seed}:ids:{self.name}:{self.lives}")  # no secrets
+        return life, Runtime(wall_ms=self.clock, random=random, run_blocking=_inline)
+
+
+async def _inline(fn: Callable[[], T], /) -> T:
+    await asyncio.sleep(0.0005)
+    return fn()
+
+
+class SimServer:
+    """The server's node. It runs between `start` and `crash` or `stop`."""
+
+    def __init__(self, node: Node, net: SimNet, trace: Trace) -> None:
+        self.node, self._net, self._trace = node, net, trace
+        self.life: Life | None = None
+        self.core: PatchesServer | None = None
+        self.services: dict[str, Services] = {}
+
+    async def start(self) -> None:
+        """Start the process; returns when it listens."""
+        life, runtime = self.node.new_life()
+        self.life = life
+        await life.spawn(self._run(life, runtime), name="server")
+        self._net.accept = self._accept
+        self._trace.add(life, "listens")
+
+    def crash(self) -> None:
+        """The process ends at once; what is under way to it is lost."""
+        assert self.life is not None
+        self._trace.add(self.life, "crash")
+        self._net.accept = None
+        for link in self._net.links_of(None):
+            link.cut()
+            link.up.lose_inbox()
+        self.life.end()
+        self.core = None
+
+    async def stop(self) -> None:
+        """End the process in good order."""
+        life, core = self.life, self.core
+        assert life is not None
+        assert core is not None
+        self._trace.add(life, "stops")
+        self._net.accept = None
+        await life.spawn(core.close(), name="stop")
+        for _ in range(100):
+            if not self._net.links:
+                break
+            await asyncio.sleep(0.1)
+        for link in self._net.links_of(None):
+            link.cut()
+        life.end()
+        self.core = None
+
+    async def _run(self, life: Life, runtime: Runtime) -> None:
+        backend = self.node.disk.backend_of(life)
+        self.services = services_on(backend, runtime=runtime)
+        core = PatchesServer(
+            self.services,
+            auth=allow_all,
+            algorithm_of=backend.algorithm_of,
+            get_tombstone=backend.get_tombstone,
+            runtime=runtime,
+        )
+        await core.__aenter__()
+        self.core = core
+
+    def _accept(self, stream: SimStream) -> None:
+        assert self.life is not None
+        self.life.spawn(self._serve(stream), name="connection")
+
+    async def _serve(self, stream: SimStream) -> None:
+        assert self.core is not None
+        assert self.life is not None
+        try:
+            session = self.core.connect()
+        except PatchesError:
+            stream.link.cut()
+            return
+        writer = self.life.spawn(_write(session.outbox.get, stream), name="writer")
+        try:
+            while True:
+                await session.receive(await stream.receive())
+        except NetworkError:
+            pass
+        finally:
+            session.end()
+            writer.cancel()
+            stream.link.cut(graceful=True)
+
+
+async def _write(next_frame: Callable[[], Awaitable[bytes | None]], stream: SimStream) -> None:
+    try:
+        while (frame := await next_frame()) is not None:
+            await stream.send(frame)
+    except NetworkError:
+        return
+    await stream.close()
+
+
+class WatchedConnection(RpcConnection):
+    """A connection that tells of every commit that was acknowledged."""
+
+    on_ack: Callable[[str, Sequence[Change], CommitAnswer], None] | None = None
+
+    async def commit_changes(
+        self, doc_id: str, changes: Sequence[Change], options: Options = None
+    ) -> CommitAnswer:
+        answer = await super().commit_changes(doc_id, changes, options)
+        if self.on_ack is not None:
+            self.on_ack(doc_id, changes, answer)
+        return answer
+
+
+class SimClient:
+    """A client's node: one process with `Patches` and `PatchesSync`."""
+
+    def __init__(
+        self,
+        node: Node,
+        net: SimNet,
+        trace: Trace,
+        on_ack: Callable[[str, Sequence[Change], CommitAnswer], None],
+    ) -> None:
+        self.node, self._net, self._trace, self._on_ack = node, net, trace, on_ack
+        self.life: Life | None = None
+        self.patches: Patches | None = None
+        self.sync: PatchesSync | None = None
+        self.online = True
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.node.name
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has started and not crashed."""
+        return self.sync is not None
+
+    async def start(self) -> None:
+        """Start the process. A disk that fails is tried again."""
+        life, runtime = self.node.new_life()
+        self.life = life
+        await life.spawn(self._run(life, runtime), name=self.name)
+
+    def crash(self) -> None:
+        """The process ends at once."""
+        assert self.life is not None
+        self._trace.add(self.life, "crash")
+        for link in self._net.links_of(self.name):
+            link.cut()
+            link.down.lose_inbox()
+        self.life.end()
+        self.patches = self.sync = None
+
+    async def stop(self) -> None:
+        """End the process in good order."""
+        patches, sync, life = self.patches, self.sync, self.life
+        assert patches is not None
+        assert sync is not None
+        assert life is not None
+        self.patches = self.sync = None
+        await life.spawn(_close(patches, sync), name="stop")
+
+    def set_online(self, online: bool) -> None:
+        """The host has a network, or not."""
+        self.online = online
+        if self.sync is not None:
+            self.sync.set_online(online)
+
+    def doc(self, doc_id: str) -> Document | None:
+        """The document, if it is open."""
+        return self.patches.get_open_doc(doc_id) if self.patches is not None else None
+
+    async def _run(self, life: Life, runtime: Runtime) -> None:
+        transport = StreamTransport(
+            lambda: self._net.dial(life), name=f"{life} transport", runtime=runtime
+        )
+        connection = WatchedConnection(transport, url="sim:")
+        connection.on_ack = self._on_ack
+        patches = Patches(store=self.node.disk.backend_of(life), runtime=runtime)
+        sync = PatchesSync(patches, connection, max_payload_bytes=MAX_PAYLOAD_BYTES)
+        if not self.online:
+            sync.set_online(False)
+        while True:
+            try:
+                await sync.connect(background=True)
+                break
+            except PatchesError as exc:
+                self._trace.add(life, "cannot start", type(exc).__name__)
+                await asyncio.sleep(1.0)
+        self.patches, self.sync = patches, sync
+        self._trace.add(life, "started")
+
+
+async def _close(patches: Patches, sync: PatchesSync) -> Any:
+    await sync.disconnect()
+    await patches.close()

@@ -1,0 +1,159 @@
+"""Carries the actions of a script out, as tasks of the clients that they belong to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from patches.errors import PatchesError
+from patches.testing.sim.checker import Checker, Made
+from patches.testing.sim.config import Config
+from patches.testing.sim.nodes import SimClient
+from patches.testing.sim.trace import Trace
+from patches.testing.sim.workload import (
+    EDITS,
+    LASTING,
+    Action,
+    halves,
+    marker,
+    offline_time_s,
+)
+
+
+class Users:
+    """The users of a run, one per client."""
+
+    def __init__(self, config: Config, clients: list[SimClient], checker: Checker, trace: Trace):
+        self._config, self._clients = config, clients
+        self._checker, self._trace = checker, trace
+        self._markers = 0
+        self._branches: list[str] = []
+        self.done = 0
+
+    def begin(self, action: Action) -> None:
+        """Start an action; it goes on by itself, and ends with its client's process."""
+        client = self._clients[action.client]
+        self._trace.add(client.name, "action", action)
+        if action.kind == "offline":
+            self._go_offline(client, offline_time_s(action.random()))
+        elif client.running and client.life is not None:
+            client.life.spawn(self._act(client, action), name=f"user {action.kind}")
+        self.done += 1
+
+    def _go_offline(self, client: SimClient, for_s: float) -> None:
+        client.set_online(False)
+        asyncio.get_running_loop().call_later(for_s, client.set_online, True)
+
+    async def _act(self, client: SimClient, action: Action) -> None:
+        try:
+            await self._do(client, action)
+        except (PatchesError, KeyError, IndexError, TimeoutError) as exc:
+            self._trace.add(client.name, "refused", f"{action} {type(exc).__name__} {exc}")
+        except (AttributeError, TypeError) as exc:
+            # the document's members are of another kind where it was deleted and made anew
+            if "mortal" not in action.doc_id:
+                raise
+            self._trace.add(client.name, "refused", f"{action} {exc}")
+
+    async def _do(self, client: SimClient, action: Action) -> None:
+        patches, random = client.patches, action.random()
+        assert patches is not None
+        doc_id = action.doc_id
+        match action.kind:
+            case "open":
+                await self.open(client, doc_id)
+            case "close":
+                await patches.close_doc(doc_id)
+            case "untrack":
+                await self._untrack(client, doc_id)
+            case "delete":
+                await patches.delete_doc(doc_id)
+            case "undelete":
+                await self._call(client, "undeleteDoc", doc_id)
+                await self.open(client, doc_id)
+            case "version":
+                await self._call(client, "createVersion", doc_id, {"name": f"v{action.number}"})
+            case "branch":
+                await self._branch(client, doc_id)
+            case "merge":
+                if self._branches:
+                    await self._call(client, "mergeBranch", random.choice(self._branches))
+            case "pause":
+                pass
+            case "halves":
+                await self._edit(client, action, lambda doc: doc.apply(halves(random)))
+            case "burst":
+                is_lww = doc_id.startswith("lww/")
+                usable = ("tree", "count", "flat") if is_lww else ("type", "items", "tree", "count")
+                for _ in range(random.randint(5, 30)):
+                    await self._draft(client, action, random.choice(usable), flush=False)
+            case _:
+                await self._draft(client, action, action.kind)
+
+    async def open(self, client: SimClient, doc_id: str) -> None:
+        """Open a document, unless it is open."""
+        patches = client.patches
+        if patches is not None and patches.get_open_doc(doc_id) is None:
+            await patches.open_doc(doc_id, algorithm="lww" if doc_id.startswith("lww/") else "ot")
+
+    async def _draft(
+        self, client: SimClient, action: Action, kind: str, *, flush: bool = True
+    ) -> None:
+        self._markers += 1
+        mark, random = marker(self._markers), action.random()
+        made = Made(action.doc_id, client.name, mark, kind) if kind in LASTING else None
+        await self._edit(
+            client,
+            action,
+            lambda doc: doc.change(lambda draft: EDITS[kind](draft, random, mark)),
+            made,
+            flush=flush,
+        )
+
+    async def _edit(
+        self,
+        client: SimClient,
+        action: Action,
+        edit: Callable[[Any], object],
+        made: Made | None = None,
+        *,
+        flush: bool = True,
+    ) -> None:
+        doc = client.doc(action.doc_id)
+        if doc is None or not doc.is_loaded or not doc.state:
+            return
+        edit(doc)
+        if made is not None and action.doc_id in self._config.lasting_ids:
+            self._checker.made(made)
+        if flush:
+            await doc.flush()
+            if made is not None:
+                made.stored = True
+
+    async def _untrack(self, client: SimClient, doc_id: str) -> None:
+        assert client.patches is not None
+        self._checker.given_up(client.name, doc_id)
+        await client.patches.untrack_docs([doc_id])
+        self._checker.given_up(client.name, doc_id)
+        await asyncio.sleep(1.0)
+        await self.open(client, doc_id)
+
+    async def _branch(self, client: SimClient, doc_id: str) -> None:
+        doc = client.doc(doc_id)
+        if doc is None or not doc.committed_rev:
+            return
+        branch_id = await self._call(client, "createBranch", doc_id, doc.committed_rev)
+        if isinstance(branch_id, str) and branch_id not in self._branches:
+            self._branches.append(branch_id)
+            assert client.patches is not None
+            branch = await client.patches.open_doc(branch_id, algorithm="ot")
+            await asyncio.sleep(5.0)
+            if isinstance(branch.state, dict) and "items" in branch.state:
+                branch.change(lambda draft: draft["items"].append("from a branch"))
+                await branch.flush()
+
+    @staticmethod
+    async def _call(client: SimClient, method: str, *params: Any) -> Any:
+        assert client.sync is not None
+        return await client.sync.connection.call(method, *params)
