@@ -216,10 +216,12 @@ def _check_extras(op: Mapping[str, Any]) -> None:
 
 
 def _is_finite_number(value: object, *, minimum: float) -> bool:
+    if isinstance(value, float):
+        return minimum <= value < math.inf
     return (
-        isinstance(value, (int, float))
+        isinstance(value, int)
         and not isinstance(value, bool)
-        and minimum <= value < math.inf  # not `isfinite`: it fails for a very large integer
+        and minimum <= value <= MAX_SAFE_INTEGER
     )
 
 
