@@ -25,7 +25,7 @@ from patches_server.stores import documents
 from patches_server.stores.branches import BranchStore
 from patches_server.stores.branches_sqlite import SqliteBranches
 from patches_server.stores.versions import VersionStore
-from patches_server.stores.versions_sqlite import SqliteVersions
+from patches_server.stores.versions_sqlite import SqliteVersions, pack, unpack
 
 # droppable: a removal, and not pinned. stored_at: the server time of the commit.
 LWW_SCHEMA: Final = """
@@ -122,9 +122,11 @@ class LWWSqliteServerStore:
         await self._database.write(write)
 
     async def seed(self, doc_id: str, state: bytes, rows: Sequence[Row], *, now: Millis) -> None:
+        packed = await self._runtime.run_blocking(lambda: pack(state))
+
         def write(conn: sqlite3.Connection) -> None:
             doc = _require_head(conn, doc_id, 0, now)
-            _put_snapshot(conn, doc, state, 0)
+            _put_snapshot(conn, doc, packed, 0)
             if rows:
                 _write_revision(conn, doc, rows, now)
 
@@ -139,10 +141,12 @@ class LWWSqliteServerStore:
         return row[0] if row else 0
 
     async def save_snapshot(self, doc_id: str, state: bytes, rev: int, *, now: Millis) -> None:
+        packed = await self._runtime.run_blocking(lambda: pack(state))
+
         def write(conn: sqlite3.Connection) -> None:
             documents.require_writable(conn, doc_id, "lww", now=now)
             doc, _ = _doc(conn, doc_id)
-            _put_snapshot(conn, doc, state, rev)
+            _put_snapshot(conn, doc, packed, rev)
             conn.execute("DELETE FROM lww_rows WHERE doc = ? AND rev <= ?", (doc, rev))
 
         await self._database.write(write)
@@ -227,9 +231,9 @@ def _require_head(conn: sqlite3.Connection, doc_id: str, expected_rev: int, now:
     return doc
 
 
-def _put_snapshot(conn: sqlite3.Connection, doc: int, state: bytes, rev: int) -> None:
+def _put_snapshot(conn: sqlite3.Connection, doc: int, packed: bytes, rev: int) -> None:
     conn.execute(
-        "UPDATE lww_docs SET snapshot = ?, snapshot_rev = ? WHERE doc = ?", (state, rev, doc)
+        "UPDATE lww_docs SET snapshot = ?, snapshot_rev = ? WHERE doc = ?", (packed, rev, doc)
     )
 
 
@@ -252,7 +256,10 @@ def _loaded(
     ).fetchone()
     if found is None:
         return LoadedRows()
-    doc, rev, floor, snapshot_rev, snapshot = found
+    doc, rev, floor, snapshot_rev, packed = found
+    snapshot = (
+        None if packed is None else SavedSnapshot(rev=snapshot_rev, state=unpack(doc_id, packed))
+    )
     if paths is None and since_rev is None:
         where = "doc = ?"
         rows = {row.path: row for row in _rows(conn, doc_id, where, (doc,))}
@@ -265,7 +272,7 @@ def _loaded(
         rev=rev,
         rows=stored_order(rows.values()),
         floor=floor,
-        snapshot=None if snapshot is None else SavedSnapshot(rev=snapshot_rev, state=snapshot),
+        snapshot=snapshot,
         seen=frozenset(_seen(conn, doc, now, change_ids)),
     )
 

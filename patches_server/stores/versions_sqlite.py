@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from patches import codec
+from patches.errors import CorruptDataError
 from patches.json_values import Json
 from patches.runtime import Runtime
 from patches.stores.database import SqliteDatabase
@@ -38,7 +39,7 @@ class SqliteVersions:
         now = self._runtime.wall_ms()
         packed = None
         if state is not None:  # before the transaction, which others wait for
-            packed = await self._runtime.run_blocking(lambda: zlib.compress(state, 1))
+            packed = await self._runtime.run_blocking(lambda: pack(state))
 
         def write(conn: sqlite3.Connection) -> None:
             check_not_deleted(conn, doc_id, now=now)
@@ -76,7 +77,7 @@ class SqliteVersions:
         packed = await self._load("state", doc_id, version_id)
         if packed is None:
             return None
-        return await self._runtime.run_blocking(lambda: zlib.decompress(packed))
+        return await self._runtime.run_blocking(lambda: unpack(doc_id, packed))
 
     async def update_version(
         self, doc_id: str, version_id: str, metadata: Mapping[str, Json]
@@ -103,6 +104,19 @@ class SqliteVersions:
         return row[0] if row else None
 
 
+def pack(state: bytes) -> bytes:
+    """A state as it is stored: compressed, and so with a checksum."""
+    return zlib.compress(state, 1)
+
+
+def unpack(doc_id: str, packed: bytes) -> bytes:
+    """The state that was stored. Raises `CorruptDataError`."""
+    try:
+        return zlib.decompress(packed)
+    except zlib.error as exc:
+        raise CorruptDataError(f"document {doc_id!r}: a stored state is damaged") from exc
+
+
 def newest_main(
     conn: sqlite3.Connection, doc_id: str, *, through_rev: int
 ) -> tuple[Version, bytes | None] | None:
@@ -114,7 +128,7 @@ def newest_main(
     ).fetchone()
     if row is None:
         return None
-    return _version(row[0]), zlib.decompress(row[1]) if row[1] else None
+    return _version(row[0]), unpack(doc_id, row[1]) if row[1] else None
 
 
 def delete_versions(conn: sqlite3.Connection, doc_id: str) -> None:
