@@ -109,7 +109,12 @@ class Documents:
         self._link = link
         workers = [self._workers[doc_id] for doc_id in doc_ids if doc_id in self._workers]
         if awaited:
-            self._awaited = {worker.doc.doc_id for worker in workers if worker.doc.known}
+            # One that came with the connection may have begun, and ended, its pass already.
+            self._awaited = {
+                worker.doc.doc_id
+                for worker in workers
+                if worker.doc.known and worker.doc.settled_link != link
+            }
         with self._published.one_change():
             for worker in workers:
                 if worker.doc.link != link:

@@ -186,9 +186,10 @@ class PatchesSync:
 
     def set_online(self, online: bool) -> None:
         """Say whether the host has a network. Offline, nothing is tried."""
-        self._show(replace(self._state, online=online))
-        if not online:
-            self._disconnected()
+        if online:
+            self._show(replace(self._state, online=True))
+        else:
+            self._disconnected(online=False)
         self.connection.set_online(online)
         if online and not self._link and self.connection.state == "connected":
             self._connected()
@@ -282,14 +283,15 @@ class PatchesSync:
         self._show(replace(self._state, connected=True))
         self._scope.spawn(self._sync_all(self._link))
 
-    def _disconnected(self) -> None:
+    def _disconnected(self, *, online: bool | None = None) -> None:
         self._link = 0
         self._subscriptions.reset()
         self._presence.lost()
         if self._full_sync is not None:
             self._full_sync.cancel()
         self._docs.disconnected()
-        self._show(replace(self._state, connected=False, syncing=None))
+        online = self._state.online if online is None else online
+        self._show(SyncState(online=online, connected=False, syncing=None))
 
     # ---- full sync -------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from patches.change import Snapshot
+from patches.change import Snapshot, TrackedDoc
 from patches.errors import ChangeRefusedError
 from patches.net.connection import CommitAnswer
 from patches.testing.fake_connection import FakeConnection, committed
@@ -162,3 +162,23 @@ async def test_a_document_opened_while_a_change_is_applied_shows_it() -> None:
         await idle()
         assert doc.state == {"r2": 2}
         assert doc.sync_status == "synced"
+
+
+@virtual_time
+async def test_a_document_that_is_done_before_the_full_sync_looks_does_not_hold_it_up() -> None:
+    connection = FakeConnection(getDoc=Snapshot(state={}, rev=1))
+    async with sync_scene(connection, connect=False) as scene:
+        list_docs = scene.algorithm.list_docs
+        gate = asyncio.Event()
+
+        async def slow(include_deleted: bool = False) -> list[TrackedDoc]:
+            await gate.wait()
+            return await list_docs(include_deleted)
+
+        await scene.sync.connect()  # the full sync has not had its first turn
+        scene.algorithm.list_docs = slow  # type: ignore[method-assign]  # arranged
+        await scene.open()
+        await idle()
+        assert scene.entry().status == "synced"
+        gate.set()
+        await scene.sync.settled(1)

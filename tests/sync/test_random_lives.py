@@ -1,0 +1,114 @@
+"""Clients that open, close, untrack, delete, go offline and are cut off, in any order: no hang, no
+residue, and in the end all who have a document agree with the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from patches.client import Patches
+from patches.runtime import Runtime
+from patches.sync import PatchesSync
+from patches.testing.local_server import LocalServer
+from patches.testing.virtual_time import idle, virtual_time
+
+DOCS = ("ot/a", "ot/b", "lww/a", "lww/b")
+
+
+@dataclass
+class Life:
+    """One client, and what it does next."""
+
+    patches: Patches
+    sync: PatchesSync
+    chance: random.Random
+    online: bool = True
+    mark: int = 0
+
+    async def act(self, deletes: bool) -> None:
+        """Do one thing."""
+        doc_id = self.chance.choice(DOCS)
+        kind = self.chance.randrange(14 if deletes else 13)
+        doc = self.patches.get_open_doc(doc_id)
+        if doc is None:
+            if kind < 6:
+                await self.patches.open_doc(doc_id, algorithm=doc_id.partition("/")[0])
+        elif kind < 7:
+            self.mark += 1
+            key = self.chance.choice("abc")
+            doc.apply([{"op": "replace", "path": f"/{key}", "value": self.mark}])
+        elif kind == 7:
+            await self.patches.close_doc(doc_id)
+        elif kind == 8 and not doc.unsaved and not doc.has_pending:
+            await self.patches.untrack_docs([doc_id])
+        elif kind == 9:
+            self.online = not self.online
+            self.sync.set_online(self.online)
+        elif kind == 10 and self.online:
+            await self.sync.settled(300)
+        elif kind == 11:
+            await self.sync.disconnect()
+            await self.sync.connect(background=True)
+        elif kind == 13:
+            await self.patches.delete_doc(doc_id)
+
+
+async def play(seed: int, *, deletes: bool) -> None:
+    chance = random.Random(seed)
+
+    def wall_ms() -> int:
+        return 1_000_000 + int(asyncio.get_running_loop().time() * 1000)
+
+    def runtime() -> Runtime:
+        return Runtime(random=random.Random(chance.random()), wall_ms=wall_ms)
+
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(
+            LocalServer(routes={"lww/*": "lww"}, runtime=runtime())
+        )
+        lives = []
+        for _ in range(3):
+            patches = await stack.enter_async_context(Patches(runtime=runtime()))
+            sync = await stack.enter_async_context(PatchesSync(patches, server.connection()))
+            lives.append(Life(patches, sync, random.Random(chance.random())))
+        for _ in range(120):
+            await chance.choice(lives).act(deletes)
+            happening = chance.random()
+            if happening < 0.05:
+                server.network.cut(lose=True)
+            elif happening < 0.2:
+                await asyncio.sleep(chance.random())
+            else:
+                await idle(chance.randrange(12))
+        for life in lives:
+            life.sync.set_online(True)
+        for _ in range(2):
+            for life in lives:
+                await life.sync.settled(600)
+            await idle(100)
+        for doc_id in DOCS:
+            held = [
+                (await life.patches.open_doc(doc_id)).state
+                for life in lives
+                if doc_id in life.patches.tracked_docs
+            ]
+            assert all(state == held[0] for state in held), doc_id
+        for life in lives:
+            assert set(life.sync.synced) == life.patches.tracked_docs
+            assert {entry.status for entry in life.sync.synced.values()} <= {"synced"}
+            assert not any(entry.has_pending for entry in life.sync.synced.values())
+
+
+@pytest.mark.parametrize("deletes", [False, True], ids=["no deletes", "deletes"])
+@pytest.mark.parametrize("seed", range(15))
+def test_any_order_of_things_comes_to_rest_in_agreement(seed: int, deletes: bool) -> None:
+    @virtual_time
+    async def run() -> None:
+        await play(seed, deletes=deletes)
+
+    run()
