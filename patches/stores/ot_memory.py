@@ -36,6 +36,7 @@ class _Document:
     rev: int = 0  # of `state`
     committed: list[Change] = field(default_factory=list)
     pending: list[Change] = field(default_factory=list)
+    pending_ids: set[str] = field(default_factory=set)
     deleted: bool = False
 
     @property
@@ -45,6 +46,10 @@ class _Document:
     @property
     def tail_rev(self) -> int:
         return self.pending[-1].rev if self.pending else self.committed_rev
+
+    def replace_pending(self, pending: Sequence[Change]) -> None:
+        self.pending = list(pending)
+        self.pending_ids = {change.id for change in pending}
 
 
 class OTMemoryStore:
@@ -101,7 +106,7 @@ class OTMemoryStore:
             return CONFLICT
         doc.state, doc.rev = snapshot.state, snapshot.rev
         doc.committed = list(snapshot.changes)
-        doc.pending = list(rebased_pending)
+        doc.replace_pending(rebased_pending)
         return None
 
     async def delete_doc(self, doc_id: str) -> None:
@@ -127,21 +132,21 @@ class OTMemoryStore:
 
     async def save_pending_changes(self, doc_id: str, changes: Sequence[Change]) -> list[Change]:
         doc = self._live(doc_id)
-        ids = [change.id for change in doc.pending]
-        if changes and changes[0].id in ids:
-            at = ids.index(changes[0].id)
+        if changes and changes[0].id in doc.pending_ids:
+            at = [change.id for change in doc.pending].index(changes[0].id)
             return doc.pending[at : at + len(changes)]
         saved = [
             change.replace(rev=rev) for rev, change in enumerate(changes, start=doc.tail_rev + 1)
         ]
         doc.pending.extend(saved)
+        doc.pending_ids.update(change.id for change in saved)
         return saved
 
     async def drop_pending_changes(self, doc_id: str, change_ids: Iterable[str]) -> int:
         doc = self._docs.get(doc_id) or _Document()
         dropped = set(change_ids)
         before = len(doc.pending)
-        doc.pending = [change for change in doc.pending if change.id not in dropped]
+        doc.replace_pending([change for change in doc.pending if change.id not in dropped])
         return before - len(doc.pending)
 
     async def list_changes(self, doc_id: str, *, start_after: int | None = None) -> list[Change]:
@@ -161,7 +166,7 @@ class OTMemoryStore:
             return CONFLICT
         known = doc.committed_rev
         doc.committed.extend(change for change in server_changes if change.rev > known)
-        doc.pending = list(rebased_pending)
+        doc.replace_pending(rebased_pending)
         self._fold(doc_id, doc)
         return None
 
@@ -186,7 +191,7 @@ class OTMemoryStore:
             quarantined_at=self._runtime.wall_ms(),
         )
         self._quarantine[doc_id, poison.id] = entry
-        doc.pending = list(rebased_pending)
+        doc.replace_pending(rebased_pending)
         return entry
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
