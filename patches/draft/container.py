@@ -105,7 +105,11 @@ class Container(Node):
         if from_path == to_path and isinstance(into._plain(), dict):
             return
         into._insert_slot(place, value)
-        self._recorder.ops.append({"op": "copy", "from": from_path, "path": to_path})
+        if from_path == to_path:
+            # every transform drops a copy of an element to its own index (spec/json-patch.md 7.1)
+            self._recorder.ops.append({"op": "add", "path": to_path, "value": value})
+        else:
+            self._recorder.ops.append({"op": "copy", "from": from_path, "path": to_path})
 
     # ---- comparing and showing -------------------------------------------------------------------
 

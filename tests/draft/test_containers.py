@@ -519,3 +519,8 @@ def test_moves_and_copies_lead_where_the_draft_says(data: st.DataObject, state: 
 def way_to(draft: Any, part: Any) -> list[str]:
     path: str = part._path()
     return path.split("/")[1:]
+
+
+def test_a_copy_of_an_element_to_its_own_index_is_written_as_an_insert() -> None:
+    ops = record({"l": [1, 2]}, lambda draft: draft.copy("/l/1", "/l/1"))
+    assert ops == [{"op": "add", "path": "/l/1", "value": 2}]  # a transform keeps it

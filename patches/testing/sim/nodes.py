@@ -233,6 +233,13 @@ class SimClient:
         """The document, if it is open."""
         return self.patches.get_open_doc(doc_id) if self.patches is not None else None
 
+    def holds(self, doc_id: str) -> bool:
+        """Whether anything of the document is on the disk or in memory here."""
+        disk = self.node.disk.backend
+        if doc_id in disk.ot._docs or doc_id in disk.lww._docs or self.doc(doc_id) is not None:
+            return True
+        return self.patches is None or doc_id in self.patches.tracked_docs
+
     async def _run(self, life: Life, runtime: Runtime) -> None:
         transport = StreamTransport(
             lambda: self._net.dial(life), name=f"{life} transport", runtime=runtime

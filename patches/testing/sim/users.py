@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 from patches.errors import PatchesError
@@ -70,8 +71,10 @@ class Users:
             case "delete":
                 await patches.delete_doc(doc_id)
             case "undelete":
-                await self._call(client, "undeleteDoc", doc_id)
-                await self.open(client, doc_id)
+                # A client that was away would take the new document for the old one: neither the
+                # original's wire nor ours tells them apart (docs/simulation.md).
+                if not any(other.holds(doc_id) for other in self._clients):
+                    await self._call(client, "undeleteDoc", doc_id)
             case "version":
                 await self._call(client, "createVersion", doc_id, {"name": f"v{action.number}"})
             case "branch":
@@ -87,9 +90,9 @@ class Users:
                 is_lww = doc_id.startswith("lww/")
                 usable = ("tree", "count", "flat") if is_lww else ("type", "items", "tree", "count")
                 for _ in range(random.randint(5, 30)):
-                    await self._draft(client, action, random.choice(usable), flush=False)
+                    await self._draft(client, action, random.choice(usable), random, flush=False)
             case _:
-                await self._draft(client, action, action.kind)
+                await self._draft(client, action, action.kind, random)
 
     async def open(self, client: SimClient, doc_id: str) -> None:
         """Open a document, unless it is open."""
@@ -98,10 +101,10 @@ class Users:
             await patches.open_doc(doc_id, algorithm="lww" if doc_id.startswith("lww/") else "ot")
 
     async def _draft(
-        self, client: SimClient, action: Action, kind: str, *, flush: bool = True
+        self, client: SimClient, action: Action, kind: str, random: Random, *, flush: bool = True
     ) -> None:
         self._markers += 1
-        mark, random = marker(self._markers), action.random()
+        mark = marker(self._markers)
         made = Made(action.doc_id, client.name, mark, kind) if kind in LASTING else None
         await self._edit(
             client,

@@ -56,6 +56,7 @@ class Outcome:
     acks: int = 0
     commits: int = 0
     crashes: int = 0
+    left_out: int = 0  # times a committed change could not be applied, and was left out
     faults: Counter[str] = field(default_factory=Counter)
     points: Counter[str] = field(default_factory=Counter)
     crash_points: Counter[str] = field(default_factory=Counter)
@@ -349,7 +350,9 @@ class World:
 
     def _logged(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, PatchesError):
+        if "is left out" in record.msg:
+            self.outcome.left_out += 1  # an operation lost its ground; all replicas agree on it
+        elif not isinstance(error, PatchesError):
             self._note("log", f"{record.getMessage()}: {error!r}")
 
     def _note(self, invariant: str, message: str) -> None:
