@@ -332,10 +332,19 @@ class InvalidRequestError(_FixedStatusError):
 
 
 class ChangeRefusedError(StatusError):
-    """400 or 413: one change that any replica would refuse. Named, so that it can be set aside."""
+    """400 or 413: one change that any replica would refuse. Named, so that it can be set aside.
 
-    def __init__(self, change_id: str, message: str, *, code: int = 400) -> None:
-        super().__init__(code, message, {"changeId": change_id, "scope": "change"})
+    `final`: it is against the server's own rules, so that its author's client sets it aside though
+    it can be applied.
+    """
+
+    def __init__(
+        self, change_id: str, message: str, *, code: int = 400, final: bool = False
+    ) -> None:
+        data: dict[str, Any] = {"changeId": change_id, "scope": "change"}
+        if final:
+            data["final"] = True
+        super().__init__(code, message, data)
 
 
 class UnauthorizedError(_FixedStatusError):

@@ -27,6 +27,7 @@ from patches_server.router import Routes, Services
 from patches_server.server import PatchesServer
 from patches_server.services import services_on
 from patches_server.stores.url import Backend, open_backend
+from patches_server.validation import Validate
 from patches_server.welcome import add_welcome_documents
 
 _log = logging.getLogger("patches_server.app")
@@ -58,6 +59,8 @@ def create_app(
     relay: bool = True,
     page: bool = False,
     reauth_s: float = 300.0,
+    validate: Validate | None = None,
+    hide_existence: bool = False,
     drain_s: float = 10.0,
 ) -> web.Application:
     """An application that serves documents at `/ws`. Nothing is opened before it starts.
@@ -73,7 +76,8 @@ def create_app(
         allowed_origins: origins of pages that may connect, beside the server's own.
         relay: whether connections may pass messages to each other (presence).
         page: serve the demonstration page at `/`.
-        reauth_s, drain_s: see `PatchesServer`.
+        validate: your own rules about changes: `validate(principal, doc_id, changes)`.
+        reauth_s, hide_existence, drain_s: see `PatchesServer`.
 
     Raises `InvalidRequestError` for a store or route that there is not.
     """
@@ -89,6 +93,8 @@ def create_app(
         runtime=runtime,
         relay=relay,
         reauth_s=reauth_s,
+        validate=validate,
+        hide_existence=hide_existence,
         drain_s=drain_s,
     )
     if "*" in allowed_origins and hasattr(auth, "authenticate"):

@@ -31,6 +31,7 @@ async def serve_websocket(
     ws = web.WebSocketResponse(
         timeout=_CLOSE_TIMEOUT_S,
         heartbeat=limits.heartbeat_s,
+        autoping=False,  # pings and pongs are signs of life that `_read` wants to see
         protocols=SUBPROTOCOLS,
         compress=limits.compress,
         max_msg_size=limits.max_frame_bytes,
@@ -49,18 +50,23 @@ async def serve_websocket(
                 _write(ws, session.outbox, transport, limits.send_timeout_s),
                 name="websocket writer",
             )
-            await _read(ws, session)
+            with _Silent(transport, limits.heartbeat_s) as silent:
+                await _read(ws, session, silent)
             writer.cancel()
     finally:
         session.end()
     return ws
 
 
-async def _read(ws: web.WebSocketResponse, session: ServerSession) -> None:
+async def _read(ws: web.WebSocketResponse, session: ServerSession, silent: _Silent) -> None:
     async for message in ws:
+        silent.is_reading = False
         # A binary frame is taken for text, as the original's server does.
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             await session.receive(message.data)
+        elif message.type is WSMsgType.PING:
+            await ws.pong(message.data)
+        silent.heard()
 
 
 async def _write(
@@ -92,6 +98,46 @@ async def _write(
         pass
     if transport is not None and (close.code == TOO_SLOW or not transport.is_closing()):
         transport.abort()  # a peer that reads nothing never answers the closing handshake either
+
+
+class _Silent:
+    """Aborts a connection that sends no whole message, not even a pong, for too long.
+
+    aiohttp's own heartbeat takes any byte for life, so that a message that comes byte by byte
+    would keep a connection open for ever (`spec/reliability.md` T33).
+    """
+
+    def __init__(self, transport: asyncio.Transport | None, heartbeat_s: float | None) -> None:
+        self._transport = transport
+        self._longest_s = None if heartbeat_s is None else 1.5 * heartbeat_s + 0.5
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_reading = True
+
+    def heard(self) -> None:
+        """A message has been dealt with; the next one is waited for."""
+        self._heard_at = self._loop.time()
+        self.is_reading = True
+
+    def __enter__(self) -> _Silent:
+        self._look()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._transport is None or self._longest_s is None:
+            return
+        left_s = self._longest_s
+        if self.is_reading:
+            left_s -= self._loop.time() - self._heard_at
+        if left_s <= 0:
+            self._transport.abort()
+        else:
+            self._timer = self._loop.call_later(left_s, self._look)
 
 
 class _Stalled:

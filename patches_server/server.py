@@ -26,6 +26,7 @@ from patches_server.router import AlgorithmOf, Router, Routes, Services
 from patches_server.rpc.methods import add_methods_of, method_table
 from patches_server.rpc.rates import Gate
 from patches_server.session import ServerSession
+from patches_server.validation import Validate, Validation
 
 _log = logging.getLogger("patches_server")
 
@@ -41,6 +42,8 @@ class PatchesServer:
         get_tombstone: the tombstone of a deleted document.
         relay: whether connections may pass messages to each other (presence).
         reauth_s: rights older than this are asked again before something is delivered.
+        validate: your own rules about changes; see `patches_server.validation`.
+        hide_existence: refuse calls about branches that do not exist like those that are forbidden.
         drain_s: how long `close` waits for calls under way, and over how much time it spreads the
             closing of many connections.
     """
@@ -57,6 +60,8 @@ class PatchesServer:
         runtime: Runtime | None = None,
         relay: bool = True,
         reauth_s: float = 300.0,
+        validate: Validate | None = None,
+        hide_existence: bool = False,
         drain_s: float = 10.0,
     ) -> None:
         self.limits = limits or Limits()
@@ -65,6 +70,8 @@ class PatchesServer:
             self.limits.max_concurrent_snapshots or 2 * (os.cpu_count() or 1), queue=1_000
         )
         self.access = Access(auth, timeout_s=self.limits.hook_timeout_s)
+        self.validation = Validation(validate, self.limits) if validate is not None else None
+        self.hide_existence = hide_existence
         self.router = Router(services, routes=routes, algorithm_of=algorithm_of)
         self.sessions: dict[str, ServerSession] = {}
         self.closing = False

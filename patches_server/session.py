@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from patches import codec
 from patches.errors import (
+    ForbiddenError,
+    NotFoundError,
     PatchesError,
     StatusError,
     TooManyRequestsError,
@@ -83,6 +86,8 @@ class ServerSession:
 
     async def receive(self, frame: bytes | str) -> None:
         """Take one frame. Returns when the next may come, which is before the answer."""
+        if self.outbox.closing is not None:
+            return  # signed out, or cut off: nothing more is done for this peer
         size = len(frame)
         wait_s = self._requests.take(1, now=self._loop.time())
         if wait_s:
@@ -172,7 +177,10 @@ class ServerSession:
         try:
             for earlier in before:
                 await earlier.wait()
-            self.outbox.put(await self._answer(request, method, size))
+            with _Patience(partial(self._give_up, request.id), self._limits.store_timeout_s) as it:
+                answer = await self._answer(request, method, size)
+            if not it.ran_out:
+                self.outbox.put(answer)
         finally:
             done.set()
             self._room.release()
@@ -180,6 +188,10 @@ class ServerSession:
             for name in names if isinstance(names, list) else [names]:
                 if isinstance(name, str) and self._last_calls.get(name) is done:
                     del self._last_calls[name]
+
+    def _give_up(self, request_id: Json) -> None:
+        """The store takes too long. The call goes on: what it commits, the others are told."""
+        self._refuse(request_id, UnavailableError("no answer in time", {"reason": "STORAGE"}))
 
     async def _answer(self, request: Request, method: Method | None, size: int) -> bytes:
         try:
@@ -208,10 +220,14 @@ class ServerSession:
         given = Given(params, self._limits, size, frozenset(capabilities))
         arguments = method.read(given)
         doc_id = subject
-        if method.subject == "branch":  # judged on the document that it branched from (T7)
-            doc_id = await server.source_of_branch(subject)
         name = str(request.method)
-        await server.access.require(principal, doc_id, method.kind, name, _shown(name, params))
+        if method.subject == "branch":
+            doc_id = await self._writable_source(subject, name)
+        else:
+            shown = _shown(name, params)
+            await server.access.require(principal, doc_id, method.kind, name, shown)
+        if name == "commitChanges" and server.validation is not None:
+            await server.validation.require(principal, doc_id, arguments[0])
         services = await server.router.find(doc_id)
         context = self.context
         if method.subject == "branch":
@@ -223,6 +239,18 @@ class ServerSession:
                 async with server.snapshots():
                     return await method.run(services, subject, *arguments)
             return await method.run(services, subject, *arguments)
+
+    async def _writable_source(self, branch_id: str, method: str) -> str:
+        """The document that a branch came from, on which its calls are judged (T7)."""
+        server = self._server
+        try:
+            doc_id = await server.source_of_branch(branch_id)
+            await server.access.require(self.context.principal, doc_id, "write", method)
+        except (NotFoundError, ForbiddenError):
+            if server.hide_existence:  # neither the branch nor its source's id is told
+                raise ForbiddenError(f"WRITE_FORBIDDEN:{branch_id}") from None
+            raise
+        return doc_id
 
     def _refuse(self, request_id: Json, error: Exception) -> None:
         self.outbox.put(error_frame(request_id, wire_error(error, "")))
@@ -248,6 +276,28 @@ class ServerSession:
             return None
         left_s = (self._expires_at - self._server.runtime.wall_ms()) / 1000
         return self._loop.call_later(max(0.0, left_s), self.close, SIGNED_OUT, "sign-in expired")
+
+
+class _Patience:
+    """Calls `give_up` once when its body takes too long; the body goes on."""
+
+    def __init__(self, give_up: Callable[[], None], timeout_s: float | None) -> None:
+        self._give_up, self._timeout_s = give_up, timeout_s
+        self._timer: asyncio.TimerHandle | None = None
+        self.ran_out = False
+
+    def __enter__(self) -> _Patience:
+        if self._timeout_s is not None:
+            self._timer = asyncio.get_running_loop().call_later(self._timeout_s, self._run_out)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _run_out(self) -> None:
+        self.ran_out = True
+        self._give_up()
 
 
 def _has_options(params: list[Json]) -> bool:

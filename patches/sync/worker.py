@@ -178,18 +178,19 @@ class DocWorker:
         )
 
     async def _ejected(self, error: StatusError) -> bool:
-        """Set the change that the server named aside, if it fails here too."""
+        """Set the change that the server named aside, if it fails here or is against its rules."""
         algorithm, change_id = self.keeper.algorithm, error.change_id
         assert change_id is not None
+        is_final = error.data is not None and error.data.get("final") is True
         try:
-            if await algorithm.verify_pending_change(self.keeper.id, change_id):
+            if not is_final and await algorithm.verify_pending_change(self.keeper.id, change_id):
                 return False
             entry = await algorithm.eject_pending_change(
                 self.keeper.id,
                 change_id,
                 str(error),
                 self.keeper.open_doc,
-                only_if_unappliable=True,
+                only_if_unappliable=not is_final,
             )
             if entry is None:
                 return False
