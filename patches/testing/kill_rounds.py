@@ -32,7 +32,7 @@ from patches.testing.server_process import ServerProcess
 from patches_server.doctor import problems_of
 
 #: Seconds that clients may take to send everything and to see everything of the others.
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 120.0
 _ALGORITHMS: Final = ("ot", "ot", "ot", "lww", "lww")
 _SECOND_KILL: Final = 0.3  # how often
 
@@ -170,7 +170,7 @@ class KillRounds:
             self._ledger.edits[doc_id].add(mark)
             doc.apply(_ops(doc_id, mark, self._random))
             self.figures.edits += 1
-            await asyncio.sleep(self._random.uniform(0.0, 0.1))
+            await asyncio.sleep(self._random.uniform(0.0, 0.25))
 
     async def _kill_and_restart(self) -> None:
         await self._server.kill()
@@ -182,7 +182,7 @@ class KillRounds:
             member.sync.set_online(True)
 
     async def _check_clients(self, doc_ids: Iterable[str]) -> None:
-        await asyncio.gather(*(member.sync.settled(PATIENCE_S) for member in self._members))
+        await self._settle()
         async with Patches() as patches, PatchesSync(patches, self._server.url) as sync:
             for doc_id in doc_ids:
                 algorithm = doc_id.partition("/")[0]
@@ -190,6 +190,19 @@ class KillRounds:
                 await sync.settled(PATIENCE_S)
                 _check_edits(doc_id, fresh.state, self._ledger.edits[doc_id])
                 await self._wait_until_all_show(doc_id, _canonical(fresh.state))
+
+    async def _settle(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.gather(*(member.sync.settled() for member in self._members))
+        except TimeoutError:
+            stuck = [
+                f"{member.name} {member.sync.state} {doc_id} {shown}"
+                for member in self._members
+                for doc_id, shown in member.sync.synced.items()
+                if shown.has_pending or shown.status != "synced"
+            ]
+            raise BrokenPromiseError(f"clients do not settle: {stuck[:5]}") from None
 
     async def _wait_until_all_show(self, doc_id: str, expected: bytes) -> None:
         try:
