@@ -5,7 +5,7 @@ It is the host of the workers. Connections, the full sync and deletions are `Pat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -57,6 +57,7 @@ class Documents:
         self._workers: dict[str, DocWorker] = {}
         self._restless: set[str] = set()
         self._awaited: set[str] = set()
+        self._opened: dict[str, Document] = {}  # perhaps closed since
         self._link = 0
 
     # ---- which there are -------------------------------------------------------------------------
@@ -69,6 +70,9 @@ class Documents:
         if doc_id not in self._workers:
             worker = self._workers[doc_id] = DocWorker(doc_id, self)
             self._restless.add(doc_id)
+            doc = self.open_doc(doc_id)
+            if doc is not None:
+                self._opened[doc_id] = doc
             if self._scope.running:
                 self._scope.spawn(worker.run(), name=f"sync of {doc_id}")
 
@@ -144,12 +148,14 @@ class Documents:
         """The server has deleted a document."""
         self._tell(doc_id, folds.deleted)
 
-    async def refresh(self, doc: Document) -> None:
+    def opened(self, doc: Document) -> Awaitable[None] | None:
         """A document is in memory: it shows its status, and what came while it was loaded."""
+        self._opened[doc.id] = doc
         worker = self._workers.get(doc.id)
-        if worker is not None:
-            doc.update_sync_status(worker.doc.status, worker.doc.error)
-            await worker.keeper.refresh()
+        if worker is None:
+            return None
+        doc.update_sync_status(worker.doc.status, worker.doc.error)
+        return worker.keeper.refresh()
 
     # ---- how they are ----------------------------------------------------------------------------
 
@@ -176,9 +182,10 @@ class Documents:
 
     async def save_edits(self) -> None:
         """Wait until the edits of open documents are stored. Raises why they cannot be."""
-        for doc_id in self:
-            doc = self.open_doc(doc_id)
-            if doc is not None and doc.unsaved:
+        for doc_id, doc in list(self._opened.items()):
+            if doc.is_closed or doc_id not in self._workers:
+                self._opened.pop(doc_id, None)
+            elif doc.unsaved:
                 await doc.flush()
 
     # ---- for the workers -------------------------------------------------------------------------

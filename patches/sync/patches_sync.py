@@ -260,7 +260,7 @@ class PatchesSync:
         self.connection.on_notification(self._notified)
         self.connection.on_error(lambda error: self._report(error, None))
         self.patches.on_change(self._edited)
-        self.patches.on_open_doc(self._docs.refresh)
+        self.patches.on_open_doc(self._docs.opened)
         self.patches.on_track_docs(self._tracked)
         self.patches.on_untrack_docs(self._untracked)
         self.patches.on_delete_doc(self._deleted_locally)

@@ -94,6 +94,9 @@ class DocWorker:
                 await self._request(step, self._exchange.reload(step))
 
     async def _woken(self, until: float | None) -> None:
+        if until is None:
+            await self.keeper.wake.wait()
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 await self.keeper.wake.wait()
