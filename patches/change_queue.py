@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, Literal, TypeAlias
 
-from patches.algorithms.base import Algorithm
+from patches.algorithms.base import Algorithm, LocalEdit
 from patches.change import Change
 from patches.document import Document
 from patches.errors import TERMINAL_CODES, InvalidJsonError, PatchError, UnsplittableChangeError
@@ -146,13 +147,44 @@ class ChangeQueue:
         turn = loop.time()
         try:
             while self._waiting:
-                await self._store(self._waiting.popleft())
+                if not await self._store_together(self._storable_run()):
+                    await self._store(self._waiting.popleft())
                 if loop.time() - turn > _TURN_S:  # a store in memory never lets others run
                     await asyncio.sleep(0)
                     turn = loop.time()
         finally:
             self._working = False
             self._idle.set()
+
+    def _storable_run(self) -> list[Edit]:
+        """The edits at the front that nothing stands against storing in one go."""
+        if self.is_latched:
+            return []
+        first = self._waiting[0]
+        run: list[Edit] = []
+        for edit in islice(self._waiting, first.algorithm.edits_at_once):
+            same = edit.algorithm is first.algorithm and edit.doc is first.doc
+            if not same or edit.epoch != self._epoch or not edit.ops:
+                break
+            run.append(edit)
+        return run
+
+    async def _store_together(self, run: Sequence[Edit]) -> bool:
+        """Store several edits in one go. Says no where the first must be looked at by itself: it is
+        the only one, or one of them fails.
+        """
+        if len(run) < 2:
+            return False
+        edits = [LocalEdit(edit.ops, edit.metadata, edit.id) for edit in run]
+        try:
+            stored = await run[0].algorithm.handle_doc_changes(self.doc_id, edits, run[0].doc)
+        except Exception:  # boundary: `_attempts` finds out whose failure it is, and tells it
+            return False
+        for changes in stored:
+            self._waiting.popleft().finish(changes)
+        if any(stored):
+            self.saved(self.doc_id)
+        return True
 
     async def _store(self, edit: Edit) -> None:
         if edit.epoch != self._epoch:

@@ -254,3 +254,27 @@ async def test_a_subscriber_may_close_its_own_client(tmp_path: Path) -> None:
         await patches.open_doc("a")
     async with Patches(tmp_path / "notes.db") as again:
         assert (await again.open_doc("a")).state == {"n": 1}
+
+
+async def test_a_burst_of_edits_is_stored_in_few_transactions(tmp_path: Path) -> None:
+    async with Patches(tmp_path / "client.db") as patches:
+        doc = await patches.open_doc("doc", algorithm="ot")
+        saves = 0
+        store: Any = patches.algorithms["ot"].store  # type: ignore[attr-defined]  # OT's own
+        save = store.save_pending_edits
+
+        async def counted(*arguments: Any) -> Any:
+            nonlocal saves
+            saves += 1
+            return await save(*arguments)
+
+        store.save_pending_edits = counted
+        for number in range(300):
+            doc.set({"n": number})
+        await doc.flush()
+        assert saves <= 4
+    async with Patches(tmp_path / "client.db") as patches:
+        doc = await patches.open_doc("doc")
+        assert doc.state == {"n": 299}
+        pending = await patches.algorithms["ot"].store.get_pending_changes("doc")  # type: ignore[attr-defined]  # OT's own
+        assert len(pending) == 300

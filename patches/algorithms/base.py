@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
@@ -26,11 +27,22 @@ if TYPE_CHECKING:
     from patches.document import Document
 
 
+@dataclass(frozen=True, slots=True)
+class LocalEdit:
+    """One edit on its way to the store. `ops` is the document's live list (`handle_doc_change`)."""
+
+    ops: list[Op]
+    metadata: Mapping[str, Json]
+    change_id: str | None = None
+
+
 class Algorithm(ABC):
     """One way to keep copies of a document equal. Owned by a `Patches`, which closes it."""
 
     #: How documents are recorded and chosen: `"ot"`, `"lww"`.
     name: ClassVar[str]
+    #: How many edits `handle_doc_changes` can be given.
+    edits_at_once: ClassVar[int] = 1
 
     #: `(error, context)`: a failure that belongs to no call, with `context["doc_id"]`.
     on_error: Signal[[Exception, Mapping[str, Any]]]
@@ -95,6 +107,19 @@ class Algorithm(ABC):
         `ops` is the very list that the document holds among its unsaved edits: a list that a rebase
         has emptied meanwhile is skipped. Returns the changes stored, `[]` if none.
         """
+
+    async def handle_doc_changes(
+        self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
+    ) -> list[list[Change]]:
+        """`handle_doc_change` for several edits, at most `edits_at_once`, in one transaction.
+
+        Returns the changes stored for each; when it raises, none is stored.
+        """
+        (edit,) = edits
+        stored = await self.handle_doc_change(
+            doc_id, edit.ops, doc, edit.metadata, change_id=edit.change_id
+        )
+        return [stored]
 
     # ---- sending ---------------------------------------------------------------------------------
 
@@ -181,7 +206,7 @@ class Algorithm(ABC):
         *,
         only_if_unappliable: bool = False,
     ) -> QuarantinedChange | None:
-        """Move one pending change into quarantine. `None`: there is none, or it applies after all."""
+        """Set one pending change aside. `None`: there is none, or it applies after all."""
         return None
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
@@ -202,7 +227,7 @@ class Algorithm(ABC):
     # ---------------------------------------------
 
     async def sync_options(self, doc_id: str) -> Mapping[str, Json] | None:
-        """The options object of `getDoc`, `getChangesSince` and `commitChanges`; `None` sends none."""
+        """The options of `getDoc`, `getChangesSince` and `commitChanges`; `None` sends none."""
         return None
 
     async def handle_notification(

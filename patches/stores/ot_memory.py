@@ -142,6 +142,11 @@ class OTMemoryStore:
         doc.pending_ids.update(change.id for change in saved)
         return saved
 
+    async def save_pending_edits(
+        self, doc_id: str, edits: Sequence[Sequence[Change]]
+    ) -> list[list[Change]]:
+        return [await self.save_pending_changes(doc_id, changes) for changes in edits]
+
     async def drop_pending_changes(self, doc_id: str, change_ids: Iterable[str]) -> int:
         doc = self._docs.get(doc_id) or _Document()
         dropped = set(change_ids)

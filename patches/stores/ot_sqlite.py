@@ -151,6 +151,14 @@ class OTSqliteStore:
     async def save_pending_changes(self, doc_id: str, changes: Sequence[Change]) -> list[Change]:
         return await self._write(lambda db: _append_pending(db, _bytes(doc_id), changes))
 
+    async def save_pending_edits(
+        self, doc_id: str, edits: Sequence[Sequence[Change]]
+    ) -> list[list[Change]]:
+        key = _bytes(doc_id)
+        return await self._write(
+            lambda db: [_append_pending(db, key, changes) for changes in edits]
+        )
+
     async def drop_pending_changes(self, doc_id: str, change_ids: Iterable[str]) -> int:
         rows = [(_bytes(doc_id), _bytes(change_id)) for change_id in change_ids]
         return await self._write(

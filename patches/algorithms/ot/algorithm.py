@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from patches.algorithms.base import LocalEdit
 from patches.algorithms.ot.apply import apply_changes
 from patches.algorithms.ot.batching import leading_run, plan_batch
 from patches.algorithms.ot.committed import find_gap
@@ -39,6 +40,7 @@ class OTAlgorithm(Quarantine):
     """
 
     name: ClassVar[str] = "ot"
+    edits_at_once: ClassVar[int] = 128
 
     # ---- documents and local edits ---------------------------------------------------------------
 
@@ -55,21 +57,33 @@ class OTAlgorithm(Quarantine):
     ) -> list[Change]:
         if not ops:
             return []
+        (saved,) = await self.handle_doc_changes(doc_id, [LocalEdit(ops, metadata, change_id)], doc)
+        return saved
+
+    async def handle_doc_changes(
+        self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
+    ) -> list[list[Change]]:
+        open_doc = ot_doc(doc)
         async with self._locks(doc_id):
-            if not ops:  # a rebase has emptied it while this waited
-                return []
-            open_doc = ot_doc(doc)
             base_rev, rev = await self._next_revs(doc_id, open_doc)
-            change = self._minted(ops, base_rev, rev, metadata, change_id)
-            changes = self._split(doc_id, change)
-            if not changes:
-                if open_doc is not None:
-                    open_doc.forget_unsaved(ops)
-                return []
-            saved = await self.store.save_pending_changes(doc_id, changes)
+            pieces: list[list[Change]] = []
+            for edit in edits:
+                made: list[Change] = []
+                if edit.ops:  # unless a rebase has emptied it while this waited
+                    change = self._minted(edit.ops, base_rev, rev, edit.metadata, edit.change_id)
+                    made = self._split(doc_id, change)
+                    if not made and open_doc is not None:
+                        open_doc.forget_unsaved(edit.ops)
+                rev += len(made)
+                pieces.append(made)
+            to_save = [made for made in pieces if made]
+            saved = iter(await self.store.save_pending_edits(doc_id, to_save) if to_save else ())
+            stored = [next(saved) if made else made for made in pieces]
             if open_doc is not None:
-                open_doc.apply_changes(saved)
-            return saved
+                for changes in stored:
+                    if changes:
+                        open_doc.apply_changes(changes)
+            return stored
 
     # ---- sending ---------------------------------------------------------------------------------
 

@@ -91,6 +91,11 @@ class OTClientStore(Protocol):
         that one on are returned, as many as were given.
         """
 
+    async def save_pending_edits(
+        self, doc_id: str, edits: Sequence[Sequence[Change]]
+    ) -> list[list[Change]]:
+        """`save_pending_changes` for one edit after the other, all in one transaction."""
+
     async def drop_pending_changes(self, doc_id: str, change_ids: Iterable[str]) -> int:
         """Remove pending changes by id. Returns how many there were."""
 

@@ -175,6 +175,22 @@ class OTClientStoreContract:
         assert await store.save_pending_changes(DOC, made) == saved
         assert ids(await store.get_pending_changes(DOC)) == [("a", 1), ("piece", 2), ("b", 3)]
 
+    async def test_edits_saved_together_are_those_saved_in_turn(self, store: OTClientStore) -> None:
+        first = [pending("a"), pending("piece")]
+        await store.save_pending_changes(DOC, first)
+        saved = await store.save_pending_edits(DOC, [first, [pending("b")], [pending("c")]])
+        assert [ids(changes) for changes in saved] == [
+            [("a", 1), ("piece", 2)],  # saved before, by somebody who did not learn of it
+            [("b", 3)],
+            [("c", 4)],
+        ]
+        assert ids(await store.get_pending_changes(DOC)) == [
+            ("a", 1),
+            ("piece", 2),
+            ("b", 3),
+            ("c", 4),
+        ]
+
     async def test_a_page_of_pending_changes(self, store: OTClientStore) -> None:
         await store.save_pending_changes(DOC, [pending(name) for name in "abcd"])
         page = await store.get_pending_changes(DOC, start_after_rev=1, limit=2)

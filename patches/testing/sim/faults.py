@@ -25,6 +25,7 @@ SERVER_POINTS: Final = {
 }
 CLIENT_POINTS: Final = {
     "save_pending_changes": ("client: after_apply_before_store", "client: after_store_before_send"),
+    "save_pending_edits": ("client: after_apply_before_store", "client: after_store_before_send"),
     "change": ("client: before_lww_change", "client: after_lww_change"),
     "apply_server_changes": ("client: after_ack_before_store", "client: during_server_apply"),
     "quarantine_pending_change": ("client: before_quarantine", "client: during_quarantine"),
