@@ -226,6 +226,9 @@ class ServerSession:
         else:
             shown = _shown(name, params)
             await server.access.require(principal, doc_id, method.kind, name, shown)
+        if name == "createBranch" and arguments[1].get("id") is not None:
+            # Whoever names a branch needs the right to that name: it may be somebody's document.
+            await server.access.require(principal, arguments[1]["id"], "write", name)
         if name == "commitChanges" and server.validation is not None:
             await server.validation.require(principal, doc_id, arguments[0])
         services = await server.router.find(doc_id)
