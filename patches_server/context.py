@@ -1,5 +1,4 @@
-"""Who is calling: set by the RPC layer around each call, read where a document server is entered.
-"""
+"""Who is calling: set by the RPC layer around each call, read where a server is entered."""
 
 from __future__ import annotations
 
