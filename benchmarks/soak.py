@@ -31,7 +31,6 @@ from aiohttp import web
 from benchmarks.random_edits import Account, Author
 from patches import Document, Patches, PatchesSync
 from patches.errors import NetworkError
-from patches.net.connection import WebSocketConnection
 from patches_server import allow_all, create_app
 
 #: How long everybody has to get equal in the end.
@@ -105,11 +104,10 @@ class Client:
     async def start(self) -> None:
         self._sockets = Sockets()
         await self._stack.enter_async_context(self._sockets.session)
-        connection = WebSocketConnection(
-            self._world.url, websocket={"session": self._sockets.session}, request_timeout_s=10
-        )
         patches = await self._stack.enter_async_context(Patches(store=self._store))
-        self.sync = PatchesSync(patches, connection)
+        self.sync = PatchesSync(
+            patches, self._world.url, websocket={"session": self._sockets.session}
+        )
         self.sync.on_error(self._failed)
         patches.on_error(self._failed)
         patches.on_change_quarantined(
@@ -140,7 +138,17 @@ class Client:
                 await self.start()
                 self._world.figures.restarts += 1
 
+    @property
+    def unsettled(self) -> dict[str, str]:
+        """The documents that are not in sync, and why."""
+        return {
+            doc_id: f"{doc.status} at {doc.committed_rev}, pending: {doc.has_pending}"
+            for doc_id, doc in self.sync.synced.items()
+            if doc.has_pending or doc.status != "synced"
+        }
+
     def cut(self) -> None:
+        """Break the connection."""
         if self._sockets is not None:
             self._sockets.cut()
 
@@ -231,14 +239,13 @@ class World:
 
     async def _compare(self) -> None:
         """Wait until all copies are equal, as long as that is reasonable; note what is not."""
-        async with asyncio.timeout(PATIENCE_S) as patience:
-            for client in self.clients:
-                try:
+        end = asyncio.get_running_loop().time() + PATIENCE_S
+        for client in self.clients:
+            try:
+                async with asyncio.timeout_at(end):
                     await client.sync.settled()
-                except Exception as error:  # boundary: whatever it is, it is reported as a failure
-                    if patience.expired():
-                        raise
-                    self.problem(f"{client.name} does not settle: {error!r}")
+            except Exception as error:  # boundary: whatever it is, it is reported as a failure
+                self.problem(f"{client.name} does not settle: {error!r}, {client.unsettled}")
         newcomer = Client(self, self.setting.clients)
         newcomer._doc_ids = sorted(self.accounts)
         await newcomer.start()

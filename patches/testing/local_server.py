@@ -78,19 +78,21 @@ class LocalServer:
 
     def _accept(self, stream: MemoryStream) -> None:
         session = self.server.connect()
-        self._scope.spawn(self._serve(session, stream), name="local session")
+        self._scope.spawn(serve_stream(session, stream), name="local session")
 
-    async def _serve(self, session: ServerSession, stream: MemoryStream) -> None:
-        writer = asyncio.ensure_future(_write(session, stream))
-        try:
-            while True:
-                await session.receive(await stream.receive())
-        except NetworkError:
-            pass
-        finally:
-            session.end()
-            writer.cancel()
-            await asyncio.wait([writer])
+
+async def serve_stream(session: ServerSession, stream: MemoryStream) -> None:
+    """Serve one peer over the server's end of a stream, until it ends."""
+    writer = asyncio.ensure_future(_write(session, stream))
+    try:
+        while True:
+            await session.receive(await stream.receive())
+    except NetworkError:
+        pass
+    finally:
+        session.end()
+        writer.cancel()
+        await asyncio.wait([writer])
 
 
 async def _write(session: ServerSession, stream: MemoryStream) -> None:
