@@ -103,8 +103,9 @@ class Users:
     async def _draft(
         self, client: SimClient, action: Action, kind: str, random: Random, *, flush: bool = True
     ) -> None:
-        self._markers += 1
-        mark = marker(self._markers)
+        if kind in LASTING or kind == "flat":
+            self._markers += 1
+        mark = marker(self._markers, kind)
         made = Made(action.doc_id, client.name, mark, kind) if kind in LASTING else None
         await self._edit(
             client,

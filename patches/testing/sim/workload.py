@@ -98,9 +98,13 @@ def offline_time_s(random: Random) -> float:
 Edit = Callable[[Any, Random, str], None]
 
 
-def marker(number: int) -> str:
-    """A private character: every other one takes two UTF-16 units."""
-    return chr(0xE000 + number) if number % 2 else chr(0xF0000 + number)
+def marker(number: int, kind: str) -> str:
+    """A private character that occurs nowhere else.
+
+    In text it is one of a single UTF-16 unit: two edits at one offset may end up inside each other
+    (`spec/reliability.md` 6.7), which would tear a pair apart.
+    """
+    return chr(0xE000 + number % 6_400) if kind == "note" else chr(0xF0000 + number)
 
 
 def first_state(doc_id: str) -> dict[str, Any]:
