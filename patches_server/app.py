@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
@@ -19,13 +20,14 @@ from aiohttp import web
 from patches.errors import PatchesError, StatusError
 from patches.limits import Limits
 from patches.runtime import Runtime
+from patches.stores.database import Durability
 from patches_server.admission import Admission, Refusal, origin_allowed
 from patches_server.auth import Auth, principal_key
 from patches_server.connection import serve_websocket
-from patches_server.maintenance import sqlite_url
 from patches_server.router import Routes, Services
 from patches_server.server import PatchesServer
 from patches_server.services import services_on
+from patches_server.stores.sqlite import SqliteBackend
 from patches_server.stores.url import Backend, open_backend
 from patches_server.validation import Validate
 from patches_server.welcome import add_welcome_documents
@@ -47,6 +49,16 @@ _PAGE_TYPES: Final = {
 }
 
 
+@dataclass(slots=True)
+class _State:
+    """What becomes known when the application starts; its keys are fixed by then."""
+
+    epoch: str = ""
+
+
+_STATE: Final = web.AppKey("patches_state", _State)
+
+
 def create_app(
     store: str | os.PathLike[str] | Backend | None = None,
     *,
@@ -58,6 +70,7 @@ def create_app(
     allowed_origins: Collection[str] = (),
     relay: bool = True,
     page: bool = False,
+    durability: Durability = "full",
     reauth_s: float = 300.0,
     validate: Validate | None = None,
     hide_existence: bool = False,
@@ -76,12 +89,14 @@ def create_app(
         allowed_origins: origins of pages that may connect, beside the server's own.
         relay: whether connections may pass messages to each other (presence).
         page: serve the demonstration page at `/`.
+        durability: of a SQLite file that is opened here: `"relaxed"` commits faster, and may lose
+            the newest commits when the machine loses power.
         validate: your own rules about changes: `validate(principal, doc_id, changes)`.
         reauth_s, hide_existence, drain_s: see `PatchesServer`.
 
     Raises `InvalidRequestError` for a store or route that there is not.
     """
-    backend, own = _backend(store, runtime)
+    backend, own = _backend(store, durability, runtime)
     limits = limits or Limits()
     server = PatchesServer(
         {**services_on(backend, limits=limits, runtime=runtime), **(services or {})},
@@ -102,11 +117,13 @@ def create_app(
 
     app = web.Application()
     app[SERVER] = server
+    app[_STATE] = _State()
     app[_ADMISSION] = Admission(limits)
     app[_ORIGINS] = frozenset(allowed_origins)
 
     async def lifetime(_app: web.Application) -> AsyncIterator[None]:
-        async with _opened(backend, own), server:
+        async with _opened(backend, own) as epoch, server:
+            app[_STATE].epoch = epoch
             if page:
                 await add_welcome_documents(server.router)
             yield
@@ -126,22 +143,24 @@ def create_app(
 
 
 def _backend(
-    store: str | os.PathLike[str] | Backend | None, runtime: Runtime | None
+    store: str | os.PathLike[str] | Backend | None,
+    durability: Durability,
+    runtime: Runtime | None,
 ) -> tuple[Backend, bool]:
     if store is None:
         return open_backend("memory:", runtime=runtime), True
     if isinstance(store, os.PathLike):
-        return open_backend(sqlite_url(store), runtime=runtime), True
+        return SqliteBackend(store, durability=durability, runtime=runtime), True
     if isinstance(store, str):
-        return open_backend(store, runtime=runtime), True
+        return open_backend(store, durability=durability, runtime=runtime), True
     return store, False
 
 
 @asynccontextmanager
-async def _opened(backend: Backend, own: bool) -> AsyncIterator[None]:
-    await backend.algorithm_of("")  # opens it: a file that cannot be used is an error now
+async def _opened(backend: Backend, own: bool) -> AsyncIterator[str]:
+    """Gives the backend's epoch; a file that cannot be used is an error now."""
     try:
-        yield
+        yield await backend.epoch()
     finally:
         if own:
             await backend.close()
@@ -183,8 +202,15 @@ def _refused(refusal: Refusal) -> web.Response:
 
 
 async def _healthz(request: web.Request) -> web.Response:
+    """That the process is alive, and which file it serves: another epoch is another file."""
     server = request.app[SERVER]
-    return web.json_response({"status": "ok", "connections": len(server.sessions)})
+    return web.json_response(
+        {
+            "status": "ok",
+            "connections": len(server.sessions),
+            "epoch": request.app[_STATE].epoch,
+        }
+    )
 
 
 async def _readyz(request: web.Request) -> web.Response:

@@ -8,6 +8,7 @@ import errno
 import importlib
 import logging
 import signal
+import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,18 +18,17 @@ import platformdirs
 from aiohttp import web
 
 from patches.errors import PatchesError
-from patches_server import maintenance
 from patches_server.admission import is_loopback
 from patches_server.app import create_app
 from patches_server.auth import Auth, allow_all
+from patches_server.maintenance import COMMANDS
 from patches_server.router import parse_route
+from patches_server.stores.url import sqlite_path, sqlite_url
 
 _OK: Final = 0
 _FAILED: Final = 1
-_MAINTENANCE: Final = {
-    "backup": "Copy a store to a new file. A server may be using it meanwhile.",
-    "doctor": "Look for damage in a store: exit status 1 if there is any.",
-}
+#: How long a peer may take to send a whole HTTP request, and be idle between two.
+_REQUEST_TIMEOUT_S: Final = 10.0
 
 
 class _UsageError(Exception):
@@ -38,8 +38,12 @@ class _UsageError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and arguments[0] in _MAINTENANCE:
-        return _maintain(arguments)
+    if arguments and arguments[0] in COMMANDS:
+        try:
+            return COMMANDS[arguments[0]](arguments[1:], default_store())
+        except (PatchesError, OSError, sqlite3.Error) as exc:
+            sys.stderr.write(f"patches-server {arguments[0]}: {exc}\n")
+            return _FAILED
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.WARNING,
@@ -54,33 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _OK
 
 
-def _maintain(arguments: Sequence[str]) -> int:
-    """The commands that look after a store."""
-    command = arguments[0]
-    parser = argparse.ArgumentParser(
-        prog=f"patches-server {command}", description=_MAINTENANCE[command]
-    )
-    parser.add_argument("--store", metavar="URL", help="the store (a file in your data directory)")
-    if command == "backup":
-        parser.add_argument("file", type=Path, help="the file to make")
-    options = parser.parse_args(arguments[1:])
-    store = options.store or default_store()
-    try:
-        if command == "backup":
-            size = maintenance.backup(store, options.file)
-            sys.stdout.write(f"{options.file}: {size} bytes\n")
-            return _OK
-        faults = maintenance.find_faults(store)
-    except PatchesError as exc:
-        sys.stderr.write(f"patches-server {command}: {exc}\n")
-        return _FAILED
-    sys.stdout.write("".join(f"{fault}\n" for fault in faults) or f"{store}: nothing wrong\n")
-    return _FAILED if faults else _OK
-
-
 def default_store() -> str:
     """The URL of the store in the user's data directory."""
-    return maintenance.sqlite_url(Path(platformdirs.user_data_dir("patches")) / "server.db")
+    return sqlite_url(Path(platformdirs.user_data_dir("patches")) / "server.db")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,6 +102,13 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="let pages of this origin connect, beside the server's own; may be repeated",
+    )
+    parser.add_argument(
+        "--durability",
+        choices=("full", "relaxed"),
+        default="full",
+        help="relaxed commits faster, and may lose the newest commits when the machine loses power "
+        "(%(default)s)",
     )
     parser.add_argument("--no-page", action="store_true", help="do not serve the page at /")
     parser.add_argument(
@@ -175,10 +162,16 @@ async def _serve(options: argparse.Namespace) -> int:
         allowed_origins=options.origins,
         relay=not options.no_relay,
         page=not options.no_page,
+        durability=options.durability,
     )
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0)
+    runner = web.AppRunner(
+        app,
+        access_log=None,  # a query string may hold a token
+        shutdown_timeout=5.0,
+        keepalive_timeout=_REQUEST_TIMEOUT_S,
+    )
     try:
         await _start(runner, store)
         await _listen(runner, options.host, options.port)
@@ -200,8 +193,9 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
 async def _start(runner: web.AppRunner, store: str) -> None:
     try:
-        if store.startswith("sqlite:///"):
-            maintenance.sqlite_path(store).parent.mkdir(parents=True, exist_ok=True)
+        path = sqlite_path(store)
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
         await runner.setup()
     except OSError as exc:
         raise _UsageError(f"cannot use the store {store}: {exc.strerror or exc}") from exc

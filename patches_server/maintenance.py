@@ -1,98 +1,106 @@
-"""Looking after a server's SQLite file: a copy while it is in use, and a check of what it holds."""
+"""The commands beside the server: `patches-server backup` and `patches-server doctor`."""
 
 from __future__ import annotations
 
-import contextlib
-import os
+import argparse
 import sqlite3
-import zlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, unquote
 
-from patches.errors import InvalidRequestError, StorageError
-
-_PREFIX: Final = "sqlite:///"
-_GAPS: Final = """
-    SELECT doc_id, min(rev), max(rev), count(*) FROM ot_changes
-    GROUP BY doc_id HAVING max(rev) - min(rev) + 1 <> count(*)
-"""
-_HEADS: Final = """
-    SELECT h.doc_id, h.rev, coalesce(max(c.rev), 0) FROM ot_heads h
-    LEFT JOIN ot_changes c ON c.doc_id = h.doc_id GROUP BY h.doc_id
-    HAVING count(c.rev) > 0 AND max(c.rev) <> h.rev
-"""
+from patches.errors import InvalidRequestError
+from patches.ids import random_id
+from patches.runtime import Runtime
+from patches_server.backup import backup
+from patches_server.doctor import Problem, problems_of
+from patches_server.repair import repair
+from patches_server.stores.url import sqlite_path
 
 
-def sqlite_path(url: str) -> Path:
-    """The file of a store URL. Raises `InvalidRequestError` for stores that are no file."""
-    if not url.startswith(_PREFIX) or url == _PREFIX:
-        raise InvalidRequestError(f"{url!r} is no SQLite file: use sqlite:///path/to/file.db")
-    return Path(unquote(url.removeprefix(_PREFIX)))
+def run_backup(argv: Sequence[str], default_store: str) -> int:
+    """Copy the file of a server, which may be running."""
+    parser = argparse.ArgumentParser(
+        prog="patches-server backup",
+        description="Copy a server's SQLite file to a new one, also while the server runs.",
+    )
+    _add_store(parser)
+    parser.add_argument("dest", metavar="DEST", type=Path, help="the copy's path")
+    options = parser.parse_args(argv)
+    made = backup(
+        _file(options.store or default_store),
+        options.dest,
+        epoch=random_id(Runtime().random, 12),
+    )
+    sys.stdout.write(
+        f"{made.documents} documents, {made.size:,} bytes, in {options.dest} (epoch {made.epoch})\n"
+    )
+    return 0
 
 
-def sqlite_url(path: str | os.PathLike[str]) -> str:
-    """The store URL of a file, which `sqlite_path` reads back."""
-    return _PREFIX + quote(os.fspath(path), safe="/ \\:~()")
+def run_doctor(argv: Sequence[str], default_store: str) -> int:
+    """List what is wrong with a server's file, and mend it if asked; 1 if anything is left."""
+    parser = argparse.ArgumentParser(
+        prog="patches-server doctor",
+        description="Look for damage in a server's SQLite file: SQLite's own check, the checksum "
+        "of every row, holes in revisions, rows of no document. Exit status 1 if there is any.",
+    )
+    _add_store(parser)
+    parser.add_argument(
+        "--replay", action="store_true", help="also apply all changes, to find any that cannot be"
+    )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="mend what can be mended from versions and logs; stop the server, copy the file first",
+    )
+    options = parser.parse_args(argv)
+    path = _file(options.store or default_store)
+    with closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as conn:
+        if options.repair:
+            for line in _repaired(conn, path):
+                sys.stdout.write(f"mended: {line}\n")
+        left = _show(problems_of(conn, replay=options.replay))
+    sys.stdout.write(f"{path}: {f'{left} problems' if left else 'no problems'}\n")
+    return 1 if left else 0
 
 
-def backup(url: str, target: Path) -> int:
-    """Copy a store to a new file, also while a server writes to it; the copy's bytes.
+#: Commands by name; each gets its arguments and the default store's URL.
+COMMANDS: Final[dict[str, Callable[[Sequence[str], str], int]]] = {
+    "backup": run_backup,
+    "doctor": run_doctor,
+}
 
-    The copy is of one moment. Raises `StorageError`; a file that exists is left alone.
-    """
-    if target.exists():
-        raise StorageError(f"{target} exists; a backup is a new file")
-    unfinished = target.with_name(target.name + ".unfinished")
+
+def _repaired(conn: sqlite3.Connection, path: str) -> list[str]:
+    conn.execute("PRAGMA locking_mode=EXCLUSIVE")
     try:
-        with _opened(url) as source, contextlib.closing(sqlite3.connect(unfinished)) as copy:
-            source.backup(copy)
-        os.replace(unfinished, target)
-    except (sqlite3.Error, OSError) as exc:
-        unfinished.unlink(missing_ok=True)
-        raise StorageError(f"cannot copy {url} to {target}: {exc}") from exc
-    return target.stat().st_size
+        return repair(conn)
+    except sqlite3.OperationalError as exc:
+        if "locked" in str(exc):
+            raise InvalidRequestError(f"{path} is in use: stop the server first") from exc
+        raise
 
 
-def find_faults(url: str) -> list[str]:
-    """What is wrong with a store, a line each: broken pages, gaps in a log, rows that differ from
-    their checksum. Raises `StorageError` when it cannot be read at all."""
-    try:
-        with _opened(url) as conn:
-            return list(_faults(conn))
-    except sqlite3.Error as exc:
-        raise StorageError(f"cannot read {url}: {exc}") from exc
+def _show(problems: Iterable[Problem]) -> int:
+    count = 0
+    for problem in problems:
+        sys.stdout.write(f"{problem}\n")
+        count += 1
+    return count
 
 
-def _faults(conn: sqlite3.Connection) -> Iterator[str]:
-    for (text,) in conn.execute("PRAGMA integrity_check"):
-        if text != "ok":
-            yield f"file: {text}"
-    tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master")}
-    if "ot_changes" in tables:
-        for doc_id, first, last, count in conn.execute(_GAPS):
-            yield f"document {doc_id!r}: {count} changes between revisions {first} and {last}"
-        for doc_id, head, last in conn.execute(_HEADS):
-            yield f"document {doc_id!r}: the head is {head}, the last change {last}"
-        rows = conn.execute("SELECT doc_id, rev, crc, change FROM ot_changes")
-        for doc_id, rev, crc, change in rows:
-            if zlib.crc32(change) != crc:
-                yield f"document {doc_id!r}: the change of revision {rev} is damaged"
-    if "lww_rows" in tables:
-        rows = conn.execute(
-            "SELECT d.doc_id, r.path, r.crc, r.op FROM lww_rows r JOIN lww_docs d USING (doc)"
-        )
-        for doc_id, path, crc, op in rows:
-            if zlib.crc32(op) != crc:
-                yield f"document {doc_id!r}: the field {bytes(path)!r} is damaged"
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store", metavar="URL", help="sqlite:///path of the file (the one in your data directory)"
+    )
 
 
-@contextlib.contextmanager
-def _opened(url: str) -> Iterator[sqlite3.Connection]:
+def _file(url: str) -> str:
     path = sqlite_path(url)
-    if not path.is_file():
-        raise StorageError(f"there is no file {path}")
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as conn:
-        yield conn
+    if path is None:
+        raise InvalidRequestError(f"only SQLite files can be looked at, sqlite:///path: {url!r}")
+    if not Path(path).is_file():
+        raise InvalidRequestError(f"there is no file {path}")
+    return path

@@ -5,7 +5,8 @@ deleted. While a tombstone stands, nothing is written under the document's id. `
 keeps this in memory; the functions below it are the same in SQL, for a store to call inside its own
 transaction (`design.md`, Decisions).
 
-The last server time is kept here too, so that a server's clock never runs backwards over a restart.
+The last server time is kept here too, so that a server's clock never runs backwards over a restart,
+and what the file is: its epoch, a random id that a copy does not share, and its schema.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from patches.errors import AlgorithmMismatchError, DocDeletedError
+from patches.errors import AlgorithmMismatchError, DocDeletedError, StorageError
 from patches.runtime import Millis
 from patches_server.records import Tombstone
 
@@ -67,7 +68,13 @@ class MemoryDocuments:
         return stood
 
 
+#: Raised when older servers cannot use a file any more.
+SCHEMA_VERSION: Final = 1
+
 DOCUMENTS_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS server_file (
+    one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, schema INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS server_documents (
     doc_id TEXT PRIMARY KEY, algorithm TEXT NOT NULL
 ) WITHOUT ROWID;
@@ -79,6 +86,25 @@ CREATE TABLE IF NOT EXISTS server_time (
     one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL
 );
 """
+
+
+def epoch_of(conn: sqlite3.Connection) -> str | None:
+    """The file's epoch, `None` when it is new. Raises `StorageError` if it is of a newer server."""
+    row = conn.execute("SELECT epoch, schema FROM server_file").fetchone()
+    if row is None:
+        return None
+    epoch, schema = row
+    if schema > SCHEMA_VERSION:
+        raise StorageError(
+            f"the file has schema {schema} and this server knows {SCHEMA_VERSION}: it was written "
+            f"by a newer version; use that one"
+        )
+    return str(epoch)
+
+
+def put_epoch(conn: sqlite3.Connection, epoch: str) -> None:
+    """Give the file an epoch, a new one if it has one."""
+    conn.execute("INSERT OR REPLACE INTO server_file VALUES (1, ?, ?)", (epoch, SCHEMA_VERSION))
 
 
 def algorithm_of(conn: sqlite3.Connection, doc_id: str) -> str | None:

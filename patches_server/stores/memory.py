@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from patches.ids import random_id
 from patches.runtime import Runtime
 from patches_server.records import Tombstone
 from patches_server.stores.branches import MemoryBranches
@@ -16,6 +17,7 @@ class MemoryBackend:
 
     def __init__(self, *, runtime: Runtime | None = None) -> None:
         self._runtime = runtime or Runtime()
+        self._epoch = random_id(self._runtime.random, 12)
         self.documents = MemoryDocuments()
         self.versions = MemoryVersions(self.documents, runtime=self._runtime)
         self.branches = MemoryBranches()
@@ -25,6 +27,10 @@ class MemoryBackend:
         self.lww = LWWMemoryServerStore(
             self.documents, self.versions, self.branches, runtime=self._runtime
         )
+
+    async def epoch(self) -> str:
+        """The id of this memory."""
+        return self._epoch
 
     async def algorithm_of(self, doc_id: str) -> str | None:
         """The algorithm that a document was first committed with, `None` if it does not exist."""

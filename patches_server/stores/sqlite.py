@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 
+from patches.ids import random_id
 from patches.runtime import Runtime
 from patches.stores.database import Durability, SqliteDatabase
 from patches_server.records import Tombstone
@@ -38,6 +40,24 @@ class SqliteBackend:
         self.lww = LWWSqliteServerStore(
             self.database, self.versions, self.branches, runtime=self._runtime
         )
+
+    async def epoch(self) -> str:
+        """The id of this file, made with it. Copies by `patches-server backup` have others.
+
+        Raises `StorageError` when the file cannot be used, or was written by a newer version.
+        """
+        known = await self.database.read(documents.epoch_of)
+        if known is not None:
+            return known
+        new = random_id(self._runtime.random, 12)
+
+        def write(conn: sqlite3.Connection) -> str:
+            other = documents.epoch_of(conn)  # another process was first
+            if other is None:
+                documents.put_epoch(conn, new)
+            return other or new
+
+        return await self.database.write(write)
 
     async def algorithm_of(self, doc_id: str) -> str | None:
         """The algorithm that a document was first committed with, `None` if it does not exist."""

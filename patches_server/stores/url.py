@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from typing import TypeAlias
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from patches.errors import InvalidRequestError
 from patches.runtime import Runtime
+from patches.stores.database import Durability
 from patches_server.stores.memory import MemoryBackend
 from patches_server.stores.sqlite import SqliteBackend
 
 Backend: TypeAlias = MemoryBackend | SqliteBackend
 
 
-def open_backend(url: str, *, runtime: Runtime | None = None) -> Backend:
+def open_backend(
+    url: str, *, durability: Durability = "full", runtime: Runtime | None = None
+) -> Backend:
     """The backend that `url` names: `memory:` or `sqlite:///path`.
 
     A path after three slashes is relative, after four absolute, as elsewhere. Nothing is opened
@@ -21,11 +25,23 @@ def open_backend(url: str, *, runtime: Runtime | None = None) -> Backend:
     """
     if url in ("memory:", "memory://"):
         return MemoryBackend(runtime=runtime)
-    if url.startswith("sqlite:///") and url != "sqlite:///":
-        return SqliteBackend(unquote(url.removeprefix("sqlite:///")), runtime=runtime)
+    path = sqlite_path(url)
+    if path is not None:
+        return SqliteBackend(path, durability=durability, runtime=runtime)
     raise InvalidRequestError(
         f"no store for {_without_password(url)!r}: use memory: or sqlite:///path/to/file.db"
     )
+
+
+def sqlite_path(url: str) -> str | None:
+    """The path in a SQLite URL, `None` if it is none."""
+    path = unquote(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else ""
+    return path or None
+
+
+def sqlite_url(path: str | os.PathLike[str]) -> str:
+    """The store URL of a file, which `sqlite_path` reads back."""
+    return "sqlite:///" + quote(os.fspath(path), safe="/ \\:~()")
 
 
 def _without_password(url: str) -> str:

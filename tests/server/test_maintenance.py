@@ -1,134 +1,109 @@
-"""Backups and checks of a server's file."""
+"""The commands `patches-server backup` and `patches-server doctor`."""
 
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from patches.change import ChangeInput
-from patches.errors import InvalidRequestError, StorageError
+from patches.json_values import Op
 from patches_server.cli import main
-from patches_server.maintenance import backup, find_faults, sqlite_path, sqlite_url
 from patches_server.services import services_on
 from patches_server.stores.sqlite import SqliteBackend
+from patches_server.stores.url import sqlite_path, sqlite_url
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> str:
-    """A store with an OT document of five changes and an LWW document."""
+async def path(tmp_path: Path) -> Path:
+    """A server's file with an OT document of five changes and a version, and an LWW document."""
     path = tmp_path / "documents.db"
     backend = SqliteBackend(path)
     services = services_on(backend)
     for rev in range(5):
-        ops = [{"op": "replace", "path": f"/f{rev}", "value": rev}]
+        ops: list[Op] = [{"op": "replace", "path": f"/f{rev}", "value": rev}]
         change = ChangeInput(id=f"c{rev}", ops=ops, base_rev=rev)
         await services["ot"].documents.commit_changes("plan", [change])
         await services["lww"].documents.commit_changes("lww/board", [change])
+    await services["ot"].documents.capture_current_version("plan")
     await backend.close()
-    return f"sqlite:///{path}"
+    return path
 
 
-def damage(store: str, statement: str) -> None:
-    connection = sqlite3.connect(sqlite_path(store))
-    with connection:
-        connection.execute(statement)
-    connection.close()
+def damage(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute(statement)
 
 
-async def test_a_backup_holds_everything_while_the_store_is_in_use(
-    store: str, tmp_path: Path
+def test_a_backup_is_a_file_of_its_own(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    backend = SqliteBackend(sqlite_path(store))
-    services = services_on(backend)
-    assert len(await services["ot"].documents.get_changes_since("plan", 0)) == 5
     copy = tmp_path / "copy.db"
-    assert backup(store, copy) == copy.stat().st_size
-    await backend.close()
-    restored = SqliteBackend(copy)
-    services = services_on(restored)
-    assert len(await services["ot"].documents.get_changes_since("plan", 0)) == 5
-    assert (await services["lww"].documents.get_doc("lww/board")).head == 5
-    await restored.close()
-
-
-def test_a_backup_overwrites_nothing_and_leaves_nothing_half_made(
-    store: str, tmp_path: Path
-) -> None:
-    taken = tmp_path / "taken.db"
-    taken.write_text("mine")
-    with pytest.raises(StorageError, match="exists"):
-        backup(store, taken)
-    assert taken.read_text() == "mine"
-    with pytest.raises(StorageError, match="no file"):
-        backup(f"sqlite:///{tmp_path}/nothing.db", tmp_path / "copy.db")
-    with pytest.raises(StorageError, match="cannot copy"):
-        backup(store, tmp_path / "no" / "such" / "folder.db")
-    assert {path.name for path in tmp_path.iterdir()} <= {
-        "taken.db",
-        "documents.db",
-        "documents.db-wal",
-        "documents.db-shm",
-    }
-
-
-def test_a_sound_store_has_no_faults(store: str) -> None:
-    assert find_faults(store) == []
+    assert main(["backup", "--store", sqlite_url(path), str(copy)]) == 0
+    assert f"2 documents, {copy.stat().st_size:,} bytes" in capsys.readouterr().out
+    assert main(["doctor", "--store", sqlite_url(copy)]) == 0
+    assert "no problems" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("statement", "fault"),
+    ("store", "target", "message"),
     [
-        (
-            "DELETE FROM ot_changes WHERE rev = 3",
-            "document 'plan': 4 changes between revisions 1 and 5",
-        ),
-        (
-            "DELETE FROM ot_changes WHERE rev = 5",
-            "document 'plan': the head is 5, the last change 4",
-        ),
-        (
-            "UPDATE ot_changes SET change = x'7b7d' WHERE rev = 2",
-            "document 'plan': the change of revision 2 is damaged",
-        ),
-        (
-            "UPDATE lww_rows SET op = x'7b7d' WHERE path = x'2f6631'",
-            "document 'lww/board': the field b'/f1' is damaged",
-        ),
+        ("documents.db", "taken.db", "exists"),
+        ("documents.db", "documents.db", "exists"),
+        ("nothing.db", "copy.db", "there is no file"),
+        ("documents.db", "no/such/folder.db", "unable to open"),
+        ("taken.db", "copy.db", "not a database"),
     ],
-    ids=["a gap", "a lost end", "a damaged change", "a damaged field"],
 )
-def test_faults_are_named(store: str, statement: str, fault: str) -> None:
-    damage(store, statement)
-    assert find_faults(store) == [fault]
+def test_a_backup_that_cannot_be_is_one_line_and_leaves_nothing(
+    path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    store: str,
+    target: str,
+    message: str,
+) -> None:
+    taken = tmp_path / "taken.db"
+    taken.write_text("this is mine, and it is no database " * 100)
+    before = taken.read_bytes()
+    assert main(["backup", "--store", f"sqlite:///{tmp_path / store}", str(tmp_path / target)]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert taken.read_bytes() == before
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["documents.db", "taken.db"]
+
+
+def test_the_doctor_lists_what_is_wrong_and_mends_it(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ("--store", sqlite_url(path))
+    damage(path, "UPDATE ot_changes SET change = x'7b7d' WHERE rev = 2")
+    assert main(["doctor", *store]) == 1
+    assert "checksum: document 'plan': revision 2 is damaged" in capsys.readouterr().out
+    assert main(["doctor", "--repair", *store]) == 0
+    assert "starts from its version at revision 5" in capsys.readouterr().out
+    assert main(["doctor", "--replay", *store]) == 0
+
+
+async def test_the_doctor_does_not_mend_a_file_that_a_server_has_open(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backend = SqliteBackend(path)
+    await backend.epoch()
+    assert main(["doctor", "--repair", "--store", sqlite_url(path)]) == 1
+    assert "is in use: stop the server first" in capsys.readouterr().err
+    assert main(["doctor", "--store", sqlite_url(path)]) == 0, "looking is allowed"
+    await backend.close()
+
+
+def test_only_files_can_be_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--store", "memory:"]) == 1
+    assert "only SQLite files" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", ["a.db", "/srv/a b/100%/ü?.db", "C:\\data\\a.db"])
 def test_a_path_and_its_url_lead_to_each_other(path: str) -> None:
-    assert str(sqlite_path(sqlite_url(path))) == path
-
-
-def test_what_is_no_store_cannot_be_read(tmp_path: Path) -> None:
-    path = tmp_path / "text.db"
-    path.write_text("this is not a database, however long it may go on" * 50)
-    with pytest.raises(StorageError, match="cannot read"):
-        find_faults(f"sqlite:///{path}")
-    with pytest.raises(InvalidRequestError, match="no SQLite file"):
-        find_faults("memory:")
-
-
-@pytest.mark.parametrize("damaged", [False, True], ids=["sound", "damaged"])
-def test_the_commands_say_what_they_found(
-    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: bool
-) -> None:
-    copy = tmp_path / "copy.db"
-    assert main(["backup", "--store", store, str(copy)]) == 0
-    assert str(copy.stat().st_size) in capsys.readouterr().out
-    assert main(["backup", "--store", store, str(copy)]) == 1
-    assert "exists" in capsys.readouterr().err
-    if damaged:
-        damage(store, "DELETE FROM ot_changes WHERE rev = 3")
-    assert main(["doctor", "--store", store]) == int(damaged)
-    found = capsys.readouterr().out
-    assert ("document 'plan'" in found) is damaged
+    assert sqlite_path(sqlite_url(path)) == path
