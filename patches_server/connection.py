@@ -26,7 +26,7 @@ _BATCH_BYTES: Final = 64 * 1024
 
 async def serve_websocket(
     request: web.Request, open_session: Callable[[], ServerSession], limits: Limits
-) -> web.WebSocketResponse:
+) -> web.StreamResponse:
     """Serve a peer until either side closes. Authentication is over when this is called."""
     ws = web.WebSocketResponse(
         timeout=_CLOSE_TIMEOUT_S,
@@ -37,7 +37,10 @@ async def serve_websocket(
         max_msg_size=limits.max_frame_bytes,
         decode_text=False,  # bytes go to the parser as they are, invalid UTF-8 included
     )
-    await ws.prepare(request)
+    try:
+        await ws.prepare(request)
+    except ConnectionError:  # the peer has left meanwhile; aiohttp drops what we answer
+        return web.Response()
     session = open_session()
     transport = request.transport
     if transport is not None:
