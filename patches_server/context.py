@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+
+from patches.json_values import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +17,16 @@ class CallContext:
 
     `client_id` is the connection's identity, or the lasting one that `authenticate` gave;
     `connection_id` is the socket's: a commit is not broadcast to it. `capabilities`: what the auth
-    provider grants beyond read and write.
+    provider grants beyond read and write. `options`: the options object of `getDoc`,
+    `getChangesSince` or `commitChanges` as it came, checked by nobody; a document server with a
+    wire of its own finds its token there.
     """
 
     client_id: str | None = None
     connection_id: str | None = None
     principal: Any = None
     capabilities: frozenset[str] = field(default_factory=frozenset)
+    options: Mapping[str, Json] = field(default_factory=dict, compare=False)
 
 
 _NOBODY = CallContext()

@@ -22,9 +22,24 @@ ChangesCommitted = Signal[[str, Sequence[Change], CommitOptions | None, str | No
 DocDeleted = Signal[[str, str | None]]
 
 
+#: `(doc_id, method, params, connection_id)`: a notification to the subscribers of a document, or to
+#: the one connection that is named.
+Notification = Signal[[str, str, Mapping[str, Json], str | None]]
+
+
 class DocumentServer(Protocol):
     """Documents of one algorithm. Every method raises `DocDeletedError` under a tombstone, but the
     last two.
+
+    It may have more, each of which is looked for once, when it is registered:
+
+    - `remote_methods: RemoteMethods`: remote methods of its own;
+    - `async view(doc_id, changes, context)`: what of a commit one subscriber is told; `[]` tells it
+      to look again, `None` tells it nothing;
+    - `on_notification: Notification`: notifications of its own.
+
+    `current_context().options` is the options object of the call, and the metadata of a `Snapshot`
+    goes out beside its state.
     """
 
     name: str  # the algorithm: "ot", "lww"

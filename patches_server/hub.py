@@ -9,7 +9,7 @@ due meanwhile is held back, in order, for that one subscriber.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from patches import codec
@@ -92,6 +92,9 @@ class Hub:
             return None
 
         server.on_changes_committed(committed)
+        on_notification = getattr(server, "on_notification", None)
+        if on_notification is not None:
+            on_notification(self.notify)
         server.on_doc_deleted(self.publish_deletion)
 
     # Subscriptions.
@@ -197,6 +200,17 @@ class Hub:
         """Tell every subscriber but `origin` that a document was deleted."""
         if doc_id in self._table:
             self._deliver(doc_id, _deletion(doc_id), origin)
+
+    def notify(
+        self, doc_id: str, method: str, params: Mapping[str, Json], to: str | None = None
+    ) -> None:
+        """A notification of a document server's own, to every subscriber of the document, or to the
+        one connection `to`. Its params get the `docId`.
+        """
+        frame = notification_frame(method, codec.encode({"docId": doc_id, **params}))
+        for subscriber in list(self._table.get(doc_id, ())):
+            if to is None or subscriber.context.connection_id == to:
+                self._deliver_one(doc_id, subscriber, frame)
 
     async def _publish_views(
         self,

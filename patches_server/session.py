@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -237,6 +238,8 @@ class ServerSession:
             # A merge is broadcast to its caller too: one that does not apply the answer relies on
             # that (`spec/protocol.md` 5).
             context = CallContext(client_id=context.client_id, principal=principal)
+        elif sent := method.options_of(params):
+            context = replace(context, options=sent)
         with call_context(context):
             if method.is_dear:
                 async with server.snapshots():

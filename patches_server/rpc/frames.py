@@ -111,13 +111,13 @@ def encoded_changes(changes: Iterable[Change]) -> bytes:
 
 
 def encoded_snapshot(snapshot: Snapshot) -> bytes:
-    """A `getDoc` answer; the state is passed on unparsed."""
+    """A `getDoc` answer; the state is passed on unparsed. An algorithm's own members come last."""
     return (
         b'{"state":'
         + snapshot.encoded_state
         + b',"rev":%d,"changes":' % snapshot.rev
         + encoded_changes(snapshot.changes)
-        + b"}"
+        + (b"," + codec.encode(dict(snapshot.metadata))[1:] if snapshot.metadata else b"}")
     )
 
 

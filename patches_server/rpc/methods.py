@@ -51,14 +51,21 @@ class Method:
     run: Run
     subject: Literal["doc", "branch"] = "doc"
     is_dear: bool = False
+    #: Which parameter is the options object that an algorithm may use as it likes.
+    options_at: int | None = None
+
+    def options_of(self, params: Sequence[Json]) -> dict[str, Json]:
+        """The options object of a call; empty where there is none."""
+        given = wire_checks.param(params, self.options_at) if self.options_at is not None else None
+        return given if isinstance(given, dict) else {}
 
 
 def method_table() -> dict[str, Method]:
     """The methods that every server has; `subscribe` and `unsubscribe` are the hub's."""
     return {
-        "getDoc": Method("read", _read_get_doc, _get_doc, is_dear=True),
-        "getChangesSince": Method("read", _read_since_rev, _get_changes_since),
-        "commitChanges": Method("write", _read_commit, _commit_changes),
+        "getDoc": Method("read", _read_get_doc, _get_doc, is_dear=True, options_at=1),
+        "getChangesSince": Method("read", _read_since_rev, _get_changes_since, options_at=2),
+        "commitChanges": Method("write", _read_commit, _commit_changes, options_at=2),
         "deleteDoc": Method("write", _read_delete_doc, _delete_doc),
         "undeleteDoc": Method("write", _read_nothing, _undelete_doc),
         "listVersions": Method("read", _read_list_versions, _list_versions),
