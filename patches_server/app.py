@@ -24,6 +24,7 @@ from patches.stores.database import Durability
 from patches_server.admission import Admission, Refusal, origin_allowed
 from patches_server.auth import Auth, principal_key
 from patches_server.connection import serve_websocket
+from patches_server.metrics import add_metrics
 from patches_server.router import Routes, Services
 from patches_server.server import PatchesServer
 from patches_server.services import services_on
@@ -75,6 +76,7 @@ def create_app(
     validate: Validate | None = None,
     hide_existence: bool = False,
     drain_s: float = 10.0,
+    metrics: bool = False,
 ) -> web.Application:
     """An application that serves documents at `/ws`. Nothing is opened before it starts.
 
@@ -91,6 +93,7 @@ def create_app(
         page: serve the demonstration page at `/`.
         durability: of a SQLite file that is opened here: `"relaxed"` commits faster, and may lose
             the newest commits when the machine loses power.
+        metrics: serve figures for Prometheus at `/metrics`; needs the extra `metrics`.
         validate: your own rules about changes: `validate(principal, doc_id, changes)`.
         reauth_s, hide_existence, drain_s: see `PatchesServer`.
 
@@ -136,6 +139,8 @@ def create_app(
     app.router.add_get("/ws", _websocket)
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
+    if metrics:
+        add_metrics(app, server)
     if page:
         app.router.add_get("/", _page)
         app.router.add_get("/{file:[a-z0-9-]+[.](?:css|js|svg)}", _page)

@@ -21,6 +21,7 @@ from patches.errors import PatchesError
 from patches_server.admission import is_loopback
 from patches_server.app import create_app
 from patches_server.auth import Auth, allow_all
+from patches_server.logs import set_up_logs
 from patches_server.maintenance import COMMANDS
 from patches_server.router import parse_route
 from patches_server.stores.url import sqlite_path, sqlite_url
@@ -45,10 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"patches-server {arguments[0]}: {exc}\n")
             return _FAILED
     options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.DEBUG if options.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    quiet = logging.INFO if options.log_format else logging.WARNING
+    set_up_logs(options.log_format or "text", level=logging.DEBUG if options.verbose else quiet)
     try:
         return asyncio.run(_serve(options))
     except (_UsageError, PatchesError) as exc:
@@ -114,6 +113,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-relay", action="store_true", help="do not pass presence messages between connections"
     )
+    parser.add_argument(
+        "--metrics",
+        action="store_true",
+        help="serve figures for Prometheus at /metrics; needs the extra patches-sync[metrics]",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        help="log life events too, as text or one JSON object a line; ids, never content",
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="log what happens")
     return parser
 
@@ -163,6 +172,7 @@ async def _serve(options: argparse.Namespace) -> int:
         relay=not options.no_relay,
         page=not options.no_page,
         durability=options.durability,
+        metrics=options.metrics,
     )
     stop = asyncio.Event()
     _stop_on_signals(stop)

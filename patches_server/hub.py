@@ -31,6 +31,7 @@ from patches_server.outbox import Outbox
 from patches_server.records import CommitOptions, Tombstone
 from patches_server.rpc.frames import as_text, committed_params, notification_frame
 from patches_server.rpc.wire_checks import is_doc_id
+from patches_server.stats import ServerStats
 
 #: Checks of one `subscribe` that are under way at once.
 _PARALLEL: Final = 64
@@ -63,8 +64,10 @@ class Hub:
         tasks: TaskScope,
         get_tombstone: GetTombstone | None = None,
         reauth_s: float = 300.0,
+        stats: ServerStats | None = None,
     ) -> None:
         self._access, self._limits, self._tasks = access, limits, tasks
+        self._stats = stats or ServerStats()
         self._get_tombstone, self._reauth_s = get_tombstone, reauth_s
         #: Document -> subscriber -> loop time at which its right was last confirmed.
         self._table: dict[str, dict[Subscriber, float]] = {}
@@ -233,6 +236,7 @@ class Hub:
             for subscriber in self._table[doc_id]:
                 if subscriber.context.connection_id != origin or origin is None:
                     subscriber.outbox.put(frame)
+                    self._stats.broadcast_frames += 1
             return
         for subscriber in self._table[doc_id]:
             if subscriber.context.connection_id != origin or origin is None:
@@ -247,6 +251,7 @@ class Hub:
             held.append(frame)
         elif asyncio.get_running_loop().time() - asked_at <= self._reauth_s or self._access.open:
             subscriber.outbox.put(frame)
+            self._stats.broadcast_frames += 1
         else:
             self._held[doc_id, subscriber] = [frame]
             self._tasks.spawn(self._ask_again(doc_id, subscriber), name="rights asked again")
@@ -263,6 +268,7 @@ class Hub:
         self._table[doc_id][subscriber] = asyncio.get_running_loop().time()
         for frame in held:
             subscriber.outbox.put(frame)
+        self._stats.broadcast_frames += len(held)
 
 
 def _committed(doc_id: str, changes: Iterable[Change], options: CommitOptions | None) -> bytes:

@@ -26,6 +26,7 @@ from patches_server.router import AlgorithmOf, Router, Routes, Services
 from patches_server.rpc.methods import add_methods_of, method_table
 from patches_server.rpc.rates import Gate
 from patches_server.session import ServerSession
+from patches_server.stats import ServerStats
 from patches_server.validation import Validate, Validation
 
 _log = logging.getLogger("patches_server")
@@ -74,6 +75,7 @@ class PatchesServer:
         self.hide_existence = hide_existence
         self.router = Router(services, routes=routes, algorithm_of=algorithm_of)
         self.sessions: dict[str, ServerSession] = {}
+        self.stats = ServerStats()
         self.closing = False
         self._tasks = TaskScope("patches server")
         self._under_way = 0
@@ -85,6 +87,7 @@ class PatchesServer:
             tasks=self._tasks,
             get_tombstone=get_tombstone,
             reauth_s=reauth_s,
+            stats=self.stats,
         )
         self.relay = AwarenessRelay(self.hub, limits=self.limits) if relay else None
         self.methods = method_table()
@@ -133,6 +136,19 @@ class PatchesServer:
         if self.relay is not None:
             self.relay.join(session, now=asyncio.get_running_loop().time())
         return session
+
+    @property
+    def poisoned(self) -> int:
+        """Committed changes that were found to be impossible to apply."""
+        documents = (services.documents for services in self.router.services.values())
+        return sum(getattr(each, "poisoned", 0) for each in documents)
+
+    @property
+    def clock_jumps(self) -> int:
+        """Leaps forward of the wall clock; each algorithm's clock sees the same ones."""
+        documents = (services.documents for services in self.router.services.values())
+        clocks = (getattr(each, "clock", None) for each in documents)
+        return max((clock.jumps for clock in clocks if clock is not None), default=0)
 
     def revoke(self, *, principal: object = None, doc_id: str | None = None) -> None:
         """Rights were taken away: what rests on them ends at once.

@@ -33,7 +33,7 @@ from patches.ids import random_id
 from patches.json_values import Json
 from patches_server.awareness import Relayed, is_signal
 from patches_server.context import CallContext, call_context
-from patches_server.outbox import SIGNED_OUT, Outbox
+from patches_server.outbox import SIGNED_OUT, TOO_SLOW, Outbox
 from patches_server.rpc import wire_checks
 from patches_server.rpc.frames import (
     Answer,
@@ -84,6 +84,7 @@ class ServerSession:
         self._last_calls: dict[str, asyncio.Event] = {}
         self._expires_at: int | None = getattr(principal, "expires_at", None)
         self._expiry = self._expiry_timer()
+        _log.info("connected", extra={"connection": connection_id})
 
     async def receive(self, frame: bytes | str) -> None:
         """Take one frame. Returns when the next may come, which is before the answer."""
@@ -115,7 +116,14 @@ class ServerSession:
         if self._expiry is not None:
             self._expiry.cancel()
         self.outbox.close(1000, "closed", discard=True)
+        closing = self.outbox.closing
+        if closing is not None and closing.code == TOO_SLOW:
+            self._server.stats.queue_drops += 1
         self._server.disconnected(self)
+        _log.info(
+            "disconnected",
+            extra={"connection": self.connection_id, "code": closing and closing.code},
+        )
 
     # Calls.
 
@@ -202,8 +210,13 @@ class ServerSession:
         except Exception as exc:  # boundary: one call's failure is its own
             ref = random_id(self._server.runtime.random, 10)
             if is_unforeseen(exc):
-                _log.exception("%s failed (ref %s)", request.method, ref)
-            return error_frame(request.id, wire_error(exc, ref))
+                _log.exception(
+                    "%s failed (ref %s)",
+                    request.method,
+                    ref,
+                    extra={"connection": self.connection_id},
+                )
+            return self._error(request.id, exc, ref)
 
     async def _subscription(self, request: Request) -> Answer:
         wanted = wire_checks.param(request.params, 0)
@@ -244,7 +257,11 @@ class ServerSession:
             if method.is_dear:
                 async with server.snapshots():
                     return await method.run(services, subject, *arguments)
-            return await method.run(services, subject, *arguments)
+            begun = self._loop.time()
+            answer = await method.run(services, subject, *arguments)
+        if name == "commitChanges":
+            server.stats.committed(services.documents.name, self._loop.time() - begun)
+        return answer
 
     async def _writable_source(self, branch_id: str, method: str) -> str:
         """The document that a branch came from, on which its calls are judged (T7)."""
@@ -259,7 +276,12 @@ class ServerSession:
         return doc_id
 
     def _refuse(self, request_id: Json, error: Exception) -> None:
-        self.outbox.put(error_frame(request_id, wire_error(error, "")))
+        self.outbox.put(self._error(request_id, error, ""))
+
+    def _error(self, request_id: Json, error: Exception, ref: str) -> bytes:
+        wire = wire_error(error, ref)
+        self._server.stats.errors[str(wire["code"])] += 1
+        return error_frame(request_id, wire)
 
     # The relay.
 

@@ -88,7 +88,7 @@ class LWWServer:
         self._removal_ttl = removal_ttl
         self._limits = limits or Limits()
         self._runtime = runtime
-        self._clock = ServerClock(store, runtime)
+        self.clock = ServerClock(store, runtime)
         self._new_id = change_ids(runtime.random)
         self._version_ids = SortableIds(runtime.random)
         self._locks = KeyedLocks()
@@ -100,7 +100,7 @@ class LWWServer:
         """
         if rev is not None:
             raise PatchesError("LWW documents do not support reading at a specific revision")
-        now = await self._clock.now()
+        now = await self.clock.now()
         loaded = await self.store.load_rows(doc_id, now=now)
         base_rev = loaded.snapshot.rev if loaded.snapshot else 0
         changes = await self._as_changes(loaded, base_rev, now)
@@ -112,7 +112,7 @@ class LWWServer:
 
     async def get_changes_since(self, doc_id: str, rev: int) -> list[Change]:
         """No change, or one with every row written after `rev`. Raises `DocDeletedError`."""
-        now = await self._clock.now()
+        now = await self.clock.now()
         loaded = await self.store.load_rows(doc_id, now=now, since_rev=rev)
         if rev >= loaded.floor:
             return await self._as_changes(loaded, rev, now)
@@ -121,7 +121,7 @@ class LWWServer:
 
     async def get_rows_since(self, doc_id: str, rev: int) -> list[Change]:
         """The same, and never the whole document: what was written, for whoever merges it."""
-        now = await self._clock.now()
+        now = await self.clock.now()
         loaded = await self.store.load_rows(doc_id, now=now, since_rev=rev)
         return await self._as_changes(loaded, rev, now)
 
@@ -147,7 +147,7 @@ class LWWServer:
         metadata: Mapping[str, Json] | None = None,
     ) -> Change | None:
         """An edit by the server itself, told to everybody. Returns it as it was submitted."""
-        now = await self._clock.now()
+        now = await self.clock.now()
         rev = await self.store.get_current_rev(doc_id)
         patch = JSONPatch()
         edit(patch)
@@ -177,7 +177,7 @@ class LWWServer:
             raise VersionError(
                 "LWW versioning requires a store that implements VersioningStoreBackend"
             )
-        now = await self._clock.now()
+        now = await self.clock.now()
         loaded = await self.store.load_rows(doc_id, now=now)
         if not loaded.rev:
             return None
@@ -198,7 +198,7 @@ class LWWServer:
         """Remove the document, leaving a tombstone. One that stands already is kept."""
         context = current_context()
         async with self._locks(doc_id):
-            now = await self._clock.now()
+            now = await self.clock.now()
             tombstone = None
             if not skip_tombstone and await self.store.get_tombstone(doc_id) is None:
                 tombstone = Tombstone(
@@ -226,7 +226,7 @@ class LWWServer:
         size = sum(len(change.ops) for change in changes)
         await self._aside(size, lambda: self._check(changes))
         async with self._locks(doc_id):
-            now = await self._clock.now()
+            now = await self.clock.now()
             done = await self._store(doc_id, changes, now)
             if done.stored:
                 rows = [row.encoded for row in done.stored]

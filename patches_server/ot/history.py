@@ -27,6 +27,7 @@ _log = logging.getLogger("patches_server.ot")
 #: What is decoded, applied and encoded in a microsecond or so.
 _BYTES_PER_STEP: Final = 16
 _MAX_ANCESTORS: Final = 10
+_REMEMBERED_POISON: Final = 10_000
 
 T = TypeVar("T")
 #: Told of each change that a state was built without.
@@ -40,6 +41,9 @@ class OTHistory:
         self._store = store
         self._runtime = runtime
         self._new_id = SortableIds(runtime.random)
+        #: Changes that were left out of a state, by document and id; each is told of once.
+        self._poison: dict[tuple[str, str], None] = {}
+        self.poisoned = 0
 
     async def newest_version(self, doc_id: str) -> Version | None:
         """The version, of any origin, that reaches furthest."""
@@ -158,7 +162,7 @@ class OTHistory:
             return apply_changes_for_reconstruction(
                 codec.decode(encoded),
                 changes,
-                on_skipped_change=on_skipped or _logged(doc_id),
+                on_skipped_change=on_skipped or self._logged(doc_id),
                 legacy_text_overrun_padding=legacy_text_overrun_padding,
             )
 
@@ -222,7 +226,7 @@ class OTHistory:
                 apply_changes_for_reconstruction(
                     codec.decode(state),
                     changes,
-                    on_skipped_change=on_skipped or _logged(doc_id),
+                    on_skipped_change=on_skipped or self._logged(doc_id),
                     legacy_text_overrun_padding=True,
                 )
             )
@@ -236,6 +240,25 @@ class OTHistory:
     async def _newest(self, doc_id: str, options: ListVersionsOptions) -> Version | None:
         found = await self._store.versions.list_versions(doc_id, options)
         return found[0] if found else None
+
+    def _logged(self, doc_id: str) -> OnSkipped:
+        def log(skipped: SkippedChange) -> None:
+            key = (doc_id, skipped.change.id)
+            if key in self._poison:
+                return
+            self._poison[key] = None
+            self.poisoned += 1
+            if len(self._poison) > _REMEMBERED_POISON:
+                del self._poison[next(iter(self._poison))]
+            _log.error(
+                "document %.128r: committed change %.128r (rev %d) cannot be applied and is left "
+                "out",
+                doc_id,
+                skipped.change.id,
+                skipped.change.rev,
+            )
+
+        return log
 
 
 def version_of(
@@ -291,15 +314,3 @@ def state_unavailable(doc_id: str, version_id: str) -> UnavailableError:
         f"State for version {version_id} of doc {doc_id} is unavailable; retry later.",
         {"docId": doc_id, "versionId": version_id},
     )
-
-
-def _logged(doc_id: str) -> OnSkipped:
-    def log(skipped: SkippedChange) -> None:
-        _log.error(
-            "document %.128r: committed change %.128r (rev %d) cannot be applied and is left out",
-            doc_id,
-            skipped.change.id,
-            skipped.change.rev,
-        )
-
-    return log

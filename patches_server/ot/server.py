@@ -86,6 +86,11 @@ class OTServer:
         self._locks = KeyedLocks()
         self._under_way: set[asyncio.Task[Any]] = set()
 
+    @property
+    def poisoned(self) -> int:
+        """Committed changes that a state was built without."""
+        return self.history.poisoned
+
     async def get_doc(self, doc_id: str, *, rev: int | None = None) -> Snapshot:
         """The state of the newest main version up to `rev`, and the changes committed after it.
 
