@@ -61,8 +61,12 @@ def _twice(what: str, items: list[Any]) -> Iterator[str]:
 class Author:
     """One client's hand: makes edits, and enters them in the documents' accounts."""
 
-    def __init__(self, number: int, chance: random.Random, accounts: dict[str, Account]) -> None:
+    def __init__(
+        self, number: int, chance: random.Random, accounts: dict[str, Account], *, moves: bool
+    ) -> None:
         self.name = f"a{number}"
+        #: Texts merge in OT documents only. Moves are by choice there: see `benchmarks.soak`.
+        self._edits = {"lww": (*_COMMON, _move), "ot": (*_COMMON, *_TEXT, *(moves * (_move,)))}
         self._chance = chance
         self._accounts = accounts
         self._marks = (f"{self.name}.{made}" for made in itertools.count())
@@ -85,10 +89,9 @@ class Author:
         elif kind < 0.45:
             doc.apply(_ops(doc.state, self._chance, mark))
         else:
-            edits = _COMMON if doc.algorithm == "lww" else _COMMON + _TEXT
             with doc.edit() as draft:
                 for _ in range(self._chance.choice((1, 1, 1, 3))):
-                    self._chance.choice(edits)(draft, self._chance, mark)
+                    self._chance.choice(self._edits[doc.algorithm])(draft, self._chance, mark)
                     mark = next(self._marks)
         account.edits += 1
 
@@ -165,7 +168,7 @@ def _type_once(draft: Any, chance: random.Random, mark: str) -> None:
     text.insert(chance.randint(0, len(text) - 1), own_character(mark))
 
 
-_COMMON: Final[tuple[Edit, ...]] = (_set, _delete, _nest, _empty, _number, _element, _move)
+_COMMON: Final[tuple[Edit, ...]] = (_set, _delete, _nest, _empty, _number, _element)
 _TEXT: Final[tuple[Edit, ...]] = (_write, _format, _type_once, _type_once)
 
 

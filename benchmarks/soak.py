@@ -8,6 +8,10 @@ open and edits at random; sockets are cut, clients go offline for a while, are c
 again from their files. In the end every copy must equal the server's, hold every edit that nobody
 may have overwritten, and none of them twice. Memory is measured on the way. The exit status is 1
 when anything is wrong.
+
+With `--moves`, elements of OT lists are moved too. The rules by which moves of one list are merged
+are the wire's, and have holes: now and then a change comes out that applies nowhere. Every replica
+leaves such a change out and says so. They are counted, and all else must hold.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from aiohttp import web
 
 from benchmarks.random_edits import Account, Author
 from patches import Document, Patches, PatchesSync
-from patches.errors import NetworkError
+from patches.errors import ApplyChangesError, CommittedPoisonSkippedError, NetworkError
 from patches_server import allow_all, create_app
 
 #: How long everybody has to get equal in the end.
@@ -49,6 +53,7 @@ class Setting:
     edits_per_s: float = 300.0  # of all clients together, if they can
     cuts_per_s: float = 10.0
     seed: int = 1
+    moves: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +63,7 @@ class Figures:
     edits: int = 0
     cuts: int = 0
     restarts: int = 0
+    left_out: int = 0  # changes that every replica has left out
     seconds: float = 0.0
     settle_s: float = 0.0
     memory_mib: list[float] = field(default_factory=list)
@@ -91,7 +97,7 @@ class Client:
     def __init__(self, world: World, number: int) -> None:
         self._world = world
         self._chance = random.Random(f"{world.setting.seed} {number}")
-        self._author = Author(number, self._chance, world.accounts)
+        self._author = Author(number, self._chance, world.accounts, moves=world.setting.moves)
         self._store = world.folder / f"client{number}.db" if number % 5 == 0 else None
         self._stack = AsyncExitStack()
         self._sockets: Sockets | None = None
@@ -161,7 +167,11 @@ class Client:
         self.sync.set_online(True)
 
     def _failed(self, error: Exception, context: object) -> None:
-        if not isinstance(error, NetworkError):
+        if self._world.setting.moves and isinstance(
+            error, ApplyChangesError | CommittedPoisonSkippedError
+        ):
+            self._world.left_out.add(error.change_id)
+        elif not isinstance(error, NetworkError):
             self._world.problem(f"{self.name}: {type(error).__name__}: {error} ({context})")
 
 
@@ -176,6 +186,7 @@ class World:
         names = ["lww"] * setting.lww + ["ot"] * (setting.docs - setting.lww)
         self.accounts = {f"{name}/{number}": Account() for number, name in enumerate(names)}
         self.clients: list[Client] = []
+        self.left_out: set[str] = set()
 
     async def run(self) -> Figures:
         """Let everybody edit, then compare."""
@@ -199,6 +210,7 @@ class World:
             finally:
                 for client in self.clients:
                     await client.stop()
+        self.figures.left_out = len(self.left_out)
         return self.figures
 
     def problem(self, text: str) -> None:
@@ -299,7 +311,8 @@ def report(setting: Setting, figures: Figures) -> None:
         f"{setting.clients} clients, {setting.docs} documents ({setting.lww} LWW), seed "
         f"{setting.seed}: {figures.edits:,} edits in {figures.seconds:.0f} s "
         f"({figures.edits / max(figures.seconds, 0.1):,.0f}/s), {figures.cuts:,} cuts, "
-        f"{figures.restarts} restarts; equal after {figures.settle_s:.1f} s more; "
+        f"{figures.restarts} restarts; {figures.left_out} changes left out; "
+        f"equal after {figures.settle_s:.1f} s more; "
         f"memory {memory[len(memory) // 3]:.0f} MiB at a third, {memory[-1]:.0f} MiB at the end"
     )
     for problem in figures.problems:
@@ -314,9 +327,11 @@ def parsed(arguments: Sequence[str] | None) -> tuple[Setting, bool]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for name, value in asdict(Setting()).items():
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"default: {value}"
-        )
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            parser.add_argument(option, action="store_true", help="see above")
+        else:
+            parser.add_argument(option, type=type(value), default=value, help=f"default: {value}")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, last")
     options = vars(parser.parse_args(arguments))
     as_json = options.pop("json")
