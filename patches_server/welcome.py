@@ -39,7 +39,7 @@ async def add_welcome_documents(router: Router) -> None:
             if not await documents.get_changes_since(doc_id, 0):
                 await documents.change(doc_id, edit)
         except PatchesError:  # deleted, say: then it stays so
-            _log.info("the document %s was not made", doc_id, exc_info=True)
+            _log.info("the document %.128r was not made", doc_id, exc_info=True)
 
 
 def _write_text(patch: JSONPatch) -> None:

@@ -300,7 +300,7 @@ class LWWServer:
                 return  # a branch keeps its removals: they have yet to be merged
             await self.store.drop_removals(doc_id, stored_before=before, limit=_COMPACT_AT_ONCE)
         except PatchesError:  # the commit is stored: it does not fail for this
-            _log.warning("document %r could not be compacted", doc_id, exc_info=True)
+            _log.warning("document %.128r could not be compacted", doc_id, exc_info=True)
 
     async def _as_changes(
         self, loaded: LoadedRows, base_rev: int, now: Millis, *, first: Sequence[bytes] = ()
