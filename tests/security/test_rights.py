@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from patches.errors import StatusError
+from patches.limits import Limits
 from patches.runtime import Millis, Runtime
 from patches_server.auth import Principal
 
@@ -139,3 +142,104 @@ async def test_t04_an_expired_sign_in_does_nothing_more(serve: Any) -> None:
     assert (await peer.error("commitChanges", "d", [{**CHANGE, "id": "c2"}]))["code"] == 401
     assert peer.session.outbox.closing is not None
     assert len(await connect().result("getChangesSince", "d", 0)) == 1
+
+
+async def test_t04_who_was_signed_out_does_nothing_more(serve: Any) -> None:
+    connect = await serve()
+    ann, bob = connect(Principal(id="ann")), connect(Principal(id="bob"))
+    for peer in (ann, bob):
+        assert await peer.result("subscribe", ["d"]) == ["d"]
+    connect.server.revoke(principal="ann")
+    closing = ann.session.outbox.closing
+    assert closing is not None
+    assert closing.code == 4401
+    await ann.start("commitChanges", "d", [CHANGE])
+    await bob.result("commitChanges", "d", [{**CHANGE, "id": "c2"}])
+    assert ann.unread() == []
+    assert [each["id"] for each in await bob.result("getChangesSince", "d", 0)] == ["c2"]
+
+
+async def test_t05_a_lost_right_ends_the_broadcasts(serve: Any) -> None:
+    rights = {"ann": True, "bob": True}
+
+    async def can_access(principal: Any, *_: object) -> bool:
+        return rights[principal.id]
+
+    connect = await serve(auth=can_access, reauth_s=0.0)
+    ann, bob = connect(Principal(id="ann")), connect(Principal(id="bob"))
+    await ann.result("subscribe", ["d"])
+    await bob.result("commitChanges", "d", [CHANGE])
+    assert (await ann.notification("changesCommitted"))["docId"] == "d"
+    rights["ann"] = False
+    await bob.result("commitChanges", "d", [{**CHANGE, "id": "c2"}])
+    await bob.result("getDoc", "d")
+    await bob.result("commitChanges", "d", [{**CHANGE, "id": "c3"}])
+    assert ann.unread() == []
+    assert len(connect.server.hub) == 0
+
+
+async def test_t05_revoking_a_document_ends_its_broadcasts_at_once(serve: Any) -> None:
+    connect = await serve(auth=only("d", "e"))
+    reader, author = connect(Principal(id="ann")), connect(Principal(id="bob"))
+    await reader.result("subscribe", ["d", "e"])
+    connect.server.revoke(principal="ann", doc_id="d")
+    for doc_id in ("d", "e"):
+        await author.result("commitChanges", doc_id, [CHANGE])
+    assert (await reader.notification("changesCommitted"))["docId"] == "e"
+    assert reader.unread() == []
+
+
+async def test_t07_a_branch_may_not_take_the_name_of_a_document_of_others(serve: Any) -> None:
+    for prefix in ("", "lww/"):
+        mine, theirs = f"{prefix}mine", f"{prefix}theirs"
+        connect = await serve(auth=only(mine))
+        writer = connect()
+        await writer.result("commitChanges", mine, [CHANGE])
+        for name in (theirs, f"{theirs}/not there yet"):
+            error = await writer.error("createBranch", mine, 1, {"id": name})
+            assert error["message"] == f"WRITE_FORBIDDEN:{name}"
+        assert await writer.result("listBranches", mine) == []
+        assert isinstance(await writer.result("createBranch", mine, 1), str)
+
+
+@pytest.mark.parametrize(
+    ("hook", "code"),
+    [
+        (lambda *_: 1, 403),
+        (lambda *_: "yes", 403),
+        (lambda *_: None, 403),
+        (lambda *_: 1 / 0, 403),
+        (lambda *_: asyncio.Event().wait(), 503),
+        (lambda *_: _raise(StatusError(402, "pay first")), 402),
+    ],
+    ids=["1", "text", "nothing", "raises", "hangs", "says why"],
+)
+async def test_t08_anything_but_true_is_a_refusal(serve: Any, hook: Any, code: int) -> None:
+    connect = await serve(auth=hook, limits=Limits(hook_timeout_s=0.01))
+    peer = connect()
+    error = await peer.error("commitChanges", "d", [CHANGE])
+    assert error["code"] == code
+    assert "division" not in str(error)
+    assert await peer.result("subscribe", ["d"]) == []
+    assert connect.server.router.services["ot"].documents.store._logs == {}
+
+
+async def test_t30_what_is_forbidden_is_not_told_from_what_is_not_there(serve: Any) -> None:
+    connect = await serve(auth=only("mine"), hide_existence=True)
+    other = (await serve(auth=None, hide_existence=True))()
+    peer = connect()
+    await peer.result("commitChanges", "mine", [CHANGE])
+    branch = await peer.result("createBranch", "mine", 1)
+    connect.server.access._can_access = only()
+    for method in ("mergeBranch", "deleteBranch", "updateBranch"):
+        there, absent = await peer.error(method, branch), await peer.error(method, "nowhere")
+        assert there == {"code": 403, "message": f"WRITE_FORBIDDEN:{branch}"}
+        assert absent == {"code": 403, "message": "WRITE_FORBIDDEN:nowhere"}
+    for method in ("getDoc", "commitChanges", "deleteDoc"):
+        params: list[Any] = [[]] if method == "commitChanges" else []
+        answers = [await each.error(method, "mine", *params) for each in (peer, other)]
+        assert answers[0] == answers[1]
+
+
+def _raise(error: Exception) -> None:
+    raise error
