@@ -88,11 +88,13 @@ class Hub:
             changes: Sequence[Change],
             options: CommitOptions | None,
             origin: str | None,
-        ) -> Awaitable[None] | None:
-            if view is not None:
-                return self._publish_views(doc_id, changes, options, origin, view)
-            self.publish(doc_id, changes, options, origin)
-            return None
+        ) -> None:
+            if view is None:
+                self.publish(doc_id, changes, options, origin)
+            elif doc_id in self._table:
+                self._tasks.spawn(
+                    self._publish_views(doc_id, changes, options, origin, view), name="views"
+                )
 
         server.on_changes_committed(committed)
         on_notification = getattr(server, "on_notification", None)

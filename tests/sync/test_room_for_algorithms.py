@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from patches.change import Snapshot
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from patches.change import Change, Snapshot
+from patches.document import Document
 from patches.errors import StatusError
 from patches.sync import SyncedDoc
+from patches.testing.clock import FakeClock
 from patches.testing.fake_connection import FakeConnection, committed
+from patches.testing.fixtures import ClientFixture, ServerFixture
+from patches.testing.small_algorithm import SmallAlgorithm
+from patches.testing.small_server import SmallServer
 from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from patches_server.router import Services
 
 
 @virtual_time
@@ -82,3 +93,157 @@ async def test_a_notification_that_the_algorithm_cannot_take_is_reported() -> No
 async def test_other_methods_are_called_through_the_connection() -> None:
     async with sync_scene(FakeConnection(openRows=lambda call: [1, 2])) as scene:
         assert await scene.sync.connection.call("openRows", "d", {"id": "all"}) == [1, 2]
+
+
+# ---- end to end: the algorithm, the coordinator, the wire, the hub and a document server ---------
+
+
+class TokenAlgorithm(SmallAlgorithm):
+    """Sends back the token that came with the snapshot."""
+
+    async def install_snapshot(
+        self, doc_id: str, snapshot: Snapshot, *rest: Any, **more: Any
+    ) -> None:
+        self.options = {"token": snapshot.metadata["token"]}
+        await super().install_snapshot(doc_id, snapshot, *rest, **more)
+
+
+class Stage:
+    """A server with small documents beside its others, and clients that have the algorithm."""
+
+    def __init__(self) -> None:
+        self.documents = SmallServer()
+        services = {"small": Services(self.documents)}
+        self.clock = FakeClock()
+        self.server = ServerFixture(
+            {"services": services, "routes": {"small/*": "small"}}, clock=self.clock
+        )
+
+    async def client(self, principal: str) -> tuple[ClientFixture, TokenAlgorithm, Document]:
+        algorithm = TokenAlgorithm()
+        client = await self.server.client(principal, principal=principal, algorithms=[algorithm])
+        doc = await client.open_doc("small/d", algorithm="small")
+        with self.clock.running():
+            await client.sync.settled(60)
+        return client, algorithm, doc
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    stage = Stage()
+    async with stage.server:
+        yield stage
+    stage.clock.uninstall()
+
+
+async def test_the_options_of_each_call_reach_the_document_server(stage: Stage) -> None:
+    _, _, anns = await stage.client("ann")
+    _, _, bobs = await stage.client("bob")
+    anns.set({"a": 1})
+    await stage.server.settled()
+    assert bobs.state == {"a": 1}
+    assert ("getDoc", {}) in stage.documents.calls
+    assert ("commitChanges", {"token": "first"}) in stage.documents.calls
+
+
+async def test_a_stale_token_reloads_and_keeps_the_work(stage: Stage) -> None:
+    ann, algorithm, anns = await stage.client("ann")
+    anns.set({"a": 1})
+    await stage.server.settled()
+    with ann.link.down():
+        stage.documents.token = "second"
+        anns.set({"a": 1, "b": 2})
+        await anns.flush()
+    await stage.server.settled(60)
+    assert algorithm.options == {"token": "second"}
+    assert anns.state == {"a": 1, "b": 2}
+    assert await stage.server.rev("small/d") == 2
+    assert anns.sync_status == "synced"
+
+
+async def test_every_subscriber_gets_its_own_view_of_a_commit(stage: Stage) -> None:
+    def sight(principal: object, changes: Sequence[Change]) -> Sequence[Change]:
+        if principal != "bob":
+            return changes
+        return [
+            change.replace(ops=[op for op in change.ops if op["path"] != "/secret"])
+            for change in changes
+        ]
+
+    stage.documents.sight = sight
+    _, _, anns = await stage.client("ann")
+    _, _, bobs = await stage.client("bob")
+    _, _, carols = await stage.client("carol")
+    anns.set({"secret": 1, "open": 2})
+    await stage.server.settled()
+    assert carols.state == {"secret": 1, "open": 2}
+    assert bobs.state == {"open": 2}
+    assert bobs.committed_rev == carols.committed_rev == 1
+
+
+async def test_no_changes_in_a_broadcast_mean_look_again(stage: Stage) -> None:
+    _, _, anns = await stage.client("ann")
+    _, _, bobs = await stage.client("bob")
+    anns.set({"a": 1})
+    await stage.server.settled()
+    told: list[int] = []
+
+    def nothing_at_first(principal: object, changes: Sequence[Change]) -> Sequence[Change]:
+        told.append(len(changes))
+        return [] if len(told) <= 1 else changes
+
+    stage.documents.sight = nothing_at_first
+    stage.documents.calls.clear()
+    anns.set({"a": 2})
+    with stage.clock.running():
+        await stage.server.clients[0].sync.settled(60)
+        await stage.server.clients[1].reach(bobs, 2)
+    assert stage.documents.calls == [
+        ("commitChanges", {"token": "first"}),
+        ("getChangesSince", {"token": "first"}),
+    ]
+    assert bobs.state == {"a": 2}
+
+
+async def test_who_may_see_nothing_is_told_nothing(stage: Stage) -> None:
+    _, _, anns = await stage.client("ann")
+    _, _, bobs = await stage.client("bob")
+    stage.documents.sight = lambda principal, changes: changes if principal == "ann" else None
+    stage.documents.calls.clear()
+    anns.set({"a": 1})
+    with stage.clock.running():
+        await stage.server.clients[0].sync.settled(60)
+    await idle(200)
+    assert [method for method, _ in stage.documents.calls] == ["commitChanges"]
+    assert bobs.state == {}
+
+
+async def test_notifications_of_a_document_server_reach_the_algorithm(stage: Stage) -> None:
+    _, anns, _ = await stage.client("ann")
+    _, bobs, _ = await stage.client("bob")
+    first = next(iter(stage.server.app.sessions))
+    stage.documents.on_notification.emit("small/d", "rowsCame", {"rows": []}, None)
+    stage.documents.on_notification.emit("small/d", "rowsWent", {}, first)
+    stage.documents.on_notification.emit("small/other", "rowsCame", {}, None)
+    await idle(200)
+    assert anns.notices == [("small/d", "rowsCame"), ("small/d", "rowsWent")]
+    assert bobs.notices == [("small/d", "rowsCame")]
+
+
+async def test_a_method_of_a_document_server_is_called_with_what_was_sent(stage: Stage) -> None:
+    ann, _, doc = await stage.client("ann")
+    doc.set({"a": 1})
+    await stage.server.settled()
+    answer = await ann.sync.connection.call("countChanges", "small/d", "all", {"deep": True})
+    assert answer == {"changes": 1, "kinds": ["all", {"deep": True}]}
+
+
+async def test_the_other_algorithms_of_the_server_are_not_disturbed(stage: Stage) -> None:
+    ann, _, small = await stage.client("ann")
+    plain = await ann.open_doc("notes/a")
+    table = await ann.open_doc("lww/a", algorithm="lww")
+    for doc in (small, plain, table):
+        doc.set({"a": 1})
+    await stage.server.settled()
+    assert await stage.server.state("notes/a") == await stage.server.state("lww/a") == {"a": 1}
+    assert small.state == {"a": 1}
