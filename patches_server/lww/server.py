@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from patches.change import Change, Snapshot
 from patches.checks import check_ops
@@ -65,15 +65,14 @@ class LWWServer:
     `change_id_ttl` (milliseconds): how long a retried change is recognised; afterwards an increment
     that is sent again counts again. `removal_ttl`: how long a removed field is remembered; a writer
     that was away longer can bring it back, and a reader that was away longer gets the whole
-    document. Signals are emitted under the document's lock: a handler that calls methods of the
-    same document waits for itself.
+    document. `store` may be a backend, which has one.
     """
 
     name = "lww"
 
     def __init__(
         self,
-        store: LWWServerStore,
+        store: Any,
         *,
         change_id_ttl: Millis = 30 * DAY_MS,
         removal_ttl: Millis = 30 * DAY_MS,
@@ -81,14 +80,14 @@ class LWWServer:
         runtime: Runtime | None = None,
     ) -> None:
         runtime = runtime or Runtime()
-        self.store = store
+        self.store: LWWServerStore = getattr(store, "lww", store)
         self.on_changes_committed: ChangesCommitted = Signal("on_changes_committed")
         self.on_doc_deleted: DocDeleted = Signal("on_doc_deleted")
         self._change_id_ttl = change_id_ttl
         self._removal_ttl = removal_ttl
         self._limits = limits or Limits()
         self._runtime = runtime
-        self.clock = ServerClock(store, runtime)
+        self.clock = ServerClock(self.store, runtime)
         self._new_id = change_ids(runtime.random)
         self._version_ids = SortableIds(runtime.random)
         self._locks = KeyedLocks()
@@ -208,7 +207,7 @@ class LWWServer:
                     deleted_by_client_id=context.client_id,
                 )
             await self.store.delete_doc(doc_id, tombstone, now=now)
-            await self.on_doc_deleted.emit_and_wait(doc_id, context.connection_id)
+        await self.on_doc_deleted.emit_and_wait(doc_id, context.connection_id)
 
     async def undelete_doc(self, doc_id: str) -> bool:
         """Remove the tombstone; whether there was one. The data does not come back."""
@@ -229,10 +228,13 @@ class LWWServer:
             now = await self.clock.now()
             done = await self._store(doc_id, changes, now)
             if done.stored:
-                rows = [row.encoded for row in done.stored]
-                broadcast = change_of_rows(changes[0].id, rows, done.rev - 1, done.rev, now)
-                await self.on_changes_committed.emit_and_wait(doc_id, [broadcast], options, origin)
                 await self._compact(doc_id, done.rev, now)
+        if done.stored:
+            # Right after the lock: subscribers are called before another commit can go on, and one
+            # that commits to this document in turn does not wait for itself.
+            rows = [row.encoded for row in done.stored]
+            broadcast = change_of_rows(changes[0].id, rows, done.rev - 1, done.rev, now)
+            await self.on_changes_committed.emit_and_wait(doc_id, [broadcast], options, origin)
         base_rev = client_rev_of(changes[0]) or 0
         answer = change_of_rows(changes[0].id, done.answer, base_rev, done.rev, now)
         return CommitResult(changes=[answer])

@@ -24,6 +24,7 @@ from patches_server.lww import LWWServer
 from patches_server.lww.rows import Row
 from patches_server.records import CommitOptions
 from patches_server.stores.lww_memory import LWWMemoryServerStore
+from patches_server.stores.memory import MemoryBackend
 
 DAY = 86_400_000
 
@@ -468,3 +469,24 @@ async def test_a_compaction_that_fails_does_not_fail_the_commit() -> None:
     for number in range(256):
         await commit(server, submission(f"c{number}", inc("/n", 1)))
     assert await values(server) == {"/n": 256}
+
+
+async def test_a_subscriber_may_write_to_the_document_it_is_told_of(server: LWWServer) -> None:
+    told: list[int] = []
+
+    async def count(doc_id: str, changes: Sequence[Change], *_: Any) -> None:
+        told.append(changes[-1].rev)
+        if len(told) == 1:
+            await server.change(doc_id, lambda patch: patch.increment("/count", 1))
+
+    server.on_changes_committed(count)
+    async with asyncio.timeout(5):
+        await server.commit_changes("doc", [submission("a", put("/x", 1))])
+    assert told == [1, 2]
+
+
+async def test_a_server_takes_its_store_from_a_backend() -> None:
+    backend = MemoryBackend()
+    server = LWWServer(backend)
+    await server.change("doc", lambda patch: patch.replace("/x", 1))
+    assert server.store is backend.lww
