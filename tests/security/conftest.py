@@ -23,8 +23,13 @@ async def serve() -> AsyncIterator[Serve]:
     """Makes a server of OT and LWW documents in memory, with the options given."""
     async with AsyncExitStack() as servers:
 
-        async def started(limits: Limits | None = None, **options: Any) -> Peers:
-            backend = MemoryBackend()
+        async def started(
+            limits: Limits | None = None, backend: Any = None, **options: Any
+        ) -> Peers:
+            if backend is None:
+                backend = MemoryBackend()
+            else:
+                servers.push_async_callback(backend.close)
             given: dict[str, Any] = {
                 "auth": allow_all,
                 "algorithm_of": backend.algorithm_of,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from patches import codec
+from patches.limits import Limits
+from patches_server.stores.sqlite import SqliteBackend
 
 OP = {"op": "replace", "path": "/a", "value": 1}
 
@@ -175,3 +179,98 @@ async def test_t30_errors_leave_no_trace_of_the_inside(connect: Any) -> None:
     answer = json.dumps(await peer.call("getDoc", "d"))
     for leak in ("Traceback", "secret", "home", ".py", "OSError", "Permission"):
         assert leak not in answer
+
+
+@pytest.mark.parametrize(
+    ("segment", "expected"),
+    [
+        *(("-1", [1, 2, 3]), ("1e3", [1, 2, 3]), ("\u0661", [1, 2, 3]), ("9" * 20, [1, 2, 3])),
+        *(("01", [1, 9, 2, 3]), ("", [9, 1, 2, 3]), ("-", [1, 2, 3, 9]), ("+1", [1, 2, 3])),
+    ],
+)
+async def test_t22_odd_array_places_are_read_as_everywhere(
+    connect: Any, segment: str, expected: list[int]
+) -> None:
+    peer = connect()
+    made = {"id": "c1", "ops": [{"op": "replace", "path": "/l", "value": [1, 2, 3]}], "baseRev": 0}
+    await peer.result("commitChanges", "d", [made])
+    odd = {"op": "add", "path": f"/l/{segment}", "value": 9}
+    await peer.result("commitChanges", "d", [{"id": "c2", "ops": [odd], "baseRev": 1}])
+    version = await peer.result("createVersion", "d", {})
+    assert await peer.result("getVersionState", "d", version) == {"l": expected}
+
+
+@pytest.mark.parametrize("path", ["l", "l/0", "~", "#/l", " /l", 7, None, [], {}], ids=repr)
+async def test_t22_what_is_no_pointer_is_refused(connect: Any, path: Any) -> None:
+    for doc_id in ("d", "lww/d"):
+        peer = connect()
+        ops = [{"op": "replace", "path": path, "value": 1}]
+        error = await peer.error("commitChanges", doc_id, [{"id": "c1", "ops": ops}])
+        assert error["data"] == {"changeId": "c1", "scope": "change"}
+        assert await nothing_stored(peer, doc_id)
+
+
+async def test_t23_copies_of_copies_stop_at_the_size_of_a_document(serve: Any) -> None:
+    peer = (await serve(limits=Limits(max_doc_bytes=100_000)))()
+    ops: list[dict[str, Any]] = [{"op": "replace", "path": "/a", "value": {"text": "x" * 1_000}}]
+    await peer.result("commitChanges", "d", [{"id": "c0", "ops": ops, "baseRev": 0}])
+    for number in range(1, 30):
+        ops = [{"op": "copy", "from": "/a", "path": f"/a/k{number}"}]
+        change = {"id": f"c{number}", "ops": ops, "baseRev": number}
+        answer = await peer.call("commitChanges", "d", [change])
+        if "error" in answer:
+            break
+    assert answer["error"]["code"] == 413
+    assert answer["error"]["data"] == {"limit": "max_doc_bytes"}
+    version = await peer.result("createVersion", "d", {})
+    state = await peer.result("getVersionState", "d", version)
+    assert 1_000 < len(json.dumps(state)) <= 110_000
+    ops = [{"op": "remove", "path": "/a"}]
+    assert "result" in await peer.call(
+        "commitChanges", "d", [{"id": "smaller", "ops": ops, "baseRev": number - 1}]
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["/constructor" * 300, "/" * 60, "/__proto" * 400, '"id":"' * 500, '"params" ' * 300]
+)
+async def test_t28_no_text_makes_a_pattern_slow(connect: Any, text: str) -> None:
+    peer = connect()
+    before = time.process_time()
+    for _ in range(50):
+        await commit_raw(peer, "d", value(json.dumps(text)).replace('"/a"', json.dumps(text)))
+        await peer.send(text)
+        await peer.next()
+        await peer.call("listVersions", text)
+    assert time.process_time() - before < 2.0  # a pattern that backtracks takes years
+
+
+def test_t29_nothing_of_ours_fixes_the_hash_seed() -> None:
+    root = Path(__file__).parents[2]
+    files = [root / "Makefile", root / "pyproject.toml"]
+    for package in ("patches", "patches_server"):
+        files += (root / package).rglob("*.py")
+    assert len(files) > 100
+    assert [f for f in files if "PYTHONHASHSEED" in f.read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize("nasty", ["%", "_", "a%b", "a_b", "'; DROP TABLE ot_heads; --", '"', "\\"])
+async def test_t15_nothing_a_peer_sends_is_sql(serve: Any, tmp_path: Path, nasty: str) -> None:
+    peer = (await serve(backend=SqliteBackend(tmp_path / "s.db")))()
+    for doc_id in (f"d/{nasty}", f"lww/{nasty}"):
+        await peer.result("commitChanges", doc_id, [{"id": nasty, "ops": [OP]}])
+        below = [
+            {"op": "replace", "path": f"/{nasty}", "value": {"in": 1}},
+            {"op": "replace", "path": f"/{nasty}/in", "value": 2},
+            {"op": "replace", "path": "/axb", "value": 3},
+            {"op": "remove", "path": f"/{nasty}"},
+        ]
+        for number, op in enumerate(below, start=1):
+            change = {"id": f"{nasty}{number}", "ops": [op], "baseRev": number}
+            await peer.result("commitChanges", doc_id, [change])
+        version = await peer.result("createVersion", doc_id, {"name": nasty})
+        assert await peer.result("getVersionState", doc_id, version) == {"a": 1, "axb": 3}
+        listed = await peer.result("listVersions", doc_id, {"origin": nasty, "groupId": nasty})
+        assert listed == []
+        assert (await peer.error("listVersions", doc_id, {"orderBy": nasty}))["code"] == 400
+        assert await peer.result("getChangesSince", doc_id + "x", 0) == []
