@@ -1,0 +1,40 @@
+"""Every example is a program that ends well, says what it should, and warns of nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+EXAMPLES = {
+    "agent_edits_document.py": ["What is 6 times 7? 42", "Who edits this? You and I."],
+    "counter_lww.py": ["600 votes counted of 600, equal"],
+    "custom_transport.py": ["carried {'text': 'over a new line'}"],
+    "offline_notes.py": ["phone, offline: ['Call Ann'], connected: False", "equal"],
+    "presence_cursors.py": ["Ann's cursor moves to 12", "Ann sees ['Bob']", "Bob has left"],
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "dev", str(ROOT / "examples" / name)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    for line in EXAMPLES[name]:
+        assert line in done.stdout
+
+
+def test_every_example_has_a_test() -> None:
+    there = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert there == {*EXAMPLES, "live_typing.py"}
