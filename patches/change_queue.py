@@ -116,6 +116,7 @@ class ChangeQueue:
         for edit in kept:
             if edit.is_moot:
                 edit.finish([])
+                self.saved(self.doc_id)
             else:
                 edit.epoch = self._epoch
                 self._waiting.append(edit)
@@ -218,6 +219,7 @@ class ChangeQueue:
                 await self._pause(min(2.0 ** (attempt - 1), _LONGEST_WAIT_S))
                 if edit.is_moot:
                     edit.finish([])
+                    self.saved(self.doc_id)  # it may have been stored by a call that failed
                     return
             else:
                 edit.finish(changes)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 from patches.errors import ChangeRefusedError, FrameTooLargeError, StatusError
 from patches.sync import folds
@@ -85,13 +86,13 @@ class DocWorker:
             case Receive():
                 await self._try(step, self._exchange.receive(step.frames))
             case Push():
-                await self._request(step, self._exchange.push(step))
+                await self._request(step, partial(self._exchange.push, step))
             case Pull():
-                await self._request(step, self._exchange.pull(step))
+                await self._request(step, partial(self._exchange.pull, step))
             case Load():
-                await self._request(step, self._exchange.load(step))
+                await self._request(step, partial(self._exchange.load, step))
             case Reload():
-                await self._request(step, self._exchange.reload(step))
+                await self._request(step, partial(self._exchange.reload, step))
 
     async def _woken(self, until: float | None) -> None:
         if until is None:
@@ -101,11 +102,11 @@ class DocWorker:
             async with asyncio.timeout_at(until):
                 await self.keeper.wake.wait()
 
-    async def _request(self, step: Request, work: Awaitable[None]) -> None:
+    async def _request(self, step: Request, work: Callable[[], Awaitable[None]]) -> None:
         self.tell(folds.begun(self.doc, step))
         await self._try(step, self._announcing(work))
 
-    async def _announcing(self, work: Awaitable[None]) -> None:
+    async def _announcing(self, work: Callable[[], Awaitable[None]]) -> None:
         """Before the first request of a session, tell again of what is in quarantine."""
         if not self._announced:
             self._announced = True
@@ -114,7 +115,7 @@ class DocWorker:
                     self.keeper.host.quarantined(self.keeper.id, entry)
             except Exception:  # an announcement that fails costs nothing
                 _log.warning("cannot list the quarantine of %r", self.keeper.id, exc_info=True)
-        await work
+        await work()  # made only now: a cancelled announcement leaves nothing unawaited
 
     async def _try(self, step: Request | Receive, work: Awaitable[None]) -> None:
         link = self.doc.link

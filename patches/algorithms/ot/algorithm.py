@@ -77,7 +77,16 @@ class OTAlgorithm(Quarantine):
                 rev += len(made)
                 pieces.append(made)
             to_save = [made for made in pieces if made]
-            saved = iter(await self.store.save_pending_edits(doc_id, to_save) if to_save else ())
+            try:
+                saved = iter(
+                    await self.store.save_pending_edits(doc_id, to_save) if to_save else ()
+                )
+            except BaseException:
+                # A failed commit, or a caller that went away: they may be stored nevertheless.
+                for edit, made in zip(edits, pieces, strict=True):
+                    if made and open_doc is not None:
+                        open_doc.may_be_stored(made[0].id, edit.ops)
+                raise
             stored = [next(saved) if made else made for made in pieces]
             if open_doc is not None:
                 for changes in stored:

@@ -62,6 +62,8 @@ class OTDoc(Document):
         self._unfolded: list[Change] = []
         self._pending: list[Change] = kept
         self._view_is_stale = False
+        #: By change id: unsaved edits that a failed call may have stored all the same.
+        self._maybe_stored: dict[str, list[Op]] = {}
         self.has_pending = bool(kept)
         if dropped:
             _log.warning(
@@ -158,8 +160,7 @@ class OTDoc(Document):
     def replace_pending(self, pending: Sequence[Change]) -> None:
         """Take over a queue that the store has in other pieces, or with some changes gone."""
         before = {change.id for change in self._pending}
-        self._pending = list(pending)
-        self.has_pending = bool(self._pending)
+        self._take_pending(pending)
         if not before <= {change.id for change in self._pending}:
             self.show()
 
@@ -173,6 +174,7 @@ class OTDoc(Document):
         if snapshot.rev < self.committed_rev and not replace:
             return
         known = {change.id for change in self._pending}
+        known |= self._maybe_stored.keys()
         stored = [change.ops for change in snapshot.changes if change.id not in known]
         self._folded_state = snapshot.state
         self._unfolded.clear()
@@ -201,6 +203,13 @@ class OTDoc(Document):
                 del self.unsaved[at]
                 return
 
+    def may_be_stored(self, change_id: str, ops: list[Op]) -> None:
+        """Storing this unsaved edit failed, and it is not known whether it took effect.
+
+        When a change of this id turns up among the pending ones, it did.
+        """
+        self._maybe_stored[change_id] = ops
+
     def rollback_unsaved(self) -> None:
         for ops in self.unsaved:
             ops.clear()
@@ -228,6 +237,8 @@ class OTDoc(Document):
     # ---- inside ----------------------------------------------------------------------------------
 
     def _confirm_saved(self, saved: list[Change]) -> None:
+        for change in saved:
+            self._maybe_stored.pop(change.id, None)
         self._pending.extend(saved)
         self.has_pending = True
         if self.unsaved:
@@ -272,9 +283,15 @@ class OTDoc(Document):
 
     def _advance(self, rev: int, pending: Sequence[Change]) -> None:
         self.committed_rev = rev
+        self._take_pending(pending)
+        self.mark_loaded()
+
+    def _take_pending(self, pending: Sequence[Change]) -> None:
         self._pending = list(pending)
         self.has_pending = bool(self._pending)
-        self.mark_loaded()
+        if self._maybe_stored:
+            for change in pending:
+                self._maybe_stored.pop(change.id, []).clear()
 
     def rebase_unsaved(self, committed: Sequence[Change]) -> None:
         """Move unsaved edits behind committed changes, as the end of the pending queue.

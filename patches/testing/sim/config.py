@@ -39,6 +39,7 @@ class Config:
 
     seed: int
     profile: Profile = "light"
+    family: Family | None = None  # as given to `draw`
     clients: int = 2
     ot_docs: int = 1
     lww_docs: int = 0
@@ -78,6 +79,20 @@ class Config:
         """The same run without a class of faults."""
         return replace(self, faults=self.faults - {fault})
 
+    @property
+    def command(self) -> str:
+        """The command that runs it again."""
+        parts = [f"python -m patches.testing.sim --seed {self.seed} --profile {self.profile}"]
+        if self.family is not None:
+            parts.append(f"--family {self.family}")
+        if self.faults != draw(self.seed, self.profile, self.family).faults:
+            parts.append(f"--faults {','.join(sorted(self.faults))}")
+        if self.without_actions:
+            parts.append(f"--without-actions {ranges(self.without_actions)}")
+        if self.without_faults:
+            parts.append(f"--without-faults {ranges(self.without_faults)}")
+        return " ".join(parts)
+
     def __str__(self) -> str:
         docs = f"{self.ot_docs} OT, {self.lww_docs} LWW, {self.mortal_docs} mortal"
         left_out = len(self.without_actions) + len(self.without_faults)
@@ -93,16 +108,38 @@ def draw(seed: int, profile: Profile = "light", family: Family | None = None) ->
     """The configuration of a seed: each class of faults is on with a chance of one half."""
     random = Random(f"{seed}:config")  # a simulation, not a secret
     (fewest, most), (least, longest), rate = _SIZES[profile]
-    family = family or random.choice(get_args(Family))
+    drawn = random.choice(get_args(Family))
+    kind = family or drawn
     return Config(
         seed=seed,
         profile=profile,
+        family=family,
         clients=random.randint(fewest, most),
-        ot_docs=0 if family == "lww" else random.randint(1, 2),
-        lww_docs=0 if family == "ot" else random.randint(1, 2),
+        ot_docs=0 if kind == "lww" else random.randint(1, 2),
+        lww_docs=0 if kind == "ot" else random.randint(1, 2),
         mortal_docs=random.choice((0, 0, 1, 2)),
-        branching=family != "lww" and random.random() < 0.3,
+        branching=kind != "lww" and random.random() < 0.3,
         actions=random.randint(least, longest),
         faults=frozenset(fault for fault in FAULTS if random.random() < 0.5),
         fault_rate=rate,
     )
+
+
+def numbers(text: str) -> frozenset[int]:
+    """Numbers as they are written on a command line: `3-9,12`."""
+    found: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
+def ranges(found: frozenset[int]) -> str:
+    """The inverse of `numbers`."""
+    parts: list[list[int]] = []
+    for number in sorted(found):
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)

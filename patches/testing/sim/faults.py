@@ -16,6 +16,8 @@ from patches.testing.sim.trace import Trace
 
 #: The chance that a process ends at a named crash point.
 _POINT_CHANCE: Final = 0.02
+#: The same at those that are seldom passed.
+_RARE_CHANCE: Final = 0.3
 #: Per method of the server's stores: the crash points before and after its effect.
 SERVER_POINTS: Final = {
     "save_changes": ("server: before_commit", "server: after_commit_before_ack"),
@@ -37,6 +39,23 @@ SEND_POINTS: Final = {
     b'"changesCommitted"': "server: mid_broadcast",
     b'"result":{"changes"': "server: after_ack_before_broadcast",
 }
+_RARE: Final = frozenset(
+    name
+    for method in ("create_version", "delete_doc", "quarantine_pending_change", "install_doc")
+    for name in (*SERVER_POINTS.get(method, ()), *CLIENT_POINTS.get(method, ()))
+)
+#: Every named crash point.
+ALL_POINTS: Final = sorted(
+    {
+        *(
+            name
+            for points in (SERVER_POINTS, CLIENT_POINTS)
+            for pair in points.values()
+            for name in pair
+        ),
+        *SEND_POINTS.values(),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +108,8 @@ class Faults:
     async def pass_point(self, life: Life, name: str) -> None:
         """A process passes a crash point; with some luck it gets by."""
         self.points[name] += 1
-        if not self.points_on or not life.alive or self._random.random() >= _POINT_CHANCE:
+        chance = _RARE_CHANCE if name in _RARE else _POINT_CHANCE
+        if not self.points_on or not life.alive or self._random.random() >= chance:
             return
         self.crashes[name] += 1
         self.happened["crash_points"] += 1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from patches import codec
-from patches.change import Change
+from patches.change import Change, QuarantinedChange
 from patches.errors import PatchError
 from patches.json_patch import apply_patch
 from patches.json_values import Json, json_equal
@@ -30,9 +30,16 @@ class Final:
     ) -> None:
         self._config, self._checker, self._fail = config, checker, fail
         self._clients, self._server = clients, server
+        self._aside: list[QuarantinedChange] = []
 
     async def check(self) -> None:
         """Compare every document everywhere."""
+        self._aside = [
+            entry
+            for client in self._clients
+            if client.patches is not None
+            for entry in await client.patches.list_quarantined_changes()
+        ]
         for doc_id in self._config.doc_ids:
             log = self._checker.log(doc_id)
             if log.deleted:
@@ -48,7 +55,10 @@ class Final:
                 await self._check_replay(doc_id, state)
             if doc_id in self._config.lasting_ids:
                 self._check_edits(doc_id, state)
-        await self._check_quarantine()
+        for entry in self._aside:
+            if entry.reason != "app-requested" and entry.doc_id in self._config.lasting_ids:
+                message = f"{entry.change_id}: {entry.reason}"
+                self._fail("I10", f"{entry.doc_id}: an honest change was set aside: {message}")
 
     async def residue(self) -> Mapping[str, int]:
         """What the server still holds for clients, all of which have left (I12)."""
@@ -92,29 +102,24 @@ class Final:
         """Each lasting edit is there once (I10, I11)."""
         edits = [edit for edit in self._checker.edits if edit.doc_id == doc_id]
         found = Counter(_characters(state))
+        aside = [entry.change for entry in self._aside if entry.doc_id == doc_id]
+        kept = set(_characters([change.ops for change in aside]))
         for edit in edits:
             if edit.kind != "count":
-                self._check_edit(edit, found[edit.mark])
+                self._check_edit(edit, found[edit.mark], edit.mark in kept)
         counts = [edit for edit in edits if edit.kind == "count"]
         least = sum(edit.stored and not edit.given_up for edit in counts)
+        least -= sum(op["op"] == "@inc" for change in aside for op in change.ops)
         got = state.get("count") if isinstance(state, dict) else None
         if not isinstance(got, int) or not least <= got <= len(counts):
             message = f"{doc_id}: /count is {got}, of {len(counts)} increments {least} were stored"
             self._fail("I11", message)
 
-    def _check_edit(self, edit: Made, times: int) -> None:
-        if times > 1:
+    def _check_edit(self, edit: Made, times: int, kept: bool) -> None:
+        if times + kept > 1:
             self._fail("I11", f"{edit.doc_id}: {edit} is there {times} times")
-        if times < 1 and edit.stored and not edit.given_up:
+        if not times and not kept and edit.stored and not edit.given_up:
             self._fail("I10", f"{edit.doc_id}: {edit} was stored and is lost")
-
-    async def _check_quarantine(self) -> None:
-        for client in self._clients:
-            assert client.patches is not None
-            for entry in await client.patches.list_quarantined_changes():
-                if entry.doc_id in self._config.lasting_ids:
-                    message = f"{entry.doc_id}: {entry.change_id}: {entry.reason}"
-                    self._fail("I10", f"{client.name}: an honest change was set aside: {message}")
 
     def _compare(self, who: str, doc_id: str, one: Json, other: Json) -> None:
         if not json_equal(one, other):

@@ -159,13 +159,15 @@ async def _write(next_frame: Callable[[], Awaitable[bytes | None]], stream: SimS
 
 
 class WatchedConnection(RpcConnection):
-    """A connection that tells of every commit that was acknowledged."""
+    """A connection that tells of every commit, when it is sent and when it is acknowledged."""
 
     on_ack: Callable[[str, Sequence[Change], CommitAnswer], None] | None = None
+    sent: set[str]
 
     async def commit_changes(
         self, doc_id: str, changes: Sequence[Change], options: Options = None
     ) -> CommitAnswer:
+        self.sent.update(change.id for change in changes)
         answer = await super().commit_changes(doc_id, changes, options)
         if self.on_ack is not None:
             self.on_ack(doc_id, changes, answer)
@@ -187,6 +189,8 @@ class SimClient:
         self.patches: Patches | None = None
         self.sync: PatchesSync | None = None
         self.online = True
+        #: Ids of the changes that were ever sent from here.
+        self.sent: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -245,7 +249,7 @@ class SimClient:
             lambda: self._net.dial(life), name=f"{life} transport", runtime=runtime
         )
         connection = WatchedConnection(transport, url="sim:")
-        connection.on_ack = self._on_ack
+        connection.on_ack, connection.sent = self._on_ack, self.sent
         patches = Patches(store=self.node.disk.backend_of(life), runtime=runtime)
         sync = PatchesSync(patches, connection, max_payload_bytes=MAX_PAYLOAD_BYTES)
         if not self.online:

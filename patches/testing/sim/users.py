@@ -82,6 +82,8 @@ class Users:
             case "merge":
                 if self._branches:
                     await self._call(client, "mergeBranch", random.choice(self._branches))
+            case "set_aside":
+                await self._set_aside(client, doc_id, random)
             case "pause":
                 pass
             case "halves":
@@ -142,6 +144,23 @@ class Users:
         self._checker.given_up(client.name, doc_id)
         await asyncio.sleep(1.0)
         await self.open(client, doc_id)
+
+    async def _set_aside(self, client: SimClient, doc_id: str, random: Random) -> None:
+        """Take a pending change out of the queue, and put it back some time later.
+
+        One that was never sent: the server may commit one that was, and putting it back would then
+        make it a second one (docs/simulation.md).
+        """
+        patches = client.patches
+        assert patches is not None
+        pending = await client.node.disk.backend.ot.get_pending_changes(doc_id)
+        unsent = [change.id for change in pending if change.id not in client.sent]
+        if not unsent or doc_id not in patches.tracked_docs:
+            return
+        change_id = random.choice(unsent)
+        if await patches.eject_pending_change(doc_id, change_id) is not None:
+            await asyncio.sleep(random.uniform(0, 20))
+            await patches.retry_quarantined_change(doc_id, change_id)
 
     async def _branch(self, client: SimClient, doc_id: str) -> None:
         doc = client.doc(doc_id)

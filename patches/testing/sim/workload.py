@@ -19,7 +19,7 @@ _DAY_S: Final = 86_400.0
 #: Kinds of actions and how often each is chosen.
 _EDITS_OT: Final = {
     "note": 14, "log": 8, "count": 6, "type": 12, "erase": 5, "halves": 1, "items": 14,
-    "tree": 12, "parent": 3, "numbers": 5, "large": 1, "burst": 2,
+    "tree": 12, "parent": 3, "numbers": 5, "large": 1, "burst": 2, "set_aside": 1,
 }  # fmt: skip
 _EDITS_LWW: Final = {
     "mark": 14, "count": 8, "flat": 16, "tree": 14, "parent": 5, "numbers": 6, "burst": 2,

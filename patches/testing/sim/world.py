@@ -68,8 +68,7 @@ class Outcome:
         return (
             f"{self.failure.invariant} at {self.failure.at_s:.3f} s: {self.failure.message}\n"
             f"  {self.config}\n  the last events:\n{lines}\n"
-            f"  replay: python -m patches.testing.sim --seed {self.config.seed} "
-            f"--profile {self.config.profile} --trace out.txt"
+            f"  replay: {self.config.command} --trace out.txt"
         )
 
 

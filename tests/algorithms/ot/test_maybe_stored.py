@@ -1,0 +1,59 @@
+"""An edit that a failed call has stored all the same is shown, kept and sent once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from patches.algorithms.ot import OTAlgorithm
+from patches.change import Change, Snapshot
+from patches.client import Patches
+from patches.errors import StorageError
+from patches.stores.memory import MemoryBackend
+from patches.stores.ot_memory import OTMemoryStore
+from patches.testing.virtual_time import idle, virtual_time
+
+
+class ForgetfulStore(OTMemoryStore):
+    """Its next save takes effect and fails."""
+
+    forgets = False
+
+    async def save_pending_edits(
+        self, doc_id: str, edits: Sequence[Sequence[Change]]
+    ) -> list[list[Change]]:
+        saved = await super().save_pending_edits(doc_id, edits)
+        if self.forgets:
+            self.forgets = False
+            raise StorageError("the outcome is unknown")
+        return saved
+
+
+@virtual_time
+async def test_an_edit_whose_save_seemed_to_fail_is_not_shown_beside_its_stored_copy() -> None:
+    backend = MemoryBackend()
+    backend.ot = store = ForgetfulStore()
+    async with Patches(store=backend) as patches:
+        doc = await patches.open_doc("d")
+        algorithm = patches.algorithm_of("d")
+        assert isinstance(algorithm, OTAlgorithm)
+        await algorithm.install_snapshot("d", Snapshot(state={"n": 0}, rev=1), doc)
+        told: list[str] = []
+        patches.on_change(told.append)
+        store.forgets = True
+        doc.change(lambda draft: draft.increment("n"))
+        await idle()
+        assert not store.forgets
+        other = Change(
+            id="other",
+            ops=[{"op": "add", "path": "/m", "value": 1}],
+            base_rev=1,
+            rev=2,
+            created_at=1,
+            committed_at=1,
+        )
+        await algorithm.apply_server_changes("d", [other], doc)
+        assert doc.state == {"n": 1, "m": 1}
+        await doc.flush()
+        assert doc.state == {"n": 1, "m": 1}
+        assert len(await store.get_pending_changes("d")) == 1
+        assert told == ["d"]  # there is work for the server
