@@ -86,7 +86,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     },
     "patches": frozenset({"patches"}),
     "patches.testing": frozenset({"patches", "patches_server"}),
-    "patches_server.context": frozenset(),
+    "patches_server.context": LEAVES,
     "patches_server.records": LEAVES,
     "patches_server.document_server": frozenset({"patches", "patches_server.records"}),
     "patches_server.ot": frozenset(
