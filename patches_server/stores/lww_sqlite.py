@@ -301,7 +301,8 @@ def _rows(
 
 def _row(doc_id: str, values: _Values) -> Row:
     path, rev, pos, ts, held, hidden, pinned, crc, op = values
-    if zlib.crc32(op) != crc:
+    torn = not isinstance(op, bytes)  # a damaged row may hold any type
+    if torn or zlib.crc32(op) != crc:
         raise CorruptDataError(f"document {doc_id!r}: a row of revision {rev} is damaged")
     return Row(
         path.decode("utf-8", "surrogatepass"),

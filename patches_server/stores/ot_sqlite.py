@@ -250,7 +250,7 @@ def _row(doc_id: str, change: Change) -> tuple[Any, ...]:
 
 def _changes(doc_id: str, rows: sqlite3.Cursor) -> Iterator[Change]:
     for rev, change_id, created_at, batch_id, client_id, crc, data in rows:
-        if zlib.crc32(data) != crc:
+        if not isinstance(data, bytes) or zlib.crc32(data) != crc:
             raise CorruptDataError(f"document {doc_id!r}: revision {rev} fails its checksum")
         yield Change.from_encoded(
             data,
