@@ -154,13 +154,18 @@ class KillRounds:
     async def _load(self) -> AsyncIterator[None]:
         """All clients edit, until it is left."""
         resting = asyncio.Event()
+        broken: BrokenPromiseError | None = None
         async with asyncio.TaskGroup() as tasks:
             for member in self._members:
                 tasks.create_task(self._edit(member, resting), name=f"edits of {member.name}")
             try:
                 yield
+            except BrokenPromiseError as exc:  # alone, not in a group
+                broken = exc
             finally:
                 resting.set()
+        if broken is not None:
+            raise broken
 
     async def _edit(self, member: Member, resting: asyncio.Event) -> None:
         while not resting.is_set():

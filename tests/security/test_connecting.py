@@ -149,7 +149,8 @@ async def test_t33_a_message_that_never_ends_is_given_up(aiohttp_client: Any, dr
                     pass
                 except ConnectionError:
                     break
-    assert app[SERVER].sessions == {}
+            while app[SERVER].sessions:  # the server's own task ends a few turns later
+                await asyncio.sleep(0)
 
 
 async def test_t33_who_is_quiet_and_answers_pings_stays(aiohttp_client: Any) -> None:
