@@ -149,7 +149,7 @@ async def test_t33_a_message_that_never_ends_is_given_up(aiohttp_client: Any, dr
                     pass
                 except ConnectionError:
                     break
-            while app[SERVER].sessions:  # the server's own task ends a few turns later
+            while app[SERVER].sessions:  # noqa: ASYNC110  # its task ends a few turns later
                 await asyncio.sleep(0)
 
 
