@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from patches.algorithms.ot import rebase_changes
 from patches.change import Change
+from patches.json_values import json_equal
 from patches.net.connection import CommitAnswer
 from patches.testing.sim.loop import Life
 
@@ -38,6 +40,7 @@ class Log:
     changes: list[Change] = field(default_factory=list)  # OT
     ids: set[str] = field(default_factory=set)
     rev: int = 0
+    times: dict[str, float] = field(default_factory=dict)  # LWW: of the rows of single fields
     deleted: bool = False
 
 
@@ -51,6 +54,7 @@ class Checker:
         self.acks = 0
         self.commits = 0
         self._revs: dict[tuple[str, str], int] = {}  # (client, document): committed on its disk
+        self._sent: dict[str, Sequence[Change]] = {}  # by change id: what it was last sent with
 
     def log(self, doc_id: str) -> Log:
         """The log of a document."""
@@ -65,6 +69,11 @@ class Checker:
         for edit in self.edits:
             if edit.client == client and edit.doc_id == doc_id:
                 edit.given_up = True
+
+    def sent(self, doc_id: str, changes: Sequence[Change]) -> None:
+        """A client sends changes to the server."""
+        if not doc_id.startswith("lww/"):
+            self._sent.update((change.id, changes) for change in changes)
 
     def acknowledged(self, doc_id: str, sent: Sequence[Change], answer: CommitAnswer) -> None:
         """A client was told that changes are committed (I3)."""
@@ -98,6 +107,7 @@ class Checker:
         log = self.log(doc_id)
         if log.deleted:
             self._fail("I6", f"{doc_id}: a commit under a tombstone")
+        self._check_rebase(doc_id, log, changes)
         for change in changes:
             if change.rev != log.rev + 1:
                 self._fail("I1", f"{doc_id}: revision {change.rev} after {log.rev}")
@@ -107,6 +117,24 @@ class Checker:
             log.ids.add(change.id)
             log.rev = change.rev
         self.commits += 1
+
+    def _check_rebase(self, doc_id: str, log: Log, stored: Sequence[Change]) -> None:
+        """What the server stores is what the sender's own rebase makes of what it sent (I11)."""
+        sent = self._sent.get(stored[0].id)
+        if sent is None or "mortal" in doc_id or sent[0].base_rev > log.rev:
+            return  # the server's own, or made for an older life of the document
+        since = log.changes[sent[0].base_rev :]
+        if {change.id for change in sent} & {change.id for change in since}:
+            return  # a part of it was stored before
+        expected = rebase_changes(since, sent)
+        if [change.id for change in expected] != [change.id for change in stored] or any(
+            not json_equal(one.ops, other.ops) for one, other in zip(expected, stored, strict=True)
+        ):
+            self._fail(
+                "I11",
+                f"{doc_id}: stored {[change.ops for change in stored]}, which is not the rebase "
+                f"of what was sent, {[change.ops for change in expected]}",
+            )
 
     def _server_saved_rows(self, _node: str, args: Any, options: Any, _result: Any) -> None:
         doc_id, rows = args
@@ -119,6 +147,11 @@ class Checker:
             if change_id in log.ids:
                 self._fail("I2", f"{doc_id}: {change_id} was committed twice")
             log.ids.add(change_id)
+        for row in rows:
+            if row.path in ("/f0", "/f1"):
+                if row.ts < log.times.get(row.path, 0):
+                    self._fail("I11", f"{doc_id}: an older write has won {row.path}")
+                log.times[row.path] = row.ts
         log.rev += 1
         self.commits += 1
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from patches.change import Change
 from patches.client import Patches
@@ -26,6 +26,8 @@ from patches_server.server import PatchesServer
 from patches_server.services import services_on
 
 T = TypeVar("T")
+OnCommit: TypeAlias = Callable[[str, Sequence[Change]], None]
+OnAck: TypeAlias = Callable[[str, Sequence[Change], CommitAnswer], None]
 
 _EPOCH_MS: Final = 1_750_000_000_000
 #: Bytes of one `commitChanges` of a client: small, so that large changes are split.
@@ -161,13 +163,14 @@ async def _write(next_frame: Callable[[], Awaitable[bytes | None]], stream: SimS
 class WatchedConnection(RpcConnection):
     """A connection that tells of every commit, when it is sent and when it is acknowledged."""
 
-    on_ack: Callable[[str, Sequence[Change], CommitAnswer], None] | None = None
-    sent: set[str]
+    on_ack: OnAck | None = None
+    on_commit: OnCommit | None = None
 
     async def commit_changes(
         self, doc_id: str, changes: Sequence[Change], options: Options = None
     ) -> CommitAnswer:
-        self.sent.update(change.id for change in changes)
+        if self.on_commit is not None:
+            self.on_commit(doc_id, changes)
         answer = await super().commit_changes(doc_id, changes, options)
         if self.on_ack is not None:
             self.on_ack(doc_id, changes, answer)
@@ -182,9 +185,11 @@ class SimClient:
         node: Node,
         net: SimNet,
         trace: Trace,
-        on_ack: Callable[[str, Sequence[Change], CommitAnswer], None],
+        on_commit: OnCommit,
+        on_ack: OnAck,
     ) -> None:
-        self.node, self._net, self._trace, self._on_ack = node, net, trace, on_ack
+        self.node, self._net, self._trace = node, net, trace
+        self._on_commit, self._on_ack = on_commit, on_ack
         self.life: Life | None = None
         self.patches: Patches | None = None
         self.sync: PatchesSync | None = None
@@ -237,6 +242,10 @@ class SimClient:
         """The document, if it is open."""
         return self.patches.get_open_doc(doc_id) if self.patches is not None else None
 
+    def _commits(self, doc_id: str, changes: Sequence[Change]) -> None:
+        self.sent.update(change.id for change in changes)
+        self._on_commit(doc_id, changes)
+
     def holds(self, doc_id: str) -> bool:
         """Whether anything of the document is on the disk or in memory here."""
         disk = self.node.disk.backend
@@ -249,7 +258,7 @@ class SimClient:
             lambda: self._net.dial(life), name=f"{life} transport", runtime=runtime
         )
         connection = WatchedConnection(transport, url="sim:")
-        connection.on_ack, connection.sent = self._on_ack, self.sent
+        connection.on_ack, connection.on_commit = self._on_ack, self._commits
         patches = Patches(store=self.node.disk.backend_of(life), runtime=runtime)
         sync = PatchesSync(patches, connection, max_payload_bytes=MAX_PAYLOAD_BYTES)
         if not self.online:

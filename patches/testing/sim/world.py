@@ -161,7 +161,9 @@ class World:
             clock = self._clock(name)
             store = MemoryBackend(runtime=Runtime(wall_ms=clock, random=config.stream(name)))
             node = self._node(name, clock, store)
-            client = SimClient(node, self.net, self.trace, self.checker.acknowledged)
+            client = SimClient(
+                node, self.net, self.trace, self.checker.sent, self.checker.acknowledged
+            )
             self.clients.append(client)
         self.users = Users(config, self.clients, self.checker, self.trace)
         self.final = FinalChecks(config, self.checker, self.clients, self.server, self.fail)
