@@ -66,6 +66,7 @@ class Author:
     ) -> None:
         self.name = f"a{number}"
         #: Texts merge in OT documents only. Moves are by choice there: see `benchmarks.soak`.
+        self._moves = moves
         self._edits = {"lww": (*_COMMON, _move), "ot": (*_COMMON, *_TEXT, *(moves * (_move,)))}
         self._chance = chance
         self._accounts = accounts
@@ -87,7 +88,8 @@ class Author:
         elif kind < 0.40:
             doc.set(_rearranged(doc.state, self._chance, mark))
         elif kind < 0.45:
-            doc.apply(_ops(doc.state, self._chance, mark))
+            moves = self._moves or doc.algorithm == "lww"
+            doc.apply(_ops(doc.state, self._chance, mark, moves=moves))
         else:
             with doc.edit() as draft:
                 for _ in range(self._chance.choice((1, 1, 1, 3))):
@@ -183,11 +185,12 @@ def _rearranged(state: Any, chance: random.Random, mark: str) -> dict[str, Any]:
     return {**state, "elements": elements, chance.choice(_KEYS): {"set": [mark]}}
 
 
-def _ops(state: Any, chance: random.Random, mark: str) -> list[dict[str, Any]]:
+def _ops(state: Any, chance: random.Random, mark: str, *, moves: bool) -> list[dict[str, Any]]:
     key, other = chance.sample(_KEYS, 2)
     ops: list[dict[str, Any]] = [{"op": "replace", "path": f"/{key}", "value": mark}]
     ops.append({"op": "test", "path": f"/{key}", "value": mark})
-    ops.append({"op": chance.choice(("copy", "move")), "from": f"/{key}", "path": f"/{other}"})
-    if "box" in state:
-        ops.append({"op": "copy", "from": "/box", "path": f"/{key}"})
+    if moves:
+        ops.append({"op": chance.choice(("copy", "move")), "from": f"/{key}", "path": f"/{other}"})
+        if "box" in state:
+            ops.append({"op": "copy", "from": "/box", "path": f"/{key}"})
     return ops

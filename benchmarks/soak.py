@@ -9,7 +9,7 @@ again from their files. In the end every copy must equal the server's, hold ever
 may have overwritten, and none of them twice. Memory is measured on the way. The exit status is 1
 when anything is wrong.
 
-With `--moves`, elements of OT lists are moved too. The rules by which moves of one list are merged
+With `--moves`, parts of OT documents are moved and copied too. The rules by which these are merged
 are the wire's, and have holes: now and then a change comes out that applies nowhere. Every replica
 leaves such a change out and says so. They are counted, and all else must hold.
 """

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import orjson
 
 from patches.errors import InvalidJsonError
 from patches.json_values import Json
+
+#: orjson's result occupies 4 KiB at least, and up to eight times its length. Much of what is
+#: encoded is kept: changes, rows. Shorter results are copied into bytes of their own length; longer
+#: ones are few, and of their room only what was written is in memory.
+_COPIED_BYTES: Final = 65_536
 
 
 class Encoded:
@@ -30,9 +35,10 @@ class Encoded:
 def encode(value: Any) -> bytes:
     """Compact JSON, UTF-8. `Encoded` parts go in as they are. Raises `InvalidJsonError`."""
     try:
-        return orjson.dumps(value, default=_fragment)
+        data = orjson.dumps(value, default=_fragment)
     except (orjson.JSONEncodeError, TypeError):
         return _encode_tolerant(value)
+    return b"".join((data, b"")) if len(data) < _COPIED_BYTES else data
 
 
 def encode_array(parts: Iterable[bytes]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -85,3 +86,17 @@ def test_what_cannot_be_written_is_an_error_of_ours(value: Any) -> None:
         encode(value)
     with pytest.raises(InvalidJsonError):
         json_size(value)
+
+
+@pytest.mark.parametrize("length", [10, 1_000, 3_000, 50_000])
+def test_what_is_kept_takes_its_own_length(length: int) -> None:
+    value = "x" * length
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        kept = [encode(value) for _ in range(100)]
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert len(kept[0]) == length + 2
+    assert taken < 100 * (length + 500)
