@@ -1,7 +1,7 @@
 """Kill a real server again and again under load, and count what is lost.
 
     python -m benchmarks.kill_rounds --rounds 200
-    python -m benchmarks.kill_rounds --rounds 20 --clients 5 --seed 7
+    python -m benchmarks.kill_rounds --rounds 20 --clients 5 --seed 7 --durability relaxed
 
 Each round is described in `patches/testing/kill_rounds.py`. The program ends with status 1 at the
 first broken promise. The seed decides when the server dies and what is edited; how far the server
@@ -18,13 +18,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from patches.stores.database import Durability
 from patches.testing.kill_rounds import BrokenPromiseError, KillRounds
 
 
-async def run(rounds: int, clients: int, seed: int, folder: Path) -> bool:
+async def run(rounds: int, clients: int, seed: int, durability: Durability, folder: Path) -> bool:
     """Whether all promises held."""
     start = time.monotonic()
-    async with KillRounds(folder, clients=clients, seed=seed) as play:
+    async with KillRounds(folder, clients=clients, seed=seed, durability=durability) as play:
         while play.figures.rounds < rounds:
             try:
                 await play.round()
@@ -49,10 +50,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--durability", choices=("full", "relaxed"), default="full")
     options = parser.parse_args()
     logging.disable(logging.ERROR)  # clients say that the server is gone, over and over
     with tempfile.TemporaryDirectory() as folder:
-        held = asyncio.run(run(options.rounds, options.clients, options.seed, Path(folder)))
+        held = asyncio.run(
+            run(options.rounds, options.clients, options.seed, options.durability, Path(folder))
+        )
     return 0 if held else 1
 
 

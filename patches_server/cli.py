@@ -26,6 +26,8 @@ from patches_server.maintenance import COMMANDS
 from patches_server.router import parse_route
 from patches_server.stores.url import sqlite_path, sqlite_url
 
+_log = logging.getLogger("patches_server.cli")
+
 _OK: Final = 0
 _FAILED: Final = 1
 #: How long a peer may take to send a whole HTTP request, and be idle between two.
@@ -186,7 +188,9 @@ async def _serve(options: argparse.Namespace) -> int:
         await _start(runner, store)
         await _listen(runner, options.host, options.port)
         _announce(runner, store, options, open_to_all=auth is allow_all)
+        _log.info("serving", extra={"host": options.host, "port": runner.addresses[0][1]})
         await stop.wait()
+        _log.info("stopping")
     finally:
         await runner.cleanup()
     return _OK

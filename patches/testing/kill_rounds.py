@@ -27,6 +27,7 @@ from patches.change import Change
 from patches.client import Patches
 from patches.document import Document
 from patches.net.connection import CommitAnswer, Options, WebSocketConnection
+from patches.stores.database import Durability
 from patches.sync.patches_sync import PatchesSync
 from patches.testing.server_process import ServerProcess
 from patches_server.doctor import problems_of
@@ -100,13 +101,22 @@ class Member:
 class KillRounds:
     """A server, its file and its clients. Enter it, then `await round()` as often as you like."""
 
-    def __init__(self, folder: Path, *, clients: int = 20, seed: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clients: int = 20,
+        seed: int = 0,
+        durability: Durability = "full",
+    ) -> None:
         self.figures = Figures()
         self._path = folder / "server.db"
         self._log = folder / "server.log"
         self._count = clients
         self._random = random.Random(seed)
-        self._server = ServerProcess(f"sqlite:///{self._path}", log=self._log)
+        self._server = ServerProcess(
+            f"sqlite:///{self._path}", options=("--durability", durability), log=self._log
+        )
         self._ledger = Ledger(self.figures)
         self._members: list[Member] = []
         self._stack = AsyncExitStack()
