@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from patches.algorithms.ot import rebase_changes
+from patches.algorithms.ot.store import PendingQueue
 from patches.change import Change
 from patches.json_values import json_equal
 from patches.net.connection import CommitAnswer
@@ -54,7 +55,8 @@ class Checker:
         self.acks = 0
         self.commits = 0
         self._revs: dict[tuple[str, str], int] = {}  # (client, document): committed on its disk
-        self._sent: dict[str, Sequence[Change]] = {}  # by change id: what it was last sent with
+        #: By change id: the batches it was sent in. An early one may arrive after a late one.
+        self._sent: dict[str, list[Sequence[Change]]] = {}
 
     def log(self, doc_id: str) -> Log:
         """The log of a document."""
@@ -73,7 +75,8 @@ class Checker:
     def sent(self, doc_id: str, changes: Sequence[Change]) -> None:
         """A client sends changes to the server."""
         if not doc_id.startswith("lww/"):
-            self._sent.update((change.id, changes) for change in changes)
+            for change in changes:
+                self._sent.setdefault(change.id, []).append(changes)
 
     def acknowledged(self, doc_id: str, sent: Sequence[Change], answer: CommitAnswer) -> None:
         """A client was told that changes are committed (I3)."""
@@ -121,20 +124,11 @@ class Checker:
     def _check_rebase(self, doc_id: str, log: Log, stored: Sequence[Change]) -> None:
         """What the server stores is what the sender's own rebase makes of what it sent (I11)."""
         sent = self._sent.get(stored[0].id)
-        if sent is None or "mortal" in doc_id or sent[0].base_rev > log.rev:
+        if sent is None or "mortal" in doc_id:
             return  # the server's own, or made for an older life of the document
-        since = log.changes[sent[0].base_rev :]
-        if {change.id for change in sent} & {change.id for change in since}:
-            return  # a part of it was stored before
-        expected = rebase_changes(since, sent)
-        if [change.id for change in expected] != [change.id for change in stored] or any(
-            not json_equal(one.ops, other.ops) for one, other in zip(expected, stored, strict=True)
-        ):
-            self._fail(
-                "I11",
-                f"{doc_id}: stored {[change.ops for change in stored]}, which is not the rebase "
-                f"of what was sent, {[change.ops for change in expected]}",
-            )
+        if not any(_is_rebase(stored, log, batch) for batch in sent):
+            message = f"{[change.to_wire() for change in stored]} from {sent[-1]}"
+            self._fail("I11", f"{doc_id}: what is stored is no rebase of what was sent: {message}")
 
     def _server_saved_rows(self, _node: str, args: Any, options: Any, _result: Any) -> None:
         doc_id, rows = args
@@ -170,6 +164,7 @@ class Checker:
         doc_id, changes = args[0], args[1]
         if result is not None:
             return  # a conflict: nothing was stored
+        self._check_queue(node, doc_id, changes, args[2], args[3] if len(args) > 3 else None)
         log, known = self.log(doc_id), self._revs.get((node, doc_id), 0)
         for change in changes:
             if change.rev <= known:
@@ -183,6 +178,29 @@ class Checker:
                 self._fail("I7", f"{node}, {doc_id}: stored {change.id}, which is not in the log")
         self._revs[node, doc_id] = known
 
+    def _check_queue(
+        self,
+        node: str,
+        doc_id: str,
+        changes: Sequence[Change],
+        stored: Sequence[Change],
+        queue: PendingQueue | None,
+    ) -> None:
+        """What a client keeps pending is the rebase of what it had (I11)."""
+        if queue is None:
+            return
+        new = [change for change in changes if change.rev > queue.committed_rev]
+        if not new or any(change.base_rev != queue.committed_rev for change in queue.pending):
+            return
+        expected = {change.id: change.ops for change in rebase_changes(new, queue.pending)}
+        for change in stored:
+            if change.id in expected and not json_equal(change.ops, expected[change.id]):
+                self._fail(
+                    "I11",
+                    f"{node}, {doc_id}: {change.id} is pending as {change.ops}, its rebase is "
+                    f"{expected[change.id]}",
+                )
+
     def _client_reloaded(self, node: str, args: Any, _options: Any, result: Any) -> None:
         if result is None:
             self._revs[node, args[0]] = args[1].head
@@ -190,6 +208,16 @@ class Checker:
     def _client_forgot(self, node: str, args: Any, _options: Any, _result: Any) -> None:
         for doc_id in [args[0]] if isinstance(args[0], str) else args[0]:
             self._revs.pop((node, doc_id), None)
+
+
+def _is_rebase(stored: Sequence[Change], log: Log, batch: Sequence[Change]) -> bool:
+    since = log.changes[batch[0].base_rev :]
+    if {change.id for change in batch} & {change.id for change in since}:
+        return True  # a part of it was stored before: not judged
+    expected = rebase_changes(since, batch)
+    return [change.id for change in expected] == [change.id for change in stored] and all(
+        json_equal(one.ops, other.ops) for one, other in zip(expected, stored, strict=True)
+    )
 
 
 _ON_SERVER: dict[tuple[str, str], Callable[..., None]] = {
