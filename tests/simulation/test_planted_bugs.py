@@ -1,0 +1,186 @@
+"""Bugs planted one at a time: the simulation finds each of them.
+
+Each starts at a seed from which it is found within a few runs (`docs/simulation.md` has the
+figures for all seeds from 0).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from patches.algorithms.lww import consolidate as consolidate_module
+from patches.algorithms.lww.tables import DocTables
+from patches.algorithms.ot.algorithm import OTAlgorithm
+from patches.algorithms.ot.receiving import plan_reception
+from patches.change import Change
+from patches.json_values import Op
+from patches.stores.lww_memory import LWWMemoryStore
+from patches.testing.sim import Outcome, draw, run
+from patches.testing.sim.config import Family
+from patches_server.hub import Hub
+from patches_server.lww import server as lww_server
+from patches_server.ot import commit
+from patches_server.ot.committer import Committer
+from patches_server.stores import ot_memory
+from patches_server.stores.documents import MemoryDocuments
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def ack_before_the_commit(patch: pytest.MonkeyPatch) -> None:
+    save = Committer._save
+    late: set[asyncio.Task[Any]] = set()
+
+    async def save_later(self: Committer, *args: Any) -> None:
+        task = asyncio.get_running_loop().create_task(save(self, *args))
+        late.add(task)
+        task.add_done_callback(late.discard)
+
+    patch.setattr(Committer, "_save", save_later)
+
+
+def a_lost_rebase_on_the_server(patch: pytest.MonkeyPatch) -> None:
+    def untransformed(
+        queue: list[Change], committed: Any, current_rev: int, **_options: Any
+    ) -> list[Change]:
+        return [
+            change.replace(base_rev=current_rev, rev=rev)
+            for rev, change in enumerate(queue, start=current_rev + 1)
+        ]
+
+    patch.setattr(commit, "transform_incoming_changes", untransformed)
+
+
+def a_lost_rebase_on_the_client(patch: pytest.MonkeyPatch) -> None:
+    def unmoved(queue: Any, pending: Any, changes: Any, *rest: Any) -> Any:
+        reception = plan_reception(queue, pending, changes, *rest)
+        before = {change.id: change.ops for change in pending}
+        kept = [change.replace(ops=before[change.id]) for change in reception.pending]
+        return replace(reception, pending=kept)
+
+    patch.setattr("patches.algorithms.ot.algorithm.plan_reception", unmoved)
+
+
+def a_change_id_accepted_twice(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(commit._Rows, "_tell_own", lambda *_args: False)
+    patch.setattr(ot_memory, "check_ids_new", lambda *_args: None)
+
+
+def an_echo_that_is_not_recognised(patch: pytest.MonkeyPatch) -> None:
+    def forgetful(queue: Any, pending: Any, changes: Any, *rest: Any) -> Any:
+        foreign = [change.replace(id=f"{change.id}?") for change in changes]
+        reception = plan_reception(queue, pending, foreign, *rest)
+        return replace(reception, new=[c for c in changes if c.rev in _revs(reception.new)])
+
+    patch.setattr("patches.algorithms.ot.algorithm.plan_reception", forgetful)
+
+
+def an_older_write_that_wins(patch: pytest.MonkeyPatch) -> None:
+    consolidate = consolidate_module.consolidate_field_op
+
+    def latest_wins(existing: Op, incoming: Op) -> Op | None:
+        if incoming["op"] == "replace" and not incoming.get("soft"):
+            return incoming
+        return consolidate(existing, incoming)
+
+    patch.setattr(consolidate_module, "consolidate_field_op", latest_wins)
+
+
+def broadcasts_that_reach_nobody(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hub, "publish", lambda *_args: None)
+
+
+def pending_changes_lost_in_a_crash(patch: pytest.MonkeyPatch) -> None:
+    open_store = OTAlgorithm.open_store
+
+    def emptied(self: OTAlgorithm, backend: Any) -> None:
+        open_store(self, backend)
+        for doc in backend.ot._inner._docs.values():
+            doc.replace_pending([])
+
+    patch.setattr(OTAlgorithm, "open_store", emptied)
+
+
+def a_retried_change_that_counts_twice(patch: pytest.MonkeyPatch) -> None:
+    def all_of_them(changes: Iterable[Any], _seen: Any) -> list[Any]:
+        return list(changes)
+
+    patch.setattr(lww_server, "fresh_changes", all_of_them)
+
+
+def a_tombstone_that_is_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(MemoryDocuments, "check_not_deleted", lambda *_args, **_options: None)
+
+
+def a_gap_that_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("patches.algorithms.ot.receiving.find_gap", lambda *_args: None)
+
+
+def a_sending_slot_that_is_lost(patch: pytest.MonkeyPatch) -> None:
+    change = LWWMemoryStore.change
+
+    async def without_slot(
+        self: LWWMemoryStore, doc_id: str, fn: Callable[[DocTables], Any]
+    ) -> Any:
+        result = await change(self, doc_id, fn)
+        tables = self._docs.get(doc_id)
+        if tables is not None:
+            tables.put_sending([])  # the slot of what is under way
+        return result
+
+    patch.setattr(LWWMemoryStore, "change", without_slot)
+
+
+def _revs(changes: Sequence[Change]) -> set[int]:
+    return {change.rev for change in changes}
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A bug, the family of documents it is in, a seed that finds it, and who complains."""
+
+    plant: Plant
+    family: Family
+    first_seed: int
+    invariants: str
+
+
+BUGS = [
+    Planted(ack_before_the_commit, "ot", 8, "I3"),
+    Planted(a_lost_rebase_on_the_server, "ot", 0, "I11"),
+    Planted(a_lost_rebase_on_the_client, "ot", 0, "I11"),
+    Planted(a_change_id_accepted_twice, "ot", 0, "I2"),
+    Planted(an_echo_that_is_not_recognised, "ot", 0, "I11"),
+    Planted(an_older_write_that_wins, "lww", 0, "I11"),
+    Planted(broadcasts_that_reach_nobody, "ot", 0, "I9"),
+    Planted(pending_changes_lost_in_a_crash, "ot", 0, "I10"),
+    Planted(a_retried_change_that_counts_twice, "lww", 0, "I2"),
+    Planted(a_tombstone_that_is_ignored, "mixed", 0, "I6"),
+    Planted(a_gap_that_is_not_noticed, "ot", 4, "I9"),
+    Planted(a_sending_slot_that_is_lost, "lww", 0, "I9"),
+]
+WITHIN = 3
+
+
+def first_failure(bug: Planted, first: int, within: int) -> tuple[int, Outcome] | None:
+    """The first seed that finds it, and how."""
+    for seed in range(first, first + within):
+        outcome = run(draw(seed, "light", bug.family))
+        if outcome.failure is not None:
+            return seed, outcome
+    return None
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.plant.__name__)
+def test_a_planted_bug_is_found(bug: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug.plant(monkeypatch)
+    found = first_failure(bug, bug.first_seed, WITHIN)
+    assert found is not None, f"{bug.plant.__name__} was not found"
+    failure = found[1].failure
+    assert failure is not None
+    assert failure.invariant in bug.invariants.split(), failure
