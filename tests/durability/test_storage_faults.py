@@ -97,6 +97,35 @@ async def test_a_read_only_file_is_served_and_commits_are_refused(
     assert (await call("commitChanges", "plan", change(2)))["changes"]
 
 
+class FailsToCommit:
+    """A connection whose disk fails when a transaction is to be written."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._connection.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+@pytest.mark.parametrize("doc_id", ["plan", "lww/board"])
+async def test_an_io_error_at_the_commit_is_no_ack_and_leaves_nothing(
+    backend: SqliteBackend, call: Call, doc_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await call("commitChanges", doc_id, change(1))
+    with monkeypatch.context() as patched:
+        patched.setattr(backend.database, "_writer", FailsToCommit(backend.database._opened()))
+        assert reason(await call("commitChanges", doc_id, change(2))) == (503, "STORAGE")
+        assert (await call("getChangesSince", doc_id, 0))[-1]["rev"] == 1
+    again = await call("commitChanges", doc_id, change(2))
+    assert again["changes"][-1]["rev"] == 2, "the same change, once"
+    assert (await call("getChangesSince", doc_id, 0))[-1]["rev"] == 2
+
+
 async def test_a_damaged_row_stops_its_document_alone(
     backend: SqliteBackend, call: Call, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from patches.errors import InvalidRequestError
+from patches.stores.database import Durability
 from patches_server.stores.memory import MemoryBackend
 from patches_server.stores.sqlite import SqliteBackend
-from patches_server.stores.url import open_backend
+from patches_server.stores.url import open_backend, sqlite_url
 
 
 def test_memory() -> None:
@@ -42,3 +43,14 @@ def test_a_password_stays_out_of_the_message() -> None:
         open_backend("mystery://user:secret@host/db")
     assert "secret" not in str(error.value)
     assert "host/db" in str(error.value)
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("relaxed", 1)])
+async def test_durability_reaches_the_file(
+    tmp_path: Path, durability: Durability, synchronous: int
+) -> None:
+    backend = open_backend(sqlite_url(tmp_path / "x.db"), durability=durability)
+    assert isinstance(backend, SqliteBackend)
+    shown = await backend.database.write(lambda conn: conn.execute("PRAGMA synchronous").fetchone())
+    assert shown == (synchronous,)
+    await backend.close()
