@@ -120,6 +120,13 @@ class Container(Node):
             return NotImplemented
         return json_equal(self._plain(), other)
 
+    def __copy__(self) -> Any:
+        return self.__deepcopy__(None)
+
+    def __deepcopy__(self, memo: object) -> Any:
+        self._recorder.check_open()
+        return own_copy(self._plain())
+
     __hash__ = None  # type: ignore[assignment]  # changes, and is compared by value
 
     def __repr__(self) -> str:
@@ -256,6 +263,14 @@ def detach(slot: Any) -> None:
     """What stood in a container leaves it: if it is a part of the draft, it takes no more edits."""
     if isinstance(slot, Node):
         slot._detach()
+
+
+def is_in_place(value: object, slot: Any) -> bool:
+    """Whether a part of the draft is set to where it stands: the end of `draft["l"] += [1]`.
+
+    Its edits are recorded; to replace it as well would undo what others do to it meanwhile.
+    """
+    return value is slot and isinstance(slot, Node)
 
 
 def _is_inside(container: Container, slot: Any) -> bool:

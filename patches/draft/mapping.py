@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
-from patches.draft.container import KINDS, Container, detach
+from patches.draft.container import KINDS, Container, detach, is_in_place
 from patches.draft.node import Node, Recorder, own_copy, plain, plain_value, put, taken
 from patches.errors import InvalidValueError
 from patches.json_patch import ABSENT
@@ -46,6 +46,8 @@ class DraftDict(Container, MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         key = self._existing(key)
         path = self._pointer(key)
+        if is_in_place(value, self._slot(key)):
+            return
         value = taken(value, self._recorder, path)
         self._recorder.ops.append({"op": "replace", "path": path, "value": value})
         detach(self._slot(key))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from typing import Any, Final, overload
 
-from patches.draft.container import KINDS, Container, detach
+from patches.draft.container import KINDS, Container, detach, is_in_place
 from patches.draft.node import Node, Recorder, own_copy, plain, plain_value, put, taken
 from patches.draft.order import moves_to_order
 from patches.errors import PatchError
@@ -50,6 +50,8 @@ class DraftList(Container, MutableSequence[Any]):
             return
         index = self._existing(index)
         path = self._pointer(index)
+        if is_in_place(value, self._now()[index]):
+            return
         value = taken(value, self._recorder, path)
         self._recorder.ops.append({"op": "replace", "path": path, "value": value})
         detach(self._now()[index])

@@ -79,6 +79,20 @@ def set_item(key: Any, value: Any) -> Edit:
             op("replace", "/b", 2),
         ),
         ops_case("|=", {}, lambda d: d.__ior__({"a": 1}), op("replace", "/a", 1)),
+        ops_case(
+            "+= of a member",
+            {"l": [1]},
+            lambda d: exec("d['l'] += [2]; d.l += [3]", {"d": d}),
+            op("add", "/l/1", 2),
+            op("add", "/l/2", 3),
+        ),
+        ops_case(
+            "|= and += of an element",
+            {"l": [{}, [1]]},
+            lambda d: exec("d.l[0] |= {'a': 1}; d.l[1] += [2]", {"d": d}),
+            op("replace", "/l/0/a", 1),
+            op("add", "/l/1/1", 2),
+        ),
         ops_case("setdefault, a list", {}, lambda d: d.setdefault("a", []), op("add", "/a", [])),
         ops_case(
             "setdefault, a value",
@@ -253,6 +267,20 @@ def test_a_draft_as_a_value_is_stored_as_its_plain_value() -> None:
 
     result = applied({"a": {"x": 1}, "l": [1]}, edit)
     assert result == {"a": {"x": 3}, "l": [1], "b": {"x": 2}, "c": [{"x": 2}, {"k": [1]}]}
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copied_draft_is_plain_values_of_the_callers_own(copied: Callable[[Any], Any]) -> None:
+    copies: list[Any] = []
+
+    def edit(draft: Any) -> None:
+        draft.l.append(2)
+        copies.extend((copied(draft), copied(draft.l)))
+        copies[0]["l"][0]["k"] = 2
+
+    assert applied({"l": [{"k": 1}]}, edit) == {"l": [{"k": 1}, 2]}
+    assert copies == [{"l": [{"k": 2}, 2]}, [{"k": 1}, 2]]
+    assert type(copies[1]) is list
 
 
 def test_what_is_popped_is_a_plain_copy_of_the_callers_own() -> None:
