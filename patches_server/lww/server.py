@@ -14,6 +14,7 @@ from patches.errors import (
     OpsRefusedError,
     PatchesError,
     RevConflictError,
+    StatusError,
     VersionError,
 )
 from patches.ids import SortableIds, change_ids
@@ -37,6 +38,7 @@ from patches_server.lww.commit import (
 )
 from patches_server.lww.encoding import change_of_rows, newest, reset_row
 from patches_server.lww.rows import Row, RowTable, commit_order
+from patches_server.lww.sizes import DocRoom, size_of, sizes_around
 from patches_server.lww.state import build_state
 from patches_server.lww.store import LoadedRows, LWWServerStore
 from patches_server.records import (
@@ -91,6 +93,7 @@ class LWWServer:
         self._new_id = change_ids(runtime.random)
         self._version_ids = SortableIds(runtime.random)
         self._locks = KeyedLocks()
+        self._room = DocRoom(self._limits.max_doc_bytes)
 
     async def get_doc(self, doc_id: str, *, rev: int | None = None) -> Snapshot:
         """The snapshot's state, and one change with the rows on top of it.
@@ -207,6 +210,7 @@ class LWWServer:
                     deleted_by_client_id=context.client_id,
                 )
             await self.store.delete_doc(doc_id, tombstone, now=now)
+            self._room.forget(doc_id)
         await self.on_doc_deleted.emit_and_wait(doc_id, context.connection_id)
 
     async def undelete_doc(self, doc_id: str) -> bool:
@@ -265,6 +269,7 @@ class LWWServer:
             len(paths) + len(loaded.rows), lambda: _decided(loaded, fresh, now)
         )
         if stored:
+            await self._require_room(doc_id, stored, now)
             await self.store.save_rows(
                 doc_id,
                 stored,
@@ -274,10 +279,28 @@ class LWWServer:
                 change_ids=[change.id for change in fresh] if ids else [],
                 expires_at=now + self._change_id_ttl,
             )
+            self._room.wrote(doc_id, size_of(stored))
         answer = answer_rows(loaded, stored, decision, paths, 0 if is_behind else client_rev)
         first = [reset_row(loaded)] if is_behind else []
         rev = loaded.rev + 1 if stored else loaded.rev
         return _Committed(rev, stored, [*first, *(row.encoded for row in answer)])
+
+    async def _require_room(self, doc_id: str, stored: Sequence[Row], now: Millis) -> None:
+        """Raise `StatusError` 413 for what lets a document grow beyond its limit."""
+        if self._room.suffices(doc_id, size_of(stored)):
+            return
+        whole = await self.store.load_rows(doc_id, now=now)
+        before, after = await self._aside(
+            len(whole.rows) + len(stored), lambda: sizes_around(whole, stored)
+        )
+        most = self._room.max_doc_bytes
+        if most is not None and after > max(most, before):
+            raise StatusError(
+                413,
+                f"Document {doc_id} would have {after} bytes, at most {most} are allowed",
+                {"limit": "max_doc_bytes"},
+            )
+        self._room.measured(doc_id, before)
 
     def _check(self, changes: Sequence[AnyChange]) -> None:
         for change in changes:

@@ -10,7 +10,8 @@ import pytest
 from patches.errors import StatusError
 from patches.limits import Limits
 from patches.runtime import Millis, Runtime
-from patches_server.auth import Principal
+from patches_server.auth import Principal, allow_all
+from patches_server.cli import _auth, main
 
 OP = {"op": "replace", "path": "/a", "value": 1}
 CHANGE = {"id": "c1", "ops": [OP]}
@@ -243,3 +244,11 @@ async def test_t30_what_is_forbidden_is_not_told_from_what_is_not_there(serve: A
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+def test_t09_the_command_demands_a_choice_where_others_can_reach_it(capsys: Any) -> None:
+    for host in ("0.0.0.0", "::", "192.0.2.1"):
+        assert main(["--host", host, "--store", "memory:"]) == 1
+        assert "--auth" in capsys.readouterr().err
+    assert _auth(None, "127.0.0.1") is allow_all
+    assert _auth("allow-all", "0.0.0.0") is allow_all

@@ -1,0 +1,76 @@
+"""How large LWW documents are, as far as it must be known to keep them within `max_doc_bytes`.
+
+Measuring takes every row, so it is done seldom: a document has *room*, which each write takes its
+bytes from, and is measured when that is used up. One that was not measured yet has an eighth of
+the limit.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+from patches_server.lww.rows import Row
+from patches_server.lww.store import LoadedRows
+
+_REMEMBERED: Final = 10_000
+
+
+class DocRoom:
+    """The bytes that may still be written to documents before they are measured."""
+
+    def __init__(self, max_doc_bytes: int | None) -> None:
+        self.max_doc_bytes: Final = max_doc_bytes
+        self._room: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._room)
+
+    def suffices(self, doc_id: str, added: int) -> bool:
+        """Whether so many bytes can be written without measuring."""
+        if self.max_doc_bytes is None:
+            return True
+        return added <= self._room.get(doc_id, self.max_doc_bytes // 8)
+
+    def wrote(self, doc_id: str, added: int) -> None:
+        """So many bytes were written."""
+        if self.max_doc_bytes is not None:
+            self._keep(doc_id, self._room.get(doc_id, self.max_doc_bytes // 8) - added)
+
+    def measured(self, doc_id: str, size: int) -> None:
+        """A document has this size."""
+        if self.max_doc_bytes is not None:
+            self._keep(doc_id, self.max_doc_bytes - size)
+
+    def forget(self, doc_id: str) -> None:
+        """The document was deleted."""
+        self._room.pop(doc_id, None)
+
+    def _keep(self, doc_id: str, room: int) -> None:
+        self._room[doc_id] = room
+        self._room.move_to_end(doc_id)
+        if len(self._room) > _REMEMBERED:
+            self._room.popitem(last=False)
+
+
+def size_of(rows: Sequence[Row]) -> int:
+    """Bytes of rows as they are stored."""
+    return sum(len(row.encoded) for row in rows)
+
+
+def sizes_around(whole: LoadedRows, written: Sequence[Row]) -> tuple[int, int]:
+    """The size of a document before and after rows are written to it, which replace what is at
+    their paths and below them."""
+    paths = {row.path for row in written}
+    kept = [row for row in whole.rows if not _is_within(row.path, paths)]
+    state = len(whole.snapshot.state) if whole.snapshot else 0
+    return state + size_of(whole.rows), state + size_of(kept) + size_of(written)
+
+
+def _is_within(path: str, paths: set[str]) -> bool:
+    while path not in paths:
+        if not path:
+            return False
+        path = path.rpartition("/")[0]
+    return True
