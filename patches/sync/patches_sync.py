@@ -18,6 +18,7 @@ from patches.change import Change
 from patches.client import Patches
 from patches.errors import PatchesError
 from patches.json_values import Json
+from patches.net.backoff import reconnect_wait
 from patches.net.connection import PatchesConnection, WebSocketConnection
 from patches.net.transport import TransportState
 from patches.net.websocket import WebSocketOptions
@@ -295,8 +296,12 @@ class PatchesSync:
 
     # ---- full sync -------------------------------------------------------------------------------
 
-    async def _sync_all(self, link: int) -> None:
-        """Sync every tracked document over a new connection (`spec/sync.md` 4)."""
+    async def _sync_all(self, link: int, attempt: int = 0) -> None:
+        """Sync every tracked document over a new connection (`spec/sync.md` 4).
+
+        One that fails as a whole, because a store does, is tried again while the connection lasts:
+        what is not known of could stay behind for as long as nothing else happens to it.
+        """
         if link != self._link:
             return
         self._full_sync = asyncio.current_task()
@@ -307,6 +312,7 @@ class PatchesSync:
             if link == self._link:
                 self._show_syncing(exc)
                 self._report(exc, None)
+                self._scope.spawn(self._sync_all_again(link, attempt), name="full sync again")
         else:
             self._has_synced = True
             self._show_syncing(None)
@@ -315,6 +321,10 @@ class PatchesSync:
                 self._full_sync = None
             self._synced_link = link
             self._changed.set()
+
+    async def _sync_all_again(self, link: int, attempt: int) -> None:
+        await asyncio.sleep(reconnect_wait(attempt, self.patches.runtime.random.random()))
+        await self._sync_all(link, attempt + 1)
 
     async def _sync_documents(self, link: int) -> None:
         await self.send_branch_records()

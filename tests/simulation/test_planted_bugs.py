@@ -160,7 +160,7 @@ BUGS = [
     Planted(broadcasts_that_reach_nobody, "ot", 0, "I9"),
     Planted(pending_changes_lost_in_a_crash, "ot", 0, "I10"),
     Planted(a_retried_change_that_counts_twice, "lww", 0, "I2"),
-    Planted(a_tombstone_that_is_ignored, "mixed", 0, "I6"),
+    Planted(a_tombstone_that_is_ignored, "mixed", 44, "I6"),
     Planted(a_gap_that_is_not_noticed, "ot", 4, "I9"),
     Planted(a_sending_slot_that_is_lost, "lww", 0, "I9"),
 ]
