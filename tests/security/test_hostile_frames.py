@@ -11,8 +11,8 @@ import gc
 import json
 import logging
 import tracemalloc
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from patches_server.auth import allow_all
 from patches_server.server import PatchesServer
 from patches_server.services import services_on
 from patches_server.stores.memory import MemoryBackend
+from patches_server.stores.sqlite import SqliteBackend
 
 LEAKS: Final = (b"Traceback", b'File \\"', b".py", b"sqlite3", b"object at 0x", b"Error(")
 OPEN: Final = Limits(requests_per_s=None, commit_bytes_per_s=None, max_doc_bytes=200_000)
@@ -51,10 +52,10 @@ def recorded() -> list[Any]:
 
 
 class Stage:
-    """A server in memory that counts what it stores."""
+    """A server that counts what it stores."""
 
-    def __init__(self) -> None:
-        self.backend = MemoryBackend()
+    def __init__(self, backend: MemoryBackend | SqliteBackend | None = None) -> None:
+        self.backend = backend or MemoryBackend()
         self.writes = 0
         for store in (self.backend.ot, self.backend.lww):
             for name in WRITES:
@@ -94,6 +95,14 @@ class Stage:
         return counted
 
 
+@asynccontextmanager
+async def closing_store(stage: Stage) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await stage.backend.close()
+
+
 async def greet(peer: RawPeer) -> None:
     for doc_id in HONEST:
         await peer.result("commitChanges", doc_id, [{"id": "h1", "ops": [TITLE]}])
@@ -106,9 +115,17 @@ async def check_honest(peer: RawPeer) -> None:
         assert change["rev"] == 1
 
 
+async def algorithms(backend: MemoryBackend | SqliteBackend) -> list[tuple[str, str]]:
+    if isinstance(backend, MemoryBackend):
+        return list(backend.documents._algorithms.items())
+    return await backend.database.read(
+        lambda conn: conn.execute("SELECT doc_id, algorithm FROM server_documents").fetchall()
+    )
+
+
 async def check_documents(stage: Stage) -> None:
     """Everything that was stored can be read, by every replica, and its state be built."""
-    for doc_id, algorithm in list(stage.backend.documents._algorithms.items()):
+    for doc_id, algorithm in await algorithms(stage.backend):
         documents = stage.server.router.services[algorithm].documents
         try:
             snapshot = await documents.get_doc(doc_id)
@@ -125,11 +142,11 @@ async def check_documents(stage: Stage) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 async def test_hostile_frames_are_answered_and_change_nothing_unasked(
-    seed: int, recorded: list[Any], caplog: Any
+    seed: int, recorded: list[Any], caplog: Any, tmp_path: Path
 ) -> None:
     caplog.set_level(logging.WARNING)
-    stage = Stage()
-    async with stage.server:
+    stage = Stage(SqliteBackend(tmp_path / "s.db", durability="relaxed") if seed == 4 else None)
+    async with closing_store(stage), stage.server:
         honest, hostile = stage.connect(), stage.connect()
         await greet(honest)
         for number, frame in enumerate(hostile_frames(seed, 5_000, recorded)):
