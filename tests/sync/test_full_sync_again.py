@@ -36,9 +36,10 @@ async def test_a_store_that_fails_at_the_connection_is_asked_again() -> None:
         connection.drop()
         connection.restore()
         await asyncio.sleep(0.5)
-        assert scene.states[-1].syncing is not None
+        failed = scene.states[-1].syncing
+        assert isinstance(failed, StorageError)
         await asyncio.sleep(10)
-        assert scene.states[-1].syncing is None
+        assert scene.sync.state.syncing is None
         assert scene.entry("d").status == "synced"
         assert len([error for error, _ in scene.errors if isinstance(error, StorageError)]) == 2
 

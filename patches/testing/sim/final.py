@@ -142,11 +142,14 @@ def _replayed(state: Json, changes: list[Change]) -> Json:
 
 
 def _replayed_by_op(state: Json, changes: list[Change]) -> Json:
-    """The state of an LWW document: each row is applied, those that find no parent are not."""
+    """The state of an LWW document: each row is applied, those that find no parent are not.
+
+    A row has been decided: it does not yield, although the write it came from was soft.
+    """
     for change in changes:
         for op in change.ops:
             try:
-                state = apply_patch(state, [op], strict=True)
+                state = apply_patch(state, [{**op, "soft": False}], strict=True)
             except PatchError:
                 continue
     return state
