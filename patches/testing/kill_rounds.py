@@ -1,8 +1,9 @@
 """Rounds of kill -9: a real server process on SQLite dies under the load of real clients.
 
 In a round, clients edit documents without pause; the server gets SIGKILL at a random instant,
-sometimes a second time while the clients come back; it starts again on the same port; the clients
-go on, then rest. After that nothing may be missing and nothing doubled:
+sometimes after the connections were cut, so that answers are lost, and sometimes a second time
+while the clients come back; it starts again on the same port; the clients go on, then rest. After
+that nothing may be missing and nothing doubled:
 
 - in the file, right after the kill: every change that was acknowledged, revisions without a hole,
   every checksum, SQLite's own check;
@@ -36,6 +37,7 @@ from patches_server.doctor import problems_of
 PATIENCE_S: Final = 120.0
 _ALGORITHMS: Final = ("ot", "ot", "ot", "lww", "lww")
 _SECOND_KILL: Final = 0.3  # how often
+_LOST_ANSWERS: Final = 0.5
 
 
 class BrokenPromiseError(AssertionError):
@@ -51,11 +53,13 @@ class Figures:
     edits: int = 0
     acked: int = 0
     unanswered: int = 0  # commits that were cut off by a kill
+    doubtful: int = 0  # changes that were stored by then, and whose clients could not know
 
     def __str__(self) -> str:
         return (
             f"{self.rounds} rounds, {self.kills} kills, {self.edits} edits, "
-            f"{self.acked} changes acknowledged, {self.unanswered} commits cut off"
+            f"{self.acked} changes acknowledged, {self.unanswered} commits cut off, "
+            f"{self.doubtful} changes stored and not acknowledged"
         )
 
 
@@ -188,9 +192,13 @@ class KillRounds:
             await asyncio.sleep(self._random.uniform(0.0, 0.25))
 
     async def _kill_and_restart(self) -> None:
+        if self._random.random() < _LOST_ANSWERS:
+            for member in self._members[:: self._random.choice((1, 2))]:
+                member.sync.set_online(False)  # what the server answers now is lost
+            await asyncio.sleep(self._random.uniform(0.0, 0.03))
         await self._server.kill()
         self.figures.kills += 1
-        await asyncio.to_thread(check_file, self._path, self.acked())
+        self.figures.doubtful += await asyncio.to_thread(check_file, self._path, self.acked())
         await self._server.start()
         for member in self._members:  # not to wait for longer and longer between attempts
             member.sync.set_online(False)
@@ -235,18 +243,25 @@ class KillRounds:
             raise BrokenPromiseError(f"{doc_id}: {different} show something else") from None
 
 
-def check_file(path: Path, acked: dict[str, frozenset[str]]) -> None:
-    """The file is whole and holds all that was acknowledged. Raises `BrokenPromiseError`."""
+def check_file(path: Path, acked: dict[str, frozenset[str]]) -> int:
+    """The file is whole and holds all that was acknowledged. Raises `BrokenPromiseError`.
+
+    Returns how many changes it holds of the same documents that were not acknowledged.
+    """
+    more = 0
     with closing(sqlite3.connect(path)) as conn:
         found = [str(problem) for problem in problems_of(conn)]
         if found:
             raise BrokenPromiseError(f"the file is damaged: {found[:5]}")
         for doc_id, ids in acked.items():
-            missing = ids - _stored_ids(conn, doc_id)
+            stored = _stored_ids(conn, doc_id)
+            more += len(stored - ids)
+            missing = ids - stored
             if missing:
                 raise BrokenPromiseError(
                     f"{doc_id}: acknowledged and not stored: {sorted(missing)[:5]}"
                 )
+    return more
 
 
 def _stored_ids(conn: sqlite3.Connection, doc_id: str) -> set[str]:
