@@ -2,8 +2,16 @@
 
 const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 
-/** A key after `before` and ahead of `after`; either may be empty: no bound. No key ends in `0`. */
+/** A key after `before` and ahead of `after`; either may be empty: no bound. No key ends in `0`. Its
+ *  last two digits are random: two windows that choose at once leave room between their keys. */
 export function keyBetween(before = '', after = '') {
+  return shortestBetween(before, after) + randomDigit() + randomDigit();
+}
+
+const randomDigit = () => DIGITS[1 + Math.floor(Math.random() * (DIGITS.length - 1))];
+
+// Never the beginning of `after`, so any digits may follow.
+function shortestBetween(before, after) {
   let key = '';
   for (let place = 0; ; place += 1) {
     const low = place < before.length ? DIGITS.indexOf(before[place]) : 0;

@@ -160,10 +160,16 @@ function showCounts() {
   $('counts').textContent = `${words} ${words === 1 ? 'word' : 'words'}`;
 }
 
+// A cursor counts the letters before it: it is told when the others have all of ours. Until then
+// their copy of it moves along with what comes, which may not be quite where it is: tell it again.
+let isCursorDue = false;
 function tellCursor() {
   const isHere = document.activeElement === $('text');
   const cursor = isHere ? textView.selection : null;
-  if (String(cursor) !== String(presence.mine.cursor)) presence.update({ cursor });
+  isCursorDue ||= String(cursor) !== String(presence.mine.cursor);
+  if (!isCursorDue || text.hasUnsent) return;
+  isCursorDue = false;
+  presence.update({ cursor });
 }
 
 for (const kind of ['local', 'remote']) {
@@ -173,7 +179,11 @@ for (const kind of ['local', 'remote']) {
     showCounts();
   });
 }
-text.addEventListener('remote', tellCursor);
+text.addEventListener('remote', () => {
+  isCursorDue ||= presence.mine.cursor !== null;
+  tellCursor();
+});
+text.addEventListener('status', tellCursor);
 $('text').addEventListener('blur', tellCursor);
 $('text').addEventListener('scroll', () => cursors.draw(presence.people));
 document.addEventListener('selectionchange', tellCursor);
@@ -181,10 +191,15 @@ new ResizeObserver(() => cursors.draw(presence.people)).observe($('text'));
 
 // Tasks.
 
-const tasksView = new TasksView($('tasks'), tasks, (list) => {
+function showProgress(list) {
   const done = list.filter((task) => task.done).length;
   $('progress').textContent = list.length ? `${done} of ${list.length} done` : 'Nothing to do';
   $('meter').style.width = list.length ? `${(100 * done) / list.length}%` : '0';
+}
+
+const tasksView = new TasksView($('tasks'), tasks, {
+  onDraw: showProgress,
+  onEmpty: () => $('new-title').focus(),
 });
 
 $('new-task').addEventListener('submit', (event) => {

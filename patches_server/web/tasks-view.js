@@ -17,11 +17,13 @@ export class TasksView {
   #rows = new Map(); // task id -> element
   #dragged = null;
   #onDraw;
+  #onEmpty;
 
-  constructor(list, doc, onDraw) {
+  constructor(list, doc, { onDraw, onEmpty }) {
     this.#list = list;
     this.#doc = doc;
     this.#onDraw = onDraw;
+    this.#onEmpty = onEmpty;
     doc.addEventListener('change', () => this.draw());
     this.draw();
   }
@@ -93,10 +95,18 @@ export class TasksView {
     title.addEventListener('keydown', (event) => {
       if (event.key === 'Enter') title.blur();
     });
-    remove.addEventListener('click', () => this.#doc.set(`/tasks/${id}`, undefined));
+    remove.addEventListener('click', () => this.#remove(id, row));
     grip.addEventListener('keydown', (event) => this.#moveByKey(event, id));
     grip.addEventListener('pointerdown', (event) => this.#drag(event, row));
     return row;
+  }
+
+  /** The focus goes on to the next task, for who works by keyboard. */
+  #remove(id, row) {
+    const next = row.nextElementSibling ?? row.previousElementSibling;
+    this.#doc.set(`/tasks/${id}`, undefined);
+    if (next) next.querySelector('.remove').focus();
+    else this.#onEmpty();
   }
 
   #moveByKey(event, id) {

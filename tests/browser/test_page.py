@@ -249,3 +249,46 @@ async def test_people_see_each_other_and_their_cursors(window: Any) -> None:
     await one.page.context.close()
     await expect(other).to_have_count(0)
     await expect(cursor).to_have_count(0)
+
+
+async def test_the_cursor_others_see_is_where_it_is_once_all_is_saved(window: Any) -> None:
+    one, two = await window(), await window()
+    await cleared(one, two)
+    await one.type("the end")
+    await equal(one, two)
+    typed = "quickly typed letters " * 2
+    await asyncio.gather(one.type(typed, at=0), two.type("there", at=len("the end")))
+    await equal(one, two)
+    at = await one.cursor()
+    assert at == len(typed)
+    await expect(two.page.locator(".cursor")).to_have_attribute("data-at", f"{at},{at}")
+
+
+async def test_a_task_deleted_by_key_leaves_the_focus_in_the_list(window: Any) -> None:
+    one = await window()
+    count = await one.page.locator(".task").count()
+    await one.page.locator(".remove").nth(1).press("Enter")
+    await expect(one.page.locator(".remove").nth(1)).to_be_focused()
+    for left in range(count - 1, 0, -1):
+        await expect(one.page.locator(".task")).to_have_count(left)
+        await one.page.locator(".remove").last.press("Enter")
+    await expect(one.page.locator("#new-title")).to_be_focused()
+
+
+async def test_a_task_moves_between_two_that_were_added_at_once(window: Any) -> None:
+    one, two = await window(), await window()
+    for _ in range(5):
+        await one.page.locator(".remove").first.click()
+    await two.until_tasks()
+    for each in (one, two):
+        await each.switch_offline()
+        await each.page.fill("#new-title", "same")
+        await each.page.press("#new-title", "Enter")
+    for each in (one, two):
+        await each.switch_offline()
+    for each in (one, two):
+        await each.until_tasks("same", "same")
+    await one.page.fill("#new-title", "between")
+    await one.page.press("#new-title", "Enter")
+    await one.page.locator(".grip").nth(2).press("ArrowUp")
+    await two.until_tasks("same", "between", "same")
