@@ -55,8 +55,9 @@ class Checker:
         self.acks = 0
         self.commits = 0
         self._revs: dict[tuple[str, str], int] = {}  # (client, document): committed on its disk
-        #: By change id: the batches it was sent in. An early one may arrive after a late one.
-        self._sent: dict[str, list[Sequence[Change]]] = {}
+        #: By document and change id: the batches it was sent in. An early one may arrive after a
+        #: late one, and a merge commits the changes of a branch under their ids.
+        self._sent: dict[tuple[str, str], list[Sequence[Change]]] = {}
 
     def log(self, doc_id: str) -> Log:
         """The log of a document."""
@@ -76,7 +77,7 @@ class Checker:
         """A client sends changes to the server."""
         if not doc_id.startswith("lww/"):
             for change in changes:
-                self._sent.setdefault(change.id, []).append(changes)
+                self._sent.setdefault((doc_id, change.id), []).append(changes)
 
     def acknowledged(self, doc_id: str, sent: Sequence[Change], answer: CommitAnswer) -> None:
         """A client was told that changes are committed (I3)."""
@@ -123,7 +124,7 @@ class Checker:
 
     def _check_rebase(self, doc_id: str, log: Log, stored: Sequence[Change]) -> None:
         """What the server stores is what the sender's own rebase makes of what it sent (I11)."""
-        sent = self._sent.get(stored[0].id)
+        sent = self._sent.get((doc_id, stored[0].id))
         if sent is None or "mortal" in doc_id:
             return  # the server's own, or made for an older life of the document
         if not any(_is_rebase(stored, log, batch) for batch in sent):
