@@ -89,9 +89,9 @@ class OTAlgorithm(Quarantine):
                 raise
             stored = [next(saved) if made else made for made in pieces]
             if open_doc is not None:
-                for changes in stored:
+                for edit, changes in zip(edits, stored, strict=True):
                     if changes:
-                        open_doc.apply_changes(changes)
+                        open_doc.apply_changes(changes, edit.ops)
             return stored
 
     # ---- sending ---------------------------------------------------------------------------------

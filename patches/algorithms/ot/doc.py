@@ -102,19 +102,19 @@ class OTDoc(Document):
 
     # ---- what the algorithm does with it ---------------------------------------------------------
 
-    def apply_changes(self, changes: Sequence[Change]) -> None:
+    def apply_changes(self, changes: Sequence[Change], edit: list[Op] | None = None) -> None:
         """Take over what was stored.
 
         Committed changes that follow on from `committed_rev`, then all pending ones, rebased; or
-        only pending ones, which are the oldest unsaved edit, now stored. Raises `PatchesError` if
-        the committed ones do not follow on, `ApplyChangesError` if they cannot be applied; then
-        nothing is changed.
+        only pending ones, which are the oldest unsaved edit (`edit`), now stored. Raises
+        `PatchesError` if the committed ones do not follow on, `ApplyChangesError` if they cannot be
+        applied; then nothing is changed.
         """
         committed = [change for change in changes if change.committed_at > 0]
         if committed and changes[0].committed_at > 0:
             self.receive(committed, changes[len(committed) :])
         elif changes:
-            self._confirm_saved(list(changes))
+            self._confirm_saved(list(changes), edit)
 
     def preview(self, committed: Sequence[Change]) -> Preview:
         """What `receive` will make of these changes. Raises `ApplyChangesError`."""
@@ -236,15 +236,27 @@ class OTDoc(Document):
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _confirm_saved(self, saved: list[Change]) -> None:
+    def _confirm_saved(self, saved: list[Change], edit: list[Op] | None) -> None:
         for change in saved:
             self._maybe_stored.pop(change.id, None)
+        if self._has_imported(saved):
+            if edit and self.unsaved and self.unsaved[0] is edit:
+                edit.clear()  # it was cut in pieces, in which the import did not know it
+                self.show()
+            return
         self._pending.extend(saved)
         self.has_pending = True
         if self.unsaved:
             self.unsaved.popleft()  # it is in the shown state already
         else:
             self.show()
+
+    def _has_imported(self, saved: Sequence[Change]) -> bool:
+        """Whether a snapshot of the store brought these while their saving was under way."""
+        # by revision first: a queue may be long
+        if not self._pending or self._pending[-1].rev < saved[0].rev:
+            return False
+        return any(change.id == saved[0].id for change in reversed(self._pending))
 
     def _confirm_committed(self, committed: Sequence[Change], pending: Sequence[Change]) -> None:
         own = {change.id for change in self._pending}

@@ -227,6 +227,23 @@ def test_an_unsaved_edit_that_was_stored_meanwhile_is_not_applied_twice() -> Non
     assert live == []
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_an_edit_that_a_snapshot_brings_before_its_saving_returns_is_not_doubled(
+    pieces: int,
+) -> None:
+    doc = doc_with()
+    ops = [insert(0, "x"), insert(0, "y")]
+    doc.apply(ops)
+    doc.apply([insert(0, "later")])
+    cut = [ops] if pieces == 1 else [ops[:1], ops[1:]]
+    saved = [pending(f"p{at}", *piece, rev=6 + at) for at, piece in enumerate(cut)]
+    doc.import_snapshot(Snapshot(state={"list": ["a"]}, rev=5, changes=saved))
+    doc.apply_changes(saved, doc.unsaved[0] if pieces == 2 else ops)
+    assert doc.state == {"list": ["later", "y", "x", "a"]}
+    assert list(doc.pending) == saved
+    assert list(doc.unsaved) == [[insert(0, "later")]]
+
+
 def test_the_same_edit_made_twice_is_kept_twice() -> None:
     doc = doc_with(pending("p", insert(0, "twice")))
     doc.apply([insert(0, "twice")])
