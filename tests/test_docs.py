@@ -1,7 +1,8 @@
 """The documentation runs: every Python block of every page, and every public name is on a page.
 
-The blocks of a page share a namespace and run in order, `await` allowed at the top. A block that is
-not to run (it needs what a test has not) is fenced as `python no-run`.
+The blocks of a page share a namespace and run in order, `await` allowed at the top. One that calls
+`asyncio.run` is a whole program, and runs beside this loop. A block that is not to run (it needs
+what a test has not) is fenced as `python no-run`.
 """
 
 from __future__ import annotations
@@ -45,8 +46,11 @@ async def test_the_programs_of_a_page_run(
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__page__"}
     async with asyncio.timeout(60):
-        for code in compiled(page):
-            result = eval(code, namespace)  # the project's own documentation
+        for code in compiled(page):  # the project's own documentation
+            if "run" in code.co_names and not code.co_flags & inspect.CO_COROUTINE:
+                await asyncio.to_thread(eval, code, namespace)
+                continue
+            result = eval(code, namespace)
             if inspect.isawaitable(result):
                 await result
 
