@@ -112,7 +112,9 @@ class KillRounds:
         clients: int = 20,
         seed: int = 0,
         durability: Durability = "full",
+        load_s: float = 1.0,
     ) -> None:
+        self._load_s = load_s  # the longest time before a kill
         self.figures = Figures()
         self._path = folder / "server.db"
         self._log = folder / "server.log"
@@ -148,7 +150,7 @@ class KillRounds:
                 algorithm = doc_id.partition("/")[0]
                 member.docs[doc_id] = await member.patches.open_doc(doc_id, algorithm=algorithm)
         async with self._load():
-            await asyncio.sleep(self._random.uniform(0.05, 1.0))
+            await asyncio.sleep(self._random.uniform(0.05, self._load_s))
             await self._kill_and_restart()
             if self._random.random() < _SECOND_KILL:
                 await asyncio.sleep(self._random.uniform(0.0, 0.4))

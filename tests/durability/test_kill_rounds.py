@@ -25,7 +25,7 @@ def _quiet() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_quiet")
 async def test_nothing_acknowledged_is_lost_or_doubled_by_kill_9_under_load(tmp_path: Path) -> None:
-    async with KillRounds(tmp_path, clients=20, seed=3) as play:
+    async with KillRounds(tmp_path, clients=20, seed=3, load_s=0.4) as play:
         for _ in range(ROUNDS):
             await play.round()
     assert play.figures.kills >= ROUNDS
