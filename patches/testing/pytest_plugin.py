@@ -2,7 +2,7 @@
 
 pytest loads this at every start where the toolkit is installed, so that it imports what the
 fixtures are made of only when one is used. The async fixtures are pytest-asyncio's where that is
-installed, in its strict and its auto mode; otherwise anyio's plugin runs them.
+installed, in its strict and its auto mode; otherwise they are left to whatever runs such fixtures.
 """
 
 from __future__ import annotations
