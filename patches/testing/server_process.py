@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Final, Self
 
 #: How long a start or an end may take on a busy machine.
 PATIENCE_S: Final = 30.0
@@ -41,10 +41,7 @@ class ServerProcess:
 
     async def start(self) -> None:
         """Start it and wait until it serves. Raises `RuntimeError` with what it wrote otherwise."""
-        errors = (
-            tempfile.TemporaryFile() if self._log is None else self._log.open("ab+", buffering=0)  # noqa: SIM115, ASYNC230, RUF100  # the process's own from here
-        )
-        with errors:
+        with self._opened_log() as errors:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "patches_server", "--no-page", "--port", str(self.port)),
                 *("--store", self._store, *self._options),
@@ -85,6 +82,9 @@ class ServerProcess:
     ) -> None:
         if self._process is not None:
             await self.kill()
+
+    def _opened_log(self) -> IO[bytes]:
+        return tempfile.TemporaryFile() if self._log is None else self._log.open("ab+", buffering=0)
 
     async def _announced(self, process: asyncio.subprocess.Process) -> str:
         assert process.stdout is not None
