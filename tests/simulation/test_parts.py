@@ -1,0 +1,143 @@
+"""The parts of the simulation do what its page says."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from patches.errors import NetworkError, StorageError
+from patches.stores.memory import MemoryBackend
+from patches.testing.sim import Config, draw, run
+from patches.testing.sim.__main__ import main
+from patches.testing.sim.config import numbers, ranges
+from patches.testing.sim.disk import SimDisk
+from patches.testing.sim.loop import Life, SimLoop, SleepForeverError
+from patches.testing.sim.net import SimNet, SimStream
+from patches.testing.sim.shrink import shrink
+from patches.testing.sim.trace import Trace
+from patches_server.hub import Hub
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def in_simulation(work: object) -> object:
+    """Run a coroutine on a loop of its own."""
+    loop = SimLoop(lambda *_args: None)
+    try:
+        return loop.run_until_complete(work)  # type: ignore[arg-type]  # any coroutine
+    finally:
+        loop.close()
+
+
+def test_days_of_waiting_take_no_time() -> None:
+    async def wait() -> float:
+        await asyncio.sleep(40 * 86_400)
+        return asyncio.get_running_loop().time()
+
+    assert in_simulation(wait()) == pytest.approx(40 * 86_400)
+
+
+def test_waiting_for_nothing_is_an_error() -> None:
+    loop = SimLoop(lambda *_args: None)
+    task = loop.create_task(asyncio.Event().wait())
+    with pytest.raises(SleepForeverError):
+        loop.run_until_complete(task)
+    task.cancel()
+    loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+    loop.close()
+
+
+@pytest.mark.parametrize("text", ["", "4", "1-3", "1-3,7,9-10"])
+def test_numbers_on_a_command_line_round_trip(text: str) -> None:
+    assert ranges(numbers(text)) == text
+
+
+async def _linked(seed: int) -> tuple[SimNet, SimStream, SimStream]:
+    net = SimNet(random=Random(seed), trace=Trace())
+    accepted: list[SimStream] = []
+    net.accept = accepted.append
+    stream = await net.dial(Life("client-0", 1))
+    return net, stream, accepted[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cut_link_loses_an_end_of_what_is_under_way_and_keeps_the_order(seed: int) -> None:
+    async def scene() -> list[bytes]:
+        _, near, far = await _linked(seed)
+        for number in range(10):
+            await near.send(b"%d" % number)
+        near.link.cut()
+        with pytest.raises(NetworkError):
+            await near.send(b"late")
+        received: list[bytes] = []
+        try:
+            while True:
+                received.append(await far.receive())
+        except NetworkError:
+            return received
+
+    received = in_simulation(scene())
+    assert isinstance(received, list)
+    assert received == [b"%d" % number for number in range(len(received))]
+
+
+def test_a_crash_leaves_what_a_disk_had_and_ends_what_was_under_way() -> None:
+    async def scene() -> None:
+        async def pass_point(_life: Life, _name: str) -> None:
+            return None
+
+        disk = SimDisk(
+            MemoryBackend(),
+            random=Random(1),
+            trace=Trace(),
+            points={},
+            pass_point=pass_point,
+            on_effect=lambda *_args: None,
+        )
+        first, second = Life("client-0", 1), Life("client-0", 2)
+        await disk.backend_of(first).ot.track_docs(["kept"])
+        under_way = first.spawn(disk.backend_of(first).ot.track_docs(["late"]), name="late")
+        await asyncio.sleep(0)
+        first.end()
+        await asyncio.wait([under_way])
+        with pytest.raises(StorageError):
+            await disk.backend_of(first).ot.track_docs(["later"])
+        found = await disk.backend_of(second).ot.list_docs()
+        assert [record.doc_id for record in found] == ["kept"]
+
+    in_simulation(scene())
+
+
+def test_a_failure_is_made_smaller_and_says_how_to_run_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Hub, "publish", lambda *_args: None)
+    failed = run(draw(0, "light", "ot"))
+    smaller = shrink(failed, most_runs=40)
+    assert smaller.failure is not None
+    assert len(smaller.config.without_actions) > 20
+    assert "--without-actions" in smaller.report()
+    assert "--family ot" in smaller.report()
+
+
+def test_the_command_line_writes_a_trace_and_tells_of_failures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("logging.disable", lambda _level: None)
+    trace = tmp_path / "out.txt"
+    assert main(["--seed", "3", "--profile", "light", "--trace", str(trace)]) == 0
+    assert "heal" in trace.read_text()
+    assert main(["--seeds", "2", "--profile", "light"]) == 0
+    assert "2 runs" in capsys.readouterr().out
+    monkeypatch.setattr(Hub, "publish", lambda *_args: None)
+    assert main(["--seed", "0", "--profile", "light", "--family", "ot"]) == 1
+    assert "replay: python -m patches.testing.sim --seed 0" in capsys.readouterr().out
+
+
+def test_a_configuration_of_ones_own_runs() -> None:
+    outcome = run(Config(seed=5, clients=3, lww_docs=1, faults=frozenset({"client_crash"})))
+    assert outcome.failure is None, outcome.report()
+    assert outcome.faults["client_crash"]
