@@ -55,6 +55,10 @@ def _keep_head(left: Cursor, right: Cursor, ops: list[DeltaOp]) -> None:
         return
     total = fits = right.remaining() or 0
     while fits and left.op is not None and left.type == INSERT:
+        whole = left.take_whole_texts(ops, fits)
+        if whole:
+            fits -= whole
+            continue
         text = left.op.get(INSERT)
         if isinstance(text, str) and (len(text) > fits or utf16_length(text) > fits):
             break

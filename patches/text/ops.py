@@ -193,6 +193,27 @@ class Cursor:
                 return op, length
         return self._part_of_text(op, text, units)
 
+    def take_whole_texts(self, ops: list[DeltaOp], limit: int) -> int:
+        """At the start of an insert: move the texts that fit into `limit` units to `ops`, as they
+        are. Returns their units. A formatted text is many of them, and this passes over most.
+        """
+        index = self._index
+        units = 0
+        for op in self._ops[index:] if index else self._ops:
+            text = op.get(INSERT)
+            if not isinstance(text, str) or not text or DELETE in op or RETAIN in op:
+                break
+            length = len(text) if text.isascii() else utf16_length(text)
+            if units + length > limit:
+                break
+            units += length
+            index += 1
+        if index > self._index:
+            ops.extend(self._ops[self._index : index])
+            self._index = index - 1
+            self._advance()
+        return units
+
     def _rest_of_text(self, op: DeltaOp, text: str) -> DeltaOp:
         rest = op
         if self._offset:

@@ -131,6 +131,18 @@ def test_diff_of_texts_never_cuts_a_pair(a: str, b: str) -> None:
 
 @COMMON
 @given(st.data())
+def test_what_a_change_passes_over_stays_the_same_object(data: st.DataObject) -> None:
+    base = data.draw(text_documents(halves=True))
+    at = data.draw(st.integers(0, length(base)))
+    ops = compose(base, [*([{"retain": at}] if at else []), {"insert": {"mark": 1}}])
+    place = next(place for place, op in enumerate(ops) if op["insert"] == {"mark": 1})
+    assert length(ops[:place]) == at
+    assert all(a is b for a, b in zip(ops, base[: max(place - 1, 0)], strict=False))
+    assert equal([*ops[:place], *ops[place + 1 :]], base)
+
+
+@COMMON
+@given(st.data())
 def test_the_short_cut_for_plain_texts_does_what_the_long_way_does(data: st.DataObject) -> None:
     text = data.draw(texts(halves=True, max_size=20).filter(bool))
     base = Delta().insert(text).ops
