@@ -23,6 +23,7 @@ from patches.client_signals import ClientSignals
 from patches.document import Document
 from patches.errors import (
     AlgorithmMismatchError,
+    InvalidRequestError,
     PatchError,
     PatchesError,
     PendingChangeError,
@@ -88,8 +89,17 @@ class Patches(ClientSignals):
         self._closed = False
         self._backend, self._owns_backend = open_backend(store, self.runtime)
         for algorithm in self.algorithms.values():
-            algorithm.open_store(self._backend)
+            self._open_store_of(algorithm)
             algorithm.on_error(self._report)
+
+    def _open_store_of(self, algorithm: Algorithm) -> None:
+        try:
+            algorithm.open_store(self._backend)
+        except AttributeError as exc:
+            raise InvalidRequestError(
+                f"store= takes a path, or a backend that has a store for the algorithm "
+                f"{algorithm.name!r}; {type(self._backend).__name__} has none"
+            ) from exc
 
     # ---- life ------------------------------------------------------------------------------------
 

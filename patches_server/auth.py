@@ -14,7 +14,13 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
-from patches.errors import ForbiddenError, StatusError, UnauthorizedError, UnavailableError
+from patches.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    StatusError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from patches.runtime import Millis
 
 _log = logging.getLogger("patches_server.auth")
@@ -97,6 +103,10 @@ class Access:
     """Asks the provider, with a time limit, and turns anything but a clear yes into a refusal."""
 
     def __init__(self, auth: Auth | None, *, timeout_s: float | None) -> None:
+        if not (auth is None or isinstance(auth, AuthProvider) or callable(auth)):
+            raise InvalidRequestError(
+                f"auth= takes a function, or an object with authenticate and can_access: {auth!r}"
+            )
         self._provider: Final = auth if isinstance(auth, AuthProvider) else None
         self._can_access: Final[Callable[..., Any]] = (
             auth.can_access if isinstance(auth, AuthProvider) else auth or deny_all

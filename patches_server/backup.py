@@ -26,12 +26,14 @@ def backup(source: str | os.PathLike[str], target: str | os.PathLike[str], *, ep
 
     The copy is complete, checked and on disk before it has its name. It gets an epoch of its own,
     so that a server which is restored from it can be told from the one it was made of. Raises
-    `InvalidRequestError` when there is no source or something at `target`, `sqlite3.Error`,
-    `OSError`.
+    `InvalidRequestError` when there is no source, no folder or something at `target`,
+    `sqlite3.Error`, `OSError`.
     """
     source, target = Path(source), Path(target)
     if not source.is_file():
         raise InvalidRequestError(f"there is no file {source}")
+    if not target.parent.is_dir():
+        raise InvalidRequestError(f"there is no folder {target.parent}")
     if target.exists():
         raise InvalidRequestError(f"{target} exists; a backup is a new file")
     unfinished = target.with_name(f"{target.name}.unfinished")

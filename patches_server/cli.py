@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import platformdirs
 from aiohttp import web
@@ -100,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-origin",
         metavar="ORIGIN",
         dest="origins",
+        type=_origin,
         action="append",
         default=[],
         help="let pages of this origin connect, beside the server's own; may be repeated",
@@ -142,6 +144,15 @@ def _route(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError(str(exc)) from None
 
 
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if text != "*" and (not parts.scheme or text != f"{parts.scheme}://{parts.netloc}"):
+        raise argparse.ArgumentTypeError(
+            f"an origin is a scheme and a host, such as https://app.example: {text!r}"
+        )
+    return text
+
+
 def _auth(choice: str | None, host: str) -> Auth:
     if choice == "allow-all":
         return allow_all
@@ -159,13 +170,16 @@ def _auth(choice: str | None, host: str) -> Auth:
         found: Any = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as exc:
         raise _UsageError(f"--auth {choice}: {exc}") from exc
-    provider: Auth = found() if isinstance(found, type) else found
+    try:
+        provider: Auth = found() if isinstance(found, type) else found
+    except TypeError as exc:  # it wants arguments
+        raise _UsageError(f"--auth {choice}: {exc}; name one that is made already") from exc
     return provider
 
 
 async def _serve(options: argparse.Namespace) -> int:
     auth = _auth(options.auth, options.host)
-    store = options.store or default_store()
+    store = default_store() if options.store is None else options.store
     app = create_app(
         store,
         auth=auth,

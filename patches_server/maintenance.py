@@ -29,7 +29,7 @@ def run_backup(argv: Sequence[str], default_store: str) -> int:
     parser.add_argument("dest", metavar="DEST", type=Path, help="the copy's path")
     options = parser.parse_args(argv)
     made = backup(
-        _file(options.store or default_store),
+        _file(default_store if options.store is None else options.store),
         options.dest,
         epoch=random_id(Runtime().random, 12),
     )
@@ -56,7 +56,7 @@ def run_doctor(argv: Sequence[str], default_store: str) -> int:
         help="mend what can be mended from versions and logs; stop the server, copy the file first",
     )
     options = parser.parse_args(argv)
-    path = _file(options.store or default_store)
+    path = _file(default_store if options.store is None else options.store)
     with closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as conn:
         if options.repair:
             for line in _repaired(conn, path):

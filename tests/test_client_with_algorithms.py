@@ -13,6 +13,7 @@ from patches.document import Document
 from patches.errors import (
     AlgorithmMismatchError,
     CorruptDataError,
+    InvalidRequestError,
     PatchError,
     StorageError,
     UnsupportedOperationError,
@@ -278,3 +279,8 @@ async def test_a_burst_of_edits_is_stored_in_few_transactions(tmp_path: Path) ->
         assert doc.state == {"n": 299}
         pending = await patches.algorithms["ot"].store.get_pending_changes("doc")  # type: ignore[attr-defined]  # OT's own
         assert len(pending) == 300
+
+
+def test_a_store_that_is_none_is_refused_by_name() -> None:
+    with pytest.raises(InvalidRequestError, match="store= takes a path"):
+        Patches(store=3)

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 from patches.algorithms.base import Algorithm
 from patches.change import Change
 from patches.client import Patches
-from patches.errors import PatchesError
+from patches.errors import InvalidRequestError, PatchesError
 from patches.json_values import Json
 from patches.net.backoff import reconnect_wait
 from patches.net.connection import PatchesConnection, WebSocketConnection
@@ -58,6 +58,10 @@ class PatchesSync:
         size_calculator: SizeCalculator | None = None,
         branch_store: BranchStore | None = None,
     ) -> None:
+        if not isinstance(url_or_connection, str) and not hasattr(url_or_connection, "call"):
+            raise InvalidRequestError(
+                f"a url or a PatchesConnection is needed, not {url_or_connection!r}"
+            )
         self.branch_store: Final = branch_store
         self.patches: Final = patches
         self.connection: PatchesConnection = (

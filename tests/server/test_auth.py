@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from patches.errors import ChangeRefusedError, ForbiddenError, StatusError, UnauthorizedError
+from patches.errors import (
+    ChangeRefusedError,
+    ForbiddenError,
+    InvalidRequestError,
+    StatusError,
+    UnauthorizedError,
+)
 from patches.runtime import Runtime
 from patches_server.auth import Access, Principal, allow_all, principal_key
 
@@ -183,3 +189,8 @@ def test_principals_are_told_apart_by_their_id() -> None:
     assert principal_key("ann") == "ann"
     assert principal_key(None) is None
     assert principal_key({"name": "ann"}) is None, "what cannot be compared is anonymous"
+
+
+def test_what_is_no_provider_is_refused_at_once() -> None:
+    with pytest.raises(InvalidRequestError, match="authenticate"):
+        Access(object(), timeout_s=None)  # type: ignore[arg-type]  # that is the point

@@ -142,6 +142,9 @@ async def test_an_occupied_port_is_one_line(run: Run) -> None:
         (("--host", "0.0.0.0"), "--auth"),
         (("--auth", "nowhere:thing"), "nowhere"),
         (("--auth", "thing"), "MODULE:NAME"),
+        (("--auth", "os:path"), "authenticate"),
+        (("--auth", "patches_server.jwt_auth:JwtAuth"), "missing"),
+        (("--store", ""), "no store for ''"),
         (("--host", "no.such.host.invalid", "--auth", "allow-all"), "cannot listen"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -162,7 +165,15 @@ def test_what_cannot_be_is_one_line_and_a_status(
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--route", "lww"), ("--port", "x"), ("--port", "70000"), ("--nonsense",)]
+    "arguments",
+    [
+        ("--route", "lww"),
+        ("--port", "x"),
+        ("--port", "70000"),
+        ("--allow-origin", "app.example"),
+        ("--allow-origin", "https://app.example/"),
+        ("--nonsense",),
+    ],
 )
 def test_bad_usage_shows_the_usage(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]

@@ -53,7 +53,7 @@ def test_a_backup_is_a_file_of_its_own(
         ("documents.db", "taken.db", "exists"),
         ("documents.db", "documents.db", "exists"),
         ("nothing.db", "copy.db", "there is no file"),
-        ("documents.db", "no/such/folder.db", "unable to open"),
+        ("documents.db", "no/such/folder.db", "there is no folder"),
         ("taken.db", "copy.db", "not a database"),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from patches import Patches, PatchesSync
-from patches.errors import NetworkError
+from patches.errors import InvalidRequestError, NetworkError
 from patches_server.app import create_app
 from patches_server.auth import allow_all
 
@@ -52,3 +52,8 @@ async def test_entering_without_a_server_raises_and_leaves_nothing_running(
         with pytest.raises(NetworkError):
             await sync.__aenter__()
         assert not sync.state.connected
+
+
+def test_what_is_neither_a_url_nor_a_connection_is_refused_at_once() -> None:
+    with pytest.raises(InvalidRequestError, match="a url or a PatchesConnection"):
+        PatchesSync(Patches(), 5)  # type: ignore[arg-type]  # that is the point
