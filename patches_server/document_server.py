@@ -25,6 +25,8 @@ DocDeleted = Signal[[str, str | None]]
 #: `(doc_id, method, params, connection_id)`: a notification to the subscribers of a document, or to
 #: the one connection that is named.
 Notification = Signal[[str, str, Mapping[str, Json], str | None]]
+#: `(doc_id, origin)`
+NothingStored = Signal[[str, str | None]]
 
 
 class DocumentServer(Protocol):
@@ -36,7 +38,8 @@ class DocumentServer(Protocol):
     - `remote_methods: RemoteMethods`: remote methods of its own;
     - `async view(doc_id, changes, context)`: what of a commit one subscriber is told; `[]` tells it
       to look again, `None` tells it nothing;
-    - `on_notification: Notification`: notifications of its own.
+    - `on_notification: Notification`: notifications of its own;
+    - `on_nothing_stored: NothingStored`: commits that were answered from what was there already.
 
     `current_context().options` is the options object of the call, and the metadata of a `Snapshot`
     goes out beside its state.

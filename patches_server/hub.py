@@ -35,6 +35,7 @@ from patches_server.stats import ServerStats
 
 #: Checks of one `subscribe` that are under way at once.
 _PARALLEL: Final = 64
+_REST_S: Final = 0.02
 
 GetTombstone: TypeAlias = Callable[[str], Awaitable[Tombstone | None]]
 
@@ -71,7 +72,7 @@ class Hub:
         self._get_tombstone, self._reauth_s = get_tombstone, reauth_s
         #: Document -> subscriber -> loop time at which its right was last confirmed.
         self._table: dict[str, dict[Subscriber, float]] = {}
-        #: Frames held back while a right is asked again.
+        #: Frames held back while a right is asked again, or while a subscriber rests.
         self._held: dict[tuple[str, Subscriber], list[bytes]] = {}
         self._views = KeyedLocks()
 
@@ -100,6 +101,9 @@ class Hub:
         on_notification = getattr(server, "on_notification", None)
         if on_notification is not None:
             on_notification(self.notify)
+        on_nothing_stored = getattr(server, "on_nothing_stored", None)
+        if on_nothing_stored is not None:
+            on_nothing_stored(self.rest)
         server.on_doc_deleted(self.publish_deletion)
 
     # Subscriptions.
@@ -217,6 +221,23 @@ class Hub:
             if to is None or subscriber.context.connection_id == to:
                 self._deliver_one(doc_id, subscriber, frame)
 
+    def rest(self, doc_id: str, connection_id: str | None) -> None:
+        """Tell one connection nothing of a document for a moment; what is due follows, in order.
+
+        For answers that stored nothing: the original's client takes them for newer than any
+        broadcast that it has applied. When both arrive in one packet it applies the broadcast
+        first, and an older row of the answer stays for good (`spec/sync.md` 12.2).
+        """
+        for subscriber in self._table.get(doc_id, ()):
+            key = (doc_id, subscriber)
+            if subscriber.context.connection_id == connection_id and key not in self._held:
+                self._held[key] = []
+                asyncio.get_running_loop().call_later(_REST_S, self._wake, doc_id, subscriber)
+
+    def _wake(self, doc_id: str, subscriber: Subscriber) -> None:
+        for frame in self._held.pop((doc_id, subscriber), ()):
+            self._deliver_one(doc_id, subscriber, frame)
+
     async def _publish_views(
         self,
         doc_id: str,
@@ -234,7 +255,7 @@ class Hub:
                     self._deliver_one(doc_id, subscriber, _committed(doc_id, seen, options))
 
     def _deliver(self, doc_id: str, frame: bytes, origin: str | None) -> None:
-        if self._access.open:
+        if self._access.open and not self._held:
             for subscriber in self._table[doc_id]:
                 if subscriber.context.connection_id != origin or origin is None:
                     subscriber.outbox.put(frame)

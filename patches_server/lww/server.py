@@ -25,7 +25,7 @@ from patches.limits import Limits
 from patches.runtime import Millis, Runtime
 from patches.signals import Signal
 from patches_server.context import current_context
-from patches_server.document_server import ChangesCommitted, DocDeleted
+from patches_server.document_server import ChangesCommitted, DocDeleted, NothingStored
 from patches_server.lww.commit import (
     AnyChange,
     Decision,
@@ -85,6 +85,8 @@ class LWWServer:
         self.store: LWWServerStore = getattr(store, "lww", store)
         self.on_changes_committed: ChangesCommitted = Signal("on_changes_committed")
         self.on_doc_deleted: DocDeleted = Signal("on_doc_deleted")
+        #: A commit of this connection to a document is answered from what was there already.
+        self.on_nothing_stored: NothingStored = Signal("on_nothing_stored")
         self._change_id_ttl = change_id_ttl
         self._removal_ttl = removal_ttl
         self._limits = limits or Limits()
@@ -239,6 +241,8 @@ class LWWServer:
             rows = [row.encoded for row in done.stored]
             broadcast = change_of_rows(changes[0].id, rows, done.rev - 1, done.rev, now)
             await self.on_changes_committed.emit_and_wait(doc_id, [broadcast], options, origin)
+        else:
+            self.on_nothing_stored.emit(doc_id, origin)
         base_rev = client_rev_of(changes[0]) or 0
         answer = change_of_rows(changes[0].id, done.answer, base_rev, done.rev, now)
         return CommitResult(changes=[answer])

@@ -12,6 +12,9 @@ from patches.change import Change
 from patches.errors import DocDeletedError
 from patches.limits import Limits
 from patches_server.auth import Principal
+from patches_server.lww import LWWServer
+from patches_server.router import Services
+from patches_server.stores.memory import MemoryBackend
 
 CHANGE = {"id": "c1", "ops": [{"op": "replace", "path": "/a", "value": 1}]}
 
@@ -251,3 +254,43 @@ async def test_a_method_of_a_document_server_is_called_with_its_rights(
 
 def _change(rev: int) -> Change:
     return Change(id=f"c{rev}", ops=[], base_rev=rev - 1, rev=rev, created_at=1)
+
+
+#: Older than anything there.
+LOST: dict[str, Any] = {
+    "id": "old",
+    "ops": [{"op": "replace", "path": "/a", "value": 0, "ts": 1}],
+}
+
+
+async def test_what_follows_an_answer_that_stored_nothing_is_told_a_moment_later(
+    serve: Any,
+) -> None:
+    # The original's client would apply a broadcast in the same packet first, and the answer's
+    # older rows over it.
+    connect = await serve(services={"ot": Services(LWWServer(MemoryBackend()))})
+    sender, other, reader = connect(), connect(), connect()
+    for peer in (sender, reader):
+        await peer.result("subscribe", "d")
+    await other.result("commitChanges", "d", [CHANGE])
+    assert await sender.notification("changesCommitted")
+    await sender.result("commitChanges", "d", [LOST])
+    await other.result("commitChanges", "d", [{**CHANGE, "id": "c2"}])
+    await other.result("deleteDoc", "d")
+    assert sender.unread() == []
+    assert [frame["method"] for frame in reader.unread()][-2:] == ["changesCommitted", "docDeleted"]
+    assert (await sender.notification("changesCommitted"))["changes"][0]["id"] == "c2"
+    assert await sender.notification("docDeleted") == {"docId": "d"}
+
+
+async def test_who_leaves_while_it_rests_is_told_nothing_more(serve: Any) -> None:
+    connect = await serve(services={"ot": Services(LWWServer(MemoryBackend()))})
+    sender, other = connect(), connect()
+    await other.result("commitChanges", "d", [CHANGE])
+    await sender.result("subscribe", "d")
+    await sender.result("commitChanges", "d", [LOST])
+    await other.result("commitChanges", "d", [{**CHANGE, "id": "c2"}])
+    await sender.result("unsubscribe", "d")
+    await sender.result("subscribe", "d")
+    await other.result("commitChanges", "d", [{**CHANGE, "id": "c3"}])
+    assert (await sender.notification("changesCommitted"))["changes"][0]["id"] == "c3"

@@ -115,6 +115,7 @@ async def play(seed: int, algorithm: str, *, lossy: bool = False) -> None:
             await idle()
         for sync in syncs:  # what the last ones committed reaches the others
             await sync.settled(300)
+        await asyncio.sleep(1)  # the server may hold a broadcast back for a moment
         await idle(200)
         fresh = await stack.enter_async_context(Patches(runtime=runtime()))
         fresh_sync = await stack.enter_async_context(PatchesSync(fresh, server.connection()))

@@ -90,6 +90,7 @@ async def play(seed: int, *, deletes: bool) -> None:
         for _ in range(2):
             for life in lives:
                 await life.sync.settled(600)
+            await asyncio.sleep(1)  # the server may hold a broadcast back for a moment
             await idle(100)
         for doc_id in DOCS:
             held = [
