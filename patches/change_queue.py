@@ -4,10 +4,11 @@ An edit is shown before it is stored. If storing fails, the queue decides by who
 (`spec/ot.md` 11.6):
 
 - *rejection*, *defective*: this edit can never be stored. The edits that are not stored are taken
-back, all of them, since the later ones were made on top; a new epoch begins, and what was queued
-before it is skipped. - *environment*: the disk is full, the file is locked. It is tried again
-under the same id; after the third time the document is *latched*: edits stay in the document,
-unsaved, until `retry` is told to try again.
+  back, all of them, since the later ones were made on top; a new epoch begins, and what was queued
+  before it is skipped.
+- *environment*: the disk is full, the file is locked. It is tried again under the same id; after
+  the third time the document is *latched*: edits stay in the document, unsaved, until `retry` is
+  told to try again.
 
 A failed try may have stored the change all the same, so an edit keeps its id through all of them.
 """
