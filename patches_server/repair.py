@@ -88,7 +88,7 @@ def _states_built(conn: sqlite3.Connection, doc_id: str) -> Iterator[str]:
         changes = _whole_log(conn, doc_id, base_rev, end_rev)
         if changes is None:
             continue
-        built = apply_changes_for_reconstruction(state, changes, legacy_text_overrun_padding=True)
+        built = apply_changes_for_reconstruction(state, changes)
         conn.execute(
             "UPDATE server_versions SET state = ? WHERE doc_id = ? AND version_id = ?",
             (zlib.compress(codec.encode(built), 1), doc_id, version_id),

@@ -86,7 +86,7 @@ class OTHistory:
     async def save(self, doc_id: str, version: Version, changes: Sequence[Change]) -> None:
         """Build the state after `changes`, which the version stands for, and save both."""
         state, bridge = await self._base(doc_id, version)
-        encoded = await self._built(doc_id, state, [*bridge, *changes])
+        encoded = await self._built(doc_id, state, [*bridge, *changes], padding=False)
         await self._store.versions.create_version(doc_id, version, encoded)
 
     async def save_copies(
@@ -96,10 +96,10 @@ class OTHistory:
 
         Each comes with all those changes that lead to it from there.
         """
-        state, _ = await self.state_at(doc_id, rev, legacy_text_overrun_padding=True)
+        state, _ = await self.state_at(doc_id, rev)
         base = codec.encode(state)
         for version, changes in copies:
-            encoded = await self._built(doc_id, base, changes)
+            encoded = await self._built(doc_id, base, changes, padding=False)
             await self._store.versions.create_version(doc_id, version, encoded)
 
     async def create_version_at(
@@ -220,14 +220,20 @@ class OTHistory:
         state: bytes,
         changes: Sequence[Change],
         on_skipped: OnSkipped | None = None,
+        *,
+        padding: bool = True,
     ) -> bytes:
+        """`padding` is for looking at the past (`spec/ot.md` 15.5). A version that is stored is the
+        base of what readers load, and must be what those see who apply the log: they never pad.
+        """
+
         def build() -> bytes:
             return codec.encode(
                 apply_changes_for_reconstruction(
                     codec.decode(state),
                     changes,
                     on_skipped_change=on_skipped or self._logged(doc_id),
-                    legacy_text_overrun_padding=True,
+                    legacy_text_overrun_padding=padding,
                 )
             )
 
