@@ -102,7 +102,7 @@ class OTMemoryStore:
         read: PendingQueue,
     ) -> Conflict | None:
         doc = self._live(doc_id)
-        if _moved(doc, read):
+        if self._moved(doc_id, doc, read):
             return CONFLICT
         doc.state, doc.rev = snapshot.state, snapshot.rev
         doc.committed = list(snapshot.changes)
@@ -167,7 +167,7 @@ class OTMemoryStore:
         read: PendingQueue | None = None,
     ) -> Conflict | None:
         doc = self._live(doc_id)
-        if read is not None and _moved(doc, read):
+        if read is not None and self._moved(doc_id, doc, read):
             return CONFLICT
         known = doc.committed_rev
         doc.committed.extend(change for change in server_changes if change.rev > known)
@@ -184,7 +184,7 @@ class OTMemoryStore:
         read: PendingQueue | None = None,
     ) -> QuarantinedChange | Conflict | None:
         doc = self._docs.get(doc_id) or _Document()
-        if read is not None and _moved(doc, read):
+        if read is not None and self._moved(doc_id, doc, read):
             return CONFLICT
         if all(change.id != poison.id for change in doc.pending):
             return None
@@ -198,6 +198,17 @@ class OTMemoryStore:
         self._quarantine[doc_id, poison.id] = entry
         doc.replace_pending(rebased_pending)
         return entry
+
+    def _moved(self, doc_id: str, doc: _Document, read: PendingQueue) -> bool:
+        if doc.committed_rev != read.committed_rev:
+            return True
+        if doc.pending and doc.pending[-1].rev > read.tail_rev:
+            return True
+        # one was ejected since: what followed it was rewritten as well
+        return any(
+            (doc_id, change.id) in self._quarantine and change.id not in doc.pending_ids
+            for change in (read.pending if self._quarantine else ())
+        )
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         return [
@@ -233,9 +244,3 @@ class OTMemoryStore:
             doc.committed[:count],
             on_skipped_change=lambda skipped: log_skipped(doc_id, skipped),
         )
-
-
-def _moved(doc: _Document, read: PendingQueue) -> bool:
-    return doc.committed_rev != read.committed_rev or (
-        bool(doc.pending) and doc.pending[-1].rev > read.tail_rev
-    )

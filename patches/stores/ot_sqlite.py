@@ -326,6 +326,19 @@ def _moved(db: sqlite3.Connection, key: bytes, read: PendingQueue) -> bool:
             "SELECT 1 FROM ot_pending WHERE doc_id = ? AND rev > ?", (key, read.tail_rev)
         ).fetchone()
         is not None
+        or _has_quarantined(db, key, read)
+    )
+
+
+def _has_quarantined(db: sqlite3.Connection, key: bytes, read: PendingQueue) -> bool:
+    """Whether a change of the queue was ejected since: what followed it was rewritten as well."""
+    rows = db.execute(
+        "SELECT change_id FROM ot_quarantine WHERE doc_id = ?1 AND change_id NOT IN"
+        " (SELECT change_id FROM ot_pending WHERE doc_id = ?1)",
+        (key,),
+    ).fetchall()
+    return bool(rows) and not {row[0] for row in rows}.isdisjoint(
+        _bytes(change.id) for change in read.pending
     )
 
 

@@ -268,6 +268,18 @@ class OTClientStoreContract:
         assert ids(await store.get_pending_changes(DOC)) == [("b", 2)]
         assert await store.get_committed_rev(DOC) == 1
 
+    async def test_a_change_that_was_quarantined_since_is_a_conflict(
+        self, store: OTClientStore, other: OTClientStore
+    ) -> None:
+        changes = await store.save_pending_changes(DOC, [pending("a"), pending("b")])
+        read = await store.load_queue(DOC)
+        left = [changes[1].replace(rev=1)]
+        await other.quarantine_pending_change(DOC, changes[0], "refused", left)
+        assert await store.apply_server_changes(DOC, [], changes, read) == "conflict"
+        assert ids(await store.get_pending_changes(DOC)) == [("b", 1)]
+        again = await store.load_queue(DOC)
+        assert await store.apply_server_changes(DOC, [committed(1)], left, again) is None
+
     async def test_changes_that_leave_the_queue_by_themselves_are_no_conflict(
         self, store: OTClientStore
     ) -> None:
