@@ -26,7 +26,7 @@ from patches.algorithms.ot.receiving import (
     refuse_lww,
 )
 from patches.algorithms.ot.store import Conflict, PendingQueue
-from patches.algorithms.ot.stored_docs import ot_doc, with_unstored
+from patches.algorithms.ot.stored_docs import ot_doc
 from patches.change import Change, Snapshot
 from patches.document import Document
 from patches.json_values import Json, Op
@@ -108,7 +108,7 @@ class OTAlgorithm(Quarantine):
         such changes cannot be sent: they are told once on `on_error`, unless `report` is off.
         """
         queue = await self.store.load_queue(doc_id)
-        pending = with_unstored(queue, ot_doc(doc))
+        pending = await self._with_unstored(doc_id, queue, ot_doc(doc))
         if report:
             self._report_unstored(doc_id, ot_doc(doc), pending)
         if not pending:
@@ -236,7 +236,7 @@ class OTAlgorithm(Quarantine):
         async def step() -> list[Change] | Conflict:
             queue = await self._load_queue(doc_id, doc)
             shown_rev = doc.committed_rev if doc is not None else queue.committed_rev
-            pending = with_unstored(queue, doc)
+            pending = await self._with_unstored(doc_id, queue, doc)
             reception = plan_reception(queue, pending, changes, shown_rev, resolved)
             new, preview = reception.new, None
             if doc is not None and _follow(doc, new):
@@ -292,7 +292,7 @@ class OTAlgorithm(Quarantine):
 
         async def step() -> list[Change] | Conflict:
             queue = await self._load_queue(doc_id, open_doc)
-            pending = with_unstored(queue, open_doc)
+            pending = await self._with_unstored(doc_id, queue, open_doc)
             rebased = plan_install(queue, pending, tail, head, gone)
             committed = Snapshot(state=state, rev=head)
             if await self.store.install_doc(doc_id, committed, rebased, queue):

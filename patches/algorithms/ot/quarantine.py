@@ -12,7 +12,7 @@ from patches.algorithms.ot.ejection import (
     compute_pending_ejection,
 )
 from patches.algorithms.ot.store import Conflict, PendingQueue
-from patches.algorithms.ot.stored_docs import StoredDocs, ot_doc, with_unstored
+from patches.algorithms.ot.stored_docs import StoredDocs, ot_doc
 from patches.change import Change, QuarantinedChange, Snapshot
 from patches.document import Document
 from patches.errors import PatchesError, PendingChangeError
@@ -43,7 +43,7 @@ class Quarantine(StoredDocs):
             if snapshot is None:
                 return None
             queue = PendingQueue(snapshot.rev, list(snapshot.changes))
-            pending = with_unstored(queue, open_doc)
+            pending = await self._with_unstored(doc_id, queue, open_doc)
             if only_if_unappliable and applies_in_queue(
                 Snapshot(state=snapshot.state, rev=snapshot.rev, changes=pending), change_id
             ):

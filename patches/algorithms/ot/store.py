@@ -32,9 +32,9 @@ class OTClientStore(Protocol):
     Every call is one transaction: all of it happens or none. Several processes may share a store:
     revisions of pending changes are given inside the transaction, and a call that replaces the
     queue is given the queue it was computed from (`read`); if the committed revision has moved
-    since, or the store holds a pending change with a revision above `read.tail_rev`, it changes
-    nothing and returns `CONFLICT`. A document is known once it was tracked or anything was saved
-    for it.
+    since, the store holds a pending change with a revision above `read.tail_rev`, or one of
+    `read.pending` has gone into quarantine, it changes nothing and returns `CONFLICT`. A document
+    is known once it was tracked or anything was saved for it.
     """
 
     async def track_docs(self, doc_ids: Sequence[str]) -> None:

@@ -122,6 +122,20 @@ class StoredDocs(Algorithm):
             queue.committed_rev, [_decoded(change, mine) for change in queue.pending]
         )
 
+    async def _with_unstored(
+        self, doc_id: str, queue: PendingQueue, doc: OTDoc | None
+    ) -> list[Change]:
+        """The stored queue, and behind it what only the open document holds.
+
+        Without what another process has put into quarantine: that has left the queue for good.
+        """
+        pending = with_unstored(queue, doc)
+        if len(pending) == len(queue.pending):
+            return pending
+        entries = await self.store.list_quarantined_changes(doc_id)
+        ejected = {entry.change_id for entry in entries}
+        return [change for change in pending if change.id not in ejected]
+
     # ---- making changes --------------------------------------------------------------------------
 
     async def _next_revs(self, doc_id: str, doc: OTDoc | None) -> tuple[int, int]:

@@ -523,6 +523,21 @@ async def test_a_refused_change_leaves_the_queue_and_the_view(
     assert client.doc.state == server.state
 
 
+async def test_what_another_process_ejected_does_not_come_back(
+    client: Client, server: Server
+) -> None:
+    await client.edit(put("good"))
+    await client.edit(put("bad"))
+    other = await Client("other", client.store).open()
+    assert await other.algorithm.eject_pending_change(DOC, "me2", "no", other.doc) is not None
+    server.edit(put("z"))
+    await client.pull(server)
+    await client.push(server)
+    assert client.doc.state == server.state
+    assert "good" in server.state
+    assert "bad" not in server.state
+
+
 async def test_a_text_edit_in_the_middle_of_the_queue_can_be_ejected(
     client: Client, server: Server
 ) -> None:
