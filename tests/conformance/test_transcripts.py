@@ -359,12 +359,21 @@ class Replay:
             elif act.opens:
                 client.open()
             else:
+                await self._let_rest()
                 client.close()
             self._check_told()
+        await self._let_rest()
         self.failures += [f"line {told.line + 1}: never told: {told.frame}" for told in self._told]
 
     def _may_come(self, act: Sent | Socket) -> bool:
         return isinstance(act, Socket) or self.heads.allow(act)
+
+    async def _let_rest(self) -> None:
+        """The server may hold a broadcast back for a moment after an answer that stored nothing."""
+        self._check_told()
+        if self._told:
+            await asyncio.sleep(0.05)
+            self._check_told()
 
     async def _send(self, client: Client, sent: Sent) -> None:
         answer = await client.call(self._mapping.outgoing(sent), sent)
