@@ -328,9 +328,10 @@ class Patches(ClientSignals):
             await algorithm.discard_quarantined_change(doc_id, change_id)
 
     async def retry_quarantined_change(self, doc_id: str, change_id: str) -> list[Change]:
-        """Make a quarantined change a new edit of the document as it is now, in one step.
+        """Make a quarantined change an edit of the document as it is now, in one step.
 
-        Raises `PendingChangeError` if there is none, or it still does not apply; it then stays.
+        It keeps its id, so that it counts once if it was committed after all. Raises
+        `PendingChangeError` if there is none, or it still does not apply; it then stays.
         """
         await self._ready()
         algorithm = self.algorithm_of(doc_id)
@@ -342,7 +343,7 @@ class Patches(ClientSignals):
         if doc_id in self._queues:
             await self._queues[doc_id].settle()  # it comes after the edits made so far
         changes = await algorithm.retry_quarantined_change(
-            doc_id, change_id, self.get_open_doc(doc_id), self._new_id()
+            doc_id, change_id, self.get_open_doc(doc_id)
         )
         self.on_change.emit(doc_id)
         return changes

@@ -218,9 +218,13 @@ class Algorithm(ABC):
         return None
 
     async def retry_quarantined_change(
-        self, doc_id: str, change_id: str, doc: Document | None, new_id: str
+        self, doc_id: str, change_id: str, doc: Document | None
     ) -> list[Change]:
-        """Make a quarantined change's ops a new pending change, in one step with its removal."""
+        """Make a quarantined change pending again, in one step with its removal.
+
+        It keeps its id: ejected while it was under way, it may be committed, and the server knows
+        it by that.
+        """
         raise PatchesError(f"{self.name} keeps no change {change_id!r} of document {doc_id!r}")
 
     # ---- room for algorithms with a wire of their own

@@ -170,7 +170,10 @@ class OTMemoryStore:
         if read is not None and self._moved(doc_id, doc, read):
             return CONFLICT
         known = doc.committed_rev
-        doc.committed.extend(change for change in server_changes if change.rev > known)
+        new = [change for change in server_changes if change.rev > known]
+        doc.committed.extend(new)
+        for change in new if self._quarantine else ():
+            self._quarantine.pop((doc_id, change.id), None)
         doc.replace_pending(rebased_pending)
         self._fold(doc_id, doc)
         return None

@@ -194,6 +194,7 @@ class OTSqliteStore:
             new = [change for change in server_changes if change.rev > known]
             if new:
                 _append_committed(db, key, new)
+                _leave_quarantine(db, key, new)
                 _fold(db, doc_id)
             _replace_pending(db, key, rebased_pending)
             return None
@@ -454,6 +455,15 @@ def _fold(db: sqlite3.Connection, doc_id: str) -> None:
 def _replayed(doc_id: str, state: Json, changes: Sequence[Change]) -> Json:
     return apply_changes_for_reconstruction(
         state, changes, on_skipped_change=lambda skipped: log_skipped(doc_id, skipped)
+    )
+
+
+def _leave_quarantine(db: sqlite3.Connection, key: bytes, committed: Sequence[Change]) -> None:
+    if not db.execute("SELECT 1 FROM ot_quarantine WHERE doc_id = ?", (key,)).fetchone():
+        return  # nearly always
+    db.executemany(
+        "DELETE FROM ot_quarantine WHERE doc_id = ? AND change_id = ?",
+        [(key, _bytes(change.id)) for change in committed],
     )
 
 

@@ -227,11 +227,11 @@ class PlainAlgorithm(Algorithm):
         self.quarantine.pop((doc_id, change_id), None)
 
     async def retry_quarantined_change(
-        self, doc_id: str, change_id: str, doc: Document | None, new_id: str
+        self, doc_id: str, change_id: str, doc: Document | None
     ) -> list[Change]:
         entry = self.quarantine.pop((doc_id, change_id))
         before = self.snapshots[doc_id]
-        change = entry.change.replace(id=new_id, rev=before.head + 1, base_rev=before.rev)
+        change = entry.change.replace(rev=before.head + 1, base_rev=before.rev)
         self._store(doc_id, [*before.changes, change])
         if doc is not None:
             doc.import_snapshot(self.snapshots[doc_id])

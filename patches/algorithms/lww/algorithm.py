@@ -310,21 +310,20 @@ class LWWAlgorithm(Algorithm):
         await self._store.change(doc_id, lambda tables: tables.discard_quarantined(change_id))
 
     async def retry_quarantined_change(
-        self, doc_id: str, change_id: str, doc: Document | None, new_id: str
+        self, doc_id: str, change_id: str, doc: Document | None
     ) -> list[Change]:
-        """Make a quarantined change's ops pending again, with the times they were made at.
+        """Send a quarantined change again, under its own id, behind what is being sent.
 
-        `new_id` is on the change that is returned; what is sent gets its id when it is sent. Raises
-        `PendingChangeError` if it is not in quarantine.
+        Raises `PendingChangeError` if it is not in quarantine.
         """
         opened = _lww(doc)
         async with self._locks(doc_id):
-            known = None if opened is None else opened.version
-            step = await self._store.change(
-                doc_id, lambda tables: transactions.retry(tables, doc_id, change_id, known)
+            piece, work = await self._store.change(
+                doc_id, lambda tables: transactions.retry(tables, doc_id, change_id)
             )
-            await self._follow(opened, step)
-        return [self._change(step.local, step.committed_rev, change_id=new_id)]
+            if opened is not None:
+                opened.install(work)
+        return [piece]
 
     # ---- inside ----------------------------------------------------------------------------------
 

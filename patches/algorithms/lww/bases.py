@@ -31,15 +31,6 @@ def with_bases(tables: DocTables, ops: Iterable[Op]) -> list[Op]:
     return sent
 
 
-def without_bases(ops: Sequence[Op]) -> list[Op]:
-    """The ops of a piece as they were before `with_bases`; else they have one op per path."""
-    return [
-        op
-        for op, after in zip(ops, [*ops[1:], None], strict=True)
-        if after is None or after["path"] != op["path"]
-    ]
-
-
 def _base(tables: DocTables, path: str) -> Op | None:
     for above in (*ancestor_paths(path), ""):
         row = tables.committed.get(above)

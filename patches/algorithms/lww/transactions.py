@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from patches.algorithms.lww.bases import with_bases, without_bases
+from patches.algorithms.lww.bases import with_bases
 from patches.algorithms.lww.consolidate import consolidate_field_op, consolidate_ops
 from patches.algorithms.lww.field_table import is_below, put_consolidated
 from patches.algorithms.lww.receive import (
@@ -237,6 +237,9 @@ def fold_answer(
     sent_ids = {change.id for change in sent}
     check_timed(doc_id, committed)
     accepted_changes(committed, committed_rev(tables), sent_ids)
+    held = {piece.id for piece in tables.sending()}
+    for change_id in sent_ids - held:  # ejected while it was under way, and committed all the same
+        tables.discard_quarantined(change_id)
     if not any(change.id in sent_ids for change in committed):
         # An answer without our change tells nothing about the sent ops: they become rows here.
         confirm(tables, sent, None)
@@ -368,16 +371,21 @@ def eject(
     return quarantined, _work(tables)
 
 
-def retry(tables: DocTables, doc_id: str, change_id: str, known: int | None) -> Step:
-    """Fold a quarantined change's ops into the pending ones, at the time they were made.
+def retry(tables: DocTables, doc_id: str, change_id: str) -> tuple[Change, Work]:
+    """Make a quarantined change a piece again, behind those that are being sent.
 
-    Raises `PendingChangeError` if there is no such change.
+    Under its own id: if it was committed after all, the server is told so by that, and an increment
+    counts once. Raises `PendingChangeError` if there is no such change.
     """
     quarantined = tables.quarantined(change_id)
     if quarantined is None:
         raise PendingChangeError(f"document {doc_id!r}: no change {change_id!r} in quarantine")
     tables.discard_quarantined(change_id)
-    return _add_pending(tables, without_bases(quarantined.change.ops), known)
+    rev = committed_rev(tables)
+    pieces = _rebased([quarantined.change], rev)
+    tables.put_sending([*tables.sending(), *pieces])
+    tables.put_head(committed_rev=rev)
+    return pieces[0], _work(tables)
 
 
 # ---- tracking ------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class Quarantine(StoredDocs):
         await self.store.discard_quarantined_change(doc_id, change_id)
 
     async def retry_quarantined_change(
-        self, doc_id: str, change_id: str, doc: Document | None, new_id: str
+        self, doc_id: str, change_id: str, doc: Document | None
     ) -> list[Change]:
         """As `Algorithm` has it. Raises `PendingChangeError` if it is not in quarantine, or cannot
         be applied to the document as it is now; then it stays there.
@@ -87,7 +87,8 @@ class Quarantine(StoredDocs):
             snapshot = open_doc.to_snapshot() if open_doc else await self.store.get_doc(doc_id)
             check_applies_on_top(doc_id, snapshot or Snapshot(state=None, rev=0), entry.change)
             base_rev, rev = await self._next_revs(doc_id, open_doc)
-            change = self._minted(entry.change.ops, base_rev, rev, entry.change.metadata, new_id)
+            # Its id and time stay: if it was committed after all, that tells the server so.
+            change = entry.change.replace(base_rev=base_rev, rev=rev, batch_id=None)
             pieces = self._split(doc_id, change)
             saved = await self.store.requeue_quarantined_change(doc_id, change_id, pieces)
             if saved and open_doc is not None:

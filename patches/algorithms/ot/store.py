@@ -112,7 +112,10 @@ class OTClientStore(Protocol):
         rebased_pending: Sequence[Change],
         read: PendingQueue | None = None,
     ) -> Conflict | None:
-        """Append committed changes above the stored revision and replace all pending ones."""
+        """Append committed changes above the stored revision and replace all pending ones.
+
+        One that is in quarantine leaves it: it was ejected while it was under way, and committed.
+        """
 
     async def quarantine_pending_change(
         self,

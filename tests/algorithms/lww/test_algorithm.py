@@ -560,15 +560,13 @@ async def test_a_quarantined_change_is_retried_or_discarded(client: Client) -> N
     sent = await client.send()
     await client.algorithm.eject_pending_change(DOC, sent[0].id, "no", client.doc)
     assert client.doc.state == {}
-    retried = await client.algorithm.retry_quarantined_change(
-        DOC, sent[0].id, client.doc, new_id="1new0"
-    )
-    assert retried[0].id == "1new0"
+    retried = await client.algorithm.retry_quarantined_change(DOC, sent[0].id, client.doc)
+    assert retried == sent
     assert client.doc.state == {"n": 4}
     assert await client.algorithm.list_quarantined_changes() == []
-    assert (await client.send())[0].ops == sent[0].ops
+    assert await client.send() == sent
     with pytest.raises(PendingChangeError):
-        await client.algorithm.retry_quarantined_change(DOC, sent[0].id, client.doc, new_id="x")
+        await client.algorithm.retry_quarantined_change(DOC, sent[0].id, client.doc)
     await client.algorithm.discard_quarantined_change(DOC, "unknown")
 
 
@@ -580,9 +578,9 @@ async def test_a_retried_increment_is_still_one(client: Client) -> None:
     await client.receive(committed(2, put("/stats/n", 7)))
     assert client.doc.state == {"stats": {"n": 8}}
     await client.algorithm.eject_pending_change(DOC, sent[0].id, "no", client.doc)
-    await client.algorithm.retry_quarantined_change(DOC, sent[0].id, client.doc, new_id="1x")
+    await client.algorithm.retry_quarantined_change(DOC, sent[0].id, client.doc)
     assert client.doc.state == {"stats": {"n": 8}}
-    assert [op["op"] for op in (await client.send())[0].ops] == ["@inc"]
+    assert (await client.send())[0].ops == sent[0].ops
 
 
 async def test_quarantine_survives_untracking_and_not_deletion(client: Client) -> None:

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patches.algorithms.lww import LWWAlgorithm, LWWDoc
-from patches.algorithms.lww.bases import without_bases
 from patches.algorithms.lww.state import shown_state
 from patches.algorithms.lww.tables import LWWStore
 from patches.change import Change
@@ -147,9 +146,18 @@ class Life:
 
     async def expected(self) -> Json:
         stored = await self.algorithm.load_doc(DOC)
-        ops = [op for sent in stored.changes for op in without_bases(sent.ops)] if stored else []
+        ops = [op for sent in stored.changes for op in _without_bases(sent.ops)] if stored else []
         ops += [op for unsaved in self.doc.unsaved for op in unsaved]
         return shown_state(stored.state if stored else {}, ops)
+
+
+def _without_bases(ops: Sequence[Op]) -> list[Op]:
+    """The ops of a piece, without the writes of what its deltas start from."""
+    return [
+        op
+        for op, after in zip(ops, [*ops[1:], None], strict=True)
+        if after is None or after["path"] != op["path"]
+    ]
 
 
 async def live(seed: int, store: LWWStore | None = None) -> None:

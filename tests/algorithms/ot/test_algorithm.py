@@ -576,18 +576,18 @@ async def test_a_broken_change_with_successors_cannot_be_ejected(client: Client)
     assert ids((await client.stored()).changes) == ["bad", "next"]
 
 
-async def test_a_quarantined_change_is_tried_again_under_a_new_id(
+async def test_a_quarantined_change_is_tried_again_under_its_id(
     client: Client, server: Server
 ) -> None:
     await client.edit({"op": "add", "path": "/list/0", "value": "again"})
     await client.algorithm.eject_pending_change(DOC, "me1", "no", client.doc)
     client.write({"op": "add", "path": "/list/1", "value": "unsaved"})
-    made = await client.algorithm.retry_quarantined_change(DOC, "me1", client.doc, "new")
-    assert ids(made) == ["new"]
+    made = await client.algorithm.retry_quarantined_change(DOC, "me1", client.doc)
+    assert ids(made) == ["me1"]
     assert client.doc.state["list"] == ["again", "a", "unsaved", "b", "c"]
     assert await client.algorithm.list_quarantined_changes() == []
     with pytest.raises(PendingChangeError, match="no change 'me1' in quarantine"):
-        await client.algorithm.retry_quarantined_change(DOC, "me1", client.doc, "newer")
+        await client.algorithm.retry_quarantined_change(DOC, "me1", client.doc)
     await client.save(client.doc.unsaved[0])
     await client.push(server)
     assert client.doc.state == server.state
@@ -600,7 +600,7 @@ async def test_a_quarantined_change_that_no_longer_applies_stays_there(
     await client.algorithm.eject_pending_change(DOC, "me1", "no", client.doc)
     await client.receive(server.edit(put("list", [])))
     with pytest.raises(PendingChangeError, match="does not apply"):
-        await client.algorithm.retry_quarantined_change(DOC, "me1", client.doc, "new")
+        await client.algorithm.retry_quarantined_change(DOC, "me1", client.doc)
     assert ids([entry.change for entry in await client.algorithm.list_quarantined_changes()]) == [
         "me1"
     ]
