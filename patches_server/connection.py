@@ -6,6 +6,7 @@ The only part of the server that writes to a socket. It has never heard of a doc
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 from aiohttp import ClientConnectionError, WSMsgType, web
 
 from patches.limits import Limits
-from patches_server.outbox import TOO_SLOW, Outbox
+from patches_server.outbox import TOO_SLOW, Mark, Outbox
 from patches_server.session import ServerSession
 
 #: Sub-protocols that a browser may name; a token can be sent as a second one beside it.
@@ -42,6 +43,8 @@ async def serve_websocket(
     except ConnectionError:  # the peer has left meanwhile; aiohttp drops what we answer
         return web.Response()
     session = open_session()
+    session.outbox.keeps_marks = True
+    marks = _Marks(ws)
     transport = request.transport
     if transport is not None:
         session.outbox.on_cut = partial(
@@ -50,18 +53,20 @@ async def serve_websocket(
     try:
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(
-                _write(ws, session.outbox, transport, limits.send_timeout_s),
+                _write(ws, session.outbox, marks, transport, limits.send_timeout_s),
                 name="websocket writer",
             )
             with _Silent(transport, limits.heartbeat_s) as silent:
-                await _read(ws, session, silent)
+                await _read(ws, session, marks, silent)
             writer.cancel()
     finally:
         session.end()
     return ws
 
 
-async def _read(ws: web.WebSocketResponse, session: ServerSession, silent: _Silent) -> None:
+async def _read(
+    ws: web.WebSocketResponse, session: ServerSession, marks: _Marks, silent: _Silent
+) -> None:
     async for message in ws:
         silent.is_reading = False
         # A binary frame is taken for text, as the original's server does.
@@ -69,24 +74,30 @@ async def _read(ws: web.WebSocketResponse, session: ServerSession, silent: _Sile
             await session.receive(message.data)
         elif message.type is WSMsgType.PING:
             await ws.pong(message.data)
+        elif message.type is WSMsgType.PONG:
+            marks.answered(message.data)
         silent.heard()
 
 
 async def _write(
     ws: web.WebSocketResponse,
     outbox: Outbox,
+    marks: _Marks,
     transport: asyncio.Transport | None,
     send_timeout_s: float | None,
 ) -> None:
     watch = _Stalled(transport, send_timeout_s)
     try:
-        while (frame := await outbox.get()) is not None:
+        while (item := await outbox.get_any()) is not None:
             written = 0
             with watch:
-                while frame is not None:
-                    await ws.send_frame(frame, WSMsgType.TEXT)
-                    written += len(frame)
-                    frame = outbox.get_nowait() if written < _BATCH_BYTES else None
+                while item is not None:
+                    if isinstance(item, Mark):
+                        await marks.ask(item)
+                    else:
+                        await ws.send_frame(item, WSMsgType.TEXT)
+                        written += len(item)
+                    item = outbox.get_any_nowait() if written < _BATCH_BYTES else None
     except (ClientConnectionError, ConnectionError):
         pass  # the reader ends too, and with it the connection
     close = outbox.closing
@@ -101,6 +112,28 @@ async def _write(
         pass
     if transport is not None and (close.code == TOO_SLOW or not transport.is_closing()):
         transport.abort()  # a peer that reads nothing never answers the closing handshake either
+
+
+class _Marks:
+    """Asks the peer by a ping whether it has taken what was written before a mark."""
+
+    def __init__(self, ws: web.WebSocketResponse) -> None:
+        self._ws = ws
+        self._asked: deque[tuple[int, Mark]] = deque()
+        self._count = 0
+
+    async def ask(self, mark: Mark) -> None:
+        """Write the ping of a mark."""
+        self._count += 1
+        self._asked.append((self._count, mark))
+        await self._ws.ping(b"%d" % self._count)
+
+    def answered(self, data: bytes | bytearray) -> None:
+        """A pong came. A peer may answer the last of several pings alone (RFC 6455, 5.5.3)."""
+        if not data.isdigit() or len(data) > 19:
+            return  # that of a heartbeat, or none of ours
+        while self._asked and self._asked[0][0] <= int(data):
+            self._asked.popleft()[1].taken()
 
 
 class _Silent:

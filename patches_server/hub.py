@@ -3,13 +3,16 @@
 A notification is encoded once and put, as the same bytes, into the outbox of every subscriber but
 the connection that committed; nothing here waits for a socket. Rights are asked when a subscription
 is made and again before a delivery when the last answer is old (`spec/reliability.md` T5): what is
-due meanwhile is held back, in order, for that one subscriber.
+due meanwhile is held back, in order, for that one subscriber. The same is done for a moment after
+some answers, for the sake of the original's client; see `Hub.rest`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from patches import codec
@@ -35,7 +38,11 @@ from patches_server.stats import ServerStats
 
 #: Checks of one `subscribe` that are under way at once.
 _PARALLEL: Final = 64
-_REST_S: Final = 0.02
+#: What a client gets to apply an answer, from when its end of the socket has taken it.
+_REST_S: Final = 0.05
+#: One that never says that it has taken it is told what is due all the same, after so much.
+_LONGEST_REST_S: Final = 5.0
+_MOST_HELD: Final = 1_000
 
 GetTombstone: TypeAlias = Callable[[str], Awaitable[Tombstone | None]]
 
@@ -52,6 +59,21 @@ class Subscriber(Protocol):
     def ended(self) -> bool:
         """Whether the connection is gone, and must get no subscription any more."""
         ...
+
+
+@dataclass(eq=False, slots=True)
+class _Reason:
+    """Why frames are held back. `is_answered`: for an answer that is on its way."""
+
+    is_answered: bool = False
+
+
+@dataclass(slots=True)
+class _Hold:
+    """Frames held back from one subscriber of one document, until no reason is left."""
+
+    frames: list[bytes] = field(default_factory=list)
+    reasons: list[_Reason] = field(default_factory=list)
 
 
 class Hub:
@@ -72,8 +94,10 @@ class Hub:
         self._get_tombstone, self._reauth_s = get_tombstone, reauth_s
         #: Document -> subscriber -> loop time at which its right was last confirmed.
         self._table: dict[str, dict[Subscriber, float]] = {}
-        #: Frames held back while a right is asked again, or while a subscriber rests.
-        self._held: dict[tuple[str, Subscriber], list[bytes]] = {}
+        #: What is held back while a right is asked again, or while a subscriber rests.
+        self._held: dict[tuple[str, Subscriber], _Hold] = {}
+        #: Rests of subscribers whose answers are not in their outboxes yet.
+        self._unanswered: dict[Subscriber, list[tuple[str, _Reason]]] = {}
         self._views = KeyedLocks()
 
     def __len__(self) -> int:
@@ -136,6 +160,7 @@ class Hub:
 
     def leave(self, subscriber: Subscriber) -> None:
         """A connection is gone: all its subscriptions end."""
+        self._unanswered.pop(subscriber, None)
         for doc_id in list(subscriber.subscriptions):
             self._remove(subscriber, doc_id)
 
@@ -222,21 +247,66 @@ class Hub:
                 self._deliver_one(doc_id, subscriber, frame)
 
     def rest(self, doc_id: str, connection_id: str | None) -> None:
-        """Tell one connection nothing of a document for a moment; what is due follows, in order.
+        """Tell one connection nothing of a document until it has applied the answer to come.
 
         For answers that stored nothing: the original's client takes them for newer than any
-        broadcast that it has applied. When both arrive in one packet it applies the broadcast
-        first, and an older row of the answer stays for good (`spec/sync.md` 12.2).
+        broadcast that it has applied. If it applies a broadcast first, an older row of the answer
+        stays for good (`spec/sync.md` 12.2). So what is due waits for the connection's next call
+        about the document, which it makes after the answer; or else until its end of the socket
+        has taken the answer, and a moment more.
         """
         for subscriber in self._table.get(doc_id, ()):
-            key = (doc_id, subscriber)
-            if subscriber.context.connection_id == connection_id and key not in self._held:
-                self._held[key] = []
-                asyncio.get_running_loop().call_later(_REST_S, self._wake, doc_id, subscriber)
+            if subscriber.context.connection_id == connection_id:
+                reason = self._hold(doc_id, subscriber)
+                self._unanswered.setdefault(subscriber, []).append((doc_id, reason))
 
-    def _wake(self, doc_id: str, subscriber: Subscriber) -> None:
-        for frame in self._held.pop((doc_id, subscriber), ()):
-            self._deliver_one(doc_id, subscriber, frame)
+    def answered(self, subscriber: Subscriber, doc_ids: Collection[str]) -> None:
+        """The answer to a call about documents is in the outbox, or there is none."""
+        if subscriber not in self._unanswered:
+            return
+        loop = asyncio.get_running_loop()
+        waiting = self._unanswered.pop(subscriber)
+        if left := [each for each in waiting if each[0] not in doc_ids]:
+            self._unanswered[subscriber] = left
+        for doc_id, reason in waiting:
+            if doc_id not in doc_ids:
+                continue
+            reason.is_answered = True
+            release = partial(self._release, doc_id, subscriber, reason)
+            loop.call_later(_LONGEST_REST_S, release)
+            subscriber.outbox.when_taken(partial(loop.call_later, _REST_S, release))
+
+    def called(self, subscriber: Subscriber, doc_ids: Iterable[str]) -> None:
+        """A subscriber makes a call about documents: it has applied earlier answers about them."""
+        for doc_id in doc_ids if self._held else ():
+            hold = self._held.get((doc_id, subscriber))
+            for reason in list(hold.reasons) if hold is not None else ():
+                if reason.is_answered:
+                    self._release(doc_id, subscriber, reason)
+
+    def _hold(self, doc_id: str, subscriber: Subscriber) -> _Reason:
+        reason = _Reason()
+        self._held.setdefault((doc_id, subscriber), _Hold()).reasons.append(reason)
+        return reason
+
+    def _release(
+        self, doc_id: str, subscriber: Subscriber, reason: _Reason, *, may_read: bool = False
+    ) -> None:
+        """A reason to hold back is over; with the last one, what is due goes out in order.
+
+        `may_read`: the right to read was confirmed just now.
+        """
+        hold = self._held.get((doc_id, subscriber))
+        if hold is None or reason not in hold.reasons:
+            return  # another subscription, or one that has ended
+        hold.reasons.remove(reason)
+        if not hold.reasons:
+            del self._held[doc_id, subscriber]
+            for frame in hold.frames:
+                if may_read:
+                    self._put(subscriber, frame)
+                else:
+                    self._deliver_one(doc_id, subscriber, frame)
 
     async def _publish_views(
         self,
@@ -258,8 +328,7 @@ class Hub:
         if self._access.open and not self._held:
             for subscriber in self._table[doc_id]:
                 if subscriber.context.connection_id != origin or origin is None:
-                    subscriber.outbox.put(frame)
-                    self._stats.broadcast_frames += 1
+                    self._put(subscriber, frame)
             return
         for subscriber in self._table[doc_id]:
             if subscriber.context.connection_id != origin or origin is None:
@@ -269,29 +338,34 @@ class Hub:
         asked_at = self._table.get(doc_id, {}).get(subscriber)
         if asked_at is None:
             return
-        held = self._held.get((doc_id, subscriber))
-        if held is not None:
-            held.append(frame)
+        hold = self._held.get((doc_id, subscriber))
+        if hold is not None:
+            hold.frames.append(frame)
+            if len(hold.frames) > _MOST_HELD:
+                for reason in [each for each in hold.reasons if each.is_answered]:
+                    self._release(doc_id, subscriber, reason)
         elif asyncio.get_running_loop().time() - asked_at <= self._reauth_s or self._access.open:
-            subscriber.outbox.put(frame)
-            self._stats.broadcast_frames += 1
+            self._put(subscriber, frame)
         else:
-            self._held[doc_id, subscriber] = [frame]
-            self._tasks.spawn(self._ask_again(doc_id, subscriber), name="rights asked again")
+            reason = self._hold(doc_id, subscriber)
+            self._held[doc_id, subscriber].frames.append(frame)
+            self._tasks.spawn(
+                self._ask_again(doc_id, subscriber, reason), name="rights asked again"
+            )
 
-    async def _ask_again(self, doc_id: str, subscriber: Subscriber) -> None:
+    async def _ask_again(self, doc_id: str, subscriber: Subscriber, reason: _Reason) -> None:
         try:
             await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
         except StatusError:
             self._remove(subscriber, doc_id)
             return
-        held = self._held.pop((doc_id, subscriber), None)
-        if held is None:
-            return  # it has left, or was revoked, meanwhile
-        self._table[doc_id][subscriber] = asyncio.get_running_loop().time()
-        for frame in held:
-            subscriber.outbox.put(frame)
-        self._stats.broadcast_frames += len(held)
+        if self.is_subscribed(subscriber, doc_id):  # it has not left, nor was revoked, meanwhile
+            self._table[doc_id][subscriber] = asyncio.get_running_loop().time()
+            self._release(doc_id, subscriber, reason, may_read=True)
+
+    def _put(self, subscriber: Subscriber, frame: bytes) -> None:
+        subscriber.outbox.put(frame)
+        self._stats.broadcast_frames += 1
 
 
 def _committed(doc_id: str, changes: Iterable[Change], options: CommitOptions | None) -> bytes:

@@ -140,11 +140,12 @@ class ServerSession:
         if method is None and request.method not in _SUBSCRIPTION_CALLS:
             self._answer_signal(request, size)
             return
-        names = request.params[0] if request.params else None
-        ids = names if isinstance(names, list) else [names]
-        before, done = self._queue_behind({item for item in ids if isinstance(item, str)})
+        doc_ids = _named(request.params)
+        if method is not None:
+            self._server.hub.called(self, doc_ids)
+        before, done = self._queue_behind(doc_ids)
         await self._room.acquire()
-        self._server.begin(partial(self._serve, request, method, size, before, done))
+        self._server.begin(partial(self._serve, request, method, size, doc_ids, before, done))
 
     def _check_admission(self, request: Request, size: int) -> None:
         if self._expires_at is not None and self._server.runtime.wall_ms() >= self._expires_at:
@@ -180,6 +181,7 @@ class ServerSession:
         request: Request,
         method: Method | None,
         size: int,
+        doc_ids: set[str],
         before: list[asyncio.Event],
         done: asyncio.Event,
     ) -> None:
@@ -191,12 +193,12 @@ class ServerSession:
             if not it.ran_out:
                 self.outbox.put(answer)
         finally:
+            self._server.hub.answered(self, doc_ids)
             done.set()
             self._room.release()
-            names = request.params[0] if request.params else None
-            for name in names if isinstance(names, list) else [names]:
-                if isinstance(name, str) and self._last_calls.get(name) is done:
-                    del self._last_calls[name]
+            for doc_id in doc_ids:
+                if self._last_calls.get(doc_id) is done:
+                    del self._last_calls[doc_id]
 
     def _give_up(self, request_id: Json) -> None:
         """The store takes too long. The call goes on: what it commits, the others are told."""
@@ -326,6 +328,14 @@ class _Patience:
     def _run_out(self) -> None:
         self.ran_out = True
         self._give_up()
+
+
+def _named(params: list[Json]) -> set[str]:
+    """The documents that a call is about."""
+    first = params[0] if params else None
+    return {
+        name for name in (first if isinstance(first, list) else [first]) if isinstance(name, str)
+    }
 
 
 def _has_options(params: list[Json]) -> bool:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientWebSocketResponse, WSMsgType, web
+from pytest_aiohttp.plugin import AiohttpClient
 
-from patches_server import create_app
+from patches_server import allow_all, create_app
 
 _UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -54,3 +57,34 @@ async def test_a_peer_that_leaves_during_the_handshake_is_no_error(
     finally:
         await runner.cleanup()
     assert caplog.records == []
+
+
+async def test_what_follows_an_answer_that_stored_nothing_waits_until_the_peer_has_taken_it(
+    aiohttp_client: AiohttpClient,
+) -> None:
+    client = await aiohttp_client(create_app(auth=allow_all))
+    sender = await client.ws_connect("/ws", autoping=False)
+    other = await client.ws_connect("/ws")
+    change = {"id": "c1", "ops": [{"op": "replace", "path": "/a", "value": 1}]}
+    lost = {"id": "old", "ops": [{"op": "replace", "path": "/a", "value": 0, "ts": 1}]}
+    await call(other, "commitChanges", "lww/d", [change])
+    await call(sender, "subscribe", "lww/d")
+    assert (await call(sender, "commitChanges", "lww/d", [lost]))["changes"][0]["rev"] == 1
+    ping = await sender.receive(5)
+    assert ping.type is WSMsgType.PING
+    await call(other, "commitChanges", "lww/d", [{**change, "id": "c2"}])
+    assert await call(sender, "getChangesSince", "lww/e", 0) == []  # nothing came before it
+    await sender.pong(b"999999999999999999999")  # none of the server's
+    await sender.pong(ping.data)
+    assert (await sender.receive_json(timeout=5))["params"]["changes"][0]["id"] == "c2"
+
+
+async def call(ws: ClientWebSocketResponse, method: str, *params: Any) -> Any:
+    """A call whose answer is the next message but the roster."""
+    await ws.send_json({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+    while True:
+        message = await ws.receive(5)
+        assert message.type is WSMsgType.TEXT, message
+        frame = json.loads(message.data)
+        if frame.get("method") not in ("peer-welcome",):
+            return frame["result"]

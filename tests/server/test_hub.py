@@ -294,3 +294,60 @@ async def test_who_leaves_while_it_rests_is_told_nothing_more(serve: Any) -> Non
     await sender.result("subscribe", "d")
     await other.result("commitChanges", "d", [{**CHANGE, "id": "c3"}])
     assert (await sender.notification("changesCommitted"))["changes"][0]["id"] == "c3"
+
+
+async def test_a_rest_ends_with_the_next_call_about_the_document(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = await serve(services={"ot": Services(LWWServer(MemoryBackend()))})
+    sender, other = connect(), connect()
+    await other.result("commitChanges", "d", [CHANGE])
+    await sender.result("subscribe", ["d", "e"])
+    monkeypatch.setattr(sender.session.outbox, "when_taken", lambda _: None)  # nobody can tell
+    await sender.result("commitChanges", "d", [LOST])
+    await other.result("commitChanges", "d", [{**CHANGE, "id": "c2"}])
+    await sender.result("subscribe", "d")  # made at any time: it tells nothing
+    await sender.result("getChangesSince", "e", 0)
+    assert sender.unread() == []
+    assert len(await sender.result("getChangesSince", "d", 1)) == 1
+    assert [frame["params"]["changes"][0]["id"] for frame in sender.unread()] == ["c2"]
+
+
+async def test_a_second_answer_that_stored_nothing_has_a_rest_of_its_own(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("patches_server.hub._REST_S", 0)
+    connect = await serve(services={"ot": Services(LWWServer(MemoryBackend()))})
+    sender, other = connect(), connect()
+    taken: list[Any] = []
+    await other.result("commitChanges", "d", [CHANGE])
+    await sender.result("subscribe", "d")
+    monkeypatch.setattr(sender.session.outbox, "when_taken", taken.append)
+    first = await sender.start("commitChanges", "d", [LOST])
+    second = await sender.start("commitChanges", "d", [{**LOST, "id": "old too"}])
+    for request_id in (first, second):
+        await sender.answer(request_id)
+    await other.result("commitChanges", "d", [{**CHANGE, "id": "c2"}])
+    taken[0]()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert sender.unread() == []
+    taken[1]()
+    assert (await sender.notification("changesCommitted"))["changes"][0]["id"] == "c2"
+
+
+async def test_a_peer_that_never_takes_its_answer_does_not_make_the_server_hold_everything(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("patches_server.hub._MOST_HELD", 3)
+    connect = await serve(services={"ot": Services(LWWServer(MemoryBackend()))})
+    sender, other = connect(), connect()
+    await other.result("commitChanges", "d", [CHANGE])
+    await sender.result("subscribe", "d")
+    monkeypatch.setattr(sender.session.outbox, "when_taken", lambda _: None)
+    await sender.result("commitChanges", "d", [LOST])
+    for number in range(3):
+        connect.server.hub.publish("d", [_change(number)], None, None)
+    assert sender.unread() == []
+    connect.server.hub.publish("d", [_change(3)], None, None)
+    assert [frame["params"]["changes"][0]["rev"] for frame in sender.unread()] == [0, 1, 2, 3]

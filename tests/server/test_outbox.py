@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from patches.limits import Limits
-from patches_server.outbox import Close, Outbox
+from patches_server.outbox import Close, Mark, Outbox
 
 
 async def test_frames_leave_in_order() -> None:
@@ -60,3 +60,22 @@ async def test_a_limit_of_none_is_off() -> None:
     for _ in range(20_000):
         outbox.put(b"x" * 1000)
     assert len(outbox) == 20_000
+
+
+async def test_a_mark_keeps_its_place_for_a_transport_that_keeps_marks() -> None:
+    outbox = Outbox(Limits())
+    called: list[int] = []
+    outbox.put(b"a")
+    outbox.when_taken(lambda: called.append(1))
+    assert called == [1]  # nobody can tell
+    outbox.keeps_marks = True
+    outbox.when_taken(lambda: called.append(2))
+    outbox.put(b"b")
+    assert await outbox.get_any() == b"a"
+    mark = await outbox.get_any()
+    assert isinstance(mark, Mark)
+    assert called == [1]
+    mark.taken()
+    assert called == [1, 2]
+    assert outbox.get_any_nowait() == b"b"
+    assert outbox.queued_bytes == 0

@@ -8,7 +8,7 @@ the same write of another client.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from patches.algorithms.lww.consolidate import value_inside
 from patches.algorithms.lww.deltas import is_delta
