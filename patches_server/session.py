@@ -189,7 +189,7 @@ class ServerSession:
             for earlier in before:
                 await earlier.wait()
             with _Patience(partial(self._give_up, request.id), self._limits.store_timeout_s) as it:
-                answer = await self._answer(request, method, size)
+                answer = await self._answer(request, method, size, it)
             if not it.ran_out:
                 self.outbox.put(answer)
         finally:
@@ -201,14 +201,18 @@ class ServerSession:
                     del self._last_calls[doc_id]
 
     def _give_up(self, request_id: Json) -> None:
-        """The store takes too long. The call goes on: what it commits, the others are told."""
+        """The store takes too long. A call that has begun goes on: the others are to be told of
+        what it commits. One that still waits for its turn is not begun any more.
+        """
         self._refuse(request_id, UnavailableError("no answer in time", {"reason": "STORAGE"}))
 
-    async def _answer(self, request: Request, method: Method | None, size: int) -> bytes:
+    async def _answer(
+        self, request: Request, method: Method | None, size: int, patience: _Patience
+    ) -> bytes:
         try:
             if method is None:
                 return result_frame(request.id, await self._subscription(request))
-            return result_frame(request.id, await self._call(request, method, size))
+            return result_frame(request.id, await self._call(request, method, size, patience))
         except Exception as exc:  # boundary: one call's failure is its own
             ref = random_id(self._server.runtime.random, 10)
             if is_unforeseen(exc):
@@ -226,7 +230,9 @@ class ServerSession:
             return codec.encode(await self._server.hub.subscribe(self, wanted))
         return codec.encode(self._server.hub.unsubscribe(self, wanted))
 
-    async def _call(self, request: Request, method: Method, size: int) -> Answer:
+    async def _call(
+        self, request: Request, method: Method, size: int, patience: _Patience
+    ) -> Answer:
         server, params = self._server, request.params
         subject = wire_checks.doc_id(wire_checks.param(params, 0), self._limits)
         principal = self.context.principal
@@ -248,16 +254,17 @@ class ServerSession:
         if name == "commitChanges" and server.validation is not None:
             await server.validation.require(principal, doc_id, arguments[0])
         services = await server.router.find(doc_id)
-        context = self.context
+        context = replace(
+            self.context, options=method.options_of(params), has_given_up=patience.is_over
+        )
         if method.subject == "branch":
             # A merge is broadcast to its caller too: one that does not apply the answer relies on
             # that (`spec/protocol.md` 5).
-            context = CallContext(client_id=context.client_id, principal=principal)
-        elif sent := method.options_of(params):
-            context = replace(context, options=sent)
+            context = replace(context, connection_id=None)
         with call_context(context):
             if method.is_dear:
                 async with server.snapshots():
+                    context.require_waiting()
                     return await method.run(services, subject, *arguments)
             begun = self._loop.time()
             answer = await method.run(services, subject, *arguments)
@@ -315,6 +322,10 @@ class _Patience:
         self._give_up, self._timeout_s = give_up, timeout_s
         self._timer: asyncio.TimerHandle | None = None
         self.ran_out = False
+
+    def is_over(self) -> bool:
+        """Whether the caller has been told to try again."""
+        return self.ran_out
 
     def __enter__(self) -> _Patience:
         if self._timeout_s is not None:

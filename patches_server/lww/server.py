@@ -24,7 +24,7 @@ from patches.keyed_locks import KeyedLocks
 from patches.limits import Limits
 from patches.runtime import Millis, Runtime
 from patches.signals import Signal
-from patches_server.context import current_context
+from patches_server.context import CallContext, current_context
 from patches_server.document_server import ChangesCommitted, DocDeleted, NothingStored
 from patches_server.lww.commit import (
     AnyChange,
@@ -142,7 +142,7 @@ class LWWServer:
         of the submission is stored), `DocDeletedError`, `AlgorithmMismatchError`,
         `RevConflictError`.
         """
-        return await self._commit(doc_id, changes, options, current_context().connection_id)
+        return await self._commit(current_context(), doc_id, changes, options)
 
     async def change(
         self,
@@ -166,7 +166,7 @@ class LWWServer:
             created_at=now,
             metadata=metadata,
         )
-        await self._commit(doc_id, [submitted], None, None)
+        await self._commit(CallContext(), doc_id, [submitted], None)
         return submitted
 
     async def capture_current_version(
@@ -221,16 +221,17 @@ class LWWServer:
 
     async def _commit(
         self,
+        caller: CallContext,
         doc_id: str,
         changes: Sequence[AnyChange],
         options: CommitOptions | None,
-        origin: str | None,
     ) -> CommitResult:
         if not changes:
             return CommitResult(changes=())
         size = sum(len(change.ops) for change in changes)
         await self._aside(size, lambda: self._check(changes))
         async with self._locks(doc_id):
+            caller.require_waiting()
             now = await self.clock.now()
             done = await self._store(doc_id, changes, now)
             if done.stored:
@@ -240,9 +241,11 @@ class LWWServer:
             # that commits to this document in turn does not wait for itself.
             rows = [row.encoded for row in done.stored]
             broadcast = change_of_rows(changes[0].id, rows, done.rev - 1, done.rev, now)
-            await self.on_changes_committed.emit_and_wait(doc_id, [broadcast], options, origin)
+            await self.on_changes_committed.emit_and_wait(
+                doc_id, [broadcast], options, caller.connection_id
+            )
         else:
-            self.on_nothing_stored.emit(doc_id, origin)
+            self.on_nothing_stored.emit(doc_id, caller.connection_id)
         base_rev = client_rev_of(changes[0]) or 0
         answer = change_of_rows(changes[0].id, done.answer, base_rev, done.rev, now)
         return CommitResult(changes=[answer])

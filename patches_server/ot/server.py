@@ -134,6 +134,7 @@ class OTServer:
         if not changes:
             return CommitResult(changes=())
         async with self._locks(doc_id):
+            caller.require_waiting()
             # In here, so that a large commit keeps its place before a small one that came later.
             await in_thread_if_large(
                 self.runtime, 4 * count_ops(changes), lambda: self._check(changes)

@@ -13,6 +13,7 @@ from contextlib import closing
 from typing import Any
 
 import aiohttp
+import pytest
 
 from patches import codec
 from patches.limits import Limits
@@ -363,3 +364,32 @@ async def test_a_store_that_hangs_is_503_and_its_commit_is_still_told(serve: Any
     [echoed] = (await peer.result("commitChanges", "d", [change("c1", baseRev=0)]))["changes"]
     assert (echoed["id"], echoed["rev"]) == ("c1", 1)
     assert peer.unread() == [], "the late answer is not sent"
+
+
+@pytest.mark.parametrize(("name", "save"), [("ot", "save_changes"), ("lww", "save_rows")])
+async def test_a_call_that_waited_too_long_for_its_turn_is_not_begun_any_more(
+    serve: Any, name: str, save: str
+) -> None:
+    connect = await serve(limits=Limits(store_timeout_s=0.01))
+    first, second, doc_id = connect(), connect(), f"{name}/d"
+    documents = connect.server.router.services[name].documents
+    gate, really = asyncio.Event(), getattr(documents.store, save)
+
+    async def slow(*args: Any, **kwargs: Any) -> None:
+        await gate.wait()
+        await really(*args, **kwargs)
+
+    setattr(documents.store, save, slow)
+    calls = [
+        await peer.start("commitChanges", doc_id, [change(f"c{number}", baseRev=0)])
+        for number, peer in enumerate((first, second))
+    ]
+    for peer, call in zip((first, second), calls, strict=True):
+        assert (await peer.answer(call))["error"]["data"] == {"reason": "STORAGE"}
+    gate.set()
+    while connect.server._under_way:  # noqa: ASYNC110  # nothing else runs
+        await asyncio.sleep(0)
+    assert (await documents.get_doc(doc_id)).head == 1, "the first had begun"
+    while "error" in (again := await second.call("commitChanges", doc_id, [change("c1")])):
+        assert again["error"]["code"] == 503, "so little time may be too little here"
+    assert again["result"]["changes"][-1]["rev"] == 2
