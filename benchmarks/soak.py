@@ -138,7 +138,10 @@ class Client:
             if (late_s := loop.time() - due) > 0.02:
                 # The process is at its limit, server and all: more edits would only wait in queues.
                 await asyncio.sleep(late_s * 5)
-            self._author.edit(self._chance.choice(self.docs))
+            doc = self._chance.choice(self.docs)
+            if doc.has_pending and self._chance.random() < 0.8:
+                continue  # mostly look on until the last edits are confirmed: queues stay short
+            self._author.edit(doc)
             self._world.figures.edits += 1
             if self._chance.random() < 0.003:
                 await self._be_offline(end)
