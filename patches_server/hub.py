@@ -39,7 +39,7 @@ from patches_server.stats import ServerStats
 #: Checks of one `subscribe` that are under way at once.
 _PARALLEL: Final = 64
 #: What a client gets to apply an answer, from when its end of the socket has taken it.
-_REST_S: Final = 0.05
+_REST_S: Final = 0.2
 #: One that never says that it has taken it is told what is due all the same, after so much.
 _LONGEST_REST_S: Final = 5.0
 _MOST_HELD: Final = 1_000
@@ -253,7 +253,8 @@ class Hub:
         broadcast that it has applied. If it applies a broadcast first, an older row of the answer
         stays for good (`spec/sync.md` 12.2). So what is due waits for the connection's next call
         about the document, which it makes after the answer; or else until its end of the socket
-        has taken the answer, and a moment more.
+        has taken the answer, and a moment more. That is no proof: a client may take longer. Proof
+        would be a `base_rev` that makes it see a gap, and frames unlike the original's.
         """
         for subscriber in self._table.get(doc_id, ()):
             if subscriber.context.connection_id == connection_id:

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("patches_server.session")
 
 _SUBSCRIPTION_CALLS: Final = ("subscribe", "unsubscribe")
+#: What a client syncs a document with: one at a time, the next when it has applied an answer.
+_SYNC_CALLS: Final = ("getDoc", "getChangesSince", "commitChanges")
 
 
 class ServerSession:
@@ -141,9 +143,9 @@ class ServerSession:
             self._answer_signal(request, size)
             return
         doc_ids = _named(request.params)
-        if method is not None:
-            self._server.hub.called(self, doc_ids)
         before, done = self._queue_behind(doc_ids)
+        if request.method in _SYNC_CALLS and not before:
+            self._server.hub.called(self, doc_ids)
         await self._room.acquire()
         self._server.begin(partial(self._serve, request, method, size, doc_ids, before, done))
 

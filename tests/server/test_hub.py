@@ -308,6 +308,7 @@ async def test_a_rest_ends_with_the_next_call_about_the_document(
     await other.result("commitChanges", "d", [{**CHANGE, "id": "c2"}])
     await sender.result("subscribe", "d")  # made at any time: it tells nothing
     await sender.result("getChangesSince", "e", 0)
+    assert (await sender.error("listVersions", "d", 7))["code"] == 400  # likewise
     assert sender.unread() == []
     assert len(await sender.result("getChangesSince", "d", 1)) == 1
     assert [frame["params"]["changes"][0]["id"] for frame in sender.unread()] == ["c2"]
