@@ -144,6 +144,7 @@ class OTAlgorithm(Quarantine):
                 return "conflict"
             if open_doc is not None:
                 open_doc.replace_pending(stored)
+                open_doc.show_pieces()
             return stored[: len(plan.batch)]
 
         async with self._locks(doc_id):
@@ -199,6 +200,7 @@ class OTAlgorithm(Quarantine):
         count = await self.store.drop_pending_changes(doc_id, change_ids) if change_ids else 0
         if doc is not None and any(change.id in change_ids for change in doc.pending):
             doc.replace_pending([c for c in doc.pending if c.id not in change_ids])
+            doc.show()
         return count
 
     async def replace_pending_changes(

@@ -70,6 +70,7 @@ def plan_batch(
                     max_unsplittable_bytes=options.max_unsplittable_bytes,
                     doc_id=doc_id,
                     on_oversized=on_oversized,
+                    is_exact=True,
                 )
                 if measure(change) > storage + _GROWTH
                 else [change]
@@ -105,6 +106,7 @@ def _cut_to_payload(
                 doc_id=doc_id,
                 budget="payload",
                 on_oversized=on_oversized,
+                is_exact=True,
             )
         )
     return pieces

@@ -158,11 +158,10 @@ class OTDoc(Document):
             self.show()
 
     def replace_pending(self, pending: Sequence[Change]) -> None:
-        """Take over a queue that the store has in other pieces, or with some changes gone."""
-        before = {change.id for change in self._pending}
+        """Take over a queue that the store has in other pieces, or with some changes gone. What to
+        show is the caller's.
+        """
         self._take_pending(pending)
-        if not before <= {change.id for change in self._pending}:
-            self.show()
 
     def import_snapshot(self, snapshot: Snapshot, *, replace: bool = False) -> None:
         """Replace committed state and pending changes, keep unsaved edits on top where they apply.
@@ -222,6 +221,23 @@ class OTDoc(Document):
 
     def show(self, *, again: bool = False) -> None:
         """Compute the shown state from the three tiers. `again`: tell even if it is the same."""
+        state = self._computed()
+        if again and state is self._state and isinstance(state, dict):
+            state = dict(state)
+        self.publish(state)
+
+    def show_pieces(self) -> None:
+        """Show what the pieces of an edit come to that was cut, if that is another state.
+
+        A text without its last newline has one, once it was taken out of its object.
+        """
+        state = self._computed()
+        if not json_equal(state, self._state):
+            self.publish(state)
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _computed(self) -> Json:
         state = self._view()
         for ops in self.unsaved:
             if ops:
@@ -230,11 +246,7 @@ class OTDoc(Document):
         self.unsaved.clear()
         self.unsaved.extend(kept)
         self._view_is_stale = False
-        if again and state is self._state and isinstance(state, dict):
-            state = dict(state)
-        self.publish(state)
-
-    # ---- inside ----------------------------------------------------------------------------------
+        return state
 
     def _confirm_saved(self, saved: list[Change], edit: list[Op] | None) -> None:
         for change in saved:
@@ -248,6 +260,8 @@ class OTDoc(Document):
         self.has_pending = True
         if self.unsaved:
             self.unsaved.popleft()  # it is in the shown state already
+            if edit is not None and (len(saved) > 1 or len(saved[0].ops) != len(edit)):
+                self.show_pieces()
         else:
             self.show()
 

@@ -23,6 +23,7 @@ from patches.algorithms.ot.text_pieces import (
     text_op,
     text_path,
     with_escaped_paths,
+    without_last_newline,
     without_texts,
 )
 from patches.change import Change
@@ -71,6 +72,8 @@ class SplitRules:
     doc_id: str | None = None
     budget: Budget = "storage"
     on_oversized: Callable[[OversizedOp], object] | None = None
+    #: Whether a text that is taken out of a value comes to the same text when it is put back.
+    is_exact: bool = False
     #: Off while pieces are split again: what cannot be cut has been reported.
     reports: bool = True
     #: The id in reports: that of the change as it was given, also while its pieces are cut.
@@ -87,6 +90,7 @@ def break_changes(
     doc_id: str | None = None,
     budget: Budget = "storage",
     on_oversized: Callable[[OversizedOp], object] | None = None,
+    is_exact: bool = False,
 ) -> list[Change]:
     """The changes, with each that is larger than `max_bytes` cut into several.
 
@@ -94,6 +98,9 @@ def break_changes(
     others get theirs from `new_id`; later changes are renumbered. An operation that cannot be cut
     is given to `on_oversized` and stays whole; above `max_unsplittable_bytes` it raises
     `UnsplittableChangeError`. A text edit without content disappears.
+
+    A text that has to be taken out of a value gets a second newline at its end: that is how the
+    original splits, and recorded. With `is_exact` it does not.
     """
     rules = SplitRules(
         max_bytes=max_bytes,
@@ -103,6 +110,7 @@ def break_changes(
         doc_id=doc_id,
         budget=budget,
         on_oversized=on_oversized,
+        is_exact=is_exact,
     )
     result: list[Change] = []
     extra = 0
@@ -265,6 +273,8 @@ class _Split:
         value = op.get("value")
         texts: list[Op] = []
         stripped = without_texts(value, text_path(op["path"]), texts)
+        if self._rules.is_exact:
+            texts = [{**text, "value": without_last_newline(text["value"])} for text in texts]
         if not texts:
             size = self._measure(self._piece([op]))
             is_object = isinstance(value, dict)

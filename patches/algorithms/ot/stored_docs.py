@@ -175,6 +175,7 @@ class StoredDocs(Algorithm):
             max_unsplittable_bytes=options.max_unsplittable_bytes,
             doc_id=doc_id,
             on_oversized=self.on_oversized_op.emit,
+            is_exact=True,
         )
 
     # ---- inside ----------------------------------------------------------------------------------

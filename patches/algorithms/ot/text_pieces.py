@@ -93,6 +93,22 @@ def without_texts(value: Json, path: TextPath, texts: list[Op]) -> Json:
     return {key: without_texts(member, _below(path, key), texts) for key, member in value.items()}
 
 
+def without_last_newline(parts: list[Op]) -> list[Op]:
+    """The parts that make a text out of an empty one, which has its last newline already.
+
+    A formatted newline is there already too, and is formatted.
+    """
+    *others, last = parts
+    inserted, attributes = last.get("insert"), last.get("attributes")
+    if not isinstance(inserted, str) or not inserted.endswith("\n"):
+        return parts
+    if inserted != "\n":
+        others.append(insert_part(inserted[:-1], attributes))
+    if attributes:
+        others.append({"retain": 1, "attributes": attributes})
+    return others
+
+
 def text_path(path: str) -> TextPath:
     """The path of a value whose texts are taken out, as an operation has it."""
     at = TextPath(path)

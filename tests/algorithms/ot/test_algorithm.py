@@ -113,6 +113,20 @@ async def test_an_edit_that_comes_to_nothing_when_split_leaves_the_document(
     assert not client.doc.unsaved
 
 
+@pytest.mark.parametrize("when", ["stored", "sent"])
+async def test_a_document_shows_what_the_pieces_of_a_cut_edit_come_to(
+    server: Server, when: str
+) -> None:
+    client = await Client(max_storage_bytes=250 if when == "stored" else None).open()
+    await client.pull(server)
+    text = {"ops": [{"insert": "x" * 300}]}  # not in order: it does not end in a newline
+    await client.edit(put("doc", {"text": text, "pad": "y" * 50}))
+    await client.push(server, DocOptions(max_payload_bytes=250))
+    assert not client.doc.has_pending
+    assert client.doc.state["doc"]["text"] == {"ops": [{"insert": "x" * 300 + "\n"}]}
+    assert client.doc.state == server.state
+
+
 # ---- sending -------------------------------------------------------------------------------------
 async def test_nothing_pending_is_nothing_to_send(client: Client) -> None:
     assert await client.batch() == []

@@ -42,6 +42,27 @@ def test_a_run_has_one_frame_and_one_batch(
     assert leading_run(changes) == changes[:length]
 
 
+LONG = "x" * 300
+ENDS = {
+    "a newline": [{"insert": LONG + "\n"}],
+    "a formatted newline": [{"insert": LONG}, {"insert": "\n", "attributes": {"list": "bullet"}}],
+    "formatted as a whole": [{"insert": LONG + "\n", "attributes": {"bold": True}}],
+    "after an embed": [{"insert": {"img": 1}}, {"insert": LONG + "\n"}],
+    "nothing else": [{"insert": "\n"}],
+}
+
+
+@pytest.mark.parametrize("ends", ENDS, ids=str)
+def test_a_text_that_is_taken_out_of_its_object_stays_the_same_text(ends: str) -> None:
+    value = {"a/b": {"ops": ENDS[ends]}, "other": {"ops": [{"insert": LONG + "\n"}]}}
+    op = {"op": "replace", "path": "/doc", "value": value}
+    change = Change(id="a", ops=[op], base_rev=3, rev=4, created_at=1)
+    for options in (DocOptions(max_payload_bytes=250), DocOptions(max_storage_bytes=250)):
+        plan = plan_batch([change], options, new_id=ids_from(1))
+        assert len(plan.pieces) > 3
+        assert apply_changes({}, plan.pieces) == {"doc": value}
+
+
 def test_what_fits_is_sent_as_it_is() -> None:
     run = [typed("a", "x"), typed("b", "y")]
     plan = plan_batch(run, DocOptions(max_payload_bytes=1_000), new_id=ids_from(1))
