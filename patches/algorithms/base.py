@@ -127,6 +127,14 @@ class Algorithm(ABC):
     async def has_pending(self, doc_id: str) -> bool:
         """Whether the store holds work that the server has not confirmed."""
 
+    async def list_pending(self, doc_id: str, doc: Document | None) -> list[Change]:
+        """All unconfirmed work, to be handed to the application when the document goes.
+
+        What only `doc` holds, although it was stored once, belongs to it; unsaved edits do not.
+        """
+        snapshot = await self.load_doc(doc_id)
+        return list(snapshot.changes) if snapshot is not None else []
+
     @abstractmethod
     async def next_batch(
         self, doc_id: str, doc: Document | None, options: DocOptions

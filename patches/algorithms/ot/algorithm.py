@@ -125,6 +125,12 @@ class OTAlgorithm(Quarantine):
         async def step() -> list[Change] | Conflict:
             queue = await self._load_queue(doc_id, open_doc)
             await self._catch_up(doc_id, open_doc, queue)
+            pending = await self._with_unstored(doc_id, queue, open_doc)
+            self._report_unstored(doc_id, open_doc, pending)
+            if len(pending) > len(queue.pending):
+                # The store has lost the end of the queue: back it goes, then it is sent like any.
+                await self.store.apply_server_changes(doc_id, [], pending, queue)
+                return "conflict"
             run = leading_run(queue.pending)
             if not run:
                 return []
@@ -159,7 +165,6 @@ class OTAlgorithm(Quarantine):
             change.id not in shown for change in queue.pending
         ):
             await self._reload(doc_id, doc)
-        self._report_unstored(doc_id, doc, queue.pending)
 
     async def confirm_sent(self, doc_id: str, changes: Sequence[Change]) -> None:
         """Nothing: under OT the echo of a change confirms it."""

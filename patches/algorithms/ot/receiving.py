@@ -72,12 +72,22 @@ def plan_install(
     known to be committed.
     """
     left = [
-        # A revision that the server does not have (it was set back) means nothing to it.
-        change.replace(base_rev=head) if change.base_rev > head else change
+        change.replace(base_rev=head) if _means_nothing(change.base_rev, head) else change
         for change in reconciled(queue.committed_rev, pending, tail)
         if change.id not in gone
     ]
     return renumbered(left, head)
+
+
+def _means_nothing(base_rev: int, head: int) -> bool:
+    """Whether a server at `head` would refuse what stands on a revision, as often as it is sent.
+
+    Above the head: it was set back. 0: it takes that for the rest of an upload which it never saw.
+    A change can stand on 0 behind a committed revision if its document was opened, or lives in
+    another process, while the first revision was stored; the empty document that it was made on has
+    nothing to transform it over.
+    """
+    return base_rev > head or base_rev == 0
 
 
 def reconciled(

@@ -109,6 +109,16 @@ class StoredDocs(Algorithm):
         head = await self.store.get_pending_changes(doc_id, limit=1)
         return head[0] if head else None
 
+    async def list_pending(self, doc_id: str, doc: Document | None) -> list[Change]:
+        queue, open_doc = await self.store.load_queue(doc_id), ot_doc(doc)
+        pending = queue.pending
+        # A document that is behind the store may hold what is committed by now.
+        if open_doc is not None and open_doc.committed_rev >= queue.committed_rev:
+            stored = {change.id for change in pending}
+            lost = [change for change in open_doc.pending if change.id not in stored]
+            pending = sorted([*pending, *lost], key=lambda change: change.rev)
+        return list(pending)
+
     async def _load_queue(self, doc_id: str, doc: OTDoc | None) -> PendingQueue:
         """The stored queue, in the objects of the open document where it has the same changes.
 

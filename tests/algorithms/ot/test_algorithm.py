@@ -635,6 +635,39 @@ async def test_changes_that_the_store_lost_are_told_once_and_not_sent(client: Cl
     assert (error.change_ids, context) == (("me1",), {"doc_id": DOC})
 
 
+async def test_the_end_of_a_queue_that_the_store_lost_is_stored_again_and_sent(
+    client: Client, server: Server
+) -> None:
+    told: list[Exception] = []
+    client.algorithm.on_error(lambda error, context: told.append(error))
+    await client.edit(put("kept"))
+    await client.edit(put("lost"))
+    await client.store.drop_pending_changes(DOC, ["me2"])
+    assert ids(await client.batch()) == ["me1", "me2"]
+    assert ids((await client.stored()).changes) == ["me1", "me2"]
+    await client.push(server)
+    assert server.state == client.doc.state == {"list": ["a", "b", "c"], "kept": 1, "lost": 1}
+    assert told == []
+
+
+async def test_work_made_on_nothing_behind_a_first_revision_stands_on_the_next_snapshot(
+    server: Server,
+) -> None:
+    # opened, and edited, while another task or process stored the first revision
+    client = await Client().open()
+    snapshot = Snapshot(state=server.state, rev=server.rev)
+    await client.algorithm.install_snapshot(DOC, snapshot, None)
+    (late,) = await client.edit(put("late"))
+    assert (late.base_rev, late.rev) == (0, 2)  # to a server this is the rest of an upload
+    server.edit(put("theirs"))
+    snapshot = Snapshot(state=server.state, rev=server.rev)
+    await client.algorithm.install_snapshot(DOC, snapshot, client.doc, tail=server.since(1))
+    (sent,) = await client.batch()
+    assert (sent.id, sent.base_rev, sent.rev) == (late.id, 2, 3)
+    await client.push(server)
+    assert server.state == client.doc.state == {"list": ["a", "b", "c"], "theirs": 1, "late": 1}
+
+
 # ---- weaknesses of the original that ours has not ------------------------------------------------
 async def test_a_list_of_documents_has_the_committed_revision_not_the_snapshots(
     client: Client, server: Server
