@@ -45,6 +45,8 @@ class Deletions:
         self._report = report
         self._changed = changed
         self._under_way: set[str] = set()
+        self._leaving: set[str] = set()
+        self._left = asyncio.Event()
 
     @property
     def all_told(self) -> bool:
@@ -103,14 +105,32 @@ class Deletions:
 
     async def let_go(self, doc_id: str) -> None:
         """Forget a document here, and hand the work that was not confirmed to the application."""
-        pending = await self._forget(doc_id)
-        told = asyncio.Event()
-        self._scope.spawn(self._tell_application(doc_id, pending, told))
+        self._leaving.add(doc_id)
+        try:
+            pending = await self._forget(doc_id)
+            told = asyncio.Event()
+            self._scope.spawn(self._tell_application(doc_id, pending, told))
+            await asyncio.sleep(0)  # its first turn, in which the handlers are called
+        finally:
+            self._leaving.discard(doc_id)
+            self._left.set()
         try:
             async with asyncio.timeout(HANDLERS_S):
                 await told.wait()
         except TimeoutError:
             _log.warning("a handler of the deletion of %r has not come to an end", doc_id)
+
+    async def finish(self) -> None:
+        """Wait until what is being forgotten is, and was handed over: cut off in between, the work
+        would be gone untold. Handlers are called by then, not waited for.
+        """
+        try:
+            async with asyncio.timeout(HANDLERS_S):
+                while self._leaving:
+                    self._left.clear()
+                    await self._left.wait()
+        except TimeoutError:
+            _log.warning("documents %s could not be let go of", sorted(self._leaving))
 
     async def _tell_application(
         self, doc_id: str, pending: Sequence[Change], told: asyncio.Event
@@ -123,16 +143,18 @@ class Deletions:
     async def _forget(self, doc_id: str) -> list[Change]:
         algorithm = self._patches.algorithm_of(doc_id)
         doc = self._patches.get_open_doc(doc_id)
-        unsaved: list[Change] = []
+        unsaved: list[list[Op]] = []
         if doc is not None and doc.unsaved:
             try:
                 await doc.flush()
             except Exception:  # whatever it is, it was told: the edits go as they are
-                unsaved = [self._as_change(doc, ops) for ops in doc.unsaved if ops]
-        snapshot = await algorithm.load_doc(doc_id)
-        await self._patches.close_doc(doc_id, force=True)
+                unsaved = [ops for ops in doc.unsaved if ops]
+        await self._patches.close_doc(doc_id, force=True)  # no edit comes any more
+        pending = await algorithm.list_pending(doc_id, doc)
         await self._patches.untrack_docs([doc_id])
-        return [*(snapshot.changes if snapshot is not None else ()), *unsaved]
+        if doc is not None:
+            pending += [self._as_change(doc, ops) for ops in unsaved]
+        return pending
 
     def _as_change(self, doc: Document, ops: list[Op]) -> Change:
         runtime = self._patches.runtime

@@ -17,7 +17,7 @@ from patches.errors import PatchesError
 from patches.net.connection import PatchesConnection
 from patches.options import DocOptions
 from patches.sync import folds
-from patches.sync.keeper import DocKeeper
+from patches.sync.keeper import DocKeeper, Found
 from patches.sync.plan import DocSync, Frame
 from patches.sync.published import Published
 from patches.sync.state import SyncedDoc
@@ -94,14 +94,21 @@ class Documents:
             self._scope.spawn(worker.run(), name=f"sync of {doc_id}")
 
     async def learn(self, doc_ids: Iterable[str]) -> None:
-        """Read from the stores what is not known yet. One document's failure is reported."""
+        """Read from the stores what is not known yet, and show it in one change.
+
+        One document's failure is reported; its worker tries again once there is a connection.
+        """
+        found: list[tuple[DocKeeper, Found]] = []
         for doc_id in list(doc_ids):
             worker = self._workers.get(doc_id)
-            if worker is not None:
+            if worker is not None and not worker.doc.known:
                 try:
-                    await worker.keeper.learn()
+                    found.append((worker.keeper, await worker.keeper.find()))
                 except Exception as exc:  # boundary: one document's store
                     self.report(exc, doc_id)
+        with self._published.one_change():
+            for keeper, what in found:
+                keeper.learn(what)
 
     # ---- what happens ----------------------------------------------------------------------------
 
@@ -175,8 +182,9 @@ class Documents:
             doc = self._workers[doc_id].doc
             if doc.busy:
                 continue
-            if doc.trouble is not None and doc.trouble.terminal and doc.trouble.error is not None:
-                raise doc.trouble.error
+            trouble = doc.trouble
+            if trouble is not None and trouble.error is not None and trouble.lasts:
+                raise trouble.error
             if doc.known and doc.has_pending and not doc.sendable and doc.trouble is None:
                 raise PatchesError(f"document {doc_id!r} has work that cannot be sent")
 
@@ -241,7 +249,7 @@ class Documents:
             worker.tell(fold(worker.doc))
 
     def _publish(self, doc: DocSync) -> None:
-        if not doc.known and not doc.committed_rev and not doc.has_pending:
+        if not (doc.known or doc.committed_rev or doc.has_pending or doc.trouble):
             return
         status, error = doc.status, doc.error
         entry = SyncedDoc(doc.committed_rev, doc.has_pending, status, error)

@@ -105,8 +105,9 @@ class Exchange:
         ):
             # Work that appeared meanwhile goes out at its true base first. The server says whether
             # it fits below what it has; if not, a reload follows.
-            await self._worked(step, 0)
-            return
+            self._keeper.tell(folds.found_work(self._keeper.doc))
+            if self._keeper.doc.sendable:
+                return
         await self._install(step, snapshot, (), ())
 
     async def reload(self, step: Reload) -> None:

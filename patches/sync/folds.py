@@ -112,6 +112,13 @@ def received(doc: DocSync, rev: int) -> DocSync:
     return replace(doc, committed_rev=max(doc.committed_rev, rev), reloads=0)
 
 
+def found_work(doc: DocSync) -> DocSync:
+    """There is unsent work below a first fetch. What was fetched is not used, so nothing has been
+    looked into: should the work come to nothing, the document is fetched again.
+    """
+    return replace(doc, has_pending=True, trouble=None)
+
+
 def worked(doc: DocSync, step: Request, *, rev: int, has_pending: bool, edits: int) -> DocSync:
     """A request was answered and its answer applied, up to `rev`.
 
@@ -258,7 +265,7 @@ def _failure(
     terminal = kind is Kind.TERMINAL
     count, wait_s = (0, None) if terminal else _ladder(doc.trouble, error, chance)
     until = None if wait_s is None else now + wait_s
-    if wait_s is None and doc.has_pending:
+    if wait_s is None and (doc.has_pending or not doc.known):
         until = now + jittered(REPROBE_TERMINAL_S if terminal else REPROBE_S, chance)
     report = wait_s is None and not doc.reported and (terminal or doc.link > 0)
     shown = _exception(error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from patches.algorithms.base import Algorithm
@@ -56,6 +57,15 @@ class Host(Protocol):
         """The document is gone; the worker has ended."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a store said of a document, after `edits` edits had been seen."""
+
+    committed_rev: int
+    has_pending: bool
+    edits: int
+
+
 class DocKeeper:
     """What is known of one document, from its tracking to its untracking."""
 
@@ -84,16 +94,22 @@ class DocKeeper:
             self.wake.set()
             self.host.doc_changed(self)
 
-    async def learn(self) -> None:
-        """Read from the store what is not known yet."""
-        if self.doc.known or self.stopped:
-            return
+    async def find(self) -> Found:
+        """Read what the store holds. Raises as it does."""
         algorithm, edits = self.algorithm, self.doc.edits
         rev = await algorithm.get_committed_rev(self.id)
-        has_pending = await algorithm.has_pending(self.id)
+        return Found(rev, await algorithm.has_pending(self.id), edits)
+
+    def learn(self, found: Found) -> None:
+        """Know from now on what was found, unless it is known already."""
         if not self.stopped:
             self.tell(
-                folds.learned(self.doc, committed_rev=rev, has_pending=has_pending, edits=edits)
+                folds.learned(
+                    self.doc,
+                    committed_rev=found.committed_rev,
+                    has_pending=found.has_pending,
+                    edits=found.edits,
+                )
             )
 
     async def refresh(self) -> None:

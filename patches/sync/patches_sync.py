@@ -72,6 +72,7 @@ class PatchesSync:
         self._scope = TaskScope("patches sync", on_error=self._task_failed)
         self._subscriptions = Subscriptions(subscribe_filter)
         self._presence = PresenceHub(self.connection)
+        self._disconnects = 0  # so far
         self._links = 0  # connections so far
         self._link = 0  # the one that is up, 0: none
         self._synced_link = 0  # the last one whose full sync has ended
@@ -158,19 +159,23 @@ class PatchesSync:
             self._deletions.start()
             self._docs.start()
             self._scope.spawn(self._read_docs())
+        disconnects = self._disconnects
         try:
             await self.connection.connect(background=background)
         except PatchesError as exc:
-            self._show(replace(self._state, syncing=exc))
-            self._report(exc, None)
+            if disconnects == self._disconnects:  # else it was called off, which is no failure
+                self._show(replace(self._state, syncing=exc))
+                self._report(exc, None)
             raise
         if self.connection.state == "connected" and not self._link:
             self._connected()  # it was connected before we listened
 
     async def disconnect(self) -> None:
         """End all work and the connection. Unsent work stays in the store."""
+        self._disconnects += 1
         await self.connection.disconnect()
         self._disconnected()
+        await self._deletions.finish()
         await self._scope.close()
 
     async def __aenter__(self) -> Self:
@@ -391,15 +396,18 @@ class PatchesSync:
             if link == self._link:
                 self._docs.connected(doc_ids, link)
 
-    def _untracked(self, doc_ids: Sequence[str]) -> Awaitable[None] | None:
+    def _untracked(self, doc_ids: Sequence[str]) -> Awaitable[None]:
         self._docs.remove(doc_ids)
-        return self._trim() if self._link else None
+        return self._trim()
 
     async def _trim(self) -> None:
+        link = self._link
+        if not link:
+            return
         try:
             await self._subscriptions.trim(lambda: self._docs, self.connection.unsubscribe)
         except PatchesError as exc:
-            if self._link:
+            if link == self._link:
                 self._report(exc, None)
 
     async def _deleted_locally(self, doc_id: str) -> None:

@@ -13,8 +13,8 @@ outcome is folded into the state as it is by then:
   holds all that was committed before it, so a frame that came first is stale by then, and one that
   came later follows on. Nothing of a document is ever applied while something else of it is.
 
-    next_step, highest first:   Remove · Reload · Push at revision 0 · Receive · Wait · Push ·
-                                Pull or Load · Idle
+    next_step, highest first:   Remove · Learn · Reload · Push at revision 0 · Receive · Wait ·
+                                Push · Pull or Load · Idle
 """
 
 from __future__ import annotations
@@ -144,6 +144,11 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
+class Learn:
+    """Read the store, which could not be read when the document was tracked."""
+
+
+@dataclass(frozen=True, slots=True)
 class Receive:
     """Apply the first `frames` frames of the inbox."""
 
@@ -180,7 +185,7 @@ class Reload:
     resolved: tuple[Change, ...] = ()
 
 
-Step: TypeAlias = Idle | Wait | Remove | Receive | Push | Pull | Load | Reload
+Step: TypeAlias = Idle | Wait | Remove | Learn | Receive | Push | Pull | Load | Reload
 #: Steps that ask the server something.
 Request: TypeAlias = Push | Pull | Load | Reload
 
@@ -189,9 +194,10 @@ def next_step(doc: DocSync, now: float) -> Step:
     """Decide the one thing to do next. The same state at the same time gives the same step."""
     if doc.gone:
         return Remove()
-    if not doc.known:
-        return Idle()
     may_ask = doc.link > 0 and (doc.trouble is None or doc.trouble.is_over(now))
+    if not doc.known:
+        # Whoever tracks it reads the store before there may be a link; here it failed.
+        return Learn() if may_ask else _rest(doc)
     if doc.reload is not None:
         # what waits in the inbox rests on what the reload will bring
         return Reload(doc.asked, doc.reload.resolved) if may_ask else _rest(doc)

@@ -17,6 +17,11 @@ class Trouble:
     terminal: bool = False
     least_wait: float = 0.0  # seconds that the server asked for
 
+    @property
+    def lasts(self) -> bool:
+        """Whether waiting alone does not help: no attempt is due soon, or none at all."""
+        return self.terminal or self.until is None
+
     def is_over(self, now: float) -> bool:
         """Whether the next attempt is due."""
         return self.until is not None and now >= self.until

@@ -21,6 +21,7 @@ from patches.sync.keeper import DocKeeper, Host
 from patches.sync.plan import (
     DocSync,
     Idle,
+    Learn,
     Load,
     Pull,
     Push,
@@ -81,8 +82,10 @@ class DocWorker:
                 self.tell(folds.rested(self.doc))
                 await self._woken(until)
             case Remove():
-                self.keeper.stopped = True
                 self.keeper.host.deleted_remotely(self.keeper.id)
+                await self._never()  # untracking it ends this task; a disconnect begins it anew
+            case Learn():
+                await self._try(step, self._learn())
             case Receive():
                 await self._try(step, self._exchange.receive(step.frames))
             case Push():
@@ -102,6 +105,12 @@ class DocWorker:
             async with asyncio.timeout_at(until):
                 await self.keeper.wake.wait()
 
+    async def _never(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def _learn(self) -> None:
+        self.keeper.learn(await self.keeper.find())
+
     async def _request(self, step: Request, work: Callable[[], Awaitable[None]]) -> None:
         self.tell(folds.begun(self.doc, step))
         await self._try(step, self._announcing(work))
@@ -117,7 +126,7 @@ class DocWorker:
                 _log.warning("cannot list the quarantine of %r", self.keeper.id, exc_info=True)
         await work()  # made only now: a cancelled announcement leaves nothing unawaited
 
-    async def _try(self, step: Request | Receive, work: Awaitable[None]) -> None:
+    async def _try(self, step: Request | Receive | Learn, work: Awaitable[None]) -> None:
         link = self.doc.link
         self._exchange.begin()
         try:
@@ -132,7 +141,9 @@ class DocWorker:
 
     # ---- failures --------------------------------------------------------------------------------
 
-    async def _failed(self, step: Request | Receive, link: int, error: BaseException) -> None:
+    async def _failed(
+        self, step: Request | Receive | Learn, link: int, error: BaseException
+    ) -> None:
         attempt = self._attempt(step)
         kind = classify(error, attempt)
         if isinstance(error, FrameTooLargeError) and kind in (Kind.TERMINAL, Kind.SMALLER_CHANGES):
@@ -159,7 +170,7 @@ class DocWorker:
         if report is not None:
             self.keeper.host.report(report, self.keeper.id)
 
-    def _attempt(self, step: Request | Receive) -> Attempt:
+    def _attempt(self, step: Request | Receive | Learn) -> Attempt:
         name = type(step).__name__
         doc = self.doc
         if self._exchange.commit is None:

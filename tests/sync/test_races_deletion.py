@@ -112,6 +112,90 @@ async def test_work_that_only_the_open_document_holds_is_handed_over_too() -> No
 
 
 @virtual_time
+async def test_an_edit_made_while_the_document_goes_is_refused_or_handed_over() -> None:
+    async with sync_scene(quiet()) as scene:
+        doc = await scene.opened_at(1)
+        made: list[int] = []
+        load_doc, close_doc = scene.algorithm.load_doc, scene.patches.close_doc
+
+        def edit() -> None:
+            if not doc.is_closed:
+                made.append(len(made))
+                doc.apply([{"op": "replace", "path": f"/k{len(made)}", "value": 1}])
+
+        async def loading(doc_id: str) -> Snapshot | None:
+            snapshot = await load_doc(doc_id)
+            edit()
+            await idle()
+            return snapshot
+
+        async def closing(doc_id: str, **options: bool) -> None:
+            edit()
+            await close_doc(doc_id, **options)
+            edit()
+            await idle()
+
+        scene.algorithm.load_doc = loading  # type: ignore[method-assign]  # arranged
+        scene.patches.close_doc = closing  # type: ignore[method-assign]  # arranged
+        scene.connection.on_doc_deleted.emit("d")
+        await idle(300)
+        assert made == [0]
+        ((_, pending),) = scene.deleted
+        assert len(pending) == len(made)
+
+
+@virtual_time
+async def test_a_disconnect_in_the_middle_of_a_deletion_hands_the_work_over_all_the_same() -> None:
+    async with sync_scene(quiet()) as scene:
+        doc = await scene.opened_at(1)
+        scene.connection.drop()
+        await scene.edit(doc, mine=1)
+        gate, untrack_docs = asyncio.Event(), scene.algorithm.untrack_docs
+
+        async def slow(doc_ids: Sequence[str]) -> None:
+            await gate.wait()
+            await untrack_docs(doc_ids)
+
+        scene.algorithm.untrack_docs = slow  # type: ignore[method-assign]  # arranged
+        scene.connection.on_doc_deleted.emit("d")
+        await idle()
+        assert scene.deleted == []
+        leaving = asyncio.ensure_future(scene.sync.disconnect())
+        await idle()
+        gate.set()
+        await leaving
+        assert len(scene.deleted[0][1]) == 1
+        assert_gone(scene)
+
+
+@virtual_time
+async def test_a_deletion_that_a_disconnect_cut_off_is_carried_out_by_the_next_connect() -> None:
+    async with sync_scene(quiet()) as scene:
+        await scene.opened_at(1)
+        scene.connection.on_doc_deleted.emit("d")
+        await scene.sync.disconnect()  # before the document was let go of
+        await scene.sync.connect()
+        await scene.sync.settled(1)
+        assert_gone(scene)
+        assert scene.deleted == [("d", [])]
+
+
+@virtual_time
+async def test_a_deletion_that_cannot_be_stored_does_not_hold_up_a_disconnect_for_ever() -> None:
+    async with sync_scene(quiet()) as scene:
+        await scene.opened_at(1)
+
+        async def hang(doc_ids: Sequence[str]) -> None:
+            await asyncio.Event().wait()
+
+        scene.algorithm.untrack_docs = hang  # type: ignore[method-assign]  # arranged
+        scene.connection.on_doc_deleted.emit("d")
+        await idle()
+        await scene.sync.disconnect()
+        assert now() == 10
+
+
+@virtual_time
 async def test_an_async_handler_runs_and_the_document_can_be_made_anew_meanwhile() -> None:
     async with sync_scene(quiet()) as scene:
         await scene.opened_at(1)

@@ -8,13 +8,25 @@ from typing import Any
 
 import pytest
 
-from patches.change import Snapshot
+from patches.change import Change, Snapshot
+from patches.client import Patches
 from patches.errors import NetworkError, PatchesError, StatusError
-from patches.sync import SyncedDoc, SyncState
-from patches.testing.fake_connection import FakeConnection, committed
+from patches.net.connection import CommitAnswer, RpcConnection
+from patches.sync import PatchesSync, SyncedDoc, SyncState
+from patches.testing.fake_connection import Call, FakeConnection, committed
 from patches.testing.small_algorithm import Record, SmallAlgorithm
+from patches.testing.streams import MemoryNetwork, memory_transport
 from patches.testing.sync_scene import LogServer, sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+
+
+@virtual_time
+async def test_at_first_nothing_is_connected_and_nothing_is_wrong() -> None:
+    async with sync_scene(connect=False) as scene:
+        assert scene.sync.state == SyncState(online=True, connected=False, syncing=None)
+        assert dict(scene.sync.synced) == {}
+        doc = await scene.open()
+        assert (doc.sync_status, doc.sync_error, doc.is_loaded) == ("unsynced", None, False)
 
 
 @virtual_time
@@ -44,11 +56,55 @@ async def test_a_failed_connect_shows_and_raises_the_error_until_the_next_attemp
         assert isinstance(scene.sync.state.syncing, NetworkError)
         assert [type(error) for error, _ in scene.errors] == [NetworkError]
         connection._set_state("connecting")
+        assert isinstance(scene.sync.state.syncing, NetworkError)  # an attempt says nothing yet
         connection._set_state("error")
         assert scene.sync.state == SyncState()
         connection.restore()
         await idle()
         assert scene.sync.state == SyncState(connected=True)
+
+
+@virtual_time
+async def test_a_connect_that_was_called_off_is_no_failure() -> None:
+    async with Patches() as patches:
+        sync = PatchesSync(patches, RpcConnection(memory_transport(MemoryNetwork())))
+        errors: list[Exception] = []
+        sync.on_error(lambda error, _context: errors.append(error))
+        sync.set_online(False)
+        connecting = asyncio.ensure_future(sync.connect())
+        await idle()
+        await sync.disconnect()
+        with pytest.raises(NetworkError):
+            await connecting
+        assert sync.state == SyncState(online=False)
+        assert errors == []
+
+
+@virtual_time
+async def test_connecting_leaves_what_is_shown() -> None:
+    connection = FakeConnection()
+    async with sync_scene(connection) as scene:
+        await scene.opened_at(1)
+        connection.drop()
+        scene.states.clear()
+        scene.maps.clear()
+        connection._set_state("connecting")
+        await idle()
+        assert (scene.states, scene.maps) == ([], [])
+
+
+@virtual_time
+async def test_disconnect_ends_what_is_shown_as_under_way() -> None:
+    async with sync_scene() as scene:
+        old = await scene.opened_at(3, "old")
+        await scene.open("new")
+        await scene.edit(old, a=1)
+        assert {entry.status for entry in scene.sync.synced.values()} == {"syncing"}
+        await scene.sync.disconnect()
+        assert scene.sync.state == SyncState()
+        assert scene.entry("new") == SyncedDoc(0, False, "unsynced")
+        assert scene.entry("old") == SyncedDoc(3, True, "synced")
+        assert old.sync_status == "synced"
 
 
 @virtual_time
@@ -71,6 +127,9 @@ async def test_a_store_that_fails_makes_the_full_sync_fail_and_the_next_one_clea
         await scene.sync.connect()
         await idle()
         assert scene.sync.state.syncing is error
+        assert [(told, doc_id) for told, doc_id in scene.errors if doc_id is None][-1:] == [
+            (error, None)
+        ]
         with pytest.raises(PatchesError, match="no disk"):
             await scene.sync.settled(1)
         scene.connection.drop()
@@ -191,18 +250,17 @@ async def test_a_filter_that_gives_nothing_means_all() -> None:
 
 
 @virtual_time
-async def test_bulk_changes_of_the_map_are_told_once() -> None:
-    connection = FakeConnection(getDoc=lambda call: Snapshot(state={}, rev=1))
-    async with sync_scene(connection, connect=False) as scene:
+async def test_documents_untracked_or_cut_off_together_are_told_of_once() -> None:
+    async with sync_scene() as scene:
         for number in range(20):
             await scene.open(f"d{number}")
         await idle()
+        assert {entry.status for entry in scene.sync.synced.values()} == {"syncing"}
         scene.maps.clear()
-        await scene.sync.connect()
-        await idle()
-        scene.maps.clear()
-        await scene.patches.untrack_docs([f"d{number}" for number in range(20)])
+        scene.connection.drop()
         assert len(scene.maps) == 1
+        await scene.patches.untrack_docs([f"d{number}" for number in range(20)])
+        assert len(scene.maps) == 2
 
 
 @virtual_time
@@ -367,6 +425,16 @@ async def test_settled_raises_what_no_waiting_can_help() -> None:
 
 
 @virtual_time
+async def test_settled_raises_what_is_not_tried_any_more() -> None:
+    connection = FakeConnection(getDoc=lambda call: StatusError(500, "broken"))
+    async with sync_scene(connection) as scene:
+        await scene.open()
+        with pytest.raises(StatusError, match="broken"):
+            await scene.sync.settled(10_000)
+        assert connection.count("getDoc") == 11
+
+
+@virtual_time
 async def test_settled_raises_when_edits_cannot_be_stored() -> None:
     async with sync_scene() as scene:
         doc = await scene.opened_at(1)
@@ -390,3 +458,76 @@ async def test_two_syncs_after_each_other_on_one_client() -> None:
         await scene.sync.settled(1)
         assert [change.rev for change in server.logs["d"]] == [1, 2]
         assert scene.sync.state == SyncState(connected=True)
+
+
+@virtual_time
+async def test_the_open_document_shows_the_same_status() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.open()
+        load = await scene.connection.next_call("getDoc")
+        shown = [doc.sync_status]
+        load.fail(StatusError(500, "x"))
+        await idle()
+        shown.append(doc.sync_status)
+        (await scene.connection.next_call("getDoc")).answer(Snapshot(state={}, rev=1))
+        await idle()
+        shown.append(doc.sync_status)
+        assert shown == ["syncing", "error", "synced"]
+        assert doc.sync_error is None
+
+
+@virtual_time
+async def test_errors_of_the_transport_and_of_algorithms_are_passed_on() -> None:
+    async with sync_scene() as scene:
+        lost, odd = ValueError("transport"), ValueError("algorithm")
+        scene.connection.on_error.emit(lost)
+        scene.algorithm.on_error.emit(odd, {"doc_id": "d"})
+        assert scene.errors == [(lost, None), (odd, "d")]
+
+
+@virtual_time
+async def test_the_full_sync_ends_with_the_deletions_it_tells() -> None:
+    connection = FakeConnection()
+    async with sync_scene(connection) as scene:
+        connection.drop()
+        await scene.open()
+        await scene.patches.delete_doc("d")
+        connection.restore()
+        delete = await connection.next_call("deleteDoc")
+        await idle()
+        assert scene.sync.state.syncing == "updating"
+        delete.answer()
+        await idle()
+        assert scene.sync.state.syncing is None
+
+
+@virtual_time
+async def test_documents_and_tombstones_of_every_algorithm_share_the_connection() -> None:
+    connection = FakeConnection(deleteDoc=None, unsubscribe=[])
+    async with Patches() as patches:
+        for algorithm in ("ot", "lww"):
+            await patches.track_docs([f"{algorithm}/gone"], algorithm)
+            await patches.delete_doc(f"{algorithm}/gone")
+            doc = await patches.open_doc(f"{algorithm}/kept", algorithm=algorithm)
+            doc.apply([{"op": "replace", "path": "/a", "value": 1}])
+            await doc.flush()
+        async with PatchesSync(patches, connection) as sync:
+            pushes = [await connection.next_call("commitChanges") for _ in range(2)]
+            pushes.sort(key=lambda push: push.doc_id, reverse=True)
+            assert sorted(connection.calls[0].args[0]) == ["lww/kept", "ot/kept"]
+            assert connection.count("subscribe") == 1
+            assert [push.doc_id for push in pushes] == ["ot/kept", "lww/kept"]
+            assert ["ts" in push.changes[0].ops[0] for push in pushes] == [False, True]
+            for push in pushes:
+                push.answer(CommitAnswer([_as_committed(push)]))
+            await sync.settled(1)
+            deleted = [call.doc_id for call in connection.calls if call.method == "deleteDoc"]
+            assert sorted(deleted) == ["lww/gone", "ot/gone"]
+            for owner in patches.algorithms.values():
+                assert not [record for record in await owner.list_docs(True) if record.deleted]
+
+
+def _as_committed(push: Call) -> Change:
+    (change,) = push.changes
+    ops = [{**op, "rev": 1} if "ts" in op else op for op in change.ops]
+    return change.replace(ops=ops, base_rev=0, rev=1, committed_at=1)
