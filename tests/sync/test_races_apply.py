@@ -8,7 +8,7 @@ from patches.change import Snapshot
 from patches.errors import ApplyChangesError, MissingChangesError, StaleSubmissionError, StatusError
 from patches.net.connection import CommitAnswer
 from patches.sync import SyncedDoc
-from patches.testing.fake_connection import committed
+from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
 
@@ -78,6 +78,54 @@ async def test_a_reload_that_fails_falls_through_to_normal_handling() -> None:
         (await scene.connection.next_call("getDoc")).answer(Snapshot(state={}, rev=2))
         await idle()
         assert scene.entry().status == "synced"
+
+
+@virtual_time
+async def test_a_deletion_found_by_the_reload_is_one() -> None:
+    async with sync_scene(FakeConnection(unsubscribe=[])) as scene:
+        await scene.opened_at(1)
+        scene.algorithm.unappliable.add("other2")
+        scene.broadcast(committed(2))
+        (await scene.connection.next_call("getDoc")).fail(StatusError(410, "gone"))
+        await idle()
+        assert scene.deleted == [("d", [])]
+        assert "d" not in scene.sync.synced
+
+
+@pytest.mark.parametrize(
+    ("parked", "state", "pulled"),
+    [
+        ([3, 5], {"all": 5}, False),
+        ([6, 7], {"all": 5, "r6": 6, "r7": 7}, False),
+        ([4, 5, 6], {"all": 5, "r6": 6}, False),
+        ([7], {"all": 5, "r6": 6, "r7": 7}, True),
+    ],
+    ids=["stale", "contiguous", "overlap", "gap"],
+)
+def test_broadcasts_wait_for_a_reload(
+    parked: list[int], state: dict[str, int], pulled: bool
+) -> None:
+    @virtual_time
+    async def run() -> None:
+        async with sync_scene() as scene:
+            doc = await scene.opened_at(1)
+            scene.broadcast()
+            (await scene.connection.next_call("getChangesSince")).answer([committed(5)])
+            reload = await scene.connection.next_call("getDoc")
+            scene.broadcast(*(committed(rev) for rev in parked))
+            await idle()
+            assert doc.state == {}
+            reload.answer(Snapshot(state={"all": 5}, rev=5))
+            if pulled:
+                pull = await scene.connection.next_call("getChangesSince")
+                assert pull.args[1] == 5
+                pull.answer([committed(6), committed(7)])
+            await idle()
+            assert doc.state == state
+            assert scene.entry() == SyncedDoc(max(5, *parked), False, "synced")
+            assert scene.connection.count("getChangesSince") == 1 + pulled
+
+    run()
 
 
 @virtual_time

@@ -10,6 +10,7 @@ import pytest
 
 from patches.change import Snapshot
 from patches.errors import NetworkError, StatusError, StorageTimeoutError, TooManyRequestsError
+from patches.net.connection import CommitAnswer
 from patches.sync import SyncedDoc
 from patches.testing.fake_connection import Call, FakeConnection, committed
 from patches.testing.sync_scene import LogServer, SyncScene, sync_scene
@@ -98,6 +99,42 @@ async def test_a_terminal_failure_is_not_retried_reported_once_and_probed_after_
         await asyncio.sleep(3000)
         assert connection.count("commitChanges") == 7
         assert [doc_id for _, doc_id in scene.errors] == ["d"]
+
+
+@pytest.mark.parametrize("error", [StatusError(500, "x"), StatusError(403, "no")], ids=str)
+def test_a_success_ends_the_probing(error: StatusError) -> None:
+    @virtual_time
+    async def run() -> None:
+        connection = failing(error)
+        async with sync_scene(connection) as scene:
+            await edited(scene)
+            await asyncio.sleep(400)
+            connection.replies["commitChanges"] = lambda call: CommitAnswer(
+                [change.replace(rev=2, base_rev=1) for change in call.changes]
+            )
+            await asyncio.sleep(300)
+            assert scene.entry() == SyncedDoc(2, False, "synced")
+            calls = len(connection.calls)
+            await asyncio.sleep(10_000)
+            assert len(connection.calls) == calls
+
+    run()
+
+
+@virtual_time
+async def test_a_ladder_that_ends_without_a_connection_is_silent() -> None:
+    connection = failing(StatusError(500, "x"))
+    connection.set_online = lambda online: None  # type: ignore[method-assign]  # a deaf transport
+    async with sync_scene(connection) as scene:
+        await edited(scene)
+        await asyncio.sleep(170)
+        del connection.replies["commitChanges"]
+        push = await connection.next_call("commitChanges")  # the last of the ladder
+        scene.sync.set_online(False)
+        push.fail(StatusError(500, "x"))
+        await asyncio.sleep(1000)
+        assert scene.errors == []
+        assert connection.count("commitChanges") == 11
 
 
 @virtual_time

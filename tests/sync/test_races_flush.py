@@ -156,6 +156,31 @@ async def test_nothing_computed_before_a_reload_is_sent_after_it() -> None:
 
 
 @virtual_time
+async def test_nothing_computed_before_a_required_reload_is_sent_after_it() -> None:
+    async with sync_scene(max_payload_bytes=200) as scene:
+        doc = await scene.opened_at(0)
+        scene.connection.drop()
+        await scene.edit(doc, one="x" * 50)
+        await scene.edit(doc, two="x" * 50)
+        scene.connection.restore()
+        push = await scene.connection.next_call("commitChanges")
+        (one,) = push.changes
+        push.answer(CommitAnswer([], doc_reload_required=True))
+        own = one.replace(rev=8, base_rev=7)
+        (await scene.connection.next_call("getDoc")).answer(
+            Snapshot(state={}, rev=7, changes=[own])
+        )
+        (await scene.connection.next_call("getChangesSince")).answer([own])
+        push = await scene.connection.next_call("commitChanges")
+        assert [(change.base_rev, list(change.ops[0].values())[1]) for change in push.changes] == [
+            (8, "/two")
+        ]
+        push.commit(9)
+        await scene.sync.settled(1)
+        assert doc.state == {"one": "x" * 50, "two": "x" * 50}
+
+
+@virtual_time
 async def test_what_the_store_holds_is_sent_also_without_an_open_document() -> None:
     async with sync_scene() as scene:
         doc = await scene.opened_at(1)

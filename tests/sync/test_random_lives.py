@@ -6,18 +6,26 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from patches.client import Patches
 from patches.runtime import Runtime
+from patches.stores.sqlite import SqliteBackend
 from patches.sync import PatchesSync
 from patches.testing.local_server import LocalServer
 from patches.testing.virtual_time import idle, virtual_time
 
 DOCS = ("ot/a", "ot/b", "lww/a", "lww/b")
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass
@@ -58,8 +66,41 @@ class Life:
             await self.patches.delete_doc(doc_id)
 
 
-async def play(seed: int, *, deletes: bool) -> None:
+class SlowDisk:
+    """What a thread does, in the loop: it takes turns, and no cancellation stops it."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+
+    async def __call__(self, fn: Callable[[], T], /) -> T:
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._later(self._chance.randrange(6), partial(self._work, fn, done))
+        return await done
+
+    def _work(self, fn: Callable[[], T], done: asyncio.Future[T]) -> None:
+        try:
+            result = fn()
+        except Exception as exc:
+            self._later(self._chance.randrange(5), partial(_settle, done, done.set_exception, exc))
+        else:
+            self._later(self._chance.randrange(5), partial(_settle, done, done.set_result, result))
+
+    def _later(self, turns: int, then: Callable[[], object]) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._later, turns - 1, then)
+        else:
+            then()
+
+
+def _settle(done: asyncio.Future[T], settle: Callable[[U], None], outcome: U) -> None:
+    if not done.done():
+        settle(outcome)
+
+
+async def play(seed: int, *, deletes: bool, folder: Path | None = None) -> None:
+    """With a `folder`, the clients keep their documents there, on a disk that takes its time."""
     chance = random.Random(seed)
+    disk = SlowDisk(random.Random(seed + 1))
 
     def wall_ms() -> int:
         return 1_000_000 + int(asyncio.get_running_loop().time() * 1000)
@@ -72,8 +113,16 @@ async def play(seed: int, *, deletes: bool) -> None:
             LocalServer(routes={"lww/*": "lww"}, runtime=runtime())
         )
         lives = []
-        for _ in range(3):
-            patches = await stack.enter_async_context(Patches(runtime=runtime()))
+        for number in range(3):
+            store = None
+            if folder is not None:
+                store = SqliteBackend(
+                    folder / f"{number}.db",
+                    durability="relaxed",
+                    runtime=Runtime(wall_ms=wall_ms, run_blocking=disk),
+                )
+                stack.push_async_callback(store.close)
+            patches = await stack.enter_async_context(Patches(store=store, runtime=runtime()))
             sync = await stack.enter_async_context(PatchesSync(patches, server.connection()))
             lives.append(Life(patches, sync, random.Random(chance.random())))
         for _ in range(120):
@@ -84,7 +133,7 @@ async def play(seed: int, *, deletes: bool) -> None:
             elif happening < 0.2:
                 await asyncio.sleep(chance.random())
             else:
-                await idle(chance.randrange(12))
+                await idle(chance.randrange(12 if folder is None else 30))
         for life in lives:
             life.sync.set_online(True)
         for _ in range(2):
@@ -111,5 +160,17 @@ def test_any_order_of_things_comes_to_rest_in_agreement(seed: int, deletes: bool
     @virtual_time
     async def run() -> None:
         await play(seed, deletes=deletes)
+
+    run()
+
+
+@pytest.mark.parametrize("deletes", [False, True], ids=["no deletes", "deletes"])
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 23, 36])
+def test_any_order_of_things_comes_to_rest_over_a_slow_disk(
+    seed: int, deletes: bool, tmp_path: Path
+) -> None:
+    @virtual_time
+    async def run() -> None:
+        await play(seed, deletes=deletes, folder=tmp_path)
 
     run()
