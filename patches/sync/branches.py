@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from patches.change import Change
 from patches.client import Patches
-from patches.errors import BranchError, PatchesError
+from patches.errors import BranchError, NetworkError, PatchesError
 from patches.ids import random_id
 from patches.json_values import Json, Op
 from patches.net.connection import changes_from_wire
@@ -251,7 +251,8 @@ class PatchesBranchClient:
 async def send_pending(store: BranchStore, connection: Caller) -> tuple[int, list[PatchesError]]:
     """Tell the server of what is pending: creations, then changes, then deletions.
 
-    Each group ends at its first failure. Returns how many were told, and the failures.
+    Each group ends at its first failure, all of them when the connection is lost: what follows is
+    the next connection's, from the beginning. Returns how many were told, and the failures.
     """
     told, failures = 0, []
     pending = await store.list_pending()
@@ -261,6 +262,8 @@ async def send_pending(store: BranchStore, connection: Caller) -> tuple[int, lis
                 continue
             try:
                 await _send(branch, connection)
+            except NetworkError as exc:
+                return told, [*failures, exc]
             except PatchesError as exc:
                 failures.append(exc)
                 break

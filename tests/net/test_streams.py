@@ -187,6 +187,24 @@ async def test_disconnect_while_connecting_ends_the_wait() -> None:
 
 
 @virtual_time
+async def test_disconnect_ends_the_attempts() -> None:
+    network = MemoryNetwork()
+    network.up = False
+    transport, states = transport_to(network)
+    await transport.connect(background=True)
+    await asyncio.sleep(2)
+    attempts = network.attempts
+    assert attempts == 2
+    await transport.disconnect()
+    transport.set_online(False)
+    transport.set_online(True)
+    network.up = True
+    await asyncio.sleep(1000)
+    assert network.attempts == attempts
+    assert states[-1] == "disconnected"
+
+
+@virtual_time
 async def test_a_send_without_a_connection_is_a_network_error() -> None:
     network = MemoryNetwork()
     transport, _ = transport_to(network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -227,6 +228,60 @@ async def test_a_failure_ends_its_group_is_reported_and_waits_for_the_next_time(
         connection.restore()
         await idle()
         assert await store.list_pending() == []
+
+
+@virtual_time
+async def test_a_lost_connection_ends_all_groups_and_the_next_one_begins_anew() -> None:
+    store = MemoryBranchStore()
+    await store.save(
+        [
+            Branch(id="new", doc_id="d", created_at=1, pending_op="create"),
+            Branch(id="changed", doc_id="d", created_at=2, name="n", pending_op="update"),
+        ]
+    )
+    connection = FakeConnection(updateBranch=None)
+    async with sync_scene(connection, branch_store=store, connect=False) as scene:
+        told: list[str] = []
+        scene.sync.on_branches_synced(lambda: told.append("told"))
+        await scene.sync.connect()
+        await connection.next_call("createBranch")
+        asked = asyncio.ensure_future(scene.sync.send_branch_records())  # by the application
+        await idle()
+        connection.drop()
+        connection.restore()
+        (await connection.next_call("createBranch")).answer("new")
+        await asked
+        await idle()
+        assert connection.methods == ["createBranch", "createBranch", "updateBranch"]
+        assert told == ["told"]
+        assert scene.errors == []
+
+
+@virtual_time
+async def test_a_connection_that_is_lost_while_the_application_sends_stops_it() -> None:
+    store = MemoryBranchStore()
+    connection = FakeConnection(updateBranch=None)
+    async with sync_scene(connection, branch_store=store) as scene:
+        await store.save(
+            [
+                Branch(id="new", doc_id="d", created_at=1, pending_op="create"),
+                Branch(id="changed", doc_id="d", created_at=2, name="n", pending_op="update"),
+            ]
+        )
+        asked = asyncio.ensure_future(scene.sync.send_branch_records())
+        await connection.next_call("createBranch")
+        connection.drop()
+        await asked
+        assert connection.methods == ["createBranch"]
+        assert scene.errors == []
+
+
+@virtual_time
+async def test_without_a_store_of_branches_nothing_is_asked_for() -> None:
+    async with sync_scene() as scene:
+        await scene.sync.send_branch_records()
+        await scene.opened_at(1)
+        assert scene.connection.methods == ["subscribe", "getDoc"]
 
 
 @virtual_time

@@ -54,7 +54,7 @@ def edit(doc: Document, chance: random.Random, mark: str) -> int:
 
 
 class LossyConnection(RpcConnection):
-    """Loses, repeats and holds back broadcasts; answers come as they are."""
+    """Loses, repeats, holds back and joins broadcasts; answers come as they are."""
 
     def __init__(self, server: LocalServer, chance: random.Random) -> None:
         super().__init__(memory_transport(server.network, runtime=server.runtime))
@@ -68,6 +68,9 @@ class LossyConnection(RpcConnection):
         if kind < 0.35:
             self._held.append((method, params))
             return
+        if 0.5 <= kind < 0.7 and self._held:
+            _, before = self._held.pop()
+            params = {**params, "changes": [*before["changes"], *params["changes"]]}
         for _ in range(2 if kind < 0.5 else 1):
             super()._notified(method, params)
         while self._held:

@@ -262,6 +262,32 @@ async def test_a_local_deletion_is_carried_out_when_connected() -> None:
         assert scene.deleted == []
 
 
+@pytest.mark.parametrize("method", ["getDoc", "commitChanges"])
+def test_what_was_in_flight_of_a_document_deleted_here_brings_nothing_back(method: str) -> None:
+    @virtual_time
+    async def run() -> None:
+        connection = quiet()
+        async with sync_scene(connection) as scene:
+            if method == "getDoc":
+                await scene.open()
+            else:
+                await scene.edit(await scene.opened_at(1), a=1)
+            call = await connection.next_call(method)
+            deleting = asyncio.ensure_future(scene.patches.delete_doc("d"))
+            delete = await connection.next_call("deleteDoc")
+            assert call.result.cancelled()  # its answer has nobody to go to
+            scene.broadcast(committed(2))
+            await idle()
+            assert scene.algorithm.records["d"].deleted
+            assert "d" not in scene.sync.synced
+            delete.answer()
+            await deleting
+            assert_gone(scene)
+            assert scene.errors == []
+
+    run()
+
+
 @virtual_time
 async def test_a_local_deletion_offline_waits_for_the_next_full_sync() -> None:
     connection = quiet()

@@ -149,6 +149,8 @@ async def test_4_a_lost_answer_and_a_new_connection_id_commit_once_and_converge(
                 len(session.outbox) for session in server.server.sessions.values()
             ):
                 break
+        assert ann.has_pending
+        assert len(await server.services["ot"].documents.get_changes_since("d", 0)) > 1
         server.network.cut(lose=True)
         await anns_sync.settled(60)
         await bobs_sync.settled(60)
