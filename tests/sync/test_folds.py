@@ -89,6 +89,15 @@ def test_an_interruption_of_an_older_connection_changes_nothing() -> None:
     assert failed(doc, NetworkError("lost"), Kind.INTERRUPTED, link=1) is doc
 
 
+@pytest.mark.parametrize(("kind", "told"), [(Kind.TERMINAL, True), (Kind.RETRY, False)])
+def test_of_what_ends_without_a_connection_only_the_terminal_is_told(
+    kind: Kind, told: bool
+) -> None:
+    doc = replace(DOC, link=0, trouble=replace(LADDER, attempt=9))
+    _, report = folds.failed(doc, StatusError(403, "x"), kind, ATTEMPT, link=1, now=0, chance=0)
+    assert (report is not None) is told
+
+
 def test_a_failure_ends_the_pass_and_a_success_the_trouble() -> None:
     doc = failed(replace(DOC, busy=True), StatusError(500, "x"), Kind.RETRY)
     assert doc.trouble is not None

@@ -122,6 +122,19 @@ def test_a_success_ends_the_probing(error: StatusError) -> None:
 
 
 @virtual_time
+async def test_what_fails_again_after_a_success_is_reported_again() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.opened_at(1)
+        for rev in (2, 3):
+            await scene.edit(doc, a=rev)
+            (await scene.connection.next_call("commitChanges")).fail(StatusError(403, "no"))
+            (await scene.connection.next_call("commitChanges")).fail(StatusError(403, "no"))
+            (await scene.connection.next_call("commitChanges")).commit(rev)
+            await scene.sync.settled(1)
+        assert [str(error) for error, _ in scene.errors] == ["no", "no"]
+
+
+@virtual_time
 async def test_a_ladder_that_ends_without_a_connection_is_silent() -> None:
     connection = failing(StatusError(500, "x"))
     connection.set_online = lambda online: None  # type: ignore[method-assign]  # a deaf transport

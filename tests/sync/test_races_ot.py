@@ -8,11 +8,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from patches.algorithms.ot import OTAlgorithm, PendingQueue
 from patches.change import Change, Snapshot
 from patches.client import Patches
 from patches.document import Document
-from patches.errors import ChangeRefusedError, StaleSubmissionError, UnstoredPendingError
+from patches.errors import (
+    ChangeRefusedError,
+    StaleSubmissionError,
+    StorageError,
+    UnstoredPendingError,
+)
 from patches.json_values import Json, Op
 from patches.net.connection import CommitAnswer
 from patches.runtime import Runtime
@@ -205,6 +212,43 @@ async def test_an_edit_minted_at_0_behind_a_stored_first_revision_is_not_wedged(
         await scene.sync.settled(1)
         assert doc.state == {"theirs": 1, "mine": 1}
         assert scene.errors == []
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["stored", "tried again"])
+def test_an_edit_being_stored_while_a_change_is_received_stands_behind_it(is_lost: bool) -> None:
+    @virtual_time
+    async def run() -> None:
+        async with ot_scene() as scene:
+            doc = await scene.opened_at(1, {"list": ["a", "b"]})
+            save, gate = scene.store.save_pending_edits, asyncio.Event()
+
+            async def slow(doc_id: str, edits: Sequence[Sequence[Change]]) -> list[list[Change]]:
+                await gate.wait()
+                scene.store.save_pending_edits = save  # type: ignore[method-assign]  # once
+                if is_lost:
+                    raise StorageError("busy")
+                return await save(doc_id, edits)
+
+            scene.store.save_pending_edits = slow  # type: ignore[method-assign]  # arranged
+            doc.apply([{"op": "remove", "path": "/list/1"}])
+            doc.apply([{"op": "add", "path": "/list/1", "value": "c"}])
+            await idle()
+            scene.broadcast(committed(2, [{"op": "add", "path": "/list/0", "value": "theirs"}]))
+            await idle()
+            gate.set()
+            push = await scene.connection.next_call("commitChanges")
+            assert [change.ops[0]["path"] for change in push.changes] == ["/list/2"] * len(
+                push.changes
+            )
+            assert {change.base_rev for change in push.changes} == {2}
+            push.commit(3)
+            if len(push.changes) == 1:
+                (await scene.connection.next_call("commitChanges")).commit(4)
+            await scene.sync.settled(60)
+            assert doc.state == {"list": ["theirs", "a", "c"]}
+            assert scene.entry == SyncedDoc(4, False, "synced")
+
+    run()
 
 
 @virtual_time
