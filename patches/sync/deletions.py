@@ -143,6 +143,7 @@ class Deletions:
     async def _forget(self, doc_id: str) -> list[Change]:
         algorithm = self._patches.algorithm_of(doc_id)
         doc = self._patches.get_open_doc(doc_id)
+        await algorithm.list_pending(doc_id, doc)  # a store that cannot be read ends nothing
         unsaved: list[list[Op]] = []
         if doc is not None and doc.unsaved:
             try:
@@ -151,7 +152,10 @@ class Deletions:
                 unsaved = [ops for ops in doc.unsaved if ops]
         await self._patches.close_doc(doc_id, force=True)  # no edit comes any more
         pending = await algorithm.list_pending(doc_id, doc)
-        await self._patches.untrack_docs([doc_id])
+        try:
+            await self._patches.untrack_docs([doc_id])
+        except Exception as exc:  # its data stays, and is found again after a restart
+            self._report(exc, doc_id)
         if doc is not None:
             pending += [self._as_change(doc, ops) for ops in unsaved]
         return pending

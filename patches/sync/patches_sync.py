@@ -317,7 +317,7 @@ class PatchesSync:
         try:
             self._show_syncing("updating" if self._has_synced else "initial")
             await self._sync_documents(link)
-        except Exception as exc:  # boundary: a store that fails, a filter that raises
+        except Exception as exc:  # boundary: a store that fails
             if link == self._link:
                 self._show_syncing(exc)
                 self._report(exc, None)
@@ -370,7 +370,7 @@ class PatchesSync:
         """Subscribe to what is tracked. A failure is reported; the documents sync all the same."""
         try:
             await self._subscriptions.cover(lambda: self._docs, self.connection.subscribe)
-        except PatchesError as exc:
+        except Exception as exc:  # boundary: the application's filter
             if link == self._link:
                 self._report(exc, None)
         else:
@@ -406,7 +406,7 @@ class PatchesSync:
             return
         try:
             await self._subscriptions.trim(lambda: self._docs, self.connection.unsubscribe)
-        except PatchesError as exc:
+        except Exception as exc:  # boundary: the application's filter
             if link == self._link:
                 self._report(exc, None)
 
@@ -429,15 +429,14 @@ class PatchesSync:
         if isinstance(doc_id, str):
             self._docs.framed(doc_id, Notice(method, params))
 
-    async def _let_go(self, doc_id: str) -> None:
+    async def _let_go(self, doc_id: str, attempt: int = 0) -> None:
         try:
             await self._deletions.let_go(doc_id)
-        except Exception as exc:  # boundary: a store; the next connection hears of it again
+        except Exception as exc:  # boundary: a store
             self._report(exc, doc_id)
+            await asyncio.sleep(reconnect_wait(attempt, self.patches.runtime.random.random()))
             if doc_id in self.patches.tracked_docs:
-                self._docs.remove([doc_id])
-                self._docs.add(doc_id)
-                await self._docs.learn([doc_id])
+                await self._let_go(doc_id, attempt + 1)
 
     # ---- inside ----------------------------------------------------------------------------------
 

@@ -139,7 +139,8 @@ async def test_an_edit_made_while_the_document_goes_is_refused_or_handed_over() 
         scene.patches.close_doc = closing  # type: ignore[method-assign]  # arranged
         scene.connection.on_doc_deleted.emit("d")
         await idle(300)
-        assert made == [0]
+        assert made
+        assert doc.is_closed
         ((_, pending),) = scene.deleted
         assert len(pending) == len(made)
 
@@ -178,6 +179,47 @@ async def test_a_deletion_that_a_disconnect_cut_off_is_carried_out_by_the_next_c
         await scene.sync.settled(1)
         assert_gone(scene)
         assert scene.deleted == [("d", [])]
+
+
+@virtual_time
+async def test_a_deletion_is_carried_out_once_the_store_can_be_read_and_loses_nothing() -> None:
+    async with sync_scene(quiet()) as scene:
+        doc = await scene.opened_at(1)
+        scene.connection.drop()
+        await scene.edit(doc, mine=1)
+        load_doc, failures = scene.algorithm.load_doc, [OSError("disk"), OSError("disk")]
+
+        async def failing(doc_id: str) -> Snapshot | None:
+            if failures:
+                raise failures.pop()
+            return await load_doc(doc_id)
+
+        scene.algorithm.load_doc = failing  # type: ignore[method-assign]  # arranged
+        scene.connection.on_doc_deleted.emit("d")
+        await idle()
+        assert not doc.is_closed
+        assert [(str(error), doc_id) for error, doc_id in scene.errors] == [("disk", "d")]
+        await asyncio.sleep(3)  # after 1 and 1.5 s
+        assert len(scene.deleted[0][1]) == 1
+        assert_gone(scene)
+
+
+@virtual_time
+async def test_work_is_handed_over_although_the_store_cannot_forget_it() -> None:
+    async with sync_scene(quiet()) as scene:
+        doc = await scene.opened_at(1)
+        scene.connection.drop()
+        await scene.edit(doc, mine=1)
+
+        async def failing(doc_ids: Sequence[str]) -> None:
+            raise OSError("disk")
+
+        scene.algorithm.untrack_docs = failing  # type: ignore[method-assign]  # arranged
+        scene.connection.on_doc_deleted.emit("d")
+        await idle()
+        assert len(scene.deleted[0][1]) == 1
+        assert [(str(error), doc_id) for error, doc_id in scene.errors] == [("disk", "d")]
+        assert "d" not in scene.sync.synced
 
 
 @virtual_time

@@ -250,6 +250,22 @@ async def test_a_filter_that_gives_nothing_means_all() -> None:
 
 
 @virtual_time
+async def test_a_filter_that_raises_is_reported_and_the_documents_sync() -> None:
+    def odd(_doc_ids: list[str]) -> list[str]:
+        raise ValueError("odd")
+
+    async with sync_scene(FakeConnection(**LogServer().replies()), subscribe_filter=odd) as scene:
+        doc = await scene.open()
+        await scene.edit(doc, a=1)
+        await scene.sync.settled(1)
+        assert scene.entry() == SyncedDoc(1, False, "synced")
+        await scene.patches.untrack_docs(["d"])
+        await idle()
+        assert {str(error) for error, _ in scene.errors} == {"odd"}
+        assert scene.sync.state == SyncState(connected=True)
+
+
+@virtual_time
 async def test_documents_untracked_or_cut_off_together_are_told_of_once() -> None:
     async with sync_scene() as scene:
         for number in range(20):
