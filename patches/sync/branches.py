@@ -254,7 +254,8 @@ async def send_pending(store: BranchStore, connection: Caller) -> tuple[int, lis
     Each group ends at its first failure, all of them when the connection is lost: what follows is
     the next connection's, from the beginning. Returns how many were told, and the failures.
     """
-    told, failures = 0, []
+    told = 0
+    failures: list[PatchesError] = []
     pending = await store.list_pending()
     for pending_op in ("create", "update", "delete"):
         for branch in pending:
