@@ -16,6 +16,7 @@ from patches.client import Patches
 from patches.document import Document
 from patches.errors import (
     ChangeRefusedError,
+    NetworkError,
     StaleSubmissionError,
     StorageError,
     UnstoredPendingError,
@@ -95,6 +96,29 @@ async def test_a_root_replace_of_the_first_fetch_stays_at_0_whatever_is_broadcas
             push = await scene.connection.next_call("commitChanges")  # the ladder's
         assert doc.state == {"mine": True}
         assert (await scene.store.load_queue("d")).committed_rev == 0
+
+
+@virtual_time
+async def test_an_edit_still_being_stored_when_the_first_fetch_is_answered_stays_at_0() -> None:
+    async with ot_scene() as scene:
+        doc = await scene.patches.open_doc("d")
+        load = await scene.connection.next_call("getDoc")
+        save, gate = scene.store.save_pending_edits, asyncio.Event()
+
+        async def slow(doc_id: str, edits: Sequence[Sequence[Change]]) -> list[list[Change]]:
+            await gate.wait()
+            return await save(doc_id, edits)
+
+        scene.store.save_pending_edits = slow  # type: ignore[method-assign]  # arranged
+        doc.apply([{"op": "replace", "path": "", "value": {"one": 1}}])
+        await idle()
+        doc.apply([put("two", 2)])  # not even on its way to the store
+        load.answer(Snapshot(state={"theirs": True}, rev=3))
+        await idle()
+        gate.set()
+        push = await scene.connection.next_call("commitChanges")
+        assert [(change.base_rev, change.rev) for change in push.changes] == [(0, 1), (0, 2)]
+        push.fail(NetworkError("lost"))
 
 
 @virtual_time

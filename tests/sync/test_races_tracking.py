@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from patches.change import Snapshot, TrackedDoc
 from patches.errors import ChangeRefusedError
@@ -162,6 +165,39 @@ async def test_a_document_opened_while_a_change_is_applied_shows_it() -> None:
         await idle()
         assert doc.state == {"r2": 2}
         assert doc.sync_status == "synced"
+
+
+@pytest.mark.parametrize("method", ["apply_server_changes", "install_snapshot"])
+def test_a_document_opened_while_something_is_stored_without_it_shows_it(method: str) -> None:
+    @virtual_time
+    async def run() -> None:
+        async with sync_scene() as scene:
+            await scene.patches.track_docs(["d"], "small")
+            load = await scene.connection.next_call("getDoc")
+            gate, step = asyncio.Event(), getattr(scene.algorithm, method)
+
+            async def slow(*args: Any, **options: Any) -> Any:
+                await gate.wait()
+                return await step(*args, **options)
+
+            if method == "apply_server_changes":
+                load.answer(Snapshot(state={}, rev=1))
+                await idle()
+            setattr(scene.algorithm, method, slow)  # begun without the document
+            if method == "apply_server_changes":
+                scene.broadcast(committed(2))
+            else:
+                load.answer(Snapshot(state={"r2": 2}, rev=2))
+            await idle()
+            doc = await scene.open()
+            await idle()
+            assert doc.state == {}
+            gate.set()
+            await idle()
+            assert doc.state == {"r2": 2}
+            assert doc.committed_rev == 2
+
+    run()
 
 
 @virtual_time
