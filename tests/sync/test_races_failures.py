@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from patches.change import Snapshot
+from patches.change import Change, Snapshot
 from patches.errors import NetworkError, StatusError, StorageTimeoutError, TooManyRequestsError
 from patches.net.connection import CommitAnswer
 from patches.sync import SyncedDoc
@@ -310,6 +310,32 @@ async def test_cancellation_during_teardown_arms_nothing() -> None:
         await asyncio.sleep(1000)
         assert scene.connection.count("getDoc") == 1
         assert scene.errors == []
+
+
+@pytest.mark.parametrize("how", ["untrack", "disconnect"])
+def test_teardown_while_a_store_is_at_work_ends_it_and_arms_nothing(how: str) -> None:
+    @virtual_time
+    async def run() -> None:
+        async with sync_scene(FakeConnection(unsubscribe=[])) as scene:
+            await scene.opened_at(1)
+
+            async def hang(*_args: object) -> list[Change]:
+                await asyncio.Event().wait()
+                return []
+
+            scene.algorithm.apply_server_changes = hang  # type: ignore[method-assign]  # arranged
+            scene.broadcast(committed(2))
+            await idle()
+            async with asyncio.timeout(1):
+                if how == "untrack":
+                    await scene.patches.untrack_docs(["d"])
+                await scene.sync.disconnect()
+            calls = len(scene.connection.calls)
+            await asyncio.sleep(1000)
+            assert len(scene.connection.calls) == calls
+            assert scene.errors == []
+
+    run()
 
 
 @virtual_time

@@ -103,6 +103,40 @@ async def test_a_change_that_applies_here_is_not_set_aside() -> None:
 
 
 @virtual_time
+async def test_a_change_against_the_server_s_rules_is_set_aside_although_it_applies_here() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.opened_at(1)
+        await scene.edit(doc, a=1)
+        push = await scene.connection.next_call("commitChanges")
+        change_id = push.changes[0].id
+        push.fail(StatusError(400, "no", {"scope": "change", "changeId": change_id, "final": True}))
+        await scene.sync.settled(1)
+        assert scene.quarantined == [change_id]
+        assert doc.state == {}
+
+
+@virtual_time
+async def test_a_change_that_applies_again_by_the_time_it_would_be_set_aside_is_not() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.opened_at(1)
+        await scene.edit(doc, a=1)
+        push = await scene.connection.next_call("commitChanges")
+        verify = scene.algorithm.verify_pending_change
+        scene.algorithm.bad_pending.add(push.changes[0].id)
+
+        async def failing(doc_id: str, change_id: str) -> bool:
+            applies = await verify(doc_id, change_id)
+            scene.algorithm.bad_pending.clear()  # what it was written on has come back
+            return applies
+
+        scene.algorithm.verify_pending_change = failing  # type: ignore[method-assign]  # arranged
+        push.fail(ChangeRefusedError(push.changes[0].id, "no"))
+        await idle()
+        assert scene.quarantined == []
+        assert scene.entry().status == "error"
+
+
+@virtual_time
 async def test_an_ejection_that_fails_falls_back_to_an_ordinary_error() -> None:
     async with sync_scene() as scene:
         scene.algorithm.fail("eject_pending_change", OSError("disk"))
