@@ -165,6 +165,55 @@ async def test_untracked_and_tracked_again_while_the_lists_are_read_keeps_syncin
         assert scene.entry() == SyncedDoc(1, False, "synced")
 
 
+@virtual_time
+async def test_deleted_before_the_lists_are_read_is_told_to_the_server_once() -> None:
+    connection = FakeConnection(**LogServer().replies(), unsubscribe=[])
+    async with sync_scene(connection) as scene:
+        await scene.open()
+        await idle()
+        connection.drop()
+        del connection.replies["deleteDoc"]
+        list_docs, reading, gate = scene.algorithm.list_docs, asyncio.Event(), asyncio.Event()
+
+        async def late(include_deleted: bool = False) -> list[TrackedDoc]:
+            if not reading.is_set():
+                reading.set()
+                await gate.wait()
+            return await list_docs(include_deleted)
+
+        scene.algorithm.list_docs = late  # type: ignore[method-assign]  # arranged
+        connection.restore()
+        await reading.wait()
+        deleting = asyncio.ensure_future(scene.patches.delete_doc("d"))
+        delete = await connection.next_call("deleteDoc")
+        gate.set()
+        await idle()
+        assert connection.count("deleteDoc") == 1
+        delete.answer()
+        await deleting
+        await scene.sync.settled(1)
+
+
+@virtual_time
+async def test_deleted_and_made_anew_while_the_lists_are_read_is_not_deleted_on_the_server() -> (
+    None
+):
+    async with sync_scene(FakeConnection(**LogServer().replies(), unsubscribe=[])) as scene:
+        await scene.open()
+        await idle()
+        scene.connection.drop()
+        await scene.patches.delete_doc("d")
+        window = Window(scene)
+        scene.connection.restore()
+        await window.open.wait()
+        doc = await scene.open()
+        window.close()
+        await scene.edit(doc, a=1)
+        await scene.sync.settled(1)
+        assert scene.connection.count("deleteDoc") == 0
+        assert scene.entry() == SyncedDoc(1, False, "synced")
+
+
 # ---- work below a first fetch --------------------------------------------------------------------
 
 

@@ -82,4 +82,5 @@ async def test_two_syncs_after_each_other_on_one_client() -> None:
         await scene.sync.connect()
         await scene.sync.settled(1)
         assert [change.rev for change in server.logs["d"]] == [1, 2]
+        assert [state.syncing for state in scene.states if state.syncing] == ["initial"] * 2
         assert scene.sync.state == SyncState(connected=True)

@@ -15,7 +15,7 @@ from patches.sync import PatchesSync, SyncedDoc, SyncState
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.small_algorithm import Record, SmallAlgorithm
 from patches.testing.streams import MemoryNetwork, memory_transport
-from patches.testing.sync_scene import sync_scene
+from patches.testing.sync_scene import LogServer, sync_scene
 from patches.testing.virtual_time import idle, virtual_time
 
 
@@ -43,6 +43,37 @@ async def test_states_come_in_order_and_none_twice() -> None:
             SyncState(connected=True, syncing="updating"),
             SyncState(connected=True),
         ]
+
+
+@virtual_time
+async def test_a_full_sync_that_a_drop_cut_off_neither_ends_nor_counts() -> None:
+    async with sync_scene(connect=False) as scene:
+        await scene.open()
+        await scene.sync.connect()
+        await scene.connection.next_call("getDoc")
+        scene.connection.drop()
+        scene.states.clear()
+        scene.connection.restore()
+        await idle()
+        assert scene.states == [
+            SyncState(connected=True),
+            SyncState(connected=True, syncing="initial"),
+        ]
+        (await scene.connection.next_call("getDoc")).answer(Snapshot(state={}, rev=1))
+        await idle()
+        assert scene.states[2:] == [SyncState(connected=True)]
+
+
+@virtual_time
+async def test_a_connection_that_was_connected_before_is_used_at_once() -> None:
+    connection = FakeConnection(**LogServer().replies())
+    await connection.connect()
+    async with sync_scene(connection, connect=False) as scene:
+        await scene.open()
+        await scene.sync.connect()
+        await scene.sync.settled(1)
+        assert scene.sync.state == SyncState(connected=True)
+        assert scene.entry().status == "synced"
 
 
 @virtual_time
@@ -161,6 +192,11 @@ async def test_nothing_is_sent_while_offline_even_if_the_connection_reads_connec
         scene.broadcast(committed(9))
         await idle()
         assert len(connection.calls) == before
+        connection.drop()
+        connection.restore()
+        await idle()
+        assert len(connection.calls) == before
+        assert scene.sync.state == SyncState(online=False)
         scene.sync.set_online(True)
         await idle()
         assert connection.calls[-1].method == "commitChanges"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from patches.change import Change, Snapshot
@@ -54,6 +55,20 @@ async def test_a_failed_subscribe_still_syncs_newly_tracked_documents() -> None:
         assert doc.state == {"a": 1}
         assert scene.entry().status == "synced"
         assert [str(error) for error, _ in scene.errors] == ["x"]
+
+
+@virtual_time
+async def test_a_subscribe_that_is_lost_with_its_connection_starts_no_sync() -> None:
+    connection = FakeConnection()
+    del connection.replies["subscribe"]
+    async with sync_scene(connection) as scene:
+        await scene.open()
+        await connection.next_call("subscribe")
+        connection.drop()
+        await asyncio.sleep(100)
+        assert connection.methods == ["subscribe"]
+        assert scene.entry().status == "unsynced"
+        assert scene.errors == []
 
 
 @virtual_time
