@@ -136,6 +136,21 @@ async def test_a_lost_connection_rejects_what_is_in_flight() -> None:
 
 
 @virtual_time
+async def test_a_transport_that_says_error_and_no_more_rejects_what_is_in_flight_too() -> None:
+    network = MemoryNetwork()
+    transport = memory_transport(network)
+    connection = RpcConnection(transport)
+    await connection.connect()
+    call = asyncio.ensure_future(connection.get_doc("d"))
+    await idle()
+    transport.on_state_change.emit("error")
+    with pytest.raises(NetworkError):
+        async with asyncio.timeout(1):  # not after 30 s of silence
+            await call
+    await connection.disconnect()
+
+
+@virtual_time
 async def test_disconnect_rejects_what_is_in_flight() -> None:
     async with connected() as (connection, server):
         call = asyncio.ensure_future(connection.get_doc("d"))

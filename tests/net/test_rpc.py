@@ -131,12 +131,14 @@ async def test_silence_of_thirty_seconds_is_a_network_error_and_the_late_answer_
 
 @virtual_time
 async def test_a_lost_connection_rejects_every_call() -> None:
-    peer = RpcPeer(Wire().send, max_in_flight=1)
+    wire = Wire()
+    peer = RpcPeer(wire.send, max_in_flight=1)
     calls = [asyncio.ensure_future(peer.call(name)) for name in ("sent", "waiting")]
     await idle()
     peer.reject_all(NetworkError("Transport disconnected"))
     for result in await asyncio.gather(*calls, return_exceptions=True):
         assert isinstance(result, NetworkError)
+    assert [frame["method"] for frame in wire.frames] == ["sent"]  # nor is it sent afterwards
 
 
 @virtual_time

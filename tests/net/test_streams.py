@@ -117,6 +117,22 @@ async def test_a_connection_that_lived_and_answered_starts_the_waits_over() -> N
 
 
 @virtual_time
+async def test_a_connection_that_lived_and_never_answered_does_not() -> None:
+    network = MemoryNetwork()
+    transport, _ = transport_to(network)
+    network.up = False
+    await transport.connect(background=True)
+    await asyncio.sleep(20)
+    network.up = True
+    await asyncio.sleep(30)
+    attempts = network.attempts
+    network.cut()
+    await asyncio.sleep(5)
+    assert network.attempts == attempts  # the waits have come to more than that
+    await transport.disconnect()
+
+
+@virtual_time
 async def test_connect_again_while_waiting_tries_at_once() -> None:
     network = MemoryNetwork()
     network.up = False

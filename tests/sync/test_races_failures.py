@@ -313,17 +313,19 @@ async def test_cancellation_during_teardown_arms_nothing() -> None:
 
 
 @pytest.mark.parametrize("how", ["untrack", "disconnect"])
-def test_teardown_while_a_store_is_at_work_ends_it_and_arms_nothing(how: str) -> None:
+def test_teardown_while_a_store_is_at_work_ends_it_and_arms_nothing(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @virtual_time
     async def run() -> None:
         async with sync_scene(FakeConnection(unsubscribe=[])) as scene:
             await scene.opened_at(1)
 
-            async def hang(*_args: object) -> list[Change]:
+            async def hang(*_args: object, **_options: object) -> list[Change]:
                 await asyncio.Event().wait()
                 return []
 
-            scene.algorithm.apply_server_changes = hang  # type: ignore[method-assign]  # arranged
+            monkeypatch.setattr(scene.algorithm, "apply_server_changes", hang)
             scene.broadcast(committed(2))
             await idle()
             async with asyncio.timeout(1):
