@@ -140,10 +140,10 @@ class Change:
     @property
     def encoded(self) -> bytes:
         """The wire object as JSON bytes, made once."""
-        if self._encoded is None:
-            object.__setattr__(self, "_encoded", codec.encode(self.to_wire()))
         encoded = self._encoded
-        assert encoded is not None
+        if encoded is None:
+            encoded = codec.encode(self.to_wire())
+            object.__setattr__(self, "_encoded", encoded)
         return encoded
 
     def replace(self, **fields: Any) -> Change:

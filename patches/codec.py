@@ -8,8 +8,10 @@ writing.
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -21,6 +23,10 @@ from patches.json_values import Json
 #: encoded is kept: changes, rows. Shorter results are copied into bytes of their own length; longer
 #: ones are few, and of their room only what was written is in memory.
 _COPIED_BYTES: Final = 65_536
+#: Of more than this, what orjson finds to be no JSON is not read a second time, and what is read is
+#: not looked through by the collector over and over: both take seconds where a peer wants them to.
+_LARGE: Final = 262_144
+_SYNTAX_ERRORS: Final = ("unexpected character", "unexpected content", "unexpected end of data")
 
 
 class Encoded:
@@ -53,12 +59,10 @@ def encode_text(value: Any) -> str:
 
 def decode(data: bytes | str) -> Json:
     """The value of a JSON text. Raises `InvalidJsonError`; never `RecursionError`."""
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return _decode_tolerant(data)
-    except UnicodeEncodeError:  # a `str` that itself holds a lone surrogate
-        return _decode_tolerant(data)
+    if len(data) > _LARGE:
+        with _uncollected():
+            return _decode(data)
+    return _decode(data)
 
 
 def json_size(value: Any) -> int:
@@ -71,6 +75,29 @@ def json_size(value: Any) -> int:
         except (TypeError, ValueError, RecursionError) as exc:
             raise InvalidJsonError("Error calculating JSON size") from exc
         return len(text.encode("utf-8", "surrogatepass")) + 3 * sum(map(_is_surrogate, text))
+
+
+def _decode(data: bytes | str) -> Json:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as exc:
+        if len(data) > _LARGE and exc.msg.startswith(_SYNTAX_ERRORS):
+            raise InvalidJsonError(f"not JSON: {exc}") from exc
+        return _decode_tolerant(data)
+    except UnicodeEncodeError:  # a `str` that itself holds a lone surrogate
+        return _decode_tolerant(data)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the cycle collector: a parsed value has no cycles, and all of it is in use."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _encode_tolerant(value: Any) -> bytes:

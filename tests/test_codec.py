@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import tracemalloc
@@ -78,6 +79,28 @@ def test_deep_values_are_written_as_deep_as_they_are_read() -> None:
 def test_what_is_not_json_is_an_error_of_ours(data: str | bytes) -> None:
     with pytest.raises(InvalidJsonError):
         decode(data)
+
+
+@pytest.mark.parametrize("data", [b"[" + b"[]," * 100_000, b"[[]]x" + b" " * 300_000])
+def test_what_is_long_and_no_json_is_not_read_twice(
+    monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    monkeypatch.setattr(json, "loads", None)
+    with pytest.raises(InvalidJsonError, match="not JSON") as refused:
+        decode(data)
+    assert isinstance(refused.value.__cause__, json.JSONDecodeError)
+
+
+def test_long_text_keeps_the_halves_of_pairs_and_the_collector_goes_on() -> None:
+    long = ["\ud83d", "x" * 300_000]
+    assert decode(encode(long)) == long
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        assert decode(encode(long)) == long
+        assert not gc.isenabled(), "as it was"
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"x", {"a": object()}, ["\ud800", math.nan]])
