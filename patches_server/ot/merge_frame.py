@@ -84,14 +84,17 @@ def follow(
     """
     places = {change.id: place for place, change in enumerate(branch_changes)}
     passed = reached = 0
+    fresh: list[list[Op]] = []  # programs that are not in the frame yet: it is copied seldom
     for row in rows:
         place = places.get(row.id) if row.batch_id == branch_id else None
         if place is not None:
             reached = max(reached, place + 1)
             continue
-        frame, passed = _through(frame, branch_changes[passed:reached]), reached
-        frame = replace(frame, programs=[*frame.programs, row.ops])
-    frame = _through(frame, branch_changes[passed:reached])
+        if passed < reached:
+            frame = _through(_with(frame, fresh), branch_changes[passed:reached])
+            fresh, passed = [], reached
+        fresh.append(row.ops)
+    frame = _through(_with(frame, fresh), branch_changes[passed:reached])
     return replace(frame, source_rev=rows[-1].rev) if rows else frame
 
 
@@ -117,6 +120,10 @@ def after_commit(
     followed = follow(frame, rows, branch_id, branch_changes)
     left = [change for change in branch_changes if change.rev > followed.branch_rev]
     return _through(followed, left)
+
+
+def _with(frame: MergeFrame, programs: Sequence[list[Op]]) -> MergeFrame:
+    return replace(frame, programs=[*frame.programs, *programs]) if programs else frame
 
 
 def _through(frame: MergeFrame, changes: Sequence[Change]) -> MergeFrame:
