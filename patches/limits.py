@@ -61,4 +61,4 @@ class Limits:
     max_pending_bytes_per_doc: int | None = 64 * MIB
     store_timeout_s: float | None = 10.0
     hook_timeout_s: float | None = 5.0
-    yield_every_ms: int = 5
+    yield_every_ms: int | None = 5

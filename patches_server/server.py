@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -18,13 +17,14 @@ from patches.ids import random_id
 from patches.limits import Limits
 from patches.runtime import Runtime
 from patches.tasks import TaskScope
+from patches_server.aside import Aside
 from patches_server.auth import Access, Auth, principal_key
 from patches_server.awareness import AwarenessRelay
+from patches_server.gate import Gate
 from patches_server.hub import GetTombstone, Hub
 from patches_server.outbox import GOING_AWAY, SIGNED_OUT
 from patches_server.router import AlgorithmOf, Router, Routes, Services
 from patches_server.rpc.methods import add_methods_of, method_table
-from patches_server.rpc.rates import Gate
 from patches_server.session import ServerSession
 from patches_server.stats import ServerStats
 from patches_server.validation import Validate, Validation
@@ -67,11 +67,12 @@ class PatchesServer:
     ) -> None:
         self.limits = limits or Limits()
         self.runtime = runtime or Runtime()
-        self.snapshots = Gate(
-            self.limits.max_concurrent_snapshots or 2 * (os.cpu_count() or 1), queue=1_000
-        )
+        self.snapshots = Gate.of_snapshots(self.limits)
+        self.aside = Aside(self.runtime, self.limits)
         self.access = Access(auth, timeout_s=self.limits.hook_timeout_s)
-        self.validation = Validation(validate, self.limits) if validate is not None else None
+        self.validation = (
+            Validation(validate, self.limits, self.aside) if validate is not None else None
+        )
         self.hide_existence = hide_existence
         self.router = Router(services, routes=routes, algorithm_of=algorithm_of)
         self.sessions: dict[str, ServerSession] = {}
@@ -158,11 +159,12 @@ class PatchesServer:
         or its `id`.
         """
         key = principal_key(principal)
-        self.hub.revoke(principal=key, doc_id=doc_id)
         if doc_id is not None or key is None:
+            self.hub.revoke(principal=key, doc_id=doc_id)
             return
         for session in list(self.sessions.values()):
             if principal_key(session.context.principal) == key:
+                self.hub.leave(session)
                 session.close(SIGNED_OUT, "access was revoked")
 
     async def source_of_branch(self, branch_id: str) -> str:

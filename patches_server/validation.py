@@ -17,6 +17,7 @@ from patches.change import Change, ChangeInput
 from patches.checks import check_ops
 from patches.errors import ChangeRefusedError, OpsRefusedError, UnavailableError
 from patches.limits import Limits
+from patches_server.aside import Aside, steps_of
 
 Verdict: TypeAlias = ChangeRefusedError | str | None
 Validate: TypeAlias = Callable[
@@ -27,9 +28,10 @@ Validate: TypeAlias = Callable[
 class Validation:
     """Asks the hook, with a time limit; what is not accepted is refused."""
 
-    def __init__(self, validate: Validate, limits: Limits) -> None:
+    def __init__(self, validate: Validate, limits: Limits, aside: Aside) -> None:
         self._validate: Final = validate
         self._limits: Final = limits
+        self._aside: Final = aside
 
     async def require(
         self, principal: object, doc_id: str, changes: Sequence[Change | ChangeInput]
@@ -40,11 +42,7 @@ class Validation:
         """
         if not changes:
             return
-        for change in changes:
-            try:
-                check_ops(change.ops, self._limits, where=f"change {change.id!r}: ops")
-            except OpsRefusedError as exc:
-                raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
+        await self._aside(steps_of(changes), lambda: self._check(changes))
         try:
             async with asyncio.timeout(self._limits.hook_timeout_s):
                 verdict: object = self._validate(principal, doc_id, changes)
@@ -59,6 +57,13 @@ class Validation:
         if verdict is not None:
             reason = verdict if isinstance(verdict, str) else "refused by the server"
             raise ChangeRefusedError(changes[0].id, reason, final=True)
+
+    def _check(self, changes: Sequence[Change | ChangeInput]) -> None:
+        for change in changes:
+            try:
+                check_ops(change.ops, self._limits, where=f"change {change.id!r}: ops")
+            except OpsRefusedError as exc:
+                raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
 
 
 def _final(refusal: ChangeRefusedError) -> ChangeRefusedError:

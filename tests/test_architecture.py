@@ -86,14 +86,18 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     },
     "patches": frozenset({"patches"}),
     "patches.testing": frozenset({"patches", "patches_server"}),
+    "patches_server.aside": LEAVES,
     "patches_server.context": LEAVES,
+    "patches_server.gate": LEAVES,
     "patches_server.records": LEAVES,
     "patches_server.document_server": frozenset({"patches", "patches_server.records"}),
     "patches_server.ot": frozenset(
         {
             "patches",
+            "patches_server.aside",
             "patches_server.context",
             "patches_server.document_server",
+            "patches_server.gate",
             "patches_server.records",
             "patches_server.stores",
         }
@@ -101,6 +105,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches_server.lww": frozenset(
         {
             "patches",
+            "patches_server.aside",
             "patches_server.context",
             "patches_server.document_server",
             "patches_server.records",

@@ -18,7 +18,7 @@ from patches_server.ot.duplication_guard import find_duplication
 from patches_server.ot.merge import Merge, MergeWindow, load_live
 from patches_server.ot.merge_frame import MergeFrame
 from patches_server.ot.server import OTServer
-from patches_server.ot.store import NO_DOC
+from patches_server.ot.store import NO_DOC, Bounds
 from patches_server.records import Branch
 
 _log = logging.getLogger("patches_server.ot")
@@ -180,9 +180,7 @@ class OTBranchManager:
                 committed_at=now,
             )
         ]
-        if self._max_payload_bytes:
-            seed = break_changes(seed, self._max_payload_bytes, new_id=self._new_change_id)
-        bounds = grown(NO_DOC.bounds, seed, self._server.limits)
+        seed, bounds = await self._server.runtime.run_blocking(lambda: self._measured(seed))
         await self._store.save_changes(branch_id, seed, expected=NO_DOC, now=now, bounds=bounds)
         await self._server.history.create_version(
             branch_id,
@@ -192,6 +190,11 @@ class OTBranchManager:
             metadata={"name": name} if name else None,
         )
         return seed[-1].rev + 1
+
+    def _measured(self, seed: list[Change]) -> tuple[list[Change], Bounds]:
+        if self._max_payload_bytes:
+            seed = break_changes(seed, self._max_payload_bytes, new_id=self._new_change_id)
+        return seed, grown(NO_DOC.bounds, seed, self._server.limits)
 
     async def _check_duplication(self, record: Branch, action: GuardAction) -> None:
         base = record.merge_base_rev

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -22,7 +22,8 @@ from patches.errors import (
     StatusError,
 )
 from patches.limits import Limits
-from patches.runtime import Millis, Runtime
+from patches.runtime import Millis
+from patches_server.aside import BYTES_PER_STEP, Aside, steps_of_encoded
 from patches_server.context import CallContext
 from patches_server.ot.bounds import exceeded, grown, measured_after
 from patches_server.ot.commit import (
@@ -37,7 +38,6 @@ from patches_server.ot.commit import (
 from patches_server.ot.history import OTHistory
 from patches_server.ot.recent import RecentLogs
 from patches_server.ot.store import Bounds, DocHead, OTServerStore
-from patches_server.ot.threads import in_thread_if_large
 from patches_server.records import CommitOptions
 
 AnyChange: TypeAlias = Change | ChangeInput
@@ -50,13 +50,14 @@ _log = logging.getLogger("patches_server.ot")
 
 @dataclass(frozen=True, slots=True)
 class CommitCall:
-    """What a caller asks to commit, and when."""
+    """What a caller asks to commit, and when. `steps`: about how much there is to look at."""
 
     caller: CallContext
     doc_id: str
     changes: Sequence[AnyChange]
     options: CommitOptions | None
     now: Millis
+    steps: int
 
 
 class Committer:
@@ -74,7 +75,7 @@ class Committer:
         session_timeout: Millis,
         version_step: int,
         limits: Limits,
-        runtime: Runtime,
+        aside: Aside,
         on_cut: Callable[[CommitCall, Sequence[Change], DocHead], None],
     ) -> None:
         self._store = store
@@ -82,7 +83,7 @@ class Committer:
         self._session_timeout = session_timeout
         self._version_step = version_step
         self._limits = limits
-        self._runtime = runtime
+        self._aside = aside
         self._on_cut = on_cut
         self._recent = RecentLogs()
 
@@ -97,14 +98,14 @@ class Committer:
     async def _on_recent(self, call: CommitCall) -> Done | None:
         """Commit on the end of the log that is at hand; `None` when it takes more than that."""
         log = self._recent.get(call.doc_id)
-        if log is None or needs_first_change(call.changes, call.options, log.head.rev):
+        if log is None or await self._needs_first_change(call, log.head):
             return None
         try:
             submission = await self._admitted(call, log.head, None)
             committed = log.since(submission.base_rev)
             if committed is None or self._version_is_due(log.head, submission):
                 return None
-            decision = await self._decided(submission, committed, log.head.rev, ())
+            decision = await self._decided(call, submission, committed, log.head.rev, ())
             if not decision.to_store:
                 return None
             await self._save(call, submission, decision, log.head)
@@ -117,7 +118,7 @@ class Committer:
         doc_id = call.doc_id
         head = await self._store.get_head(doc_id)
         first_change = None
-        if needs_first_change(call.changes, call.options, head.rev):
+        if await self._needs_first_change(call, head):
             oldest = await self._store.list_changes(doc_id, limit=1)
             first_change = oldest[0] if oldest else None
         submission = await self._admitted(call, head, first_change)
@@ -131,7 +132,7 @@ class Committer:
                     doc_id, start_after=submission.base_rev, end_before=head.rev + 1
                 )
                 _refuse_pruned(submission, committed)
-            decision = await self._decided(submission, committed, head.rev, stored_ids)
+            decision = await self._decided(call, submission, committed, head.rev, stored_ids)
             if not decision.to_store:
                 break
             try:
@@ -151,12 +152,17 @@ class Committer:
                 )
         return submission, decision
 
+    async def _needs_first_change(self, call: CommitCall, head: DocHead) -> bool:
+        return await self._aside(
+            call.steps,
+            lambda: needs_first_change(call.changes, call.options, head.rev),
+        )
+
     async def _admitted(
         self, call: CommitCall, head: DocHead, first_change: Change | None
     ) -> Submission:
-        return await in_thread_if_large(
-            self._runtime,
-            4 * len(call.changes),
+        return await self._aside(
+            call.steps,
             lambda: admit(
                 call.doc_id,
                 call.changes,
@@ -170,14 +176,16 @@ class Committer:
 
     async def _decided(
         self,
+        call: CommitCall,
         submission: Submission,
         committed: Sequence[Change],
         current_rev: int,
         stored_ids: Collection[str],
     ) -> Decision:
-        return await in_thread_if_large(
-            self._runtime,
-            count_ops(submission.changes) * (len(committed) + 4),
+        # An operation, of about four values, is transformed over one in a step or so; but one may
+        # be the edit of a whole text.
+        return await self._aside(
+            call.steps // 4 * (len(committed) + 4) + steps_of_encoded(committed),
             lambda: decide(
                 submission,
                 committed,
@@ -193,13 +201,12 @@ class Committer:
     ) -> None:
         """Store what was decided on `head`, then the versions of a session that has ended."""
         doc_id, changes = call.doc_id, decision.to_store
-        bounds = await in_thread_if_large(  # this is where the changes are encoded
-            self._runtime,
-            4 * count_ops(changes),
+        bounds = await self._aside(  # this is where the changes are encoded
+            call.steps,
             lambda: grown(head.bounds, changes, self._limits),
         )
         if exceeded(bounds, self._limits):
-            bounds = await self._measured(doc_id, changes)
+            bounds = await self._measured(doc_id, changes, head.bounds.size)
         try:
             await self._store.save_changes(
                 doc_id, changes, expected=head, now=call.now, bounds=bounds
@@ -211,12 +218,12 @@ class Committer:
         if decision.session_origin is not None:
             await self._make_session_versions(submission, changes, decision.session_origin)
 
-    async def _measured(self, doc_id: str, changes: Sequence[Change]) -> Bounds:
+    async def _measured(self, doc_id: str, changes: Sequence[Change], head_size: int) -> Bounds:
         """The true bounds. Raises `StatusError` 413 or `ChangeRefusedError` beyond the limits."""
         state, _ = await self._history.state_at(doc_id)
         limits = self._limits
-        before, after = await self._runtime.run_blocking(
-            lambda: measured_after(state, changes, limits)
+        before, after = await self._aside(
+            head_size // BYTES_PER_STEP, lambda: measured_after(state, changes, limits)
         )
         if limits.max_doc_bytes is not None and after.size > max(limits.max_doc_bytes, before.size):
             raise StatusError(
@@ -276,9 +283,3 @@ def _refuse_pruned(submission: Submission, committed: Sequence[Change]) -> None:
             f"Document {submission.doc_id} no longer has the changes after revision "
             f"{submission.base_rev}. Reload the document and send yours on the current revision."
         )
-
-
-def count_ops(changes: Sequence[AnyChange]) -> int:
-    """How many operations changes have, which may not have been checked yet."""
-    lists: Iterable[object] = (change.ops for change in changes)
-    return sum(len(ops) if isinstance(ops, list) else 1 for ops in lists)

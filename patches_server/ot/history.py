@@ -18,14 +18,13 @@ from patches.errors import PatchesError, UnavailableError
 from patches.ids import SortableIds
 from patches.json_values import Json
 from patches.runtime import Millis, Runtime
+from patches_server.aside import BYTES_PER_STEP, Aside, steps_of_encoded
 from patches_server.ot.store import OTServerStore, StoredSnapshot
-from patches_server.ot.threads import in_thread_if_large
 from patches_server.records import ListVersionsOptions, Version
 
 _log = logging.getLogger("patches_server.ot")
 
-#: What is decoded, applied and encoded in a microsecond or so.
-_BYTES_PER_STEP: Final = 16
+_STEPS_PER_CHANGE: Final = 4
 _MAX_ANCESTORS: Final = 10
 _REMEMBERED_POISON: Final = 10_000
 
@@ -37,9 +36,9 @@ OnSkipped: TypeAlias = Callable[[SkippedChange], object]
 class OTHistory:
     """Reads and makes the versions of a store's documents."""
 
-    def __init__(self, store: OTServerStore, runtime: Runtime) -> None:
+    def __init__(self, store: OTServerStore, runtime: Runtime, aside: Aside) -> None:
         self._store = store
-        self._runtime = runtime
+        self._aside = aside
         self._new_id = SortableIds(runtime.random)
         #: Changes that were left out of a state, by document and id; each is told of once.
         self._poison: dict[tuple[str, str], None] = {}
@@ -135,7 +134,10 @@ class OTHistory:
         """A version of each session in what one commit stored (`spec/ot.md` 14.8)."""
         before = await self.newest_main(doc_id, through_rev=changes[0].rev - 1)
         parent_id = before.id if before else None
-        for session in sessions(changes, pause):
+        found = await self._aside(
+            _STEPS_PER_CHANGE * len(changes), lambda: list(sessions(changes, pause))
+        )
+        for session in found:
             version = await self.create_version(
                 doc_id, session, now=now, origin=origin, parent_id=parent_id
             )
@@ -240,8 +242,7 @@ class OTHistory:
         return await self._run(build, len(state), changes)
 
     async def _run(self, build: Callable[[], T], size: int, changes: Sequence[Change]) -> T:
-        size += sum(len(change.encoded) for change in changes)
-        return await in_thread_if_large(self._runtime, size // _BYTES_PER_STEP, build)
+        return await self._aside(size // BYTES_PER_STEP + steps_of_encoded(changes), build)
 
     async def _newest(self, doc_id: str, options: ListVersionsOptions) -> Version | None:
         found = await self._store.versions.list_versions(doc_id, options)

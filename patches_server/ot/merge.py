@@ -30,7 +30,6 @@ from patches_server.ot.merge_frame import (
     lift,
 )
 from patches_server.ot.server import OTServer
-from patches_server.ot.threads import in_thread_if_large
 from patches_server.records import Branch, ListVersionsOptions, Version
 from patches_server.stores.branches import BranchStore
 
@@ -41,6 +40,7 @@ _log = logging.getLogger("patches_server.ot")
 _MAX_WINDOWS: Final = 500
 _PAGE: Final = 500
 _MAX_ATTEMPTS: Final = 5
+_STEPS_PER_ROW: Final = 40  # it is decoded
 _NOBODY: Final = CallContext()
 
 
@@ -112,11 +112,7 @@ class Merge:
     ) -> MergeFrame | None:
         """Commit one slice; the frame after it, `None` if it has to be found in the source."""
         steps = len(changes) * (len(frame.programs) + 4)
-        lifted, after = await self._apart(steps, lambda: lift(frame, changes))
-        lifted = [
-            change.replace(base_rev=frame.source_rev, batch_id=self._branch_id, committed_at=0)
-            for change in lifted
-        ]
+        lifted, after = await self._apart(steps, lambda: self._lifted(frame, changes))
         await self._copy_versions(record, frame, changes, lifted)
         rows: list[Change] = []
         if lifted:
@@ -145,7 +141,7 @@ class Merge:
             passed = await self._branch_changes(frame, own_ids) if own_ids else []
             before = frame
             frame = await self._apart(
-                len(passed) * (len(frame.programs) + len(rows)),
+                len(passed) * (len(frame.programs) + len(rows)) + _STEPS_PER_ROW * len(rows),
                 partial(follow, before, rows, self._branch_id, passed),
             )
             self._see(rows)
@@ -271,7 +267,17 @@ class Merge:
         return main.id if main else None
 
     async def _apart(self, steps: int, work: Callable[[], T]) -> T:
-        return await in_thread_if_large(self._server.runtime, steps, work)
+        return await self._server.aside(steps, work)
+
+    def _lifted(
+        self, frame: MergeFrame, changes: Sequence[Change]
+    ) -> tuple[list[Change], MergeFrame]:
+        lifted, after = lift(frame, changes)
+        ready = [
+            change.replace(base_rev=frame.source_rev, batch_id=self._branch_id, committed_at=0)
+            for change in lifted
+        ]
+        return ready, after
 
     def _see(self, rows: Iterable[Change]) -> None:
         for row in rows:

@@ -23,13 +23,14 @@ from patches.keyed_locks import KeyedLocks
 from patches.limits import Limits
 from patches.runtime import Runtime
 from patches.signals import Signal
+from patches_server.aside import Aside, steps_of
 from patches_server.context import CallContext, current_context
 from patches_server.document_server import ChangesCommitted, DocDeleted
+from patches_server.gate import Gate
 from patches_server.ot.bounds import grown
-from patches_server.ot.committer import AnyChange, CommitCall, Committer, count_ops
+from patches_server.ot.committer import AnyChange, CommitCall, Committer
 from patches_server.ot.history import OTHistory, state_of
 from patches_server.ot.store import DocHead, OTServerStore
-from patches_server.ot.threads import in_thread_if_large
 from patches_server.records import (
     CommitOptions,
     CommitResult,
@@ -69,17 +70,19 @@ class OTServer:
         self.store: OTServerStore = getattr(store, "ot", store)
         self.on_changes_committed: ChangesCommitted = Signal("on_changes_committed")
         self.on_doc_deleted: DocDeleted = Signal("on_doc_deleted")
-        self.history = OTHistory(self.store, runtime)
         self.clock = ServerClock(self.store, runtime)
         self.limits = limits or Limits()
         self.runtime = runtime
+        self.aside = Aside(runtime, self.limits)
+        self.history = OTHistory(self.store, runtime, self.aside)
+        self._long_answers = Gate.of_snapshots(self.limits)
         self._committer = Committer(
             self.store,
             self.history,
             session_timeout=int(session_timeout_minutes * 60_000),
             version_step=max_changes_per_version,
             limits=self.limits,
-            runtime=runtime,
+            aside=self.aside,
             on_cut=self._see_through_later,
         )
         self._new_id = change_ids(runtime.random)
@@ -105,8 +108,20 @@ class OTServer:
         )
 
     async def get_changes_since(self, doc_id: str, rev: int) -> list[Change]:
-        """What was committed after `rev`, ascending. Raises `DocDeletedError`."""
-        return await self.store.list_changes(doc_id, start_after=rev)
+        """What was committed after `rev`, ascending. Raises `DocDeletedError`.
+
+        More than `max_catchup_changes` are loaded by a few callers at once, as snapshots are;
+        `UnavailableError` when too many wait.
+        """
+        most = self.limits.max_catchup_changes
+        found = await self.store.list_changes(
+            doc_id, start_after=rev, limit=None if most is None else most + 1
+        )
+        if most is None or len(found) <= most:
+            return found
+        del found  # not held by those that wait
+        async with self._long_answers():
+            return await self.store.list_changes(doc_id, start_after=rev)
 
     async def commit_changes(
         self,
@@ -135,12 +150,11 @@ class OTServer:
             return CommitResult(changes=())
         async with self._locks(doc_id):
             caller.require_waiting()
+            steps = steps_of(changes)
             # In here, so that a large commit keeps its place before a small one that came later.
-            await in_thread_if_large(
-                self.runtime, 4 * count_ops(changes), lambda: self._check(changes)
-            )
+            await self.aside(steps, lambda: self._check(changes))
             now = await self.clock.now()
-            call = CommitCall(caller, doc_id, changes, options, now)
+            call = CommitCall(caller, doc_id, changes, options, now, steps)
             submission, decision = await self._committer.commit(call)
         if decision.to_store:
             # Right after the lock: subscribers are called before another commit can go on, and one
@@ -247,7 +261,7 @@ class OTServer:
         doc_id = call.doc_id
         async with self._locks(doc_id):
             self._committer.forget(doc_id)
-            bounds = grown(head.bounds, changes, self.limits)
+            bounds = await self.aside(call.steps, lambda: grown(head.bounds, changes, self.limits))
             try:
                 await self.store.save_changes(
                     doc_id, changes, expected=head, now=call.now, bounds=bounds

@@ -1,12 +1,6 @@
-"""How much at once: token buckets per peer, and a gate for what is dear."""
+"""How much at a time: token buckets per peer."""
 
 from __future__ import annotations
-
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-from patches.errors import UnavailableError
 
 
 class TokenBucket:
@@ -37,26 +31,3 @@ class TokenBucket:
             self._tokens -= amount
             return 0.0
         return (needed - self._tokens) / rate
-
-
-class Gate:
-    """Lets `at_once` through together and `queue` wait; more than that is 503."""
-
-    def __init__(self, at_once: int, *, queue: int) -> None:
-        self._free = asyncio.Semaphore(at_once)
-        self._queue = queue
-        self._waiting = 0
-
-    @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[None]:
-        if self._waiting >= self._queue and self._free.locked():
-            raise UnavailableError("too many documents are being loaded", {"reason": "BUSY"})
-        self._waiting += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._free.release()

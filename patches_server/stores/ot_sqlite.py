@@ -45,6 +45,8 @@ CREATE TABLE IF NOT EXISTS ot_change_ids (
 _ROW: Final = "rev, change_id, created_at, batch_id, client_id, crc, change"
 #: A size bound grows by doubling and may be larger than what an INTEGER holds.
 _LARGEST: Final = 2**62
+#: More changes than these are made into rows in a thread.
+_MANY: Final = 500
 
 
 class OTSqliteServerStore:
@@ -82,7 +84,12 @@ class OTSqliteServerStore:
         now: Millis,
         bounds: Bounds | None = None,
     ) -> None:
-        rows = [_row(doc_id, change) for change in changes]  # before the transaction others wait on
+        def encoded() -> list[tuple[Any, ...]]:
+            return [_row(doc_id, change) for change in changes]
+
+        # Before the transaction, which others wait for.
+        many = len(changes) > _MANY
+        rows = await self._runtime.run_blocking(encoded) if many else encoded()
 
         def write(conn: sqlite3.Connection) -> None:
             documents.require_writable(conn, doc_id, ALGORITHM, now=now)

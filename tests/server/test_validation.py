@@ -11,7 +11,9 @@ from patches import Patches, PatchesSync
 from patches.change import ChangeInput
 from patches.errors import ChangeRefusedError, StatusError, UnavailableError
 from patches.limits import Limits
+from patches.runtime import Runtime
 from patches.testing.local_server import LocalServer
+from patches_server.aside import Aside
 from patches_server.validation import Validation
 
 
@@ -80,10 +82,10 @@ async def test_a_hook_that_hangs_is_503_and_one_that_fails_tells_nothing(serve: 
     async def hangs(*_: object) -> None:
         await asyncio.Event().wait()
 
+    limits = Limits(hook_timeout_s=0.001)
+    validation = Validation(hangs, limits, Aside(Runtime(), limits))
     with pytest.raises(UnavailableError):
-        await Validation(hangs, Limits(hook_timeout_s=0.001)).require(
-            None, "d", [ChangeInput.from_wire(change("c1", 1))]
-        )
+        await validation.require(None, "d", [ChangeInput.from_wire(change("c1", 1))])
 
     def fails(*_: object) -> None:
         raise StatusError(402, "pay first")

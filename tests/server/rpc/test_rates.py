@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from patches.errors import UnavailableError
-from patches_server.rpc.rates import Gate, TokenBucket
+from patches_server.gate import Gate
+from patches_server.rpc.rates import TokenBucket
 
 
 def test_a_burst_is_served_and_then_the_wait_is_told() -> None:
