@@ -16,6 +16,7 @@ from patches.errors import BranchError, NotFoundError, PatchesError, RevConflict
 from patches.ids import random_id
 from patches.json_values import Json
 from patches.runtime import Runtime
+from patches_server.aside import steps_of_encoded
 from patches_server.context import CallContext, call_context
 from patches_server.lww.commit import seed_rows
 from patches_server.lww.rows import Row
@@ -140,8 +141,9 @@ class LWWBranchManager:
         """Give the branch document its first content; its revision."""
         store, now = self._server.store, self._runtime.wall_ms()
         source = await store.load_rows(doc_id, now=now)
-        rows = seed_rows(source)
-        state = build_state(source)
+        state, rows = await self._server.aside(
+            2 * steps_of_encoded(source.rows), lambda: (build_state(source), seed_rows(source))
+        )
         try:
             await store.seed(branch_id, state, rows, now=now)
         except RevConflictError as exc:

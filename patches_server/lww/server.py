@@ -24,6 +24,7 @@ from patches.keyed_locks import KeyedLocks
 from patches.limits import Limits
 from patches.runtime import Millis, Runtime
 from patches.signals import Signal
+from patches_server.aside import Aside, steps_of, steps_of_encoded
 from patches_server.context import CallContext, current_context
 from patches_server.document_server import ChangesCommitted, DocDeleted, NothingStored
 from patches_server.lww.commit import (
@@ -54,7 +55,7 @@ DAY_MS: Final = 86_400_000
 _MAX_ATTEMPTS: Final = 5
 _COMPACT_EVERY: Final = 256  # revisions of a document
 _COMPACT_AT_ONCE: Final = 1_000
-_INLINE: Final = 500  # ops or rows; more are worked on in a thread
+_STEPS: Final = 4  # of an op or a row
 
 T = TypeVar("T")
 
@@ -90,7 +91,7 @@ class LWWServer:
         self._change_id_ttl = change_id_ttl
         self._removal_ttl = removal_ttl
         self._limits = limits or Limits()
-        self._runtime = runtime
+        self.aside = Aside(runtime, self._limits)
         self.clock = ServerClock(self.store, runtime)
         self._new_id = change_ids(runtime.random)
         self._version_ids = SortableIds(runtime.random)
@@ -185,7 +186,7 @@ class LWWServer:
         loaded = await self.store.load_rows(doc_id, now=now)
         if not loaded.rev:
             return None
-        state = await self._aside(len(loaded.rows), lambda: build_state(loaded))
+        state = await self.aside(steps_of_encoded(loaded.rows), lambda: build_state(loaded))
         version = Version(
             id=self._version_ids(now),
             origin="main",
@@ -228,8 +229,7 @@ class LWWServer:
     ) -> CommitResult:
         if not changes:
             return CommitResult(changes=())
-        size = sum(len(change.ops) for change in changes)
-        await self._aside(size, lambda: self._check(changes))
+        await self.aside(steps_of(changes), lambda: self._check(changes))
         async with self._locks(doc_id):
             caller.require_waiting()
             now = await self.clock.now()
@@ -272,9 +272,8 @@ class LWWServer:
         if is_behind:
             loaded = await self.store.load_rows(doc_id, now=now, change_ids=ids)
         fresh = fresh_changes(changes, loaded.seen)
-        decision, stored = await self._aside(
-            len(paths) + len(loaded.rows), lambda: _decided(loaded, fresh, now)
-        )
+        steps = steps_of(fresh) + steps_of_encoded(loaded.rows)
+        decision, stored = await self.aside(steps, lambda: _decided(loaded, fresh, now))
         if stored:
             await self._require_room(doc_id, stored, now)
             await self.store.save_rows(
@@ -287,18 +286,22 @@ class LWWServer:
                 expires_at=now + self._change_id_ttl,
             )
             self._room.wrote(doc_id, size_of(stored))
-        answer = answer_rows(loaded, stored, decision, paths, 0 if is_behind else client_rev)
-        first = [reset_row(loaded)] if is_behind else []
-        rev = loaded.rev + 1 if stored else loaded.rev
-        return _Committed(rev, stored, [*first, *(row.encoded for row in answer)])
+
+        def answered() -> list[bytes]:
+            rows = answer_rows(loaded, stored, decision, paths, 0 if is_behind else client_rev)
+            first = [reset_row(loaded)] if is_behind else []
+            return [*first, *(row.encoded for row in rows)]
+
+        answer = await self.aside(_STEPS * (len(paths) + len(loaded.rows)), answered)
+        return _Committed(loaded.rev + 1 if stored else loaded.rev, stored, answer)
 
     async def _require_room(self, doc_id: str, stored: Sequence[Row], now: Millis) -> None:
         """Raise `StatusError` 413 for what lets a document grow beyond its limit."""
         if self._room.suffices(doc_id, size_of(stored)):
             return
         whole = await self.store.load_rows(doc_id, now=now)
-        before, after = await self._aside(
-            len(whole.rows) + len(stored), lambda: sizes_around(whole, stored)
+        before, after = await self.aside(
+            _STEPS * (len(whole.rows) + len(stored)), lambda: sizes_around(whole, stored)
         )
         most = self._room.max_doc_bytes
         if most is not None and after > max(most, before):
@@ -316,12 +319,6 @@ class LWWServer:
                 check_lww_ops(change)
             except OpsRefusedError as exc:
                 raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
-
-    async def _aside(self, size: int, work: Callable[[], T]) -> T:
-        """Do a small piece of work at once, a large one where it does not hold up the others."""
-        if size <= _INLINE:
-            return work()
-        return await self._runtime.run_blocking(work)
 
     async def _compact(self, doc_id: str, rev: int, now: Millis) -> None:
         if rev % _COMPACT_EVERY:
@@ -347,7 +344,7 @@ class LWWServer:
             committed_at = newest(rows) or now
             return [change_of_rows(self._new_id(rev), encoded, base_rev, rev, now, committed_at)]
 
-        return await self._aside(len(loaded.rows), change)
+        return await self.aside(_STEPS * len(loaded.rows), change)
 
 
 def _decided(
