@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,7 @@ from patches.errors import (
 )
 from patches.ids import random_id
 from patches.json_values import Json
+from patches_server.aside import BYTES_PER_STEP
 from patches_server.awareness import Relayed, is_signal
 from patches_server.context import CallContext, call_context
 from patches_server.outbox import SIGNED_OUT, TOO_SLOW, Outbox
@@ -48,7 +50,7 @@ from patches_server.rpc.frames import (
     result_frame,
     wire_error,
 )
-from patches_server.rpc.methods import Given, Method
+from patches_server.rpc.methods import Given, Method, encoded, steps_to_encode
 from patches_server.rpc.rates import TokenBucket
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ _log = logging.getLogger("patches_server.session")
 _SUBSCRIPTION_CALLS: Final = ("subscribe", "unsubscribe")
 #: What a client syncs a document with: one at a time, the next when it has applied an answer.
 _SYNC_CALLS: Final = ("getDoc", "getChangesSince", "commitChanges")
+#: Larger frames count as commits do, whatever they hold, and before they are parsed: that costs.
+_LARGE_FRAME: Final = 64 * 1024
 
 
 class ServerSession:
@@ -90,14 +94,20 @@ class ServerSession:
 
     async def receive(self, frame: bytes | str) -> None:
         """Take one frame. Returns when the next may come, which is before the answer."""
-        if self.outbox.closing is not None:
-            return  # signed out, or cut off: nothing more is done for this peer
-        size = len(frame)
-        wait_s = self._requests.take(1, now=self._loop.time())
+        if self._is_closing():
+            return
+        size, now = len(frame), self._loop.time()
+        wait_s = self._requests.take(1, now=now)
+        if not wait_s and size > _LARGE_FRAME:
+            wait_s = self._commit_bytes.take(size, now=now)
         if wait_s:
             self._refuse(find_id(frame), _too_fast(wait_s))
             return
-        parsed = parse_frame(frame, max_depth=self._limits.max_depth)
+        parsed = await self._server.aside(
+            size // BYTES_PER_STEP, lambda: parse_frame(frame, max_depth=self._limits.max_depth)
+        )
+        if self._is_closing():
+            return
         if isinstance(parsed, Malformed):
             self.outbox.put(parsed.answer)
         elif isinstance(parsed, Notification):
@@ -127,6 +137,10 @@ class ServerSession:
             extra={"connection": self.connection_id, "code": closing and closing.code},
         )
 
+    def _is_closing(self) -> bool:
+        """Signed out, cut off or gone: nothing more is done for this peer."""
+        return self.outbox.closing is not None
+
     # Calls.
 
     async def _begin(self, request: Request, size: int) -> None:
@@ -154,7 +168,7 @@ class ServerSession:
             raise UnauthorizedError("the sign-in has expired")
         if self._server.closing:
             raise UnavailableError("the server is going away", {"reason": "CLOSING"})
-        if request.method == "commitChanges":
+        if request.method == "commitChanges" and size <= _LARGE_FRAME:  # else it is paid for
             wait_s = self._commit_bytes.take(size, now=self._loop.time())
             if wait_s:
                 raise _too_fast(wait_s)
@@ -242,7 +256,7 @@ class ServerSession:
             await server.access.capabilities(principal, subject) if _has_options(params) else ()
         )
         given = Given(params, self._limits, size, frozenset(capabilities))
-        arguments = method.read(given)
+        arguments = await server.aside(size // BYTES_PER_STEP, lambda: method.read(given))
         doc_id = subject
         name = str(request.method)
         if method.subject == "branch":
@@ -264,15 +278,13 @@ class ServerSession:
             # that (`spec/protocol.md` 5).
             context = replace(context, connection_id=None)
         with call_context(context):
-            if method.is_dear:
-                async with server.snapshots():
-                    context.require_waiting()
-                    return await method.run(services, subject, *arguments)
-            begun = self._loop.time()
-            answer = await method.run(services, subject, *arguments)
-        if name == "commitChanges":
-            server.stats.committed(services.documents.name, self._loop.time() - begun)
-        return answer
+            async with server.snapshots() if method.is_dear else nullcontext():
+                context.require_waiting()
+                begun = self._loop.time()
+                result = await method.run(services, subject, *arguments)
+                if name == "commitChanges":
+                    server.stats.committed(services.documents.name, self._loop.time() - begun)
+                return await server.aside(steps_to_encode(result), lambda: encoded(result))
 
     async def _writable_source(self, branch_id: str, method: str) -> str:
         """The document that a branch came from, on which its calls are judged (T7)."""

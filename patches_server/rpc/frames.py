@@ -55,6 +55,11 @@ Answer: TypeAlias = bytes | None
 _HEAD: Final = 2_048  # where an id is looked for in a frame that cannot be parsed
 _ID_IN_HEAD: Final = re.compile(rb'"id"\s*:\s*(-?\d{1,16}(?=[\s,}])|"[^"\\\x00-\x1f]{0,128}")')
 _PARAMS_IN_HEAD: Final = re.compile(rb'"params"\s*:')
+#: The last member of a frame is its own, not one of its parameters'.
+_TAIL: Final = 512
+_ID_IN_TAIL: Final = re.compile(
+    rb'[,{]\s*"id"\s*:\s*(-?\d{1,16}|"[^"\\\x00-\x1f]{0,128}")\s*\}\s*\Z'
+)
 _PARSE_ERROR: Final = (
     b'{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"Parse error","data":{}}}'
 )
@@ -168,14 +173,19 @@ def as_text(value: object) -> str:
 
 
 def find_id(data: bytes | str) -> Json:
-    """The id in the head of a frame, `None` if there is none to be seen."""
-    head = data[:_HEAD].encode("utf-8", "surrogatepass") if isinstance(data, str) else data[:_HEAD]
+    """The id at the head of a frame, or at its very end; `None` if there is none to be seen."""
+    head, tail = _as_bytes(data[:_HEAD]), _as_bytes(data[-_TAIL:])
     params = _PARAMS_IN_HEAD.search(head)
     found = _ID_IN_HEAD.search(head[: params.start()] if params else head)
+    found = found or _ID_IN_TAIL.search(tail)
     try:
         return codec.decode(found[1]) if found else None
     except InvalidJsonError:
         return None
+
+
+def _as_bytes(data: bytes | str) -> bytes:
+    return data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
 
 
 def _unparsed(data: bytes | str, error: InvalidJsonError, max_depth: int) -> bytes:

@@ -249,7 +249,7 @@ async def test_t36_an_expensive_commit_holds_up_nobody_else(serve: Any) -> None:
     await author.result("commitChanges", "d", [made])
     for number in range(40):
         await author.result("commitChanges", "d", [inserts(f"c{number + 1}", 25, number + 1)])
-    dear = await late.start("commitChanges", "d", [inserts("dear", 200, 1)])
+    dear = await late.start("commitChanges", "d", [inserts("dear", 80, 1)])
     for number in range(10):
         await other.result("commitChanges", "e", [change(f"e{number}")])
         assert late.unread() == [], "the other document is served meanwhile"

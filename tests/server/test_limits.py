@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import types
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,8 +29,8 @@ STARRED: Final = {
     *("max_frame_bytes", "max_depth", "max_path_segments", "max_value_depth"),
     *("max_doc_id_bytes", "max_change_id_bytes", "max_doc_depth"),
 }
-#: Not limits by themselves: the bursts of rates, a switch, a duration of our own work.
-OTHERS: Final = {"requests_burst", "commit_bytes_burst", "compress", "yield_every_ms"}
+#: Not limits by themselves: the bursts of rates, a switch.
+OTHERS: Final = {"requests_burst", "commit_bytes_burst", "compress"}
 OPTIONAL: Final = {
     name
     for name, kind in typing.get_type_hints(Limits).items()
@@ -180,3 +181,52 @@ async def test_bytes_of_commits_are_bounded_by_the_second(begin: Begin) -> None:
     assert error["code"] == 429
     assert 1_000 < error["data"]["retryAfterMs"] < 10_000
     assert "rev" in await peer.result("getDoc", "d")
+
+
+async def test_large_frames_of_any_kind_count_as_commits_before_they_are_parsed(
+    begin: Begin,
+) -> None:
+    peer = (await begin(Limits(commit_bytes_per_s=100.0, commit_bytes_burst=150_000)))()
+    await peer.notification("peer-welcome")
+    large = "x" * 100_000
+    assert "rev" in await peer.result("getDoc", "d", {"note": large})
+    await peer.send(f'{{"method":"anything","params":["{large}"]}}')  # no call, and no answer
+    assert (await peer.next())["error"]["code"] == 429
+    for frame in (
+        f'{{"id":"first","method":"getDoc","params":["{large}"]}}',
+        f'{{"method":"getDoc","params":["{large}", {{"id":7}}],"id":"first"}}',
+        f'["{large}',
+    ):
+        await peer.send(frame)
+        answer = await peer.next()
+        assert answer["id"] == (None if frame[0] == "[" else "first")
+        assert answer["error"]["code"] == 429
+        assert answer["error"]["data"]["retryAfterMs"] > 1_000
+    assert "rev" in await peer.result("getDoc", "d")
+
+
+async def test_long_catch_ups_are_loaded_a_few_at_a_time_and_whole(begin: Begin) -> None:
+    connect = await begin(Limits(max_catchup_changes=3, max_concurrent_snapshots=1))
+    peers = [connect() for _ in range(5)]
+    await peers[0].result("commitChanges", "d", commit(count=5, baseRev=0))
+    store = connect.server.router.services["ot"].documents.store  # type: ignore[attr-defined]  # inside
+    inside, most, load = 0, 0, store.list_changes
+
+    async def counted(doc_id: str, **options: Any) -> Any:
+        nonlocal inside, most
+        if options.get("limit") is not None:
+            return await load(doc_id, **options)
+        inside, most = inside + 1, max(most, inside + 1)
+        await asyncio.sleep(0)
+        try:
+            return await load(doc_id, **options)
+        finally:
+            inside -= 1
+
+    store.list_changes = counted
+    assert len(await peers[0].result("getChangesSince", "d", 2)) == 3
+    assert most == 0, "as many as are allowed do not wait"
+    started = [await peer.start("getChangesSince", "d", 0) for peer in peers]
+    for peer, request_id in zip(peers, started, strict=True):
+        assert len((await peer.answer(request_id))["result"]) == 5
+    assert most == 1

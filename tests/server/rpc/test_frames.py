@@ -89,6 +89,11 @@ def test_an_id_is_found_in_the_head_alone() -> None:
     assert find_id('{"id":"x y","method"') == "x y"
     assert find_id('{"method":"m","params":[{"id":5}]') is None
     assert find_id(b"\xff" * 5_000) is None
+    text = "x" * 5_000
+    assert find_id(f'{{"method":"m","params":["{text}"],"id":"last"}}\n') == "last"
+    assert find_id(f'{{"method":"m","params":["{text}"], "id" : 7 }}'.encode()) == 7
+    assert find_id(f'{{"method":"m","params":["{text}",{{"id":7}}]}}') is None
+    assert find_id(f'{{"method":"m","params":["{text}\\"id\\":7}}') is None
 
 
 def test_results_are_spliced_in_as_they_are() -> None:
