@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from patches import codec
 from patches.errors import PatchError
-from patches.json_patch import apply_patch
+from patches.json_patch import ABSENT, apply_patch
 from patches.json_values import Json, Op
 from patches_server.lww.rows import commit_order
 from patches_server.lww.store import LoadedRows
@@ -23,7 +23,7 @@ def build_state(loaded: LoadedRows) -> bytes:
     except PatchError:
         for op in ops:
             state = _applied(state, op)
-    return codec.encode(state)
+    return codec.encode(None if state is ABSENT else state)  # a removed root reads as null
 
 
 def _plain(op: Op) -> Op:

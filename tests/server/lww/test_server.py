@@ -490,3 +490,17 @@ async def test_a_server_takes_its_store_from_a_backend() -> None:
     server = LWWServer(backend)
     await server.change("doc", lambda patch: patch.replace("/x", 1))
     assert server.store is backend.lww
+
+
+async def test_a_removed_root_has_a_state_too(sqlite_server: Callable[[], LWWServer]) -> None:
+    server = sqlite_server()
+    await commit(server, submission("c1", put("/a", 1)))
+    await commit(server, submission("c2", remove("")))
+    version_id = await server.capture_current_version("d")
+    assert version_id is not None
+    assert server.store.versions is not None
+    assert await server.store.versions.load_version_state("d", version_id) == b"null"
+    await commit(server, submission("c3", put("/b", 2)))
+    version_id = await server.capture_current_version("d")
+    assert version_id is not None
+    assert await server.store.versions.load_version_state("d", version_id) == b'{"b":2}'
