@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from patches import codec
 from patches.change import Change, Snapshot
-from patches.errors import InvalidJsonError, PatchesError, StorageError
+from patches.errors import BranchError, InvalidJsonError, PatchesError, StorageError
 from patches.json_values import Json
 
 
@@ -139,6 +139,9 @@ def wire_error(error: Exception, ref: str) -> dict[str, Any]:
 
     `ref` goes out in place of everything that was not foreseen; the log has it beside the rest.
     """
+    hidden = _hidden_cause(error)
+    if hidden is not None:
+        return wire_error(hidden, ref)
     if isinstance(error, StorageError):  # its message may hold a path or SQL
         return {
             "code": error.code,
@@ -157,7 +160,19 @@ def wire_error(error: Exception, ref: str) -> dict[str, Any]:
 
 def is_unforeseen(error: Exception) -> bool:
     """Whether an error needs a line in the log under its `ref`."""
+    if _hidden_cause(error) is not None:
+        return True
     return isinstance(error, StorageError) or not isinstance(error, PatchesError)
+
+
+def _hidden_cause(error: Exception) -> Exception | None:
+    """What made a merge fail, if that may not leave the server: a branch's error repeats it."""
+    cause = error.__cause__
+    while isinstance(error, BranchError) and isinstance(cause, Exception):
+        if isinstance(cause, StorageError) or not isinstance(cause, PatchesError):
+            return cause
+        cause = cause.__cause__
+    return None
 
 
 def as_text(value: object) -> str:

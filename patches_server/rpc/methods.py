@@ -174,6 +174,8 @@ def _read_create_branch(given: Given) -> tuple[int, dict[str, Json]]:
     metadata = wire_checks.metadata(given[2], given.limits)
     if metadata.get("id") is not None:
         wire_checks.doc_id(metadata["id"], given.limits)
+    if metadata.get("contentStartRev") is not None:
+        wire_checks.revision(metadata["contentStartRev"], "contentStartRev")
     return wire_checks.revision(given[1]), metadata
 
 

@@ -263,4 +263,6 @@ def _text(given: Mapping[str, Json], name: str) -> str | None:
     value = given.get(name)
     if value is not None and not isinstance(value, str):
         raise InvalidRequestError(f"INVALID_REQUEST: {name} must be text (got {as_text(value)})")
+    if value is not None and _FORBIDDEN_IN_ID.search(value):  # a store refuses halves of pairs
+        raise InvalidRequestError(f"INVALID_REQUEST: {name} must have no control characters")
     return value

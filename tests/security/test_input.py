@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from patches import codec
+from patches.errors import StorageError
 from patches.limits import Limits
 from patches_server.stores.sqlite import SqliteBackend
 
@@ -179,6 +180,45 @@ async def test_t30_errors_leave_no_trace_of_the_inside(connect: Any) -> None:
     answer = json.dumps(await peer.call("getDoc", "d"))
     for leak in ("Traceback", "secret", "home", ".py", "OSError", "Permission"):
         assert leak not in answer
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["at once", "after a part"])
+async def test_t30_a_merge_that_fails_does_not_repeat_what_the_store_said(
+    serve: Any, begun: bool
+) -> None:
+    connect = await serve()
+    peer = connect()
+    await peer.result("commitChanges", "d", [{"id": "c1", "ops": [OP]}])
+    branch = await peer.result("createBranch", "d", 1)
+    await peer.result("commitChanges", branch, [{"id": "c2", "ops": [OP]}])
+    if begun:
+        await peer.result("commitChanges", "d", [{"id": "c3", "ops": [OP], "baseRev": 1}])
+
+    for error, code in ((StorageError("/home/ann/s.db: full"), 503), (KeyError("s.db"), -32000)):
+
+        async def fails(*_: Any, error: Exception = error, **__: Any) -> None:
+            raise error
+
+        connect.server.router.services["ot"].documents.commit_as = fails
+        told = await peer.error("mergeBranch", branch)
+        assert told["code"] == code
+        assert told["data"]["ref"]
+        assert "s.db" not in str(told)
+
+
+async def test_t27_options_of_odd_types_are_refused_and_leave_nothing(
+    serve: Any, tmp_path: Path
+) -> None:
+    peer = (await serve(backend=SqliteBackend(tmp_path / "s.db")))()
+    for doc_id in ("d", "lww/d"):
+        await peer.result("commitChanges", doc_id, [{"id": "c1", "ops": [OP]}])
+        for options in ({"origin": "\ud83d"}, {"groupId": "\ud83d"}, {"groupId": 7}):
+            assert (await peer.error("listVersions", doc_id, options))["code"] == 400
+        odd: Any
+        for odd in ("x", -5, 1.5, True, {"a": 1}, 2**60):
+            branch = {"id": f"{doc_id}/branch", "contentStartRev": odd}
+            assert (await peer.error("createBranch", doc_id, 1, branch))["code"] == 400, odd
+        assert await peer.result("listBranches", doc_id) == []
 
 
 @pytest.mark.parametrize(
