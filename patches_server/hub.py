@@ -30,7 +30,7 @@ from patches.tasks import TaskScope
 from patches_server.auth import Access, principal_key
 from patches_server.context import CallContext
 from patches_server.document_server import DocumentServer
-from patches_server.outbox import Outbox
+from patches_server.outbox import ASK_LATER, Outbox
 from patches_server.records import CommitOptions, Tombstone
 from patches_server.rpc.frames import as_text, committed_params, notification_frame
 from patches_server.rpc.wire_checks import is_doc_id
@@ -357,8 +357,10 @@ class Hub:
     async def _ask_again(self, doc_id: str, subscriber: Subscriber, reason: _Reason) -> None:
         try:
             await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
-        except StatusError:
+        except StatusError as exc:
             self._remove(subscriber, doc_id)
+            if exc.code == 503:  # nobody said no: it is to come back, and to catch up
+                subscriber.outbox.close(ASK_LATER, "rights cannot be asked now")
             return
         if self.is_subscribed(subscriber, doc_id):  # it has not left, nor was revoked, meanwhile
             self._table[doc_id][subscriber] = asyncio.get_running_loop().time()

@@ -16,6 +16,8 @@ from typing import Final
 from patches.limits import Limits
 
 GOING_AWAY: Final = 1001
+#: A service that this one needs is not there.
+ASK_LATER: Final = 1011
 TOO_SLOW: Final = 1013
 #: The peer's sign-in has ended; from the range that is free for applications.
 SIGNED_OUT: Final = 4401

@@ -252,3 +252,37 @@ def test_t09_the_command_demands_a_choice_where_others_can_reach_it(capsys: Any)
         assert "--auth" in capsys.readouterr().err
     assert _auth(None, "127.0.0.1") is allow_all
     assert _auth("allow-all", "0.0.0.0") is allow_all
+
+
+async def test_t04_who_is_revoked_loses_every_subscription_at_once(serve: Any) -> None:
+    connect = await serve(auth=only("d", "e"))
+    ann, bob = connect(Principal(id="ann")), connect(Principal(id="bob"))
+    for peer in (ann, bob):
+        assert await peer.result("subscribe", ["d", "e"]) == ["d", "e"]
+    connect.server.revoke(principal=Principal(id="ann"))
+    assert len(connect.server.hub) == 2
+    await connect(Principal(id="carol")).result("commitChanges", "e", [CHANGE])
+    assert (await bob.notification("changesCommitted"))["docId"] == "e"
+    assert ann.unread() == []
+
+
+async def test_t05_t08_a_right_that_cannot_be_asked_is_none_and_the_reader_comes_back(
+    serve: Any,
+) -> None:
+    hangs = False
+
+    async def can_access(*_: object) -> bool:
+        if hangs:
+            await asyncio.Event().wait()
+        return True
+
+    connect = await serve(auth=can_access, reauth_s=0.0, limits=Limits(hook_timeout_s=0.01))
+    reader, server = connect(), connect.server
+    await reader.result("subscribe", ["d"])
+    hangs = True
+    await server.router.services["ot"].documents.change("d", lambda patch: patch.add("/a", 1))
+    async with asyncio.timeout(5):
+        while (frame := await reader.session.outbox.get()) is not None:
+            assert b"changesCommitted" not in frame
+    assert reader.session.outbox.closing.code == 1011
+    assert len(server.hub) == 0
