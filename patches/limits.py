@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
+
+from patches.errors import InvalidRequestError
 
 KIB = 1024
 MIB = 1024 * KIB
+
+#: A rate or a time of nothing lets nothing through, ever.
+_LEAST = 1e-6
+_MAY_BE_ZERO = frozenset({"yield_every_ms"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """All limits, with their defaults. `None` switches a limit off; the starred ones cannot be.
 
-    Sizes are bytes of UTF-8 JSON, durations seconds unless the name says otherwise.
+    Sizes are bytes of UTF-8 JSON, durations seconds unless the name says otherwise. Raises
+    `InvalidRequestError` for a value that is no limit.
     """
 
     # connections
@@ -62,3 +70,15 @@ class Limits:
     store_timeout_s: float | None = 10.0
     hook_timeout_s: float | None = 5.0
     yield_every_ms: int | None = 5
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name == "compress":
+                continue
+            if value is None and "None" in str(each.type):
+                continue
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            least = 0 if each.name in _MAY_BE_ZERO else _LEAST
+            if not is_number or not least <= value < math.inf:
+                raise InvalidRequestError(f"limits: {each.name} cannot be {value!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import types
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
+from patches.errors import InvalidRequestError
 from patches.limits import Limits
 from patches.testing.raw_peer import Peers
 from patches_server.app import create_app
@@ -63,6 +65,18 @@ def commit(*ops: Any, count: int = 1, **extra: Any) -> list[Any]:
 def test_the_starred_limits_are_those_that_have_no_none() -> None:
     assert {field.name for field in fields(Limits)} == STARRED | OTHERS | OPTIONAL
     assert not OPTIONAL & STARRED
+
+
+@pytest.mark.parametrize("name", sorted({field.name for field in fields(Limits)} - {"compress"}))
+def test_what_is_no_limit_is_refused(name: str) -> None:
+    wrong: list[Any] = [-1, math.nan, math.inf, "5", True]
+    if name != "yield_every_ms":
+        wrong.append(0)  # would let nothing through
+    if name not in OPTIONAL:
+        wrong.append(None)
+    for value in wrong:
+        with pytest.raises(InvalidRequestError, match=f"limits: {name} cannot be"):
+            Limits(**{name: value})
 
 
 def test_every_limit_is_explained() -> None:
