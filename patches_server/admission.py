@@ -89,19 +89,26 @@ class Admission:
         return None
 
     @contextmanager
-    def counted(self, address: str | None, key: Hashable | None) -> Iterator[None]:
-        """Count a connection while it is open."""
+    def counted(self, address: str | None) -> Iterator[None]:
+        """Count a connection from when it is let in, its authentication included, to its end."""
         self._total += 1
         if address is not None:
             self._by_address[address] += 1
-        if key is not None:
-            self._by_principal[key] += 1
         try:
             yield
         finally:
             self._total -= 1
             if address is not None:
                 _uncount(self._by_address, address)
+
+    @contextmanager
+    def counted_principal(self, key: Hashable | None) -> Iterator[None]:
+        """Count a principal's connection while it is open."""
+        if key is not None:
+            self._by_principal[key] += 1
+        try:
+            yield
+        finally:
             if key is not None:
                 _uncount(self._by_principal, key)
 

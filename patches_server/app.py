@@ -174,29 +174,30 @@ async def _opened(backend: Backend, own: bool) -> AsyncIterator[str]:
 async def _websocket(request: web.Request) -> web.StreamResponse:
     app = request.app
     server, admission = app[SERVER], app[_ADMISSION]
-    if not origin_allowed(
-        request.headers.get("Origin"), request.headers.get("Host"), app[_ORIGINS]
-    ):
+    host = request.headers.get("Host")
+    origins = request.headers.getall("Origin", [])
+    if not all(origin_allowed(origin, host, app[_ORIGINS]) for origin in origins):
         return _refused(Refusal(403, "this origin may not connect"))
     address = request.remote
     refusal = admission.look(address, now=asyncio.get_running_loop().time())
     if refusal is not None:
         return _refused(refusal)
-    try:
-        async with asyncio.timeout(server.limits.handshake_timeout_s):
-            principal = await server.access.authenticate(request)
-    except StatusError as exc:
-        return _refused(Refusal(exc.code, str(exc)))
-    except TimeoutError:
-        return _refused(Refusal(503, "authentication timed out"))
-    key = principal_key(principal)
-    refusal = admission.look_at_principal(key)
-    if refusal is not None:
-        return _refused(refusal)
-    if server.closing:
-        return _refused(Refusal(503, "the server is going away"))
-    with admission.counted(address, key):
-        return await serve_websocket(request, lambda: server.connect(principal), server.limits)
+    with admission.counted(address):  # from here on: hooks take their time, too
+        try:
+            async with asyncio.timeout(server.limits.handshake_timeout_s):
+                principal = await server.access.authenticate(request)
+        except StatusError as exc:
+            return _refused(Refusal(exc.code, str(exc)))
+        except TimeoutError:
+            return _refused(Refusal(503, "authentication timed out"))
+        key = principal_key(principal)
+        refusal = admission.look_at_principal(key)
+        if refusal is not None:
+            return _refused(refusal)
+        if server.closing:
+            return _refused(Refusal(503, "the server is going away"))
+        with admission.counted_principal(key):
+            return await serve_websocket(request, lambda: server.connect(principal), server.limits)
 
 
 def _refused(refusal: Refusal) -> web.Response:

@@ -57,7 +57,8 @@ async def serve_websocket(
                 name="websocket writer",
             )
             with _Silent(transport, limits.heartbeat_s) as silent:
-                await _read(ws, session, marks, silent)
+                watch = _Stalled(transport, limits.send_timeout_s)
+                await _read(ws, session, marks, silent, watch)
             writer.cancel()
     finally:
         session.end()
@@ -65,7 +66,11 @@ async def serve_websocket(
 
 
 async def _read(
-    ws: web.WebSocketResponse, session: ServerSession, marks: _Marks, silent: _Silent
+    ws: web.WebSocketResponse,
+    session: ServerSession,
+    marks: _Marks,
+    silent: _Silent,
+    watch: _Stalled,
 ) -> None:
     async for message in ws:
         silent.is_reading = False
@@ -73,7 +78,11 @@ async def _read(
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             await session.receive(message.data)
         elif message.type is WSMsgType.PING:
-            await ws.pong(message.data)
+            try:
+                with watch:  # who pings and reads nothing would stop us here for ever
+                    await ws.pong(message.data)
+            except (ClientConnectionError, ConnectionError):
+                return
         elif message.type is WSMsgType.PONG:
             marks.answered(message.data)
         silent.heard()

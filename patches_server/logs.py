@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 from patches import codec
 from patches_server.context import current_context
 
@@ -52,6 +54,7 @@ class OncePerMinute(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether it passes; adds the connection of the call that is being served."""
+        _leave_out_the_request(record)
         connection = getattr(record, "connection", None) or current_context().connection_id
         if connection is not None:
             record.connection = connection
@@ -99,6 +102,16 @@ class TextLines(logging.Formatter):
             traceback = self.formatException(record.exc_info)[-_MAX_TRACEBACK:]
             text += "".join(f"\n    {_escaped(line)}" for line in traceback.splitlines())
         return text
+
+
+def _leave_out_the_request(record: logging.LogRecord) -> None:
+    """aiohttp writes what is wrong with a request, which may hold a token, and a traceback to it
+    (`spec/reliability.md` T3)."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.exc_info = record.exc_text = None
+        record.msg, record.args = "a request that is no HTTP: %s", (type(error).__name__,)
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import zlib
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from patches.errors import UnauthorizedError
 from patches.limits import Limits
 from patches_server.app import SERVER, create_app
 from patches_server.auth import Principal, allow_all
+from patches_server.logs import JsonLines, OncePerMinute
 
 UPGRADE = (
     "GET /ws{query} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -171,3 +173,84 @@ async def test_t33_a_request_that_never_ends_is_given_up(aiohttp_server: Any) ->
     writer.write(b"GET /ws HTTP/1.1\r\nHost: x\r\n")
     assert await asyncio.wait_for(reader.read(), 5) == b""
     writer.close()
+
+
+async def test_t33_who_pings_and_reads_nothing_is_cut_off(aiohttp_client: Any) -> None:
+    app = create_app(auth=allow_all, relay=False, limits=Limits(send_timeout_s=0.1))
+    client = await aiohttp_client(app)
+    async with raw(client) as (reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's has it
+        ping = masked(b"x" * 100, first=0x89)
+        async with asyncio.timeout(20):
+            while app[SERVER].sessions:
+                if writer.transport.get_write_buffer_size() < 100_000:
+                    writer.write(ping * 1_000)
+                await asyncio.sleep(0)
+
+
+async def test_t02_those_who_are_being_authenticated_count_as_connections(
+    aiohttp_client: Any,
+) -> None:
+    door = Door()
+    door.open.clear()
+    limits = Limits(max_connections=3)
+    client = await aiohttp_client(create_app(auth=door, relay=False, limits=limits))
+    opening = [asyncio.ensure_future(client.ws_connect("/ws?token=sesame")) for _ in range(3)]
+    async with asyncio.timeout(5):
+        while door.asked < 3:  # noqa: ASYNC110  # it is counted, not signalled
+            await asyncio.sleep(0)
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await client.ws_connect("/ws?token=sesame")
+    assert (refused.value.status, door.asked) == (503, 3)
+    door.open.set()
+    for each in opening:
+        await (await each).close()
+
+
+async def test_t01_a_second_origin_does_not_help(aiohttp_client: Any) -> None:
+    door = Door()
+    client = await aiohttp_client(create_app(auth=door, relay=False))
+    host = f"{client.server.host}:{client.server.port}"
+    own, other = f"Origin: http://{host}\r\n", "Origin: https://evil.example\r\n"
+    for headers in (own + other, other + own, other + f"X-Forwarded-Host: {host}\r\n"):
+        reader, writer = await asyncio.open_connection(client.server.host, client.server.port)
+        request = UPGRADE.format(query="?token=sesame", host=host)
+        writer.write(request.replace("\r\n\r\n", f"\r\n{headers}\r\n").encode())
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)
+        writer.close()
+        assert b"403" in answer or b"400" in answer
+    assert door.asked == 0
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET /ws?token=s3cret HTTP/9.9",
+        b"GET /ws?token=s3cret" + b"x" * 20_000 + b" HTTP/1.1",
+        b"GET /ws?token=s3cret HTTP/1.1\r\nbad header",
+    ],
+    ids=["version", "length", "header"],
+)
+async def test_t03_t31_what_is_no_request_is_logged_without_its_text(
+    aiohttp_client: Any, request_line: bytes
+) -> None:
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonLines())
+    handler.addFilter(OncePerMinute())
+    log = logging.getLogger("aiohttp.server")
+    client = await aiohttp_client(create_app(auth=allow_all, relay=False))
+    log.addHandler(handler)
+    try:
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection(client.server.host, client.server.port)
+            writer.write(request_line + b"\r\nHost: x\r\n\r\n")
+            assert b"400" in await asyncio.wait_for(reader.read(), 5)
+            writer.close()
+    finally:
+        log.removeHandler(handler)
+    [line] = written.getvalue().splitlines()
+    assert "no HTTP" in line
+    assert "s3cret" not in line
+    assert "Traceback" not in line

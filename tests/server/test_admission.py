@@ -40,12 +40,12 @@ def test_a_page_may_connect_to_its_own_server_and_where_it_was_allowed(
 
 def test_connections_are_counted_while_they_are_open() -> None:
     admission = Admission(Limits(max_connections=2, max_connections_per_ip=1))
-    with admission.counted("192.0.2.1", None):
+    with admission.counted("192.0.2.1"):
         refusal = admission.look("192.0.2.1", now=0.0)
         assert refusal is not None
         assert (refusal.status, refusal.reason) == (429, "too many connections from this address")
         assert admission.look("192.0.2.2", now=0.0) is None
-        with admission.counted("192.0.2.2", None):
+        with admission.counted("192.0.2.2"):
             refusal = admission.look("192.0.2.3", now=0.0)
             assert refusal is not None
             assert refusal.status == 503
@@ -64,13 +64,13 @@ def test_attempts_per_minute_are_limited_and_told_when_to_come_back() -> None:
 
 def test_this_machine_is_not_counted_by_address() -> None:
     admission = Admission(Limits(connects_per_min_per_ip=1, max_connections_per_ip=1))
-    with admission.counted("127.0.0.1", None):
+    with admission.counted("127.0.0.1"):
         assert all(admission.look("127.0.0.1", now=0.0) is None for _ in range(5))
 
 
 def test_connections_of_one_principal_are_limited_and_of_nobody_not() -> None:
     admission = Admission(Limits(max_connections_per_principal=1))
-    with admission.counted(None, "ann"), admission.counted(None, None):
+    with admission.counted_principal("ann"), admission.counted_principal(None):
         refusal = admission.look_at_principal("ann")
         assert refusal is not None
         assert refusal.status == 429
