@@ -105,8 +105,10 @@ class TextLines(logging.Formatter):
 
 
 def _leave_out_the_request(record: logging.LogRecord) -> None:
-    """aiohttp writes what is wrong with a request, which may hold a token, and a traceback to it
-    (`spec/reliability.md` T3)."""
+    """aiohttp writes what is wrong with a request, and a traceback to it, and what sub-protocols it
+    does not know: each may hold a token (`spec/reliability.md` T3)."""
+    if record.name == "aiohttp.websocket" and record.args:
+        record.msg, record.args = "a peer offers other sub-protocols than ours", ()
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
         record.exc_info = record.exc_text = None

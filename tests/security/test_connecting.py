@@ -6,8 +6,8 @@ import asyncio
 import io
 import logging
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import aiohttp
@@ -223,6 +223,32 @@ async def test_t01_a_second_origin_does_not_help(aiohttp_client: Any) -> None:
     assert door.asked == 0
 
 
+@contextmanager
+def written_by(logger: str) -> Iterator[io.StringIO]:
+    """What `patches-server` would write of a logger's lines."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonLines())
+    handler.addFilter(OncePerMinute())
+    logging.getLogger(logger).addHandler(handler)
+    try:
+        yield written
+    finally:
+        logging.getLogger(logger).removeHandler(handler)
+
+
+async def test_t03_a_token_among_the_sub_protocols_is_not_logged(aiohttp_client: Any) -> None:
+    client = await aiohttp_client(create_app(auth=allow_all, relay=False))
+    with written_by("aiohttp.websocket") as written:
+        async with client.ws_connect("/ws", protocols=("s3cret",)) as ws:
+            assert ws.protocol is None
+        async with client.ws_connect("/ws", protocols=("patches", "s3cret")) as ws:
+            assert ws.protocol == "patches"
+    [line] = written.getvalue().splitlines()
+    assert "sub-protocols" in line
+    assert "s3cret" not in line
+
+
 @pytest.mark.parametrize(
     "request_line",
     [
@@ -235,21 +261,13 @@ async def test_t01_a_second_origin_does_not_help(aiohttp_client: Any) -> None:
 async def test_t03_t31_what_is_no_request_is_logged_without_its_text(
     aiohttp_client: Any, request_line: bytes
 ) -> None:
-    written = io.StringIO()
-    handler = logging.StreamHandler(written)
-    handler.setFormatter(JsonLines())
-    handler.addFilter(OncePerMinute())
-    log = logging.getLogger("aiohttp.server")
     client = await aiohttp_client(create_app(auth=allow_all, relay=False))
-    log.addHandler(handler)
-    try:
+    with written_by("aiohttp.server") as written:
         for _ in range(2):
             reader, writer = await asyncio.open_connection(client.server.host, client.server.port)
             writer.write(request_line + b"\r\nHost: x\r\n\r\n")
             assert b"400" in await asyncio.wait_for(reader.read(), 5)
             writer.close()
-    finally:
-        log.removeHandler(handler)
     [line] = written.getvalue().splitlines()
     assert "no HTTP" in line
     assert "s3cret" not in line
