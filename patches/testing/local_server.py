@@ -3,16 +3,17 @@
     async with LocalServer() as server, Patches() as patches:
         async with PatchesSync(patches, server.connection()) as sync: ...
 
-Frames go through memory, in the loop's own time, so it runs under `VirtualTimeLoop` too. Its
-`network` can be cut and taken down.
+Frames go through memory, in the loop's own time and, unless a runtime is given, its own thread, so
+it runs under `VirtualTimeLoop` too. Its `network` can be cut and taken down.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from patches.errors import NetworkError
 from patches.net.connection import RpcConnection
@@ -24,6 +25,14 @@ from patches_server.server import PatchesServer
 from patches_server.services import services_on
 from patches_server.session import ServerSession
 from patches_server.stores.url import Backend, open_backend
+
+T = TypeVar("T")
+
+
+async def _inline(fn: Callable[[], T], /) -> T:
+    """Virtual time knows nothing of threads."""
+    await asyncio.sleep(0)
+    return fn()
 
 
 class LocalServer:
@@ -37,6 +46,7 @@ class LocalServer:
         auth: Any = allow_all,
         **options: Any,
     ) -> None:
+        runtime = runtime or Runtime(run_blocking=_inline)
         self.runtime = runtime
         self.backend = backend or open_backend("memory:", runtime=runtime)
         limits = options.get("limits")

@@ -34,7 +34,7 @@ async def client(
     branch_store: BranchStore | None = None,
     doc_options: DocOptions | None = None,
 ) -> AsyncIterator[tuple[Patches, PatchesSync]]:
-    runtime = Runtime(random=random.Random(3), wall_ms=server.runtime.wall_ms)  # type: ignore[union-attr]  # given below
+    runtime = Runtime(random=random.Random(3), wall_ms=server.runtime.wall_ms)
     async with (
         Patches(runtime=runtime, doc_options=doc_options) as patches,
         PatchesSync(patches, server.connection(), branch_store=branch_store) as sync,
