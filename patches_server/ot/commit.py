@@ -214,7 +214,10 @@ class _Rows:
         sent_at = submission.sent_at.get(row.id)
         if sent_at is not None:
             return same_origin or _made_at_the_same_time(row, sent_at)
-        return same_origin and self._batch_id is not None and row.batch_id == self._batch_id
+        # An upload in batches is named for its first change. Its parts are one sender's, over
+        # whatever connection each came: one that is not sent again with the rest is no less part
+        # of what the rest was made after.
+        return self._batch_id is not None and self._batch_id in (row.batch_id, row.id)
 
 
 def _made_at_the_same_time(row: Change, sent_at: Millis) -> bool:

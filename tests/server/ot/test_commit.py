@@ -208,6 +208,27 @@ def test_whose_a_committed_id_is(committed: dict[str, Any], sent_at: Any, own: b
     assert (not decision.to_store) is own
 
 
+@pytest.mark.parametrize(
+    "first",
+    [{"batch_id": "a"}, {"batch_id": None}],
+    ids=["sent as a batch", "sent before there was a batch"],
+)
+def test_an_upload_in_batches_goes_on_over_another_connection(first: dict[str, Any]) -> None:
+    # Its first part was sent again, alone, and is not in this request.
+    text = {"op": "@txt", "path": "/t"}
+    submission = admitted(
+        sent(
+            "b", base_rev=1, batch_id="a", ops=[{**text, "value": [{"retain": 3}, {"insert": "d"}]}]
+        ),
+        initial_rev=3,
+    )
+    begun = row(2, "a", client_id="before", ops=[{**text, "value": [{"insert": "abc"}]}], **first)
+    other = row(3, "x", client_id="other", ops=[{**text, "value": [{"insert": "__"}]}])
+    decision = decided(submission, begun, other)
+    assert shown(decision.catch_up) == [("x", 3)]
+    assert decision.to_store[0].ops == [{**text, "value": [{"retain": 5}, {"insert": "d"}]}]
+
+
 def test_ids_that_the_store_knows_are_left_out() -> None:
     submission = admitted(sent("a", base_rev=1), sent("b", base_rev=1), initial_rev=1)
     decision = decided(submission, stored_ids={"a"})
