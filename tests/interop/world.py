@@ -149,6 +149,7 @@ class RawPeer:
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.socket = socket
+        #: What it was told of documents.
         self.notifications: list[tuple[str, Any]] = []
         self.on_notification: Callable[[], object] = lambda: None
         self._outgoing: list[str] = []
@@ -170,8 +171,9 @@ class RawPeer:
                 self._rpc.receive(message.data)
 
     def _notified(self, method: str, params: Any) -> None:
-        self.notifications.append((method, params))
-        self.on_notification()
+        if "docId" in params:
+            self.notifications.append((method, params))
+            self.on_notification()
 
 
 class World:

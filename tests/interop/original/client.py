@@ -42,6 +42,7 @@ class OriginalClient(Syncing):
     ) -> None:
         self.runtime = runtime or Runtime()
         self.turns = turns or Turns(seed)
+        self.turns.on_hold = lambda: self.on_progress()
         self.second = second
         self.max_payload_bytes = max_payload_bytes
         self.new_id = change_ids(self.turns.random)
@@ -58,6 +59,8 @@ class OriginalClient(Syncing):
         self.errors: list[tuple[Exception, str | None]] = []
         #: `(document, ops that were pending)` of documents that others deleted.
         self.deleted: list[tuple[str, list[list[Op]]]] = []
+        #: Notifications that have arrived, and what they said.
+        self.told: list[tuple[str, Any]] = []
         #: Called whenever something may have moved on here.
         self.on_progress: Callable[[], object] = lambda: None
         self._mints: dict[str, list[list[Op]]] = {}
@@ -227,6 +230,8 @@ class OriginalClient(Syncing):
             self.report(exc)
 
     def _notified(self, method: str, params: Any) -> None:
+        self.told.append((method, params))
+        self.on_progress()
         if method == "changesCommitted":
             changes = [Change.from_wire(change) for change in params["changes"]]
             self.scope.spawn(self._broadcast(params["docId"], changes), name="broadcast")

@@ -22,7 +22,7 @@ class OriginalRpc:
     def __init__(
         self, send: Callable[[str], None], on_notification: Callable[[str, Any], None]
     ) -> None:
-        self._send = send
+        self.send = send
         self._on_notification = on_notification
         self._next_id = 1
         self._pending: dict[Any, asyncio.Future[Any]] = {}
@@ -37,7 +37,7 @@ class OriginalRpc:
             frame["params"] = list(params)
         answer = asyncio.get_running_loop().create_future()
         self._pending[request_id] = answer  # and there it stays if `send` raises (`sync.md` 12.7)
-        self._send(codec.encode(frame).decode())
+        self.send(codec.encode(frame).decode())
         return await answer
 
     def receive(self, text: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from patches.algorithms.ot import break_changes_into_batches
@@ -36,6 +36,7 @@ class Syncing:
     scope: TaskScope
     gate: SerialGate
     rpc: OriginalRpc
+    on_progress: Callable[[], object]
 
     @property
     def can_send(self) -> bool:
@@ -112,6 +113,9 @@ class Syncing:
         await asyncio.sleep(wait_s)
         if self.can_send and doc_id in self.tracked:
             self.gate.call(doc_id)
+        else:
+            self.attempts.pop(doc_id, None)
+            self.on_progress()
 
     # ---- flush -----------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 
 
 class Turns:
@@ -22,6 +23,11 @@ class Turns:
         self.random = random.Random(seed)
         self._most = most
         self._answer_s = answer_s
+        self._may_apply = asyncio.Event()
+        self._may_apply.set()
+        #: An answer has arrived and is not applied yet.
+        self.holds = False
+        self.on_hold: Callable[[], object] = lambda: None
 
     async def take(self) -> None:
         """A place where the original awaits something that is ready soon."""
@@ -31,5 +37,18 @@ class Turns:
     async def before_applying(self) -> None:
         """The work on an answer that has arrived, before it is applied."""
         await self.take()
+        if not self._may_apply.is_set():
+            self.holds = True
+            self.on_hold()
+            await self._may_apply.wait()
+            self.holds = False
         if self._answer_s:
             await asyncio.sleep(self.random.uniform(0, self._answer_s))
+
+    def hold_answers(self) -> None:
+        """Apply no answer from now on."""
+        self._may_apply.clear()
+
+    def apply_answers(self) -> None:
+        """Go on."""
+        self._may_apply.set()
