@@ -155,6 +155,19 @@ async def test_a_change_over_a_megabyte_goes_in_batches(
     assert sorted(state["items"]) == (["a"] if base == "a new document" else ["a", "b"])
 
 
+async def test_a_value_with_a_text_over_a_megabyte_is_the_same_for_all(
+    world: World, kinds: list[str]
+) -> None:
+    ann, bob = await pair(world, kinds)
+    await both_open(world, DOC, root(items=[]), ann, bob)
+    text = "0123456789" * 120_000
+    ann.change(DOC, put("/text", start_text(text)))
+    state = await world.converged(DOC)
+    # The original sends it in pieces that go before the line end which every text has already.
+    line_ends = "\n" if kinds[0] == "ours" else "\n\n"
+    assert text_of(state["text"]) == f"{text}{line_ends}"
+
+
 @pytest.mark.parametrize("base", ["a new document", "a document with history"])
 async def test_a_large_upload_that_is_cut_goes_on(
     world: World, kinds: list[str], base: str
