@@ -26,6 +26,9 @@ format: $(VENV)/.dev  ## ruff: mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+interop: $(VENV)/.test  ## many rounds with a model of the original's client and server
+	INTEROP_ROUNDS=$${INTEROP_ROUNDS:-50} $(BIN)/python -m pytest tests/interop $(PYTEST_ARGS)
+
 bench: $(VENV)/.test  ## measure
 	$(BIN)/python -m benchmarks
 

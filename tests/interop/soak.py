@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from patches.errors import PatchError
 from patches.json_values import Json, Op
 from patches.text import text_of, utf16_length
+from tests.interop.peers import Peer
 from tests.interop.serving import in_process
-from tests.interop.world import Peer, World
+from tests.interop.world import World
 
 _WORDS = ("ab", "c", "d e", "é", "😀")
 

@@ -8,9 +8,9 @@ import pytest
 
 from patches.errors import StatusError
 from patches.text import text_of
+from tests.interop.edits import DOC, LWW, append, put, root, start_text, typed
 from tests.interop.original_server import OriginalServer, original_identity, original_server
 from tests.interop.soak import Setting, soak
-from tests.interop.test_scenarios import DOC, LWW, append, both_open, put, root, start_text, typed
 from tests.interop.world import World
 
 
@@ -29,7 +29,7 @@ async def world(served: OriginalServer) -> AsyncIterator[World]:
 
 async def test_two_writers_of_text_and_arrays(world: World) -> None:
     ann, bob = await world.ours("a"), await world.ours("b")
-    await both_open(world, DOC, root(text=start_text(), items=[]), ann, bob)
+    await world.all_open(DOC, [root(text=start_text(), items=[])], ann, bob)
     for number in range(12):
         for peer in (ann, bob):
             peer.change(DOC, typed({"insert": f"<{peer.name}{number}>"}))
@@ -44,7 +44,7 @@ async def test_two_writers_of_text_and_arrays(world: World) -> None:
 
 async def test_counters_of_an_lww_document_add_up(world: World) -> None:
     ann, bob = await world.ours(), await world.ours()
-    await both_open(world, LWW, put("/n", 0), ann, bob)
+    await world.all_open(LWW, [put("/n", 0)], ann, bob)
     for number in range(12):
         ann.change(LWW, {"op": "@inc", "path": "/n", "value": 1})
         bob.change(LWW, {"op": "@inc", "path": "/n", "value": 100})
@@ -56,7 +56,7 @@ async def test_counters_of_an_lww_document_add_up(world: World) -> None:
 
 async def test_edits_made_offline_arrive_once(world: World) -> None:
     ann, bob = await world.ours(), await world.ours()
-    await both_open(world, DOC, root(items=[]), ann, bob)
+    await world.all_open(DOC, [root(items=[])], ann, bob)
     bob.go_offline()
     for number in range(5):
         bob.change(DOC, append("/items", f"b{number}"))
@@ -69,7 +69,7 @@ async def test_edits_made_offline_arrive_once(world: World) -> None:
 async def test_a_change_over_a_megabyte(world: World) -> None:
     ann, bob = await world.ours(), await world.ours()
     text = "0123456789" * 120_000
-    await both_open(world, DOC, root(text=start_text()), ann, bob)
+    await world.all_open(DOC, [root(text=start_text())], ann, bob)
     ann.change(DOC, typed({"insert": text}))
     bob.change(DOC, put("/n", 1))
     state = await world.converged(DOC)
@@ -78,17 +78,17 @@ async def test_a_change_over_a_megabyte(world: World) -> None:
 
 async def test_a_deletion_reaches_the_others_and_the_document_starts_anew(world: World) -> None:
     ann, bob, raw = await world.ours(), await world.ours(), world.raw
-    await both_open(world, DOC, root(n=1), ann, bob)
+    await world.all_open(DOC, [root(n=1)], ann, bob)
     await ann.patches.delete_doc(DOC)
     await world.until(lambda: not bob.has(DOC))
     assert await raw.call("getDoc", DOC) == {"state": None, "rev": 0, "changes": []}
-    await both_open(world, DOC, root(n=2), ann, bob)
+    await world.all_open(DOC, [root(n=2)], ann, bob)
     assert await world.converged(DOC) == {"n": 2}
 
 
 async def test_who_joins_late_gets_state_and_changes(world: World) -> None:
     ann, bob = await world.ours(), await world.ours()
-    await both_open(world, DOC, root(items=[1]), ann)
+    await world.all_open(DOC, [root(items=[1])], ann)
     await world.raw.call("createVersion", DOC, {"name": "a version"})
     ann.change(DOC, append("/items", 2))
     await bob.open(DOC)
@@ -97,7 +97,7 @@ async def test_who_joins_late_gets_state_and_changes(world: World) -> None:
 
 async def test_versions_and_branches(world: World) -> None:
     ann, bob = await world.ours(), await world.ours()
-    await both_open(world, DOC, root(items=["x"]), ann, bob)
+    await world.all_open(DOC, [root(items=["x"])], ann, bob)
     branch = await world.raw.call("createBranch", DOC, 1, {"name": "draft"})
     await bob.open(branch)
     await world.converged(branch)
@@ -113,8 +113,8 @@ async def test_versions_and_branches(world: World) -> None:
 
 async def test_a_lost_answer_alone_does_no_damage(world: World, served: OriginalServer) -> None:
     ann, bob = await world.ours(), await world.ours()
-    await both_open(world, DOC, root(items=["0", "1", "2"], n=0), ann, bob)
-    await both_open(world, LWW, put("/n", 0), ann, bob)
+    await world.all_open(DOC, [root(items=["0", "1", "2"], n=0)], ann, bob)
+    await world.all_open(LWW, [put("/n", 0)], ann, bob)
     for doc_id, op in (
         (DOC, {"op": "remove", "path": "/items/0"}),
         (LWW, {"op": "@inc", "path": "/n", "value": 1}),
@@ -135,7 +135,7 @@ async def test_what_follows_a_lost_answer_is_not_moved_over_it(
     # sent again over a new connection. Ours looks first whether it was committed.
     ann, bob = await world.ours(), await world.ours()
     start = root(items=["0", "1", "2", "3", "4", "5"], text=start_text("0123456789"))
-    await both_open(world, DOC, start, ann, bob)
+    await world.all_open(DOC, [start], ann, bob)
     served.loses_an_answer = True
     ann.change(DOC, {"op": "remove", "path": "/items/0"})
     ann.change(DOC, typed({"insert": "abc"}))

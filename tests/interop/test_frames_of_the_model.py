@@ -16,12 +16,11 @@ import pytest
 from patches.errors import JSONRPCError, JSONRPCParseError, NetworkError, StatusError
 from patches.json_values import Json
 from patches.testing.conformance import conformance_dir
+from tests.interop.edits import DOC, LWW, append, put, root
 from tests.interop.original.rpc import OriginalRpc
-from tests.interop.test_scenarios import append, both_open, put, root
+from tests.interop.peers import OriginalPeer
 from tests.interop.test_the_model import CASES
-from tests.interop.world import OriginalPeer, World
-
-DOC, LWW = "plan", "lww/plan"
+from tests.interop.world import World
 
 
 def sent_by(peer: OriginalPeer) -> list[Any]:
@@ -64,8 +63,8 @@ def recorded(name: str, client: str, first: int, last: int) -> list[Any]:
 async def test_a_reconnect_subscribes_once_and_pipelines_the_commits(world: World) -> None:
     # As B of `offline`: it has both documents at revision 1, edits them offline and comes back.
     ann, bob = await world.original("A"), await world.original("B")
-    await both_open(world, DOC, root(list=["x"], log=[]), ann, bob)
-    await both_open(world, LWW, put("/k", 1), ann, bob)
+    await world.all_open(DOC, [root(list=["x"], log=[])], ann, bob)
+    await world.all_open(LWW, [put("/k", 1)], ann, bob)
     bob.go_offline()
     bob.change(DOC, append("/list", "b-offline-1"))
     bob.change(DOC, append("/log", "b1"))
@@ -92,7 +91,7 @@ async def test_a_reconnect_subscribes_once_and_pipelines_the_commits(world: Worl
 async def test_lww_edits_behind_one_that_is_sent_again_wait_for_the_next(world: World) -> None:
     # 12.1: the follow-up compares the head of the queue, which LWW does not have.
     ann = await world.original()
-    await both_open(world, LWW, put("/n", 0), ann)
+    await world.all_open(LWW, [put("/n", 0)], ann)
     await world.raw.call("subscribe", LWW)
     ann.client.socket.deaf = True
     ann.change(LWW, {"op": "@inc", "path": "/n", "value": 1})

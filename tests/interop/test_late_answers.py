@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from patches.json_values import Op
-from tests.interop.world import OriginalPeer, World
+from tests.interop.peers import OriginalPeer
+from tests.interop.world import World
 
 DOC = "lww/plan"
 

@@ -7,33 +7,14 @@ Each test ends with every replica equal to what the server says, and nothing los
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from patches.errors import StatusError
-from patches.json_values import Op
 from patches.text import text_of
-from tests.interop.world import OriginalPeer, Peer, World
-
-DOC = "plan"
-LWW = "lww/plan"
-
-
-def root(**value: Any) -> Op:
-    return {"op": "replace", "path": "", "value": value}
-
-
-def typed(*delta: Op, path: str = "/text") -> Op:
-    return {"op": "@txt", "path": path, "value": list(delta)}
-
-
-def put(path: str, value: Any) -> Op:
-    return {"op": "replace", "path": path, "value": value}
-
-
-def append(path: str, value: Any) -> Op:
-    return {"op": "add", "path": f"{path}/-", "value": value}
+from tests.interop.edits import DOC, LWW, append, put, root, start_text, typed
+from tests.interop.peers import OriginalPeer, Peer
+from tests.interop.world import World
 
 
 @pytest.fixture(params=["original", "ours beside original", "original beside ours"])
@@ -51,24 +32,9 @@ async def pair(world: World, kinds: list[str]) -> tuple[Peer, Peer]:
     return ann, bob
 
 
-async def both_open(world: World, doc_id: str, start: Op, *peers: Peer) -> None:
-    """The first makes the document, the others get it."""
-    algorithm = "lww" if doc_id.startswith("lww/") else "ot"
-    await peers[0].open(doc_id, algorithm)
-    peers[0].change(doc_id, start)
-    await world.settle(doc_id)
-    for peer in peers[1:]:
-        await peer.open(doc_id, algorithm)
-    await world.converged(doc_id, algorithm)
-
-
-def start_text(text: str = "") -> Any:
-    return {"ops": [{"insert": f"{text}\n"}]}
-
-
 async def test_two_writers_of_text_and_arrays(world: World, kinds: list[str]) -> None:
     ann, bob = await pair(world, kinds)
-    await both_open(world, DOC, root(text=start_text("middle"), items=["x"]), ann, bob)
+    await world.all_open(DOC, [root(text=start_text("middle"), items=["x"])], ann, bob)
     for number in range(8):
         ann.change(DOC, typed({"insert": f"a{number} "}))
         bob.change(DOC, append("/items", f"b{number}"))
@@ -86,7 +52,7 @@ async def test_two_writers_of_text_and_arrays(world: World, kinds: list[str]) ->
 
 async def test_removals_beside_insertions_of_the_same_list(world: World, kinds: list[str]) -> None:
     ann, bob = await pair(world, kinds)
-    await both_open(world, DOC, root(items=list(range(10))), ann, bob)
+    await world.all_open(DOC, [root(items=list(range(10)))], ann, bob)
     for number in range(4):
         ann.change(DOC, {"op": "remove", "path": f"/items/{3 - number}"})
         bob.change(DOC, {"op": "add", "path": "/items/5", "value": f"b{number}"})
@@ -97,7 +63,7 @@ async def test_removals_beside_insertions_of_the_same_list(world: World, kinds: 
 
 async def test_counters_of_an_lww_document_add_up(world: World, kinds: list[str]) -> None:
     ann, bob = await pair(world, kinds)
-    await both_open(world, LWW, put("/n", 0), ann, bob)
+    await world.all_open(LWW, [put("/n", 0)], ann, bob)
     for number in range(10):
         ann.change(LWW, {"op": "@inc", "path": "/n", "value": 1})
         bob.change(LWW, {"op": "@inc", "path": "/n", "value": 100})
@@ -109,7 +75,7 @@ async def test_counters_of_an_lww_document_add_up(world: World, kinds: list[str]
 
 async def test_parents_and_children_of_an_lww_document(world: World, kinds: list[str]) -> None:
     ann, bob = await pair(world, kinds)
-    await both_open(world, LWW, put("/o", {"a": 1}), ann, bob)
+    await world.all_open(LWW, [put("/o", {"a": 1})], ann, bob)
     for number in range(6):
         ann.change(LWW, put("/o/a", number))
         bob.change(LWW, put("/o", {"b": number}))
@@ -120,8 +86,8 @@ async def test_parents_and_children_of_an_lww_document(world: World, kinds: list
 
 async def test_edits_made_offline_arrive_once(world: World, kinds: list[str]) -> None:
     ann, bob = await pair(world, kinds)
-    await both_open(world, DOC, root(items=[], n=0), ann, bob)
-    await both_open(world, LWW, put("/n", 0), ann, bob)
+    await world.all_open(DOC, [root(items=[], n=0)], ann, bob)
+    await world.all_open(LWW, [put("/n", 0)], ann, bob)
     bob.go_offline()
     for number in range(5):
         bob.change(DOC, append("/items", f"b{number}"))
@@ -145,7 +111,7 @@ async def test_a_change_over_a_megabyte_goes_in_batches(
         ann.change(DOC, root(items=[]), typed({"insert": text}))
         await bob.open(DOC)
     else:
-        await both_open(world, DOC, root(text=start_text(), items=[]), ann, bob)
+        await world.all_open(DOC, [root(text=start_text(), items=[])], ann, bob)
         ann.change(DOC, typed({"insert": text}))
         bob.change(DOC, append("/items", "b"))
     ann.change(DOC, append("/items", "a"))
@@ -159,7 +125,7 @@ async def test_a_value_with_a_text_over_a_megabyte_is_the_same_for_all(
     world: World, kinds: list[str]
 ) -> None:
     ann, bob = await pair(world, kinds)
-    await both_open(world, DOC, root(items=[]), ann, bob)
+    await world.all_open(DOC, [root(items=[])], ann, bob)
     text = "0123456789" * 120_000
     ann.change(DOC, put("/text", start_text(text)))
     state = await world.converged(DOC)
@@ -180,7 +146,7 @@ async def test_a_large_upload_that_is_cut_goes_on(
         lose_answers(ann)
         ann.change(DOC, root(items=[]), typed({"insert": text}))
     else:
-        await both_open(world, DOC, root(text=start_text(), items=[]), ann, bob)
+        await world.all_open(DOC, [root(text=start_text(), items=[])], ann, bob)
         lose_answers(ann)
         ann.change(DOC, typed({"insert": text}))
     known = len(world.raw.notifications)
@@ -196,7 +162,7 @@ async def test_a_large_upload_that_is_cut_goes_on(
 async def test_a_deletion_reaches_who_is_there_and_who_was_away(world: World) -> None:
     ann, bob, eve = await world.original(), await world.original(), await world.original()
     ours = await world.ours()
-    await both_open(world, DOC, root(n=0), ann, bob, eve, ours)
+    await world.all_open(DOC, [root(n=0)], ann, bob, eve, ours)
     eve.go_offline()
     eve.change(DOC, put("/n", 1))
     await world.until(lambda: eve.client.has_pending(DOC) and not eve.client.can_send)
@@ -212,14 +178,14 @@ async def test_a_deletion_reaches_who_is_there_and_who_was_away(world: World) ->
     await world.until(lambda: not ann.client.tombstones)
     assert await world.raw.call("undeleteDoc", DOC) is True
     assert await world.raw.call("getDoc", DOC) == {"state": None, "rev": 0, "changes": []}
-    await both_open(world, DOC, root(n=7), ann, bob)
+    await world.all_open(DOC, [root(n=7)], ann, bob)
     assert await world.converged(DOC) == {"n": 7}
 
 
 async def test_a_deletion_made_offline_reaches_the_server(world: World, kinds: list[str]) -> None:
     ann = await world.original()
     bob = await (world.original() if kinds[1] == "original" else world.ours())
-    await both_open(world, LWW, put("/n", 0), ann, bob)
+    await world.all_open(LWW, [put("/n", 0)], ann, bob)
     ann.go_offline()
     ann.client.delete(LWW)
     ann.go_online()
@@ -264,7 +230,7 @@ async def test_versions_and_branches_are_merged_with_both_online(
     world: World, kinds: list[str]
 ) -> None:
     ann, bob = await pair(world, kinds)
-    await both_open(world, DOC, root(items=["x"]), ann, bob)
+    await world.all_open(DOC, [root(items=["x"])], ann, bob)
     call = world.raw.call
     version = await call("createVersion", DOC, {"name": "first"})
     assert [v["id"] for v in await call("listVersions", DOC)] == [version]
@@ -289,7 +255,7 @@ async def test_versions_and_branches_are_merged_with_both_online(
 
 async def test_malformed_frames_hurt_nobody(world: World, kinds: list[str]) -> None:
     ann, bob = await pair(world, kinds)
-    await both_open(world, DOC, root(n=0), ann, bob)
+    await world.all_open(DOC, [root(n=0)], ann, bob)
     bad = await world.raw_peer()
     frames = [
         "{",
@@ -333,7 +299,7 @@ async def test_an_answer_lost_with_its_socket_does_no_damage(world: World, kind:
     ann = await world.original()
     bob = await (world.original() if kind == "original" else world.ours())
     start = root(list=["0", "1", "2", "3", "4", "5"], text=start_text("0123456789"))
-    await both_open(world, DOC, start, ann, bob)
+    await world.all_open(DOC, [start], ann, bob)
     await world.raw.call("subscribe", DOC)
     ann.change(DOC, {"op": "remove", "path": "/list/0"})
     ann.change(DOC, typed({"insert": "abc"}))
@@ -349,7 +315,7 @@ async def test_an_answer_lost_with_its_socket_does_no_damage(world: World, kind:
 
 async def test_an_lww_answer_lost_with_its_socket_counts_once(world: World) -> None:
     ann, bob = await world.original(), await world.original()
-    await both_open(world, LWW, put("/n", 0), ann, bob)
+    await world.all_open(LWW, [put("/n", 0)], ann, bob)
     await world.raw.call("subscribe", LWW)
     ann.change(LWW, {"op": "@inc", "path": "/n", "value": 1})
     await lose_the_answer(world, ann, LWW)
@@ -361,8 +327,8 @@ async def test_an_lww_answer_lost_with_its_socket_counts_once(world: World) -> N
 
 async def test_the_command_serves_the_original(command: World) -> None:
     ann, bob, ours = await command.original(), await command.original(), await command.ours()
-    await both_open(command, DOC, root(items=[], text=start_text()), ann, bob, ours)
-    await both_open(command, LWW, put("/n", 0), ann, bob, ours)
+    await command.all_open(DOC, [root(items=[], text=start_text())], ann, bob, ours)
+    await command.all_open(LWW, [put("/n", 0)], ann, bob, ours)
     for number in range(10):
         for peer in (ann, bob, ours):
             peer.change(DOC, append("/items", f"{peer.name} {number}"))
