@@ -100,7 +100,9 @@ class Checker:
         result: Any,
     ) -> None:
         """A call of a store has taken effect."""
-        handler = (_ON_SERVER if life.name == "server" else _ON_CLIENT).get((store, method))
+        handler = (_ON_SERVER if life.name.startswith("server") else _ON_CLIENT).get(
+            (store, method)
+        )
         if handler is not None:
             handler(self, life.name, args, options, result)
 

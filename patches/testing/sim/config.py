@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias, get_args
 Profile: TypeAlias = Literal["light", "normal", "heavy"]
 Family: TypeAlias = Literal["ot", "lww", "mixed"]
 
-#: Classes of faults, each on or off for a run.
+#: Classes of what befalls a run, each on or off for it: faults, and users who do more than edit.
 FAULTS: Final = (
     "cut",
     "half_open",
@@ -23,7 +23,19 @@ FAULTS: Final = (
     "disk_error",
     "disk_slow",
     "clock",
+    "servers",
+    "rights",
+    "sign_in",
+    "hostile",
+    "presence",
+    "undo",
+    "power_loss",
+    "bad_row",
 )
+#: How often a class is on, where that is not one half.
+_CHANCES: Final = {"servers": 0.3, "hostile": 0.1, "power_loss": 0.15, "bad_row": 0.3}
+#: Classes that came later are drawn from sources of their own: the older ones stay as they were.
+_LATER: Final = FAULTS[FAULTS.index("servers") :]
 
 #: Per profile: clients, actions, and how many timed faults of a class there are per 100 actions.
 _SIZES: Final[dict[Profile, tuple[tuple[int, int], tuple[int, int], float]]] = {
@@ -50,6 +62,12 @@ class Config:
     fault_rate: float = 2.0
     without_actions: frozenset[int] = frozenset()
     without_faults: frozenset[int] = frozenset()
+
+    @property
+    def server_names(self) -> list[str]:
+        """Every server; all have one disk."""
+        count = self.stream("servers").randint(2, 3) if "servers" in self.faults else 1
+        return ["server", *(f"server-{number}" for number in range(2, count + 1))]
 
     @property
     def doc_ids(self) -> list[str]:
@@ -120,9 +138,15 @@ def draw(seed: int, profile: Profile = "light", family: Family | None = None) ->
         mortal_docs=random.choice((0, 0, 1, 2)),
         branching=kind != "lww" and random.random() < 0.3,
         actions=random.randint(least, longest),
-        faults=frozenset(fault for fault in FAULTS if random.random() < 0.5),
+        faults=frozenset(fault for fault in FAULTS if _is_on(fault, seed, random)),
         fault_rate=rate,
     )
+
+
+def _is_on(fault: str, seed: int, random: Random) -> bool:
+    if fault in _LATER:
+        random = Random(f"{seed}:config:{fault}")  # a simulation, not a secret
+    return random.random() < _CHANCES.get(fault, 0.5)
 
 
 def numbers(text: str) -> frozenset[int]:

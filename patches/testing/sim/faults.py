@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from patches.testing.sim.config import FAULTS, Config
 from patches.testing.sim.loop import Life
 from patches.testing.sim.net import Latency, Link, Pipe, SimNet
-from patches.testing.sim.nodes import Node, SimServer
+from patches.testing.sim.nodes import SimClient
+from patches.testing.sim.rights import Rights
+from patches.testing.sim.servers import SimServer
 from patches.testing.sim.trace import Trace
 
 #: The chance that a process ends at a named crash point.
 _POINT_CHANCE: Final = 0.02
 #: The same at those that are seldom passed.
 _RARE_CHANCE: Final = 0.3
+Points: TypeAlias = Mapping[str, tuple[str | None, str | None]]
+
 #: Per method of the server's stores: the crash points before and after its effect.
-SERVER_POINTS: Final = {
+SERVER_POINTS: Final[Points] = {
     "save_changes": ("server: before_commit", "server: after_commit_before_ack"),
     "save_rows": ("server: before_commit", "server: after_commit_before_ack"),
     "create_version": ("server: before_version", "server: during_version"),
     "delete_doc": ("server: before_delete", "server: after_delete"),
 }
-CLIENT_POINTS: Final = {
+CLIENT_POINTS: Final[Points] = {
     "save_pending_changes": ("client: after_apply_before_store", "client: after_store_before_send"),
     "save_pending_edits": ("client: after_apply_before_store", "client: after_store_before_send"),
     "change": ("client: before_lww_change", "client: after_lww_change"),
@@ -58,6 +62,12 @@ ALL_POINTS: Final = sorted(
 )
 
 
+#: Classes that are no events: they hold all the time, or are what users do.
+_UNTIMED: Final = frozenset(
+    {"latency", "crash_points", "servers", "sign_in", "hostile", "presence", "undo"}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault of the script."""
@@ -73,7 +83,7 @@ def script(config: Config, until_s: float) -> list[Fault]:
     """All timed faults, in order of time. Each class has a source of its own."""
     faults: list[Fault] = []
     for place, kind in enumerate(FAULTS):
-        if kind not in config.faults or kind in ("latency", "crash_points"):
+        if kind not in config.faults or kind in _UNTIMED:
             continue
         random = config.stream(f"faults:{kind}")
         for count in range(max(1, round(config.actions * config.fault_rate / 100))):
@@ -85,12 +95,18 @@ def script(config: Config, until_s: float) -> list[Fault]:
 
 
 class Faults:
-    """Makes faults happen. `crash(node_name)` ends a process and starts it again later."""
+    """Makes faults happen. `crash(node_name, weight, gracefully)` ends a process for a while."""
 
     def __init__(
-        self, config: Config, net: SimNet, trace: Trace, crash: Callable[[str, float], None]
+        self,
+        config: Config,
+        net: SimNet,
+        trace: Trace,
+        rights: Rights,
+        crash: Callable[[str, float, bool], None],
     ) -> None:
-        self._net, self._trace, self._crash = net, trace, crash
+        self._config, self._net, self._trace = config, net, trace
+        self._rights, self._crash = rights, crash
         self._random = config.stream("points")
         self.points_on = False
         self.points: Counter[str] = Counter()  # how often each was passed
@@ -114,12 +130,13 @@ class Faults:
         self.crashes[name] += 1
         self.happened["crash_points"] += 1
         self._trace.add(life, "crash point", name)
-        self._crash(life.name, self._random.random())
+        self._crash(life.name, self._random.random(), False)
         await asyncio.get_running_loop().create_future()  # cancelled with the process
 
-    def strike(self, fault: Fault, clients: list[Node], server: SimServer) -> None:
+    def strike(self, fault: Fault, clients: list[SimClient], servers: list[SimServer]) -> None:
         """Make a timed fault happen."""
-        node = clients[fault.target % len(clients)]
+        node = clients[fault.target % len(clients)].node
+        server = servers[fault.target // 8 % len(servers)]
         links = self._net.links_of(node.name)
         loop = asyncio.get_running_loop()
         self._trace.add(node.name, "fault", f"{fault.kind} {fault.weight:.3f}")
@@ -142,11 +159,11 @@ class Faults:
                     link.bytes_per_s = self._net.slow[node.name]
                 loop.call_later(60.0, self._net.slow.pop, node.name, None)
             case "client_crash":
-                self._crash(node.name, fault.weight)
+                self._crash(node.name, fault.weight, False)
             case "server_crash":
-                self._crash("server", fault.weight)
+                self._crash(server.name, fault.weight, False)
             case "deploy":
-                self._crash("deploy", fault.weight)
+                self._crash(server.name, fault.weight, True)
             case "disk_error" | "disk_slow":
                 disk = (server.node if fault.target % 3 == 0 else node).disk
                 _hurt(disk, fault, loop.time())
@@ -154,23 +171,31 @@ class Faults:
                 clock = (server.node if fault.target % 4 == 0 else node).clock
                 span_ms = 86_400_000 if fault.target % 5 == 0 else 60_000
                 clock.offset_ms += int((fault.weight - 0.5) * 2 * span_ms)
+            case "rights":
+                self._take_right(fault, node.name, servers)
             case other:
                 raise AssertionError(other)
+
+    def _take_right(self, fault: Fault, who: str, servers: list[SimServer]) -> None:
+        """Somebody loses a right for a while; the servers are told, or not."""
+        doc_id = self._config.doc_ids[fault.target // 4 % len(self._config.doc_ids)]
+        self._rights.take(who, doc_id, reading=fault.weight < 0.7)
+        if fault.target % 2:
+            for server in servers:
+                if server.core is not None:
+                    server.core.revoke(principal=who, doc_id=doc_id)
+            self._rights.told(who, doc_id)
+        loop = asyncio.get_running_loop()
+        loop.call_later(600 * fault.weight * fault.weight, self._rights.give, who, doc_id)
 
     async def _before_send(self, link: Link, pipe: Pipe, frame: bytes) -> None:
         head = frame[:120]
         for mark, name in SEND_POINTS.items():
-            if mark in head:
-                on_server = name.startswith("server")
-                life = self._server_life() if on_server else link.client
-                if life is not None and on_server == (pipe is link.down):
+            on_server = name.startswith("server")
+            if mark in head and on_server == (pipe is link.down):
+                life = link.server_life if on_server else link.client
+                if life is not None:
                     await self.pass_point(life, name)
-
-    #: Set by the run: the server's present life.
-    server_life: Callable[[], Life | None] = staticmethod(lambda: None)
-
-    def _server_life(self) -> Life | None:
-        return self.server_life()
 
 
 def _hurt(disk: Any, fault: Fault, now: float) -> None:

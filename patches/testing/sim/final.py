@@ -13,7 +13,8 @@ from patches.json_patch import apply_patch
 from patches.json_values import Json, json_equal
 from patches.testing.sim.checker import Checker, Made
 from patches.testing.sim.config import Config
-from patches.testing.sim.nodes import SimClient, SimServer
+from patches.testing.sim.nodes import SimClient
+from patches.testing.sim.servers import SimServer
 from patches_server.records import ListVersionsOptions
 
 
@@ -25,11 +26,11 @@ class Final:
         config: Config,
         checker: Checker,
         clients: list[SimClient],
-        server: SimServer,
+        servers: list[SimServer],
         fail: Callable[[str, str], None],
     ) -> None:
         self._config, self._checker, self._fail = config, checker, fail
-        self._clients, self._server = clients, server
+        self._clients, self._servers = clients, servers
         self._aside: list[QuarantinedChange] = []
 
     async def check(self) -> None:
@@ -60,9 +61,9 @@ class Final:
                 message = f"{entry.change_id}: {entry.reason}"
                 self._fail("I10", f"{entry.doc_id}: an honest change was set aside: {message}")
 
-    async def residue(self) -> Mapping[str, int]:
-        """What the server still holds for clients, all of which have left (I12)."""
-        core = self._server.core
+    def residue(self, server: SimServer) -> Mapping[str, int]:
+        """What a server still holds for clients, all of which have left (I12)."""
+        core = server.core
         assert core is not None
         return {
             name: count
@@ -75,7 +76,7 @@ class Final:
         }
 
     def _documents(self, doc_id: str) -> Any:
-        return self._server.services["lww" if doc_id.startswith("lww/") else "ot"].documents
+        return self._servers[0].services["lww" if doc_id.startswith("lww/") else "ot"].documents
 
     async def _server_state(self, doc_id: str) -> tuple[Json, int]:
         snapshot = await self._documents(doc_id).get_doc(doc_id)
@@ -89,7 +90,7 @@ class Final:
         log = self._checker.log(doc_id).changes
         if log:
             self._compare("the log and the server", doc_id, _replayed(None, log), state)
-        versions = self._server.node.disk.backend.versions
+        versions = self._servers[0].node.disk.backend.versions
         for version in await versions.list_versions(doc_id, ListVersionsOptions(origin="main")):
             text = await versions.load_version_state(doc_id, version.id)
             if text is None:

@@ -1,4 +1,4 @@
-"""`SimNet`: links between clients and a server, with the faults that a network may have.
+"""`SimNet`: links between clients and servers, with the faults that a network may have.
 
 A link keeps the order of frames in each direction, as a websocket does. When it is cut, each
 direction loses a random end of what is under way; what is before that still arrives.
@@ -124,13 +124,16 @@ class Pipe:
 
 
 class Link:
-    """One connection of a client to the server."""
+    """One connection of a client to a server."""
 
-    def __init__(self, net: SimNet, client: Life, number: int, bytes_per_s: float) -> None:
-        self.net, self.client = net, client
+    def __init__(
+        self, net: SimNet, client: Life, server: str, number: int, bytes_per_s: float
+    ) -> None:
+        self.net, self.client, self.server = net, client, server
+        self.server_life: Life | None = None  # set by whoever accepts it
         self.bytes_per_s = bytes_per_s
-        self.up = Pipe(self, f"{client}#{number}>server")
-        self.down = Pipe(self, f"server>{client}#{number}")
+        self.up = Pipe(self, f"{client}#{number}>{server}")
+        self.down = Pipe(self, f"{server}>{client}#{number}")
 
     @property
     def open(self) -> bool:
@@ -164,12 +167,13 @@ class SimStream:
 
 
 class SimNet:
-    """The network of one server. `accept` takes the server's end of each new link."""
+    """The network between all nodes. Whoever dials gets one of the servers, by chance."""
 
     def __init__(self, *, random: Random, trace: Trace, latency: Latency | None = None) -> None:
         self.random, self.trace = random, trace
         self.latency = latency or Latency()
-        self.accept: Callable[[SimStream], None] | None = None  # None: the server is down
+        #: Every server, and what takes its end of a new link: `None` while it is down.
+        self.servers: dict[str, Callable[[SimStream], None] | None] = {}
         self.links: dict[Link, None] = {}
         self.refusing: dict[str, None] = {}  # clients that are cut off from the server
         self.slow: dict[str, float] = {}  # clients that read slowly: bytes per second
@@ -180,19 +184,22 @@ class SimNet:
     async def dial(self, client: Life) -> SimStream:
         """Open a link. Raises `NetworkError` where there is no way or nobody there."""
         await asyncio.sleep(self.latency.draw(self.random))
-        if self.accept is None or client.name in self.refusing or not client.alive:
+        names = list(self.servers)
+        server = names[0] if len(names) == 1 else self.random.choice(names)
+        accept = self.servers[server]
+        if accept is None or client.name in self.refusing or not client.alive:
             self.trace.add(client, "refused")
             raise NetworkError("connection refused")
         self._count += 1
-        link = Link(self, client, self._count, self.slow.get(client.name, 0.0))
+        link = Link(self, client, server, self._count, self.slow.get(client.name, 0.0))
         self.links[link] = None
         self.trace.add(link.up.name, "open")
-        self.accept(SimStream(link, link.down, link.up))
+        accept(SimStream(link, link.down, link.up))
         return SimStream(link, link.up, link.down)
 
-    def links_of(self, client: str | None) -> list[Link]:
-        """The open links of one client, or all."""
-        return [link for link in self.links if client is None or link.client.name == client]
+    def links_of(self, node: str) -> list[Link]:
+        """The open links of a client or a server."""
+        return [link for link in self.links if node in (link.client.name, link.server)]
 
     def half_open(self, link: Link, *, up: bool) -> None:
         """One direction goes silent, until the heartbeat notices."""

@@ -1,9 +1,9 @@
-"""The processes of a run: the real server and client cores, on simulated disks and links."""
+"""What a node is, and the clients: the real core, on a simulated disk and link."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, TypeAlias, TypeVar
@@ -11,19 +11,15 @@ from typing import Any, Final, TypeAlias, TypeVar
 from patches.change import Change
 from patches.client import Patches
 from patches.document import Document
-from patches.errors import NetworkError, PatchesError
+from patches.errors import PatchesError
 from patches.net.connection import CommitAnswer, Options, RpcConnection
 from patches.net.streams import StreamTransport
 from patches.runtime import Millis, Runtime
 from patches.sync import PatchesSync
 from patches.testing.sim.disk import SimDisk
 from patches.testing.sim.loop import Life
-from patches.testing.sim.net import SimNet, SimStream
+from patches.testing.sim.net import SimNet
 from patches.testing.sim.trace import Trace
-from patches_server.auth import allow_all
-from patches_server.router import Services
-from patches_server.server import PatchesServer
-from patches_server.services import services_on
 
 T = TypeVar("T")
 OnCommit: TypeAlias = Callable[[str, Sequence[Change]], None]
@@ -67,97 +63,6 @@ class Node:
 async def _inline(fn: Callable[[], T], /) -> T:
     await asyncio.sleep(0.0005)
     return fn()
-
-
-class SimServer:
-    """The server's node. It runs between `start` and `crash` or `stop`."""
-
-    def __init__(self, node: Node, net: SimNet, trace: Trace) -> None:
-        self.node, self._net, self._trace = node, net, trace
-        self.life: Life | None = None
-        self.core: PatchesServer | None = None
-        self.services: dict[str, Services] = {}
-
-    async def start(self) -> None:
-        """Start the process; returns when it listens."""
-        life, runtime = self.node.new_life()
-        self.life = life
-        await life.spawn(self._run(life, runtime), name="server")
-        self._net.accept = self._accept
-        self._trace.add(life, "listens")
-
-    def crash(self) -> None:
-        """The process ends at once; what is under way to it is lost."""
-        assert self.life is not None
-        self._trace.add(self.life, "crash")
-        self._net.accept = None
-        for link in self._net.links_of(None):
-            link.cut()
-            link.up.lose_inbox()
-        self.life.end()
-        self.core = None
-
-    async def stop(self) -> None:
-        """End the process in good order."""
-        life, core = self.life, self.core
-        assert life is not None
-        assert core is not None
-        self._trace.add(life, "stops")
-        self._net.accept = None
-        await life.spawn(core.close(), name="stop")
-        for _ in range(100):
-            if not self._net.links:
-                break
-            await asyncio.sleep(0.1)
-        for link in self._net.links_of(None):
-            link.cut()
-        life.end()
-        self.core = None
-
-    async def _run(self, life: Life, runtime: Runtime) -> None:
-        backend = self.node.disk.backend_of(life)
-        self.services = services_on(backend, runtime=runtime)
-        core = PatchesServer(
-            self.services,
-            auth=allow_all,
-            algorithm_of=backend.algorithm_of,
-            get_tombstone=backend.get_tombstone,
-            runtime=runtime,
-        )
-        await core.__aenter__()
-        self.core = core
-
-    def _accept(self, stream: SimStream) -> None:
-        assert self.life is not None
-        self.life.spawn(self._serve(stream), name="connection")
-
-    async def _serve(self, stream: SimStream) -> None:
-        assert self.core is not None
-        assert self.life is not None
-        try:
-            session = self.core.connect()
-        except PatchesError:
-            stream.link.cut()
-            return
-        writer = self.life.spawn(_write(session.outbox.get, stream), name="writer")
-        try:
-            while True:
-                await session.receive(await stream.receive())
-        except NetworkError:
-            pass
-        finally:
-            session.end()
-            writer.cancel()
-            stream.link.cut(graceful=True)
-
-
-async def _write(next_frame: Callable[[], Awaitable[bytes | None]], stream: SimStream) -> None:
-    try:
-        while (frame := await next_frame()) is not None:
-            await stream.send(frame)
-    except NetworkError:
-        return
-    await stream.close()
 
 
 class WatchedConnection(RpcConnection):
