@@ -1,0 +1,151 @@
+"""`SimServer`: a server's process. The real core, on a simulated disk and links."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from patches.errors import NetworkError, PatchesError
+from patches.runtime import Runtime
+from patches.testing.sim.config import Config
+from patches.testing.sim.loop import Life
+from patches.testing.sim.net import SimNet, SimStream
+from patches.testing.sim.nodes import Node
+from patches.testing.sim.rights import REAUTH_S
+from patches.testing.sim.trace import Trace
+from patches.testing.sim.watch import LIMITS, Watch
+from patches_server.auth import Auth, Principal, allow_all
+from patches_server.router import Services
+from patches_server.server import PatchesServer
+from patches_server.services import services_on
+from patches_server.session import ServerSession
+
+#: How long a peer that was cut off for being slow still has, as in `patches_server.connection`.
+_CUT_OFF_S: Final = 2.0
+
+
+class SimServer:
+    """A server's node. It runs between `start` and `crash` or `stop`.
+
+    Several of them may share a disk: what one commits, the subscribers of the others do not hear.
+    """
+
+    def __init__(self, node: Node, net: SimNet, trace: Trace, watch: Watch, config: Config) -> None:
+        self.node, self._net, self._trace, self._watch = node, net, trace, watch
+        self.life: Life | None = None
+        self.core: PatchesServer | None = None
+        self.services: dict[str, Services] = {}
+        self._asks = bool(config.faults & {"rights", "hostile"})
+        self._sign_ins = config.stream(f"sign-ins:{node.name}")
+        self._expire = "sign_in" in config.faults
+        net.servers[node.name] = None
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.node.name
+
+    async def start(self) -> None:
+        """Start the process; returns when it listens."""
+        life, runtime = self.node.new_life()
+        self.life = life
+        await life.spawn(self._run(life, runtime), name="server")
+        self._net.servers[self.name] = self._accept
+        self._trace.add(life, "listens")
+
+    def crash(self) -> None:
+        """The process ends at once; what is under way to it is lost."""
+        assert self.life is not None
+        self._trace.add(self.life, "crash")
+        self._net.servers[self.name] = None
+        for link in self._net.links_of(self.name):
+            link.cut()
+            link.up.lose_inbox()
+        self.life.end()
+        self.core = None
+
+    async def stop(self) -> None:
+        """End the process in good order."""
+        life, core = self.life, self.core
+        assert life is not None
+        assert core is not None
+        self._trace.add(life, "stops")
+        self._net.servers[self.name] = None
+        await life.spawn(core.close(), name="stop")
+        for _ in range(100):
+            if not self._net.links_of(self.name):
+                break
+            await asyncio.sleep(0.1)
+        for link in self._net.links_of(self.name):
+            link.cut()
+        life.end()
+        self.core = None
+
+    async def _run(self, life: Life, runtime: Runtime) -> None:
+        backend = self.node.disk.backend_of(life)
+        self.services = services_on(backend, limits=LIMITS, runtime=runtime)
+        auth: Auth = self._watch.rights.can_access if self._asks else allow_all
+        core = PatchesServer(
+            self.services,
+            auth=auth,
+            algorithm_of=backend.algorithm_of,
+            get_tombstone=backend.get_tombstone,
+            limits=LIMITS,
+            runtime=runtime,
+            reauth_s=REAUTH_S,
+        )
+        await core.__aenter__()
+        self.core = core
+
+    def _accept(self, stream: SimStream) -> None:
+        assert self.life is not None
+        stream.link.server_life = self.life
+        self.life.spawn(self._serve(self.life, stream), name="connection")
+
+    async def _serve(self, life: Life, stream: SimStream) -> None:
+        assert self.core is not None
+        link, who = stream.link, stream.link.client.name
+        try:
+            session = self.core.connect(self._principal(who))
+        except PatchesError:
+            link.cut()
+            return
+        conversation = self._watch.begins(who, link.up.name)
+        _replace_outbox(session, conversation.outbox)
+        session.outbox.on_cut = lambda: asyncio.get_running_loop().call_later(_CUT_OFF_S, link.cut)
+        writer = life.spawn(_write(session.outbox.get, stream), name="writer")
+        try:
+            while True:
+                frame = await stream.receive()
+                conversation.asks(frame)
+                await session.receive(frame)
+        except NetworkError:
+            pass
+        finally:
+            session.end()
+            self._watch.ends(conversation)
+            writer.cancel()
+            link.cut(graceful=True)
+
+    def _principal(self, who: str) -> Principal:
+        """Whoever connects signs in anew."""
+        if not self._expire:
+            return Principal(id=who)
+        lasts_s = self._sign_ins.uniform(20, 400)
+        return Principal(id=who, expires_at=self.node.clock() + int(lasts_s * 1000))
+
+
+def _replace_outbox(session: ServerSession, outbox: Any) -> None:
+    while (frame := session.outbox.get_nowait()) is not None:
+        outbox.put(frame)  # the relay's welcome
+    session.outbox = outbox
+
+
+async def _write(next_frame: Callable[[], Awaitable[bytes | None]], stream: SimStream) -> None:
+    try:
+        while (frame := await next_frame()) is not None:
+            await stream.send(frame)
+    except NetworkError:
+        return
+    await stream.close()
