@@ -7,7 +7,7 @@ told with it, after every call of a store. The comparison of whole documents is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from patches.algorithms.ot import rebase_changes
@@ -15,6 +15,7 @@ from patches.algorithms.ot.store import PendingQueue
 from patches.change import Change
 from patches.json_values import json_equal
 from patches.net.connection import CommitAnswer
+from patches.testing.sim.journal import Write
 from patches.testing.sim.loop import Life
 
 
@@ -44,6 +45,10 @@ class Log:
     times: dict[str, float] = field(default_factory=dict)  # LWW: of the rows of single fields
     deleted: bool = False
 
+    def copied(self) -> Log:
+        """A log of its own, equal to this one."""
+        return replace(self, changes=list(self.changes), ids=set(self.ids), times=dict(self.times))
+
 
 class Checker:
     """Told of everything that takes effect; calls `fail(invariant, message)`."""
@@ -54,6 +59,9 @@ class Checker:
         self.edits: list[Made] = []
         self.acks = 0
         self.commits = 0
+        #: Documents that have lost transactions: clients may be on a history that is no more.
+        self.forked: dict[str, None] = {}
+        self._synced: dict[str, Log] = {}
         self._revs: dict[tuple[str, str], int] = {}  # (client, document): committed on its disk
         #: By document and change id: the batches it was sent in. An early one may arrive after a
         #: late one, and a merge commits the changes of a branch under their ids.
@@ -87,24 +95,38 @@ class Checker:
         log = self.log(doc_id)
         mine = {change.id for change in sent}
         for change in answer.changes:
-            if change.id in mine and change.id not in log.ids and not log.deleted:
+            if change.id not in mine or log.deleted or doc_id in self.forked:
+                continue
+            if change.id not in log.ids:
                 self._fail("I3", f"{doc_id}: {change.id} was acknowledged and is not on disk")
 
-    def effect(
-        self,
-        life: Life,
-        store: str,
-        method: str,
-        args: tuple[Any, ...],
-        options: dict[str, Any],
-        result: Any,
-    ) -> None:
+    def effect(self, life: Life, write: Write) -> None:
         """A call of a store has taken effect."""
-        handler = (_ON_SERVER if life.name.startswith("server") else _ON_CLIENT).get(
-            (store, method)
-        )
+        handlers = _ON_SERVER if life.name.startswith("server") else _ON_CLIENT
+        handler = handlers.get((write.store, write.name))
         if handler is not None:
-            handler(self, life.name, args, options, result)
+            handler(self, life.name, write.args, write.options, write.result)
+
+    def synced(self) -> None:
+        """What is on the server's disk now survives a loss of power."""
+        self._synced = {doc_id: log.copied() for doc_id, log in self.logs.items()}
+
+    def power_lost(self, kept: Sequence[Write], lost: Sequence[Write]) -> None:
+        """The server's disk has lost its latest transactions.
+
+        Nothing acknowledged before the last sync is among them. What is gone may come back from a
+        client that still holds it, or not.
+        """
+        self.logs = {doc_id: log.copied() for doc_id, log in self._synced.items()}
+        for write in kept:
+            handler = _ON_SERVER.get((write.store, write.name))
+            if handler is not None:
+                handler(self, "server", write.args, write.options, write.result)
+        for doc_id in {write.args[0] for write in lost if (write.store, write.name) in _ON_SERVER}:
+            self.forked[doc_id] = None
+            for edit in self.edits:
+                if edit.doc_id == doc_id:
+                    edit.given_up = True
 
     # ---- the server's disk -----------------------------------------------------------------------
 
@@ -127,11 +149,15 @@ class Checker:
     def _check_rebase(self, doc_id: str, log: Log, stored: Sequence[Change]) -> None:
         """What the server stores is what the sender's own rebase makes of what it sent (I11)."""
         sent = self._sent.get((doc_id, stored[0].id))
-        if sent is None or "mortal" in doc_id:
+        if sent is None or self._has_older_lives(doc_id):
             return  # the server's own, or made for an older life of the document
         if not any(_is_rebase(stored, log, batch) for batch in sent):
             message = f"{[change.to_wire() for change in stored]} from {sent[-1]}"
             self._fail("I11", f"{doc_id}: what is stored is no rebase of what was sent: {message}")
+
+    def _has_older_lives(self, doc_id: str) -> bool:
+        """Whether what is under way may belong to a document that is no more."""
+        return "mortal" in doc_id or doc_id in self.forked
 
     def _server_saved_rows(self, _node: str, args: Any, options: Any, _result: Any) -> None:
         doc_id, rows = args
@@ -175,8 +201,8 @@ class Checker:
             if change.rev != known + 1 and known:
                 self._fail("I7", f"{node}, {doc_id}: revision {change.rev} stored after {known}")
             known = change.rev
-            if "mortal" in doc_id:
-                continue  # an older life of the document may still be under way
+            if self._has_older_lives(doc_id):
+                continue
             if change.rev > log.rev or log.changes[change.rev - 1].id != change.id:
                 self._fail("I7", f"{node}, {doc_id}: stored {change.id}, which is not in the log")
         self._revs[node, doc_id] = known

@@ -15,17 +15,19 @@ from functools import partial
 from random import Random
 from typing import Any, Final, TypeAlias
 
-from patches.errors import StorageError
+from patches.errors import CorruptDataError, StorageError
+from patches.testing.sim.journal import Journal, Write
 from patches.testing.sim.loop import Life
 from patches.testing.sim.trace import Trace
 
 _READS: Final = ("get_", "list_", "load_", "last_", "read", "algorithm_of")
+#: What reads the rows of one document.
+_ROWS: Final = ("list_changes", "load_snapshot", "load_rows")
 #: What else of a store or backend leads to stores.
 _PARTS: Final = ("ot", "lww", "versions", "branches")
 
-#: `(life, store, method, arguments, result)`: told when a call has taken effect, before its caller
-#: knows; what it returns is ignored.
-OnEffect: TypeAlias = Callable[[Life, str, str, tuple[Any, ...], dict[str, Any], Any], None]
+#: Told when a call has taken effect, before its caller knows.
+OnEffect: TypeAlias = Callable[[Life, Write], None]
 #: Passes a named crash point: it may not return.
 PassPoint: TypeAlias = Callable[[Life, str], Awaitable[None]]
 
@@ -47,10 +49,14 @@ class SimDisk:
         self._random, self._trace = random, trace
         self._points, self._pass_point, self._on_effect = points, pass_point, on_effect
         self._free_at = 0.0
+        #: What a loss of power would take; `None`: every write is synced.
+        self.journal: Journal | None = None
         #: Faults: how often a call fails, until when every write does, and until when all is slow.
         self.error_rate = 0.0
         self.full_until = 0.0
         self.slow_until = 0.0
+        #: Documents with a row that cannot be read, and until when.
+        self.bad_docs: dict[str, float] = {}
         self.errors = 0
 
     def backend_of(self, life: Life) -> Any:
@@ -60,6 +66,17 @@ class SimDisk:
     def heal(self) -> None:
         """All faults end."""
         self.error_rate = self.full_until = self.slow_until = 0.0
+        self.bad_docs.clear()
+
+    def lose_power(self) -> tuple[list[Write], list[Write]]:
+        """The transactions since the last sync: those that are still there, and those that are not.
+
+        Every process must have ended.
+        """
+        assert self.journal is not None
+        self.backend, kept, lost = self.journal.after_power_loss()
+        self._trace.add("disk", "power lost", f"{len(kept)} kept, {len(lost)} lost")
+        return kept, lost
 
     async def call(
         self,
@@ -94,10 +111,16 @@ class SimDisk:
         if before is not None:
             await self._pass_point(life, before)
         self._maybe_fail(life, name, writes)
+        if name in _ROWS and self.bad_docs.get(args[0], 0.0) > asyncio.get_running_loop().time():
+            self._trace.add(life, "bad row", f"{name} {args[0]}")
+            raise CorruptDataError(f"{name}: simulated checksum error")
         result = await method(*args, **options)
         if writes:
             self._trace.add(life, "disk", f"{store} {name} {_short(args)}")
-        self._on_effect(life, store, name, args, options, result)
+        write = Write(store, name, args, options, result)
+        self._on_effect(life, write)
+        if writes and self.journal is not None:
+            self.journal.wrote(self.backend, write)
         if after is not None:
             await self._pass_point(life, after)
         if writes:

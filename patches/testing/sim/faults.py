@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from patches.testing.sim.config import FAULTS, Config
+from patches.testing.sim.journal import Write
 from patches.testing.sim.loop import Life
 from patches.testing.sim.net import Latency, Link, Pipe, SimNet
 from patches.testing.sim.nodes import SimClient
-from patches.testing.sim.rights import Rights
+from patches.testing.sim.rights import HOSTILE, Rights
 from patches.testing.sim.servers import SimServer
 from patches.testing.sim.trace import Trace
 
@@ -104,9 +105,10 @@ class Faults:
         trace: Trace,
         rights: Rights,
         crash: Callable[[str, float, bool], None],
+        on_power_loss: Callable[[Sequence[Write], Sequence[Write]], None],
     ) -> None:
         self._config, self._net, self._trace = config, net, trace
-        self._rights, self._crash = rights, crash
+        self._rights, self._crash, self._on_power_loss = rights, crash, on_power_loss
         self._random = config.stream("points")
         self.points_on = False
         self.points: Counter[str] = Counter()  # how often each was passed
@@ -120,6 +122,8 @@ class Faults:
     def begin(self, config: Config) -> None:
         """The crash points are live from now on."""
         self.points_on = "crash_points" in config.faults
+        if "servers" in config.faults:
+            self.happened["servers"] += len(config.server_names)
 
     async def pass_point(self, life: Life, name: str) -> None:
         """A process passes a crash point; with some luck it gets by."""
@@ -173,6 +177,16 @@ class Faults:
                 clock.offset_ms += int((fault.weight - 0.5) * 2 * span_ms)
             case "rights":
                 self._take_right(fault, node.name, servers)
+            case "bad_row":
+                ids = self._config.doc_ids
+                server.node.disk.bad_docs[ids[fault.target // 4 % len(ids)]] = (
+                    loop.time() + 90 * fault.weight
+                )
+            case "power_loss":
+                for each in servers:
+                    self._crash(each.name, fault.weight, False)
+                if all(each.core is None for each in servers):  # one may be stopping in good order
+                    self._on_power_loss(*servers[0].node.disk.lose_power())
             case other:
                 raise AssertionError(other)
 
@@ -194,7 +208,7 @@ class Faults:
             on_server = name.startswith("server")
             if mark in head and on_server == (pipe is link.down):
                 life = link.server_life if on_server else link.client
-                if life is not None:
+                if life is not None and life.name != HOSTILE:
                     await self.pass_point(life, name)
 
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from contextlib import AsyncExitStack
+from typing import Any, Final
 
 from patches import codec
 from patches.change import Change, QuarantinedChange
 from patches.errors import PatchError
 from patches.json_patch import apply_patch
 from patches.json_values import Json, json_equal
+from patches.sync.presence import Room
 from patches.testing.sim.checker import Checker, Made
 from patches.testing.sim.config import Config
+from patches.testing.sim.net import SimNet
 from patches.testing.sim.nodes import SimClient
 from patches.testing.sim.servers import SimServer
 from patches_server.records import ListVersionsOptions
 
+#: Within this time everybody has heard of everybody else.
+_SEEN_S: Final = 120
 
-class Final:
+
+class FinalChecks:
     """The checks at quiescence: I9, I10, I11, I12."""
 
     def __init__(
@@ -49,9 +56,8 @@ class Final:
             if head != log.rev:
                 self._fail("I1", f"{doc_id}: the head is {head}, the log ends at {log.rev}")
             for client in self._clients:
-                self._compare(
-                    f"{client.name} and the server", doc_id, _shown(client, doc_id), state
-                )
+                who = f"{client.name} and the server"
+                self._compare(who, doc_id, _shown(client, doc_id), state)
             if not doc_id.startswith("lww/"):
                 await self._check_replay(doc_id, state)
             if doc_id in self._config.lasting_ids:
@@ -60,6 +66,22 @@ class Final:
             if entry.reason != "app-requested" and entry.doc_id in self._config.lasting_ids:
                 message = f"{entry.change_id}: {entry.reason}"
                 self._fail("I10", f"{entry.doc_id}: an honest change was set aside: {message}")
+
+    async def check_presence(self, net: SimNet) -> None:
+        """Whoever is at a document sees who else is, as far as one server connects them."""
+        doc_id = self._config.doc_ids[0]
+        async with AsyncExitStack() as stack:
+            rooms: dict[str, Room] = {}
+            for client in self._clients:
+                assert client.sync is not None
+                room = client.sync.presence(doc_id, {"who": client.name})
+                rooms[client.name] = await stack.enter_async_context(room)
+            for _ in range(_SEEN_S):
+                await asyncio.sleep(1.0)
+                missed = _unseen(rooms, net)
+                if not missed:
+                    return
+            self._fail("presence", f"at {doc_id} after {_SEEN_S} s: {missed}")
 
     def residue(self, server: SimServer) -> Mapping[str, int]:
         """What a server still holds for clients, all of which have left (I12)."""
@@ -71,6 +93,8 @@ class Final:
                 "sessions": len(core.sessions),
                 "subscriptions": len(core.hub._table),
                 "calls": core._under_way,
+                "frames held back": len(core.hub._held),
+                "peers": len(core.relay._peers) + len(core.relay._contacts) if core.relay else 0,
             }.items()
             if count
         }
@@ -125,6 +149,19 @@ class Final:
     def _compare(self, who: str, doc_id: str, one: Json, other: Json) -> None:
         if not json_equal(one, other):
             self._fail("I9", f"{doc_id}: {who} differ:\n  {_text(one)}\n  {_text(other)}")
+
+
+def _unseen(rooms: Mapping[str, Room], net: SimNet) -> str:
+    """What somebody does not see of the others on the same server; `""` for nothing."""
+    server_of = {name: link.server for name in rooms for link in net.links_of(name)}
+    if len(server_of) < len(rooms):
+        return "somebody is not connected"
+    for name, room in rooms.items():
+        seen = sorted(str(state.get("who")) for state in room.others.values())
+        there = [each for each in rooms if each != name and server_of[each] == server_of[name]]
+        if seen != there:
+            return f"{name} sees {seen}; there are {there}"
+    return ""
 
 
 def _shown(client: SimClient, doc_id: str) -> Json:

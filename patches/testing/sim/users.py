@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any
 
 from patches.errors import PatchesError
+from patches.json_patch import invert_patch
 from patches.testing.sim.checker import Checker, Made
 from patches.testing.sim.config import Config
 from patches.testing.sim.nodes import SimClient
@@ -16,9 +18,11 @@ from patches.testing.sim.workload import (
     EDITS,
     LASTING,
     Action,
+    first_state,
     halves,
     marker,
     offline_time_s,
+    undoable,
 )
 
 
@@ -31,6 +35,7 @@ class Users:
         self._markers = 0
         self._branches: list[str] = []
         self.done = 0
+        self.besides: Counter[str] = Counter()
 
     def begin(self, action: Action) -> None:
         """Start an action; it goes on by itself, and ends with its client's process."""
@@ -84,6 +89,14 @@ class Users:
                     await self._call(client, "mergeBranch", random.choice(self._branches))
             case "set_aside":
                 await self._set_aside(client, doc_id, random)
+            case "undo":
+                self.besides["undo"] += 1
+                await self._undo(client, doc_id, random)
+            case "create":
+                await self._create(client, doc_id)
+            case "presence":
+                self.besides["presence"] += 1
+                await self._be_seen(client, doc_id, random)
             case "pause":
                 pass
             case "halves":
@@ -175,6 +188,36 @@ class Users:
             if isinstance(branch.state, dict) and "items" in branch.state:
                 branch.change(lambda draft: draft["items"].append("from a branch"))
                 await branch.flush()
+
+    async def _undo(self, client: SimClient, doc_id: str, random: Random) -> None:
+        """Make an edit, and take it back when others may have edited meanwhile."""
+        doc = client.doc(doc_id)
+        if doc is None or not doc.is_loaded or not doc.state:
+            return
+        before, ops = doc.state, undoable(doc_id, random)
+        doc.apply(ops)
+        await doc.flush()
+        await asyncio.sleep(random.choice((0.0, 0.5, 8.0)))
+        doc.apply(invert_patch(before, ops))
+        await doc.flush()
+
+    async def _create(self, client: SimClient, doc_id: str) -> None:
+        """Fill a document that nobody has, by one write of the whole."""
+        if any(other is not client and other.holds(doc_id) for other in self._clients):
+            return  # the server takes such a write from one creator
+        await self.open(client, doc_id)
+        doc = client.doc(doc_id)
+        if doc is not None and doc.is_loaded and not doc.state and not doc.committed_rev:
+            doc.apply([{"op": "replace", "path": "", "value": first_state(doc_id)}])
+            await doc.flush()
+
+    async def _be_seen(self, client: SimClient, doc_id: str, random: Random) -> None:
+        assert client.sync is not None
+        text = None if doc_id.startswith("lww/") else "/body"
+        async with client.sync.presence(doc_id, {"who": client.name}, text=text) as room:
+            for _ in range(random.randint(1, 6)):
+                room.update(cursor=random.randrange(40))
+                await asyncio.sleep(random.choice((0.0, 0.05, 4.0)))
 
     @staticmethod
     async def _call(client: SimClient, method: str, *params: Any) -> Any:

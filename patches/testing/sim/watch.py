@@ -9,7 +9,7 @@ and when the session has put it into its outbox, whatever the network does then.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -27,6 +27,7 @@ ANSWER_S: Final = 60.0
 LIMITS: Final = Limits(
     max_response_buffer_bytes=96 * 1024, max_response_buffer_msgs=400, max_inflight_requests=32
 )
+_FIRST_HEARD: Final = {"jsonrpc": "2.0", "id": 1, "method": "subscribe", "params": ["ot-0"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class Conversation:
         message = _decoded(frame)
         if not isinstance(message, dict) or "id" not in message:
             return
+        if self.who != HOSTILE:
+            self.watch.heard.append(message)
         params = message.get("params")
         subject = params[0] if isinstance(params, list) and params else None
         asked = _Asked(_now(), str(message.get("method")), subject)
@@ -101,6 +104,8 @@ class Conversation:
             self.watch.fail("I5", f"{self.name}: {method} of {doc_id} to {self.who}")
 
     def _check_answer(self, message: dict[str, Any]) -> None:
+        if "error" in message:
+            self.watch.errors[str(message["error"]["code"])] += 1
         waiting = self._asked.get(_key(message["id"]), [])
         is_hostile = self.who == HOSTILE
         if not waiting and not is_hostile:
@@ -109,7 +114,6 @@ class Conversation:
             return  # the hostile peer may use an id twice
         asked = waiting.pop()
         if "error" in message:
-            self.watch.errors[str(message["error"]["code"])] += 1
             return
         names = message.get("result") if asked.method == "subscribe" else asked.subject
         for name in names if isinstance(names, list) else [names]:
@@ -128,6 +132,9 @@ class Watch:
     def __init__(self, rights: Rights, fail: Callable[[str, str], None]) -> None:
         self.rights, self.fail = rights, fail
         self.errors: Counter[str] = Counter()  # the codes of all refusals
+        self.closes: Counter[int] = Counter()  # why servers closed connections, by code
+        #: Some of the honest requests.
+        self.heard: deque[Any] = deque([_FIRST_HEARD], maxlen=100)
         self._open: dict[Conversation, None] = {}
 
     def begins(self, who: str, name: str) -> Conversation:
@@ -138,6 +145,9 @@ class Watch:
 
     def ends(self, conversation: Conversation) -> None:
         """It has ended; whoever still waited knows it."""
+        closing = conversation.outbox.closing
+        if closing is not None and conversation in self._open:
+            self.closes[closing.code] += 1
         self._check_overdue(conversation)
         self._open.pop(conversation, None)
 

@@ -6,7 +6,7 @@ rest stays as it was. Each action draws its details from a random source of its 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -29,6 +29,8 @@ _LIFE: Final = {
 }  # fmt: skip
 _MORTAL: Final = {"delete": 3, "undelete": 4}
 _BRANCHING: Final = {"branch": 2, "merge": 3}
+#: Per class of `FAULTS`: what its users do besides, and how often per 100 actions.
+_BESIDES: Final = {"presence": (("presence",), 6), "undo": (("undo", "undo", "create"), 8)}
 
 _WORDS: Final = (
     "plan",
@@ -81,7 +83,23 @@ def script(config: Config) -> list[Action]:
         if number not in config.without_actions:
             seed = f"{config.seed}:action:{number}"
             actions.append(Action(number, now_s, client, kind, doc_id, seed))
-    return actions
+    actions += _besides(config, now_s)
+    return sorted(actions, key=lambda action: (action.at_s, action.number))
+
+
+def _besides(config: Config, until_s: float) -> Iterator[Action]:
+    """What users do in some runs, each class from a source of its own."""
+    for place, (fault, (kinds, per_100)) in enumerate(_BESIDES.items(), start=1):
+        if fault not in config.faults:
+            continue
+        random = config.stream(f"work:{fault}")
+        for count in range(max(2, config.actions * per_100 // 100)):
+            number, at_s = place * 100_000 + count, random.uniform(1, until_s)
+            client, kind = random.randrange(config.clients), random.choice(kinds)
+            docs = config.mortal_ids if kind == "create" else config.doc_ids
+            if docs and number not in config.without_actions:
+                seed, doc_id = f"{config.seed}:action:{number}", random.choice(docs)
+                yield Action(number, at_s, client, kind, doc_id, seed)
 
 
 def offline_time_s(random: Random) -> float:
@@ -232,3 +250,14 @@ def halves(random: Random) -> list[Op]:
     """Half a surrogate pair typed into the body: what some editors send."""
     half = random.choice(("\ud83d", "\ude00"))
     return [{"op": "@txt", "path": "/body", "value": [{"insert": half}]}]
+
+
+def undoable(doc_id: str, random: Random) -> list[Op]:
+    """An edit that its user takes back soon after."""
+    if doc_id.startswith("lww/") or random.random() < 0.3:
+        return [
+            {"op": "replace", "path": f"/tree/{random.choice('abuv')}", "value": {"un": "done"}}
+        ]
+    if random.random() < 0.5:
+        return [{"op": "add", "path": "/items/0", "value": "a slip"}]
+    return [{"op": "@txt", "path": "/body", "value": [{"insert": "slip \U0001f600 "}]}]

@@ -18,7 +18,9 @@ from patches.testing.sim.checker import Checker
 from patches.testing.sim.config import Config
 from patches.testing.sim.disk import SimDisk
 from patches.testing.sim.faults import CLIENT_POINTS, SERVER_POINTS, Fault, Faults
-from patches.testing.sim.final import Final as FinalChecks
+from patches.testing.sim.final import FinalChecks
+from patches.testing.sim.hostile_peer import HostilePeer
+from patches.testing.sim.journal import Journal
 from patches.testing.sim.loop import Life, SimLoop
 from patches.testing.sim.net import SimNet
 from patches.testing.sim.nodes import Node, SimClient, SimClock
@@ -30,6 +32,7 @@ from patches.testing.sim.trace import Trace
 from patches.testing.sim.users import Users
 from patches.testing.sim.watch import Watch
 from patches.testing.sim.workload import Action
+from patches_server.outbox import SIGNED_OUT
 from patches_server.stores.memory import MemoryBackend as ServerMemoryBackend
 
 #: What one process may have under way at once.
@@ -131,6 +134,13 @@ class World:
             await client.start()
             await self.processes.open_all(client)
         self.faults.begin(self.config)
+        if "power_loss" in self.config.faults:
+            disk = self.servers[0].node.disk
+            random = self.config.stream("power")
+            disk.journal = Journal(disk.backend, random, self.checker.synced)
+            self.checker.synced()
+        if "hostile" in self.config.faults:
+            self.hostile.start()
         actions = workload.script(self.config)
         until_s = (actions[-1].at_s if actions else 1.0) + 1
         events: list[tuple[float, int, Action | Fault]] = [
@@ -147,10 +157,13 @@ class World:
                 self.faults.strike(event, self.clients, self.servers)
         self.trace.add("world", "heal")
         self.faults.points_on = False
+        self.hostile.stop()
         self.rest.heal()
         await self.rest.come_to_rest(self._look)
         self._look()
         await self.final.check()
+        if "presence" in self.config.faults:
+            await self.final.check_presence(self.net)
         self._look()
         await self._leave()
 
@@ -160,7 +173,9 @@ class World:
         self.checker = Checker(self.fail)
         self.rights = Rights(config.stream("auth"))
         self.watch = Watch(self.rights, self.fail)
-        self.faults = Faults(config, self.net, self.trace, self.rights, self._crash)
+        self.faults = Faults(
+            config, self.net, self.trace, self.rights, self._crash, self.checker.power_lost
+        )
         clock = self._clock("server")
         backend = ServerMemoryBackend(
             runtime=Runtime(wall_ms=clock, random=config.stream("server disk"))
@@ -181,6 +196,7 @@ class World:
             )
             self.clients.append(client)
         self.users = Users(config, self.clients, self.checker, self.trace)
+        self.hostile = HostilePeer(self.net, config.stream("hostile"), self.watch.heard)
         nodes = (self.servers, self.clients)
         self.processes = Processes(config, *nodes, self.users, self.fail)
         self.rest = Rest(
@@ -278,6 +294,9 @@ class World:
             outcome.faults, outcome.points = self.faults.happened, self.faults.points
             outcome.crash_points, outcome.crashes = self.faults.crashes, self.processes.crashes
             outcome.errors = self.watch.errors
+            outcome.faults["sign_in"] = self.watch.closes[SIGNED_OUT]
+            outcome.faults["hostile"] = self.hostile.sent
+            outcome.faults += self.users.besides
         for node in (*self.servers, *self.clients):
             if node.life is not None:
                 node.life.end()

@@ -1,0 +1,73 @@
+"""`Journal`: what a disk would lose with the power when it is not asked to sync every write.
+
+`durability="relaxed"`: each transaction is whole, and a loss of power takes a random end of those
+since the last sync. Stores in memory know no such thing: they are copied at a sync, and what was
+written after it is written again, as far as it is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Final
+
+#: The chance that a sync follows a write.
+_SYNC_CHANCE: Final = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One transaction: a call of a store, and what it returned."""
+
+    store: str
+    name: str
+    args: tuple[Any, ...]
+    options: dict[str, Any]
+    result: Any
+
+
+class Journal:
+    """The transactions since the last sync. `on_sync()` is told of each."""
+
+    def __init__(self, backend: Any, random: Random, on_sync: Callable[[], None]) -> None:
+        self._random, self._on_sync = random, on_sync
+        self._synced = _copied(backend)
+        self._writes: list[Write] = []
+
+    def wrote(self, backend: Any, write: Write) -> None:
+        """A transaction has been written."""
+        self._writes.append(write)
+        if self._random.random() < _SYNC_CHANCE:
+            self._synced = _copied(backend)
+            self._writes.clear()
+            self._on_sync()
+
+    def after_power_loss(self) -> tuple[Any, list[Write], list[Write]]:
+        """What is left: the backend, the transactions in it since the last sync, and those lost."""
+        keep = self._random.randint(0, len(self._writes))
+        kept, lost = self._writes[:keep], self._writes[keep:]
+        backend = _copied(self._synced)
+        for write in kept:
+            target = backend
+            for part in filter(None, write.store.split(".")):
+                target = getattr(target, part)
+            _run_now(getattr(target, write.name)(*write.args, **write.options))
+        self._writes = kept
+        return backend, list(kept), lost
+
+
+def _copied(backend: Any) -> Any:
+    runtime = backend._runtime  # its clock goes on
+    return copy.deepcopy(backend, {id(runtime): runtime})
+
+
+def _run_now(call: Awaitable[Any]) -> None:
+    """Run a call of a store in memory, which waits for nothing."""
+    steps = call.__await__()
+    try:
+        next(steps)
+    except StopIteration:
+        return
+    raise AssertionError("a store in memory has waited")
