@@ -98,7 +98,11 @@ class AwarenessRelay:
             return Relayed.NO_TARGET
         self._contacts.setdefault(sender.connection_id, set()).add(target.connection_id)
         self._contacts.setdefault(target.connection_id, set()).add(sender.connection_id)
-        target.outbox.put(_signal(sender, params[1] if len(params) > 1 else None, room))
+        frame = _signal(sender, params[1] if len(params) > 1 else None, room)
+        if isinstance(room, str):
+            self._hub.deliver_one(room, target, frame)  # asks for its right, if that is old
+        else:
+            target.outbox.put(frame)
         return Relayed.SENT
 
     def _share(self, room: Json, sender: Peer, target: Peer) -> bool:

@@ -99,6 +99,7 @@ class Hub:
         #: Rests of subscribers whose answers are not in their outboxes yet.
         self._unanswered: dict[Subscriber, list[tuple[str, _Reason]]] = {}
         self._views = KeyedLocks()
+        self._revocations = 0
 
     def __len__(self) -> int:
         """How many subscriptions there are."""
@@ -166,6 +167,7 @@ class Hub:
 
     def revoke(self, *, principal: object = None, doc_id: str | None = None) -> None:
         """End the subscriptions of a principal, to a document, or of the one to the other."""
+        self._revocations += 1
         doc_ids = list(self._table) if doc_id is None else [doc_id]
         for each in doc_ids:
             for subscriber in list(self._table.get(each, ())):
@@ -187,7 +189,7 @@ class Hub:
 
     async def _grant(self, subscriber: Subscriber, doc_id: str) -> bool:
         try:
-            await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
+            await self._require_read(subscriber, doc_id)
         except DocDeletedError:
             subscriber.outbox.put(_deletion(doc_id))
             return False
@@ -205,6 +207,13 @@ class Hub:
             subscriber.outbox.put(_deletion(doc_id))
             return False
         return True
+
+    async def _require_read(self, subscriber: Subscriber, doc_id: str) -> None:
+        """Ask for the right. What is revoked meanwhile is asked again: the answer may be older."""
+        asked_after = None
+        while asked_after != self._revocations:
+            asked_after = self._revocations
+            await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
 
     def _remove(self, subscriber: Subscriber, doc_id: str) -> bool:
         self._held.pop((doc_id, subscriber), None)
@@ -244,7 +253,7 @@ class Hub:
         frame = notification_frame(method, codec.encode({"docId": doc_id, **params}))
         for subscriber in list(self._table.get(doc_id, ())):
             if to is None or subscriber.context.connection_id == to:
-                self._deliver_one(doc_id, subscriber, frame)
+                self.deliver_one(doc_id, subscriber, frame)
 
     def rest(self, doc_id: str, connection_id: str | None) -> None:
         """Tell one connection nothing of a document until it has applied the answer to come.
@@ -307,7 +316,7 @@ class Hub:
                 if may_read:
                     self._put(subscriber, frame)
                 else:
-                    self._deliver_one(doc_id, subscriber, frame)
+                    self.deliver_one(doc_id, subscriber, frame)
 
     async def _publish_views(
         self,
@@ -323,7 +332,7 @@ class Hub:
                     continue
                 seen = await view(doc_id, changes, subscriber.context)
                 if seen is not None:
-                    self._deliver_one(doc_id, subscriber, _committed(doc_id, seen, options))
+                    self.deliver_one(doc_id, subscriber, _committed(doc_id, seen, options))
 
     def _deliver(self, doc_id: str, frame: bytes, origin: str | None) -> None:
         if self._access.open and not self._held:
@@ -333,9 +342,10 @@ class Hub:
             return
         for subscriber in self._table[doc_id]:
             if subscriber.context.connection_id != origin or origin is None:
-                self._deliver_one(doc_id, subscriber, frame)
+                self.deliver_one(doc_id, subscriber, frame)
 
-    def _deliver_one(self, doc_id: str, subscriber: Subscriber, frame: bytes) -> None:
+    def deliver_one(self, doc_id: str, subscriber: Subscriber, frame: bytes) -> None:
+        """Give one subscriber a frame about a document; nothing, if its right has ended."""
         asked_at = self._table.get(doc_id, {}).get(subscriber)
         if asked_at is None:
             return

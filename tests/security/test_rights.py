@@ -179,6 +179,26 @@ async def test_t05_a_lost_right_ends_the_broadcasts(serve: Any) -> None:
     assert len(connect.server.hub) == 0
 
 
+async def test_t05_a_lost_right_ends_presence_in_the_documents_room(serve: Any) -> None:
+    rights = {"ann": True, "bob": True}
+
+    async def can_access(principal: Any, *_: object) -> bool:
+        return rights[principal.id]
+
+    connect = await serve(auth=can_access, reauth_s=-1.0, relay=True)
+    ann, bob = connect(Principal(id="ann")), connect(Principal(id="bob"))
+    for peer in (ann, bob):
+        assert await peer.result("subscribe", ["d"]) == ["d"]
+    await bob.call("peer-signal", ann.id, "here", "d")
+    assert (await ann.notification("signal"))["data"] == "here"
+    rights["ann"] = False
+    await bob.call("peer-signal", ann.id, "still here", "d")
+    await bob.result("unsubscribe", ["d"])
+    await connect.server.close()
+    assert ann.unread("signal") == []
+    assert len(connect.server.hub) == 0
+
+
 async def test_t05_revoking_a_document_ends_its_broadcasts_at_once(serve: Any) -> None:
     connect = await serve(auth=only("d", "e"))
     reader, author = connect(Principal(id="ann")), connect(Principal(id="bob"))

@@ -200,6 +200,29 @@ async def test_revoking_ends_the_subscriptions_of_one_principal_at_once(serve: A
     assert bob.session.outbox.closing is None
 
 
+async def test_a_right_that_is_revoked_while_it_is_asked_for_is_asked_for_again(
+    serve: Any,
+) -> None:
+    right = {"read": True}
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def can_access(*_: object) -> bool:
+        held = right["read"]
+        asked.set()
+        await go_on.wait()
+        return held
+
+    connect = await serve(auth=can_access)
+    reader = connect(Principal(id="ann"))
+    await reader.start("subscribe", "d")
+    await asked.wait()
+    right["read"] = False
+    connect.server.revoke(principal="ann", doc_id="d")
+    go_on.set()
+    assert (await reader.answer(1))["result"] == []
+    assert len(connect.server.hub) == 0
+
+
 async def test_too_many_subscriptions_add_nothing(serve: Any) -> None:
     connect = await serve(limits=Limits(max_subscriptions=3, max_ids_per_call=5))
     peer = connect()

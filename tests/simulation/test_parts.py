@@ -58,7 +58,7 @@ def test_numbers_on_a_command_line_round_trip(text: str) -> None:
 async def _linked(seed: int) -> tuple[SimNet, SimStream, SimStream]:
     net = SimNet(random=Random(seed), trace=Trace())
     accepted: list[SimStream] = []
-    net.accept = accepted.append
+    net.servers["server"] = accepted.append
     stream = await net.dial(Life("client-0", 1))
     return net, stream, accepted[0]
 

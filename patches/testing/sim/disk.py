@@ -41,7 +41,7 @@ class SimDisk:
         *,
         random: Random,
         trace: Trace,
-        points: Mapping[str, tuple[str | None, str | None]],
+        points: Mapping[str, tuple[str, str]],
         pass_point: PassPoint,
         on_effect: OnEffect,
     ) -> None:

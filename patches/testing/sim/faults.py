@@ -21,7 +21,7 @@ from patches.testing.sim.trace import Trace
 _POINT_CHANCE: Final = 0.02
 #: The same at those that are seldom passed.
 _RARE_CHANCE: Final = 0.3
-Points: TypeAlias = Mapping[str, tuple[str | None, str | None]]
+Points: TypeAlias = Mapping[str, tuple[str, str]]
 
 #: Per method of the server's stores: the crash points before and after its effect.
 SERVER_POINTS: Final[Points] = {

@@ -29,9 +29,8 @@ class Processes:
         fail: Callable[[str, str], None],
     ) -> None:
         self._config, self._users, self._fail = config, users, fail
-        self._nodes: dict[str, SimServer | SimClient] = {
-            node.name: node for node in (*servers, *clients)
-        }
+        nodes: list[SimServer | SimClient] = [*servers, *clients]
+        self._nodes = {node.name: node for node in nodes}
         self._restarting: dict[str, None] = {}
         self._background: dict[asyncio.Task[Any], None] = {}
         self.crashes = 0

@@ -297,9 +297,10 @@ class World:
             outcome.faults["sign_in"] = self.watch.closes[SIGNED_OUT]
             outcome.faults["hostile"] = self.hostile.sent
             outcome.faults += self.users.besides
-        for node in (*self.servers, *self.clients):
-            if node.life is not None:
-                node.life.end()
+        nodes: list[SimServer | SimClient] = [*self.servers, *self.clients]
+        for life in (node.life for node in nodes):
+            if life is not None:
+                life.end()
         for _ in range(20):
             tasks = asyncio.all_tasks(self._loop)
             if not tasks:
