@@ -10,12 +10,15 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Final, get_args
 
 from patches.testing.sim.config import FAULTS, Config, Family, Profile, draw, numbers
 from patches.testing.sim.shrink import shrink
 from patches.testing.sim.totals import Total
 from patches.testing.sim.world import Outcome, run
+
+#: From so many seeds on, a class of faults or a crash point that is never hit is a failure.
+LONG_RUN: Final = 1_000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -89,6 +92,9 @@ def _many(given: argparse.Namespace) -> int:
         sys.stderr.flush()
     sys.stderr.write("\n")
     _say(total.report())
+    if len(seeds) >= LONG_RUN and total.missed:
+        _say("a run as long as this has to hit everything")
+        return 1
     return 1 if failed else 0
 
 

@@ -31,9 +31,12 @@ FAULTS: Final = (
     "undo",
     "power_loss",
     "bad_row",
+    "absence",
 )
 #: How often a class is on, where that is not one half.
-_CHANCES: Final = {"servers": 0.3, "hostile": 0.1, "power_loss": 0.15, "bad_row": 0.3}
+_CHANCES: Final = {
+    "servers": 0.3, "hostile": 0.1, "power_loss": 0.15, "bad_row": 0.3, "absence": 0.3,
+}  # fmt: skip
 #: Classes that came later are drawn from sources of their own: the older ones stay as they were.
 _LATER: Final = FAULTS[FAULTS.index("servers") :]
 
@@ -88,6 +91,11 @@ class Config:
         return [
             f"{kinds[number % len(kinds)]}mortal-{number}" for number in range(self.mortal_docs)
         ]
+
+    @property
+    def absence_days(self) -> float:
+        """For how long nobody does anything, half way through the run."""
+        return self.stream("absence").uniform(0.5, 40) if "absence" in self.faults else 0.0
 
     def stream(self, name: str) -> Random:
         """The random numbers of one part of the run."""

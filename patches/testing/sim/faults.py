@@ -65,7 +65,7 @@ ALL_POINTS: Final = sorted(
 
 #: Classes that are no events: they hold all the time, or are what users do.
 _UNTIMED: Final = frozenset(
-    {"latency", "crash_points", "servers", "sign_in", "hostile", "presence", "undo"}
+    {"latency", "crash_points", "servers", "sign_in", "hostile", "presence", "undo", "absence"}
 )
 
 

@@ -132,7 +132,8 @@ class SimServer:
         """Whoever connects signs in anew."""
         if not self._expire:
             return Principal(id=who)
-        lasts_s = self._sign_ins.uniform(20, 400)
+        days = self._sign_ins.uniform(1, 10)
+        lasts_s = self._sign_ins.choice((self._sign_ins.uniform(20, 400), days * 86_400))
         return Principal(id=who, expires_at=self.node.clock() + int(lasts_s * 1000))
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from patches.testing.sim.config import FAULTS
 from patches.testing.sim.faults import ALL_POINTS
 from patches.testing.sim.world import Outcome
+
+#: The codes of refusals that many runs have to see.
+REFUSALS: Final = ("400", "401", "403", "404", "409", "410", "503", "-32000", "-32600", "-32700")
 
 
 class Total:
@@ -18,6 +22,7 @@ class Total:
         self.virtual_s = 0.0
         self.faults: Counter[str] = Counter()
         self.crash_points: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
 
     def add(self, outcome: Outcome) -> None:
         """Count a run."""
@@ -31,17 +36,24 @@ class Total:
         self.virtual_s += outcome.virtual_s
         self.faults += outcome.faults
         self.crash_points += outcome.crash_points
+        self.errors += outcome.errors
+
+    @property
+    def missed(self) -> list[str]:
+        """The classes of faults, crash points and refusals that no run has hit."""
+        missed = [fault for fault in FAULTS if not self.faults[fault]]
+        missed += [point for point in ALL_POINTS if not self.crash_points[point]]
+        return [*missed, *(f"refusal {code}" for code in REFUSALS if not self.errors[code])]
 
     def report(self) -> str:
         """What was covered, and what was never hit."""
-        missed = [*(fault for fault in FAULTS if not self.faults[fault])]
-        missed += [point for point in ALL_POINTS if not self.crash_points[point]]
         work = f"{self.actions:,} actions, {self.commits:,} commits, {self.acks:,} acks"
         time = f"{self.virtual_s / 86_400:,.0f} days of virtual time, {self.events:,} events"
         lines = [
             f"{self.runs:,} runs, {work}, {self.crashes:,} crashes, {time}",
             "faults: " + ", ".join(f"{name} {self.faults[name]:,}" for name in FAULTS),
             *(f"  {self.crash_points[point]:6,} at {point}" for point in ALL_POINTS),
-            f"never hit: {', '.join(missed) or 'nothing'}",
+            "refusals: " + ", ".join(f"{code} {n:,}" for code, n in sorted(self.errors.items())),
+            f"never hit: {', '.join(self.missed) or 'nothing'}",
         ]
         return "\n".join(lines)

@@ -105,6 +105,7 @@ class Users:
                 is_lww = doc_id.startswith("lww/")
                 usable = ("tree", "count", "flat") if is_lww else ("type", "items", "tree", "count")
                 for _ in range(random.randint(5, 30)):
+                    self.done += client.doc(doc_id) is not None
                     await self._draft(client, action, random.choice(usable), random, flush=False)
             case _:
                 await self._draft(client, action, action.kind, random)
@@ -173,6 +174,9 @@ class Users:
         change_id = random.choice(unsent)
         if await patches.eject_pending_change(doc_id, change_id) is not None:
             await asyncio.sleep(random.uniform(0, 20))
+            doc = client.doc(doc_id)
+            if doc is None or not doc.committed_rev:
+                return  # forgotten meanwhile, and not fetched again (docs/simulation.md, open)
             await patches.retry_quarantined_change(doc_id, change_id)
 
     async def _branch(self, client: SimClient, doc_id: str) -> None:

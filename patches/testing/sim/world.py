@@ -148,7 +148,10 @@ class World:
             *((fault.at_s, 1, fault) for fault in fault_script.script(self.config, until_s)),
         ]
         start = self._loop.time()
-        for at_s, _, event in sorted(events, key=lambda event: (event[0], event[2].number)):
+        events.sort(key=lambda event: (event[0], event[2].number))
+        for place, (at_s, _, event) in enumerate(events):
+            if place == len(events) // 2 and self.config.absence_days:
+                start += await self._absence()
             await asyncio.sleep(max(0.0, start + at_s - self._loop.time()))
             self._look()
             if isinstance(event, Action):
@@ -166,6 +169,19 @@ class World:
             await self.final.check_presence(self.net)
         self._look()
         await self._leave()
+
+    async def _absence(self) -> float:
+        """For days nobody does anything, and some are not connected; the seconds that took."""
+        random, lasts_s = self.config.stream("away"), self.config.absence_days * 86_400
+        self.trace.add("world", "absence", f"{lasts_s:.0f} s")
+        self.faults.happened["absence"] += 1
+        away = [client for client in self.clients if random.random() < 0.5]
+        for client in away:
+            client.set_online(False)
+        await asyncio.sleep(lasts_s)
+        for client in away:
+            client.set_online(True)
+        return lasts_s
 
     def _build(self) -> None:
         config = self.config
