@@ -22,10 +22,13 @@ from patches.json_values import Op
 from patches.stores.lww_memory import LWWMemoryStore
 from patches.testing.sim import Outcome, draw, run
 from patches.testing.sim.config import Family
-from patches_server.hub import Hub
+from patches_server.awareness import AwarenessRelay
+from patches_server.hub import Hub, Subscriber
 from patches_server.lww import server as lww_server
 from patches_server.ot import commit
 from patches_server.ot.committer import Committer
+from patches_server.outbox import Outbox
+from patches_server.session import ServerSession
 from patches_server.stores import ot_memory
 from patches_server.stores.documents import MemoryDocuments
 
@@ -136,6 +139,40 @@ def a_sending_slot_that_is_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(LWWMemoryStore, "change", without_slot)
 
 
+def a_broadcast_without_asking_the_right(patch: pytest.MonkeyPatch) -> None:
+    def put(self: Hub, doc_id: str, subscriber: Subscriber, frame: bytes) -> None:
+        if self.is_subscribed(subscriber, doc_id):
+            subscriber.outbox.put(frame)
+
+    patch.setattr(Hub, "deliver_one", put)
+
+
+def a_revocation_that_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hub, "revoke", lambda *_args, **_options: None)
+
+
+def a_refusal_that_is_not_sent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ServerSession, "_refuse", lambda *_args: None)
+
+
+def an_outbox_without_bound(patch: pytest.MonkeyPatch) -> None:
+    def put(self: Outbox, frame: bytes) -> None:
+        if self.closing is None:
+            self._frames.append(frame)
+            self._bytes += len(frame)
+            self._filled.set()
+
+    patch.setattr(Outbox, "put", put)
+
+
+def a_commit_on_a_head_that_has_moved(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ot_memory, "check_follows", lambda *_args, **_options: None)
+
+
+def a_room_that_is_not_left(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AwarenessRelay, "leave", lambda *_args: None)
+
+
 def _revs(changes: Sequence[Change]) -> set[int]:
     return {change.rev for change in changes}
 
@@ -163,6 +200,12 @@ BUGS = [
     Planted(a_tombstone_that_is_ignored, "mixed", 44, "I6"),
     Planted(a_gap_that_is_not_noticed, "ot", 4, "I9"),
     Planted(a_sending_slot_that_is_lost, "lww", 0, "I9"),
+    Planted(a_broadcast_without_asking_the_right, "ot", 0, "I5"),
+    Planted(a_revocation_that_is_forgotten, "ot", 0, "I5"),
+    Planted(a_refusal_that_is_not_sent, "ot", 0, "I8"),
+    Planted(an_outbox_without_bound, "ot", 0, "I4"),
+    Planted(a_commit_on_a_head_that_has_moved, "ot", 0, "I1"),
+    Planted(a_room_that_is_not_left, "ot", 0, "I12"),
 ]
 WITHIN = 3
 

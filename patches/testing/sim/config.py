@@ -32,6 +32,7 @@ FAULTS: Final = (
     "power_loss",
     "bad_row",
     "absence",
+    "busy",
 )
 #: How often a class is on, where that is not one half.
 _CHANCES: Final = {

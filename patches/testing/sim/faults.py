@@ -66,7 +66,10 @@ ALL_POINTS: Final = sorted(
 #: Classes that are no events: they hold all the time, or are what users do.
 _UNTIMED: Final = frozenset(
     {"latency", "crash_points", "servers", "sign_in", "hostile", "presence", "undo", "absence"}
+    | {"busy"}
 )
+#: Classes of which there is more: one of them seldom meets what it is there for.
+_OFTEN: Final = {"rights": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +83,24 @@ class Fault:
     weight: float  # 0 to 1: how long, how much
 
 
-def script(config: Config, until_s: float) -> list[Fault]:
-    """All timed faults, in order of time. Each class has a source of its own."""
+def script(config: Config, moments: Sequence[float]) -> list[Fault]:
+    """All timed faults, in order of time. Each class has a source of its own.
+
+    `moments` are the times of the actions. Most time passes between them, in pauses; in a run of
+    the class `busy` faults strike when users are at work.
+    """
     faults: list[Fault] = []
+    until_s = (moments[-1] if moments else 1.0) + 1
     for place, kind in enumerate(FAULTS):
         if kind not in config.faults or kind in _UNTIMED:
             continue
         random = config.stream(f"faults:{kind}")
-        for count in range(max(1, round(config.actions * config.fault_rate / 100))):
+        rate = config.fault_rate * _OFTEN.get(kind, 1)
+        for count in range(max(1, round(config.actions * rate / 100))):
             at_s, target, weight = random.uniform(1, until_s), random.randrange(64), random.random()
+            if moments and ("busy" in config.faults or kind == "rights"):
+                busy = moments[int(len(moments) * (at_s - 1) / until_s)]
+                at_s = busy + 0.4 * weight
             number = place * 10_000 + count
             if number not in config.without_faults:
                 faults.append(Fault(number, at_s, kind, target, weight))
@@ -122,6 +134,7 @@ class Faults:
     def begin(self, config: Config) -> None:
         """The crash points are live from now on."""
         self.points_on = "crash_points" in config.faults
+        self.happened["busy"] += "busy" in config.faults
         if "servers" in config.faults:
             self.happened["servers"] += len(config.server_names)
 
@@ -158,10 +171,7 @@ class Faults:
                     link.cut()
                 loop.call_later(120 * fault.weight, self._net.refusing.pop, node.name, None)
             case "slow_reader":
-                self._net.slow[node.name] = 500 + 5_000 * fault.weight
-                for link in links:
-                    link.bytes_per_s = self._net.slow[node.name]
-                loop.call_later(60.0, self._net.slow.pop, node.name, None)
+                self._net.slow_down(node.name, 20 + 300 * fault.weight, for_s=120.0)
             case "client_crash":
                 self._crash(node.name, fault.weight, False)
             case "server_crash":
@@ -176,7 +186,7 @@ class Faults:
                 span_ms = 86_400_000 if fault.target % 5 == 0 else 60_000
                 clock.offset_ms += int((fault.weight - 0.5) * 2 * span_ms)
             case "rights":
-                self._take_right(fault, node.name, servers)
+                self._take_rights(fault, node.name, servers)
             case "bad_row":
                 ids = self._config.doc_ids
                 server.node.disk.bad_docs[ids[fault.target // 4 % len(ids)]] = (
@@ -190,17 +200,19 @@ class Faults:
             case other:
                 raise AssertionError(other)
 
-    def _take_right(self, fault: Fault, who: str, servers: list[SimServer]) -> None:
-        """Somebody loses a right for a while; the servers are told, or not."""
-        doc_id = self._config.doc_ids[fault.target // 4 % len(self._config.doc_ids)]
-        self._rights.take(who, doc_id, reading=fault.weight < 0.7)
-        if fault.target % 2:
-            for server in servers:
-                if server.core is not None:
-                    server.core.revoke(principal=who, doc_id=doc_id)
-            self._rights.told(who, doc_id)
-        loop = asyncio.get_running_loop()
-        loop.call_later(600 * fault.weight * fault.weight, self._rights.give, who, doc_id)
+    def _take_rights(self, fault: Fault, who: str, servers: list[SimServer]) -> None:
+        """Somebody loses rights for a while; the servers are told, or not."""
+        loop, ids = asyncio.get_running_loop(), self._config.doc_ids
+        lost = ids if fault.target % 4 == 0 else [ids[fault.target // 4 % len(ids)]]
+        for doc_id in lost:
+            self._rights.take(who, doc_id, reading=fault.weight < 0.8)
+            if fault.target % 2:
+                for server in servers:
+                    if server.core is not None:
+                        server.core.revoke(principal=who, doc_id=doc_id)
+                self._rights.told(who, doc_id)
+            lasts_s = 10 + 1_200 * fault.weight * fault.weight
+            loop.call_later(lasts_s, self._rights.give, who, doc_id)
 
     async def _before_send(self, link: Link, pipe: Pipe, frame: bytes) -> None:
         head = frame[:120]

@@ -21,7 +21,7 @@ from patches.testing.sim.trace import Trace
 #: A half-open connection is noticed by the heartbeat within this time.
 HEARTBEAT_S: Final = 37.5
 #: Bytes under way in one direction before a sender has to wait.
-_WINDOW: Final = 256 * 1024
+_WINDOW: Final = 2 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +209,22 @@ class SimNet:
         wait_s = self.random.uniform(0.5, HEARTBEAT_S)
         asyncio.get_running_loop().call_later(wait_s, link.cut)
 
+    def slow_down(self, client: str, bytes_per_s: float, for_s: float) -> None:
+        """A client reads slowly for a while."""
+        self.slow[client] = bytes_per_s
+        for link in self.links_of(client):
+            link.bytes_per_s = bytes_per_s
+        asyncio.get_running_loop().call_later(for_s, self._speed_up, client)
+
+    def _speed_up(self, client: str) -> None:
+        self.slow.pop(client, None)
+        for link in self.links_of(client):
+            link.bytes_per_s = 0.0
+
     def heal(self) -> None:
         """All faults end; links that are half-open end too."""
         self.refusing.clear()
         self.slow.clear()
         for link in list(self.links):
-            link.bytes_per_s = 0.0
-            if link.up.silent or link.down.silent:
+            if link.up.silent or link.down.silent or link.bytes_per_s:
                 link.cut()

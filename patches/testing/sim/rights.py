@@ -13,8 +13,6 @@ from typing import Any, Final
 
 from patches_server.auth import Kind
 
-#: Rights older than this are asked again by the servers of a run.
-REAUTH_S: Final = 45.0
 #: What the hostile peer may do as it likes; nobody else has to do with these documents.
 HOSTILE: Final = "hostile"
 _HOSTILE_DOCS: Final = ("fuzz", "lww/fuzz")
@@ -32,6 +30,8 @@ class Rights:
 
     def __init__(self, random: Random) -> None:
         self._random = random
+        #: Rights older than this are asked again by the servers.
+        self.reauth_s = random.choice((2.0, 60.0))
         self._lost: dict[tuple[str, str], _Loss] = {}
 
     def take(self, who: str, doc_id: str, *, reading: bool) -> None:

@@ -12,7 +12,6 @@ from patches.testing.sim.config import Config
 from patches.testing.sim.loop import Life
 from patches.testing.sim.net import SimNet, SimStream
 from patches.testing.sim.nodes import Node
-from patches.testing.sim.rights import REAUTH_S
 from patches.testing.sim.trace import Trace
 from patches.testing.sim.watch import LIMITS, Watch
 from patches_server.auth import Auth, Principal, allow_all
@@ -93,7 +92,7 @@ class SimServer:
             get_tombstone=backend.get_tombstone,
             limits=LIMITS,
             runtime=runtime,
-            reauth_s=REAUTH_S,
+            reauth_s=self._watch.rights.reauth_s,
         )
         await core.__aenter__()
         self.core = core

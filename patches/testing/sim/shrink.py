@@ -36,9 +36,9 @@ class _Shrinker:
                 config, without_actions=config.without_actions | numbers
             ),
         )
-        last = max((action.at_s for action in workload.script(self._best.config)), default=1.0)
+        moments = [action.at_s for action in workload.script(self._best.config)]
         self._leave_out(
-            [fault.number for fault in faults.script(self._best.config, last + 1)],
+            [fault.number for fault in faults.script(self._best.config, moments)],
             lambda config, numbers: replace(config, without_faults=config.without_faults | numbers),
         )
         return self._best

@@ -27,16 +27,24 @@ class Total:
     def add(self, outcome: Outcome) -> None:
         """Count a run."""
         self.runs += 1
-        self.actions += outcome.actions
-        self.events += outcome.events
-        self.crashes += outcome.crashes
-        self.commits += outcome.commits
-        self.acks += outcome.acks
-        self.left_out += outcome.left_out
-        self.virtual_s += outcome.virtual_s
-        self.faults += outcome.faults
-        self.crash_points += outcome.crash_points
-        self.errors += outcome.errors
+        self._count(outcome)
+
+    def add_total(self, other: Total) -> None:
+        """Count the runs of another total."""
+        self.runs += other.runs
+        self._count(other)
+
+    def _count(self, other: Outcome | Total) -> None:
+        self.actions += other.actions
+        self.events += other.events
+        self.crashes += other.crashes
+        self.commits += other.commits
+        self.acks += other.acks
+        self.left_out += other.left_out
+        self.virtual_s += other.virtual_s
+        self.faults += other.faults
+        self.crash_points += other.crash_points
+        self.errors += other.errors
 
     @property
     def missed(self) -> list[str]:

@@ -18,14 +18,14 @@ from patches import codec
 from patches.errors import InvalidJsonError
 from patches.limits import Limits
 from patches.testing.sim.loop import Life
-from patches.testing.sim.rights import HOSTILE, REAUTH_S, Rights
+from patches.testing.sim.rights import HOSTILE, Rights
 from patches_server.outbox import Outbox
 
 #: Within this many seconds a request has its answer, or its connection has ended.
 ANSWER_S: Final = 60.0
 #: Small enough to be reached now and then.
 LIMITS: Final = Limits(
-    max_response_buffer_bytes=96 * 1024, max_response_buffer_msgs=400, max_inflight_requests=32
+    max_response_buffer_bytes=4 * 1024, max_response_buffer_msgs=20, max_inflight_requests=32
 )
 _FIRST_HEARD: Final = {"jsonrpc": "2.0", "id": 1, "method": "subscribe", "params": ["ot-0"]}
 
@@ -99,7 +99,7 @@ class Conversation:
         if doc_id is None:
             return
         rights = self.watch.rights
-        grace_s = 0.0 if rights.was_told(self.who, doc_id) else REAUTH_S
+        grace_s = 0.0 if rights.was_told(self.who, doc_id) else rights.reauth_s
         if not rights.may_get(self.who, doc_id, grace_s=grace_s):
             self.watch.fail("I5", f"{self.name}: {method} of {doc_id} to {self.who}")
 

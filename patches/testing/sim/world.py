@@ -30,7 +30,7 @@ from patches.testing.sim.rights import Rights
 from patches.testing.sim.servers import SimServer
 from patches.testing.sim.trace import Trace
 from patches.testing.sim.users import Users
-from patches.testing.sim.watch import Watch
+from patches.testing.sim.watch import ANSWER_S, Watch
 from patches.testing.sim.workload import Action
 from patches_server.outbox import SIGNED_OUT
 from patches_server.stores.memory import MemoryBackend as ServerMemoryBackend
@@ -142,10 +142,10 @@ class World:
         if "hostile" in self.config.faults:
             self.hostile.start()
         actions = workload.script(self.config)
-        until_s = (actions[-1].at_s if actions else 1.0) + 1
+        moments = [action.at_s for action in actions]
         events: list[tuple[float, int, Action | Fault]] = [
             *((action.at_s, 0, action) for action in actions),
-            *((fault.at_s, 1, fault) for fault in fault_script.script(self.config, until_s)),
+            *((fault.at_s, 1, fault) for fault in fault_script.script(self.config, moments)),
         ]
         start = self._loop.time()
         events.sort(key=lambda event: (event[0], event[2].number))
@@ -163,6 +163,7 @@ class World:
         self.hostile.stop()
         self.rest.heal()
         await self.rest.come_to_rest(self._look)
+        await asyncio.sleep(ANSWER_S + 1)
         self._look()
         await self.final.check()
         if "presence" in self.config.faults:
