@@ -98,20 +98,26 @@ class TaskScope:
         self._ended.set()
         task.cancel()
         await asyncio.wait([task])
-        for coroutine in self._waiting:  # the scope's task never had a turn
-            coroutine.close()
-        self._waiting.clear()
+        self._drop_waiting()  # the scope's task never had a turn
 
     async def _run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            try:
-                for coroutine in self._waiting:
-                    group.create_task(self._reported(coroutine), name=self._name)
-                self._waiting.clear()
-                await self._ended.wait()
-            finally:
-                self._group = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                try:
+                    for coroutine in self._waiting:
+                        group.create_task(self._reported(coroutine), name=self._name)
+                    self._waiting.clear()
+                    await self._ended.wait()
+                finally:
+                    self._group = None
+        finally:
+            self._drop_waiting()  # what tasks of the scope have spawned as they ended
+
+    def _drop_waiting(self) -> None:
+        for coroutine in self._waiting:
+            coroutine.close()
+        self._waiting.clear()
 
     def _reported(self, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, None]:
         return Reported(coroutine, self._failed)

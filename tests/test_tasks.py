@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,30 @@ async def fail() -> None:
 async def succeed() -> int:
     await asyncio.sleep(0)
     return 5
+
+
+@virtual_time
+async def test_what_is_spawned_by_a_task_that_ends_with_the_scope_is_closed() -> None:
+    tasks = TaskScope("owner")
+
+    async def late() -> None:
+        raise AssertionError("is not started any more")
+
+    spawned = late()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(100)
+        finally:
+            tasks.spawn(spawned)
+
+    tasks.start()
+    tasks.spawn(work(), name="work")
+    await idle()
+    scope = next(task for task in asyncio.all_tasks() if task.get_name() == "owner")
+    scope.cancel()  # from outside, as at the end of the loop
+    await asyncio.wait([scope])
+    assert inspect.getcoroutinestate(spawned) == inspect.CORO_CLOSED
 
 
 @pytest.mark.parametrize("awaited", [asyncio.create_task, lambda reported: reported])

@@ -58,6 +58,7 @@ class StreamTransport:
         self._first: asyncio.Future[None] | None = None
         self._outbox: asyncio.Queue[bytes] | None = None
         self._online = True
+        self._went_offline = asyncio.Event()  # since the present stream was opened
         self._changed = asyncio.Event()
         self._proven = False
         self.on_state_change: Signal[[TransportState]] = Signal("on_state_change")
@@ -95,6 +96,8 @@ class StreamTransport:
 
     def set_online(self, online: bool) -> None:
         self._online = online
+        if not online:
+            self._went_offline.set()
         self._changed.set()
 
     def send(self, frame: bytes) -> None:
@@ -142,6 +145,9 @@ class StreamTransport:
         """Read and write a stream until it ends; why it ended."""
         outbox: asyncio.Queue[bytes] = asyncio.Queue(OUTBOX_FRAMES)
         self._outbox, self._proven, self._failure = outbox, False, None
+        self._went_offline = asyncio.Event()
+        if not self._online:
+            self._went_offline.set()  # while it was opened
         parts = [
             asyncio.ensure_future(part)
             for part in (self._read(stream, outbox), _write(stream, outbox), self._until_offline())
@@ -171,9 +177,9 @@ class StreamTransport:
             return exc
 
     async def _until_offline(self) -> NetworkError:
-        while self._online:
-            self._changed.clear()
-            await self._changed.wait()
+        # an event, not the present state: who is told that the host went offline takes the stream
+        # for lost, even if the host is online again before this task has a turn
+        await self._went_offline.wait()
         return NetworkError(f"{self._name}: offline")
 
     async def _until_online(self) -> None:

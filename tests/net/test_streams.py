@@ -176,6 +176,22 @@ async def test_going_offline_closes_and_coming_online_connects_at_once() -> None
 
 
 @virtual_time
+async def test_offline_and_online_again_at_once_is_another_connection() -> None:
+    network = MemoryNetwork()
+    transport, states = transport_to(network)
+    await transport.connect()
+    transport.set_online(False)
+    transport.set_online(True)
+    await idle()
+    assert network.streams[0].is_closed
+    await asyncio.sleep(30)
+    assert state_of(transport) == "connected"
+    assert network.attempts == 2
+    assert states[-3:] == ["disconnected", "connecting", "connected"]
+    await transport.disconnect()
+
+
+@virtual_time
 async def test_connect_while_offline_waits_until_online() -> None:
     network = MemoryNetwork()
     transport, _ = transport_to(network)

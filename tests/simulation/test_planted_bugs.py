@@ -188,7 +188,7 @@ class Planted:
 
 
 BUGS = [
-    Planted(ack_before_the_commit, "ot", 8, "I3"),
+    Planted(ack_before_the_commit, "ot", 0, "I3"),
     Planted(a_lost_rebase_on_the_server, "ot", 0, "I11"),
     Planted(a_lost_rebase_on_the_client, "ot", 0, "I11"),
     Planted(a_change_id_accepted_twice, "ot", 0, "I2"),
@@ -197,13 +197,13 @@ BUGS = [
     Planted(broadcasts_that_reach_nobody, "ot", 0, "I9"),
     Planted(pending_changes_lost_in_a_crash, "ot", 0, "I10"),
     Planted(a_retried_change_that_counts_twice, "lww", 0, "I2"),
-    Planted(a_tombstone_that_is_ignored, "mixed", 44, "I6"),
-    Planted(a_gap_that_is_not_noticed, "ot", 4, "I9"),
+    Planted(a_tombstone_that_is_ignored, "mixed", 8, "I6"),
+    Planted(a_gap_that_is_not_noticed, "ot", 0, "I7 I9"),
     Planted(a_sending_slot_that_is_lost, "lww", 0, "I9"),
-    Planted(a_broadcast_without_asking_the_right, "ot", 0, "I5"),
-    Planted(a_revocation_that_is_forgotten, "ot", 0, "I5"),
-    Planted(a_refusal_that_is_not_sent, "ot", 0, "I8"),
-    Planted(an_outbox_without_bound, "ot", 0, "I4"),
+    Planted(a_broadcast_without_asking_the_right, "ot", 29, "I5"),
+    Planted(a_revocation_that_is_forgotten, "ot", 13, "I5"),
+    Planted(a_refusal_that_is_not_sent, "ot", 26, "I8"),
+    Planted(an_outbox_without_bound, "ot", 9, "I4"),
     Planted(a_commit_on_a_head_that_has_moved, "ot", 0, "I1"),
     Planted(a_room_that_is_not_left, "ot", 0, "I12"),
 ]
