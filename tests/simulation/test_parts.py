@@ -8,17 +8,22 @@ from random import Random
 
 import pytest
 
-from patches.errors import NetworkError, StorageError
+from patches.errors import CorruptDataError, NetworkError, StorageError
 from patches.stores.memory import MemoryBackend
 from patches.testing.sim import Config, draw, run
 from patches.testing.sim.__main__ import main
 from patches.testing.sim.config import numbers, ranges
 from patches.testing.sim.disk import SimDisk
+from patches.testing.sim.journal import Journal
 from patches.testing.sim.loop import Life, SimLoop, SleepForeverError
 from patches.testing.sim.net import SimNet, SimStream
+from patches.testing.sim.rights import Rights
 from patches.testing.sim.shrink import shrink
 from patches.testing.sim.trace import Trace
+from patches.testing.sim.watch import ANSWER_S, Watch
 from patches_server.hub import Hub
+from patches_server.records import Tombstone
+from patches_server.stores.memory import MemoryBackend as ServerMemoryBackend
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -84,19 +89,25 @@ def test_a_cut_link_loses_an_end_of_what_is_under_way_and_keeps_the_order(seed: 
     assert received == [b"%d" % number for number in range(len(received))]
 
 
+def a_disk(backend: object = None) -> SimDisk:
+    """A disk on which nothing goes wrong by itself."""
+
+    async def pass_point(_life: Life, _name: str) -> None:
+        return None
+
+    return SimDisk(
+        backend or MemoryBackend(),
+        random=Random(1),
+        trace=Trace(),
+        points={},
+        pass_point=pass_point,
+        on_effect=lambda *_args: None,
+    )
+
+
 def test_a_crash_leaves_what_a_disk_had_and_ends_what_was_under_way() -> None:
     async def scene() -> None:
-        async def pass_point(_life: Life, _name: str) -> None:
-            return None
-
-        disk = SimDisk(
-            MemoryBackend(),
-            random=Random(1),
-            trace=Trace(),
-            points={},
-            pass_point=pass_point,
-            on_effect=lambda *_args: None,
-        )
+        disk = a_disk()
         first, second = Life("client-0", 1), Life("client-0", 2)
         await disk.backend_of(first).ot.track_docs(["kept"])
         under_way = first.spawn(disk.backend_of(first).ot.track_docs(["late"]), name="late")
@@ -109,6 +120,87 @@ def test_a_crash_leaves_what_a_disk_had_and_ends_what_was_under_way() -> None:
         assert [record.doc_id for record in found] == ["kept"]
 
     in_simulation(scene())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_loss_of_power_takes_an_end_of_what_was_not_synced(seed: int) -> None:
+    async def scene() -> None:
+        disk = a_disk(ServerMemoryBackend())
+        syncs: list[None] = []
+        disk.journal = Journal(disk.backend, Random(seed), lambda: syncs.append(None))
+        life = Life("server", 1)
+        ids = [f"d{number}" for number in range(60)]
+        for doc_id in ids:
+            tombstone = Tombstone(doc_id=doc_id, deleted_at=1, last_rev=0)
+            await disk.backend_of(life).ot.delete_doc(doc_id, tombstone, now=1)
+        life.end()
+        kept, lost = disk.lose_power()
+        after = disk.backend_of(Life("server", 2)).ot
+        found = [doc_id for doc_id in ids if await after.get_tombstone(doc_id) is not None]
+        assert found == ids[: len(found)]
+        assert [write.args[0] for write in lost] == ids[len(found) :]
+        assert [write.args[0] for write in kept] == found[len(found) - len(kept) :]
+        assert syncs
+
+    in_simulation(scene())
+
+
+def test_a_row_that_cannot_be_read_is_one_documents_alone() -> None:
+    async def scene() -> None:
+        disk = a_disk(ServerMemoryBackend())
+        disk.bad_docs["bad"] = 60.0
+        store = disk.backend_of(Life("server", 1)).ot
+        with pytest.raises(CorruptDataError):
+            await store.list_changes("bad")
+        assert await store.list_changes("good") == []
+        await asyncio.sleep(61)
+        assert await store.list_changes("bad") == []
+
+    in_simulation(scene())
+
+
+def test_a_right_that_was_lost_may_go_unnoticed_for_a_while() -> None:
+    async def scene() -> None:
+        rights = Rights(Random(1))
+        rights.take("ann", "d", reading=True)
+        assert not rights.allows("ann", "d", "read")
+        assert rights.allows("bob", "d", "write")
+        await asyncio.sleep(5)
+        assert rights.may_get("ann", "d", grace_s=10)
+        assert not rights.may_get("ann", "d", grace_s=4)
+        rights.give("ann", "d")
+        assert rights.may_get("ann", "d", grace_s=0)
+        assert not rights.may_get("hostile", "d", grace_s=1e9)
+
+    in_simulation(scene())
+
+
+def test_every_request_wants_one_answer() -> None:
+    async def scene() -> None:
+        failures: list[str] = []
+        watch = Watch(Rights(Random(1)), lambda invariant, _message: failures.append(invariant))
+        talk = watch.begins("ann", "link")
+        for id in (1, 2):
+            talk.asks(b'{"jsonrpc":"2.0","id":%d,"method":"getDoc","params":["d"]}' % id)
+        talk.outbox.put(b'{"jsonrpc":"2.0","id":1,"result":1}')
+        watch.check([], most_tasks=1)
+        assert failures == []
+        talk.outbox.put(b'{"jsonrpc":"2.0","id":1,"result":1}')
+        assert failures == ["I8"], "a second answer"
+        await asyncio.sleep(ANSWER_S + 1)
+        watch.check([], most_tasks=1)
+        assert failures == ["I8", "I8"], "no answer"
+
+    in_simulation(scene())
+
+
+def test_a_long_run_has_to_hit_everything(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("logging.disable", lambda _level: None)
+    monkeypatch.setattr("patches.testing.sim.__main__.LONG_RUN", 1)
+    assert main(["--seeds", "1", "--profile", "light"]) == 1
+    assert "never hit: " in capsys.readouterr().out
 
 
 def test_a_failure_is_made_smaller_and_says_how_to_run_it_again(
