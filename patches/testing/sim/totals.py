@@ -10,7 +10,7 @@ from patches.testing.sim.faults import ALL_POINTS
 from patches.testing.sim.world import Outcome
 
 #: The codes of refusals that many runs have to see.
-REFUSALS: Final = ("400", "401", "403", "404", "409", "410", "503", "-32000", "-32600", "-32700")
+REFUSALS: Final = ("400", "403", "404", "409", "410", "503", "-32000", "-32600", "-32700")
 
 
 class Total:

@@ -104,7 +104,8 @@ class World:
         """Run to the end or the first failure."""
         listener = _ErrorLog(self._logged)
         logger = logging.getLogger()
-        logger.addHandler(listener)
+        # alone: whoever else listens would write down thousands of errors that are meant to be
+        others, logger.handlers = logger.handlers, [listener]
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._main())
@@ -115,7 +116,7 @@ class World:
                 raise
             self._note("run", f"{type(exc).__name__}: {exc}")
         finally:
-            logger.removeHandler(listener)
+            logger.handlers = others
             self._finish()
         return self.outcome
 
