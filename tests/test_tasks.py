@@ -134,6 +134,7 @@ async def test_what_is_spawned_by_a_task_that_ends_with_the_scope_is_closed() ->
             tasks.spawn(spawned)
 
     tasks.start()
+    await idle()
     tasks.spawn(work(), name="work")
     await idle()
     scope = next(task for task in asyncio.all_tasks() if task.get_name() == "owner")
