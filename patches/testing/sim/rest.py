@@ -78,7 +78,7 @@ class Rest:
     @property
     def _must_reconnect(self) -> bool:
         """Whether there is what a client learns only with a new connection."""
-        return bool(self._config.faults & {"servers", "rights", "hostile"})
+        return bool(self._config.faults & {"servers", "rights"})
 
     async def _reload_forked(self, client: SimClient) -> None:
         """Fetch anew what was lost on the server.
