@@ -256,7 +256,9 @@ def _is_rebase(stored: Sequence[Change], log: Log, batch: Sequence[Change]) -> b
     since = log.changes[batch[0].base_rev :]
     if {change.id for change in batch} & {change.id for change in since}:
         return True  # a part of it was stored before: not judged
-    expected = rebase_changes(since, batch)
+    expected: Sequence[Change] = batch
+    if batch[0].base_rev > 0:  # else it was made on nothing, and goes onto the head as it is
+        expected = rebase_changes(since, batch)
     return [change.id for change in expected] == [change.id for change in stored] and all(
         json_equal(one.ops, other.ops) for one, other in zip(expected, stored, strict=True)
     )

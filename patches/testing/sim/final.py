@@ -63,6 +63,8 @@ class FinalChecks:
             if doc_id in self._config.lasting_ids:
                 self._check_edits(doc_id, state)
         for entry in self._aside:
+            if entry.change_id in self._checker.log(entry.doc_id).ids:
+                self._fail("I10", f"{entry.doc_id}: {entry.change_id} is committed and set aside")
             if entry.reason != "app-requested" and entry.doc_id in self._config.lasting_ids:
                 message = f"{entry.change_id}: {entry.reason}"
                 self._fail("I10", f"{entry.doc_id}: an honest change was set aside: {message}")

@@ -99,8 +99,6 @@ class SimClient:
         self.patches: Patches | None = None
         self.sync: PatchesSync | None = None
         self.online = True
-        #: Ids of the changes that were ever sent from here.
-        self.sent: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -147,10 +145,6 @@ class SimClient:
         """The document, if it is open."""
         return self.patches.get_open_doc(doc_id) if self.patches is not None else None
 
-    def _commits(self, doc_id: str, changes: Sequence[Change]) -> None:
-        self.sent.update(change.id for change in changes)
-        self._on_commit(doc_id, changes)
-
     def holds(self, doc_id: str) -> bool:
         """Whether anything of the document is on the disk or in memory here."""
         disk = self.node.disk.backend
@@ -163,7 +157,7 @@ class SimClient:
             lambda: self._net.dial(life), name=f"{life} transport", runtime=runtime
         )
         connection = WatchedConnection(transport, url="sim:")
-        connection.on_ack, connection.on_commit = self._on_ack, self._commits
+        connection.on_ack, connection.on_commit = self._on_ack, self._on_commit
         patches = Patches(store=self.node.disk.backend_of(life), runtime=runtime)
         sync = PatchesSync(patches, connection, max_payload_bytes=MAX_PAYLOAD_BYTES)
         if not self.online:

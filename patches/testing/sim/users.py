@@ -162,22 +162,18 @@ class Users:
     async def _set_aside(self, client: SimClient, doc_id: str, random: Random) -> None:
         """Take a pending change out of the queue, and put it back some time later.
 
-        One that was never sent: the server may commit one that was, and putting it back would then
-        make it a second one (docs/simulation.md).
+        Perhaps one that is under way: it may be committed meanwhile, and is not there to put back.
         """
         patches = client.patches
         assert patches is not None
         pending = await client.node.disk.backend.ot.get_pending_changes(doc_id)
-        unsent = [change.id for change in pending if change.id not in client.sent]
-        if not unsent or doc_id not in patches.tracked_docs:
+        if not pending or doc_id not in patches.tracked_docs:
             return
-        change_id = random.choice(unsent)
+        change_id = random.choice(pending).id
         if await patches.eject_pending_change(doc_id, change_id) is not None:
             await asyncio.sleep(random.uniform(0, 20))
-            doc = client.doc(doc_id)
-            if doc is None or not doc.committed_rev:
-                return  # forgotten meanwhile, and not fetched again (docs/simulation.md, open)
-            await patches.retry_quarantined_change(doc_id, change_id)
+            if doc_id in patches.tracked_docs:
+                await patches.retry_quarantined_change(doc_id, change_id)
 
     async def _branch(self, client: SimClient, doc_id: str) -> None:
         doc = client.doc(doc_id)
