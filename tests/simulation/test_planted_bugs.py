@@ -20,6 +20,7 @@ from patches.algorithms.ot.receiving import plan_reception
 from patches.change import Change
 from patches.json_values import Op
 from patches.stores.lww_memory import LWWMemoryStore
+from patches.stores.ot_memory import OTMemoryStore
 from patches.testing.sim import Outcome, draw, run
 from patches.testing.sim.config import Family
 from patches_server.awareness import AwarenessRelay
@@ -173,6 +174,18 @@ def a_room_that_is_not_left(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AwarenessRelay, "leave", lambda *_args: None)
 
 
+def a_change_put_back_under_a_new_id(patch: pytest.MonkeyPatch) -> None:
+    requeue = OTMemoryStore.requeue_quarantined_change
+
+    async def renamed(
+        self: OTMemoryStore, doc_id: str, change_id: str, changes: Sequence[Change]
+    ) -> list[Change] | None:
+        first = changes[0].replace(id=f"{change_id}-again")
+        return await requeue(self, doc_id, change_id, [first, *changes[1:]])
+
+    patch.setattr(OTMemoryStore, "requeue_quarantined_change", renamed)
+
+
 def _revs(changes: Sequence[Change]) -> set[int]:
     return {change.rev for change in changes}
 
@@ -202,10 +215,11 @@ BUGS = [
     Planted(a_sending_slot_that_is_lost, "lww", 0, "I9"),
     Planted(a_broadcast_without_asking_the_right, "ot", 29, "I5"),
     Planted(a_revocation_that_is_forgotten, "ot", 13, "I5"),
-    Planted(a_refusal_that_is_not_sent, "ot", 26, "I8"),
+    Planted(a_refusal_that_is_not_sent, "ot", 49, "I8"),
     Planted(an_outbox_without_bound, "ot", 9, "I4"),
     Planted(a_commit_on_a_head_that_has_moved, "ot", 0, "I1"),
     Planted(a_room_that_is_not_left, "ot", 0, "I12"),
+    Planted(a_change_put_back_under_a_new_id, "ot", 0, "I11"),
 ]
 WITHIN = 3
 

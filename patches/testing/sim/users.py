@@ -88,7 +88,7 @@ class Users:
                 if self._branches:
                     await self._call(client, "mergeBranch", random.choice(self._branches))
             case "set_aside":
-                await self._set_aside(client, doc_id, random)
+                await self._set_aside(client, action, random)
             case "undo":
                 self.besides["undo"] += 1
                 await self._undo(client, doc_id, random)
@@ -159,19 +159,22 @@ class Users:
         await asyncio.sleep(1.0)
         await self.open(client, doc_id)
 
-    async def _set_aside(self, client: SimClient, doc_id: str, random: Random) -> None:
+    async def _set_aside(self, client: SimClient, action: Action, random: Random) -> None:
         """Take a pending change out of the queue, and put it back some time later.
 
-        Perhaps one that is under way: it may be committed meanwhile, and is not there to put back.
+        Often one that is under way: it may be committed meanwhile, and is not there to put back.
         """
-        patches = client.patches
+        patches, doc_id = client.patches, action.doc_id
         assert patches is not None
+        if random.random() < 0.8:
+            await self._draft(client, action, random.choice(("type", "count")), random)
+            await asyncio.sleep(random.uniform(0, 0.2))
         pending = await client.node.disk.backend.ot.get_pending_changes(doc_id)
         if not pending or doc_id not in patches.tracked_docs:
             return
         change_id = random.choice(pending).id
         if await patches.eject_pending_change(doc_id, change_id) is not None:
-            await asyncio.sleep(random.uniform(0, 20))
+            await asyncio.sleep(random.choice((0, 0.1, 20)) * random.random())
             if doc_id in patches.tracked_docs:
                 await patches.retry_quarantined_change(doc_id, change_id)
 
