@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -30,6 +29,7 @@ from patches.tasks import TaskScope
 from patches_server.auth import Access, principal_key
 from patches_server.context import CallContext
 from patches_server.document_server import DocumentServer
+from patches_server.holds import Holds, Reason
 from patches_server.outbox import ASK_LATER, Outbox
 from patches_server.records import CommitOptions, Tombstone
 from patches_server.rpc.frames import as_text, committed_params, notification_frame
@@ -42,7 +42,6 @@ _PARALLEL: Final = 64
 _REST_S: Final = 0.2
 #: One that never says that it has taken it is told what is due all the same, after so much.
 _LONGEST_REST_S: Final = 5.0
-_MOST_HELD: Final = 1_000
 
 GetTombstone: TypeAlias = Callable[[str], Awaitable[Tombstone | None]]
 
@@ -59,21 +58,6 @@ class Subscriber(Protocol):
     def ended(self) -> bool:
         """Whether the connection is gone, and must get no subscription any more."""
         ...
-
-
-@dataclass(eq=False, slots=True)
-class _Reason:
-    """Why frames are held back. `is_answered`: for an answer that is on its way."""
-
-    is_answered: bool = False
-
-
-@dataclass(slots=True)
-class _Hold:
-    """Frames held back from one subscriber of one document, until no reason is left."""
-
-    frames: list[bytes] = field(default_factory=list)
-    reasons: list[_Reason] = field(default_factory=list)
 
 
 class Hub:
@@ -95,9 +79,9 @@ class Hub:
         #: Document -> subscriber -> loop time at which its right was last confirmed.
         self._table: dict[str, dict[Subscriber, float]] = {}
         #: What is held back while a right is asked again, or while a subscriber rests.
-        self._held: dict[tuple[str, Subscriber], _Hold] = {}
+        self._holds = Holds(limits)
         #: Rests of subscribers whose answers are not in their outboxes yet.
-        self._unanswered: dict[Subscriber, list[tuple[str, _Reason]]] = {}
+        self._unanswered: dict[Subscriber, list[tuple[str, Reason]]] = {}
         self._views = KeyedLocks()
         self._revocations = 0
 
@@ -216,7 +200,7 @@ class Hub:
             await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
 
     def _remove(self, subscriber: Subscriber, doc_id: str) -> bool:
-        self._held.pop((doc_id, subscriber), None)
+        self._holds.drop((doc_id, subscriber))
         subscriber.subscriptions.discard(doc_id)
         subscribers = self._table.get(doc_id)
         if subscribers is None or subscriber not in subscribers:
@@ -267,7 +251,7 @@ class Hub:
         """
         for subscriber in self._table.get(doc_id, ()):
             if subscriber.context.connection_id == connection_id:
-                reason = self._hold(doc_id, subscriber)
+                reason = self._holds.begin((doc_id, subscriber))
                 self._unanswered.setdefault(subscriber, []).append((doc_id, reason))
 
     def answered(self, subscriber: Subscriber, doc_ids: Collection[str]) -> None:
@@ -288,35 +272,25 @@ class Hub:
 
     def called(self, subscriber: Subscriber, doc_ids: Iterable[str]) -> None:
         """A subscriber makes a call about documents: it has applied earlier answers about them."""
-        for doc_id in doc_ids if self._held else ():
-            hold = self._held.get((doc_id, subscriber))
-            for reason in list(hold.reasons) if hold is not None else ():
-                if reason.is_answered:
-                    self._release(doc_id, subscriber, reason)
+        for doc_id in doc_ids if self._holds else ():
+            self._end_rest(doc_id, subscriber)
 
-    def _hold(self, doc_id: str, subscriber: Subscriber) -> _Reason:
-        reason = _Reason()
-        self._held.setdefault((doc_id, subscriber), _Hold()).reasons.append(reason)
-        return reason
+    def _end_rest(self, doc_id: str, subscriber: Subscriber) -> None:
+        for reason in self._holds.answered((doc_id, subscriber)):
+            self._release(doc_id, subscriber, reason)
 
     def _release(
-        self, doc_id: str, subscriber: Subscriber, reason: _Reason, *, may_read: bool = False
+        self, doc_id: str, subscriber: Subscriber, reason: Reason, *, may_read: bool = False
     ) -> None:
         """A reason to hold back is over; with the last one, what is due goes out in order.
 
         `may_read`: the right to read was confirmed just now.
         """
-        hold = self._held.get((doc_id, subscriber))
-        if hold is None or reason not in hold.reasons:
-            return  # another subscription, or one that has ended
-        hold.reasons.remove(reason)
-        if not hold.reasons:
-            del self._held[doc_id, subscriber]
-            for frame in hold.frames:
-                if may_read:
-                    self._put(subscriber, frame)
-                else:
-                    self.deliver_one(doc_id, subscriber, frame)
+        for frame in self._holds.end((doc_id, subscriber), reason):
+            if may_read:
+                self._put(subscriber, frame)
+            else:
+                self.deliver_one(doc_id, subscriber, frame)
 
     async def _publish_views(
         self,
@@ -335,12 +309,12 @@ class Hub:
                     self.deliver_one(doc_id, subscriber, _committed(doc_id, seen, options))
 
     def _deliver(self, doc_id: str, frame: bytes, origin: str | None) -> None:
-        if self._access.open and not self._held:
+        if self._access.open and not self._holds:
             for subscriber in self._table[doc_id]:
                 if subscriber.context.connection_id != origin or origin is None:
                     self._put(subscriber, frame)
             return
-        for subscriber in self._table[doc_id]:
+        for subscriber in list(self._table[doc_id]):
             if subscriber.context.connection_id != origin or origin is None:
                 self.deliver_one(doc_id, subscriber, frame)
 
@@ -349,22 +323,20 @@ class Hub:
         asked_at = self._table.get(doc_id, {}).get(subscriber)
         if asked_at is None:
             return
-        hold = self._held.get((doc_id, subscriber))
-        if hold is not None:
-            hold.frames.append(frame)
-            if len(hold.frames) > _MOST_HELD:
-                for reason in [each for each in hold.reasons if each.is_answered]:
-                    self._release(doc_id, subscriber, reason)
+        key = (doc_id, subscriber)
+        if self._holds.add(key, frame):
+            if self._holds.is_full(key):
+                self._end_hold(doc_id, subscriber)
         elif asyncio.get_running_loop().time() - asked_at <= self._reauth_s or self._access.open:
             self._put(subscriber, frame)
         else:
-            reason = self._hold(doc_id, subscriber)
-            self._held[doc_id, subscriber].frames.append(frame)
+            reason = self._holds.begin(key)
+            self._holds.add(key, frame)
             self._tasks.spawn(
                 self._ask_again(doc_id, subscriber, reason), name="rights asked again"
             )
 
-    async def _ask_again(self, doc_id: str, subscriber: Subscriber, reason: _Reason) -> None:
+    async def _ask_again(self, doc_id: str, subscriber: Subscriber, reason: Reason) -> None:
         try:
             await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
         except StatusError as exc:
@@ -375,6 +347,13 @@ class Hub:
         if self.is_subscribed(subscriber, doc_id):  # it has not left, nor was revoked, meanwhile
             self._table[doc_id][subscriber] = asyncio.get_running_loop().time()
             self._release(doc_id, subscriber, reason, may_read=True)
+
+    def _end_hold(self, doc_id: str, subscriber: Subscriber) -> None:
+        """Hold no more than may wait in an outbox: end a rest early, or else the connection."""
+        self._end_rest(doc_id, subscriber)
+        if self._holds.is_full((doc_id, subscriber)):  # a right is being asked, slowly
+            self._remove(subscriber, doc_id)
+            subscriber.outbox.close(ASK_LATER, "rights cannot be asked now")
 
     def _put(self, subscriber: Subscriber, frame: bytes) -> None:
         subscriber.outbox.put(frame)

@@ -363,7 +363,7 @@ async def test_a_second_answer_that_stored_nothing_has_a_rest_of_its_own(
 async def test_a_peer_that_never_takes_its_answer_does_not_make_the_server_hold_everything(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("patches_server.hub._MOST_HELD", 3)
+    monkeypatch.setattr("patches_server.holds.MOST_FRAMES", 3)
     connect = await serve(services={"ot": Services(LWWServer(MemoryBackend()))})
     sender, other = connect(), connect()
     await other.result("commitChanges", "d", [CHANGE])
@@ -375,3 +375,20 @@ async def test_a_peer_that_never_takes_its_answer_does_not_make_the_server_hold_
     assert sender.unread() == []
     connect.server.hub.publish("d", [_change(3)], None, None)
     assert [frame["params"]["changes"][0]["rev"] for frame in sender.unread()] == [0, 1, 2, 3]
+
+
+async def test_what_is_held_while_a_right_is_asked_is_no_more_than_an_outbox_may_hold(
+    serve: Any,
+) -> None:
+    rights = Rights()
+    limits = Limits(max_response_buffer_bytes=1_000)
+    connect = await serve(auth=rights, reauth_s=-1.0, limits=limits)
+    reader = connect()
+    await reader.result("subscribe", "d")
+    rights.gate.clear()
+    for number in range(100):
+        connect.server.hub.publish("d", [_change(number)], None, None)
+    assert reader.session.outbox.closing.code == 1011
+    rights.gate.set()
+    await connect.server.close()
+    assert reader.unread() == []
