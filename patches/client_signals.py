@@ -28,6 +28,8 @@ class ClientSignals:
     on_track_docs: Signal[[Sequence[str], str]]
     #: `(doc_ids)`: only those that were tracked.
     on_untrack_docs: Signal[[Sequence[str]]]
+    #: `(by)`: this object keeps the documents in sync from now on. Emitted by the coordinator.
+    on_taken_over: Signal[[object]]
     #: `(doc_id, entry)`: told at least once; doc and change id are the key.
     on_change_quarantined: Signal[[str, QuarantinedChange]]
     #: `(doc_id, changes)`: stored edits that could not be applied when the document was opened.
@@ -41,6 +43,7 @@ class ClientSignals:
         self.on_open_doc = Signal("on_open_doc", spawn=spawn)
         self.on_track_docs = Signal("on_track_docs", spawn=spawn)
         self.on_untrack_docs = Signal("on_untrack_docs", spawn=spawn)
+        self.on_taken_over = Signal("on_taken_over", spawn=spawn)
         self.on_change_quarantined = Signal("on_change_quarantined", spawn=spawn)
         self.on_pending_dropped = Signal("on_pending_dropped", spawn=spawn)
 

@@ -88,6 +88,11 @@ class Documents:
         self._published.remove(doc_ids)
         self._changed()
 
+    def forget(self) -> None:
+        """Nothing is known of any document from now on."""
+        self.remove(self)
+        self._opened.clear()
+
     def start(self) -> None:
         """The scope has started: so do the workers."""
         for doc_id, worker in self._workers.items():

@@ -23,7 +23,7 @@ from patches.net.connection import PatchesConnection, WebSocketConnection
 from patches.net.transport import TransportState
 from patches.net.websocket import WebSocketOptions
 from patches.options import DEFAULT_MAX_PAYLOAD_BYTES, DocOptions, SizeCalculator
-from patches.signals import Signal
+from patches.signals import Signal, Unsubscribe
 from patches.sync.branch_store import BranchStore
 from patches.sync.branches import send_pending
 from patches.sync.deletions import Deletions
@@ -77,6 +77,8 @@ class PatchesSync:
         self._link = 0  # the one that is up, 0: none
         self._synced_link = 0  # the last one whose full sync has ended
         self._has_synced = False  # since `connect`
+        self._listening: list[Unsubscribe] = []  # empty: not
+        self._superseded = False  # another one has connected since
         self._full_sync: asyncio.Task[object] | None = None
         self._sending_branches = asyncio.Lock()  # the connection's, no document's
         self._changed = asyncio.Event()
@@ -114,7 +116,7 @@ class PatchesSync:
             published=self._published,
             report=self._report,
             changed=self._changed.set,
-            deleted=lambda doc_id: self._scope.spawn(self._let_go(doc_id)),
+            deleted=lambda doc_id: self._scope.spawn(self._deleted_remotely(doc_id)),
         )
         self._deletions = Deletions(
             patches,
@@ -155,7 +157,10 @@ class PatchesSync:
             await self.patches.track_docs(())  # which documents are tracked is known from here on
         if not self._scope.running:
             self._has_synced = False
+            if not self._listening:
+                self._listen()
             self._scope.start()
+            self.patches.on_taken_over.emit(self)
             self._deletions.start()
             self._docs.start()
             self._scope.spawn(self._read_docs())
@@ -177,6 +182,8 @@ class PatchesSync:
         self._disconnected()
         await self._deletions.finish()
         await self._scope.close()
+        if self._superseded:
+            self._let_go()
 
     async def __aenter__(self) -> Self:
         try:
@@ -264,20 +271,39 @@ class PatchesSync:
     # ---- the connection --------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        self.connection.on_state_change(self._connection_changed)
-        self.connection.on_changes_committed(self._changes_committed)
-        self.connection.on_doc_deleted(self._docs.deleted)
-        self.connection.on_notification(self._notified)
-        self.connection.on_error(lambda error: self._report(error, None))
-        self.patches.on_change(self._edited)
-        self.patches.on_open_doc(self._docs.opened)
-        self.patches.on_track_docs(self._tracked)
-        self.patches.on_untrack_docs(self._untracked)
-        self.patches.on_delete_doc(self._deleted_locally)
-        for algorithm in self.patches.algorithms.values():
-            algorithm.on_error(lambda error, context: self._report(error, context.get("doc_id")))
+        self._listening = [
+            self.connection.on_state_change(self._connection_changed),
+            self.connection.on_changes_committed(self._changes_committed),
+            self.connection.on_doc_deleted(self._docs.deleted),
+            self.connection.on_notification(self._notified),
+            self.connection.on_error(lambda error: self._report(error, None)),
+            self.patches.on_change(self._edited),
+            self.patches.on_open_doc(self._docs.opened),
+            self.patches.on_track_docs(self._tracked),
+            self.patches.on_untrack_docs(self._untracked),
+            self.patches.on_delete_doc(self._deleted_locally),
+            self.patches.on_taken_over(self._taken_over),
+            *(
+                algorithm.on_error(self._algorithm_failed)
+                for algorithm in self.patches.algorithms.values()
+            ),
+        ]
         for doc_id in self.patches.tracked_docs:
             self._docs.add(doc_id)
+
+    def _taken_over(self, by: object) -> None:
+        self._superseded = by is not self
+        if self._superseded and not self._scope.running:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Another one keeps the documents in sync, and nothing is heard of it: what is known here
+        would grow stale, and be shown in documents that are the other's.
+        """
+        for unsubscribe in self._listening:
+            unsubscribe()
+        self._listening = []
+        self._docs.forget()
 
     def _connection_changed(self, state: TransportState) -> None:
         if state == "connected":
@@ -429,14 +455,14 @@ class PatchesSync:
         if isinstance(doc_id, str):
             self._docs.framed(doc_id, Notice(method, params))
 
-    async def _let_go(self, doc_id: str, attempt: int = 0) -> None:
+    async def _deleted_remotely(self, doc_id: str, attempt: int = 0) -> None:
         try:
             await self._deletions.let_go(doc_id)
         except Exception as exc:  # boundary: a store
             self._report(exc, doc_id)
             await asyncio.sleep(reconnect_wait(attempt, self.patches.runtime.random.random()))
             if doc_id in self.patches.tracked_docs:
-                await self._let_go(doc_id, attempt + 1)
+                await self._deleted_remotely(doc_id, attempt + 1)
 
     # ---- inside ----------------------------------------------------------------------------------
 
@@ -454,6 +480,9 @@ class PatchesSync:
             self.on_error.emit(error, ErrorContext(doc_id=doc_id))
         else:
             _log.warning("sync: %s", error, extra={"doc_id": doc_id})
+
+    def _algorithm_failed(self, error: Exception, context: Mapping[str, Any]) -> None:
+        self._report(error, context.get("doc_id"))
 
     def _task_failed(self, error: Exception) -> None:
         _log.error("a task of the sync failed", exc_info=error)
