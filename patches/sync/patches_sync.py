@@ -13,7 +13,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
-from patches.algorithms.base import Algorithm
 from patches.change import Change
 from patches.client import Patches
 from patches.errors import InvalidRequestError, PatchesError
@@ -23,22 +22,24 @@ from patches.net.connection import PatchesConnection, WebSocketConnection
 from patches.net.transport import TransportState
 from patches.net.websocket import WebSocketOptions
 from patches.options import DEFAULT_MAX_PAYLOAD_BYTES, DocOptions, SizeCalculator
-from patches.signals import Signal, Unsubscribe
+from patches.signals import Unsubscribe
 from patches.sync.branch_store import BranchStore
 from patches.sync.branches import send_pending
 from patches.sync.deletions import Deletions
 from patches.sync.documents import Documents
+from patches.sync.full_sync import FullSync
 from patches.sync.plan import Committed, Notice
 from patches.sync.presence import PresenceHub, Room
 from patches.sync.published import Published
 from patches.sync.state import ErrorContext, SyncedDoc, Syncing, SyncState
 from patches.sync.subscriptions import SubscribeFilter, Subscriptions
+from patches.sync.sync_signals import SyncSignals
 from patches.tasks import TaskScope
 
 _log = logging.getLogger("patches.sync")
 
 
-class PatchesSync:
+class PatchesSync(SyncSignals):
     """Keeps a client's documents in sync with the server at a url, or behind a connection of yours.
 
     `async with` connects (and raises if the first attempt fails) and disconnects. The options are
@@ -75,28 +76,12 @@ class PatchesSync:
         self._disconnects = 0  # so far
         self._links = 0  # connections so far
         self._link = 0  # the one that is up, 0: none
-        self._synced_link = 0  # the last one whose full sync has ended
-        self._has_synced = False  # since `connect`
         self._listening: list[Unsubscribe] = []  # empty: not
         self._superseded = False  # another one has connected since
-        self._full_sync: asyncio.Task[object] | None = None
         self._sending_branches = asyncio.Lock()  # the connection's, no document's
         self._changed = asyncio.Event()
         self._state = SyncState()
-        #: The new `state`.
-        self.on_state_change: Signal[[SyncState]] = Signal("on_state_change", spawn=self._spawn)
-        #: The new `synced`.
-        self.on_synced_change: Signal[[Mapping[str, SyncedDoc]]] = Signal(
-            "on_synced_change", spawn=self._spawn
-        )
-        #: `(error, context)`: what went wrong, and about which document (`context.doc_id`).
-        self.on_error: Signal[[Exception, ErrorContext]] = Signal("on_error", spawn=self._spawn)
-        #: `(doc_id, pending)`: deleted on the server; the local work that went with it.
-        self.on_remote_doc_deleted: Signal[[str, Sequence[Change]]] = Signal(
-            "on_remote_doc_deleted", spawn=self._spawn
-        )
-        #: Branch records made or changed here were told to the server.
-        self.on_branches_synced: Signal[[]] = Signal("on_branches_synced", spawn=self._spawn)
+        super().__init__(self._spawn)
         options = (
             DocOptions(
                 max_payload_bytes=max_payload_bytes,
@@ -125,6 +110,17 @@ class PatchesSync:
             on_remote=self.on_remote_doc_deleted,
             report=self._report,
             changed=self._changed.set,
+        )
+        self._full_sync = FullSync(
+            patches,
+            self._docs,
+            self._deletions,
+            scope=self._scope,
+            send_branch_records=self.send_branch_records,
+            cover=self._cover,
+            show=self._show_syncing,
+            report=self._report,
+            changed=self._changed,
         )
         self._listen()
 
@@ -156,14 +152,13 @@ class PatchesSync:
         if not self._scope.running:
             await self.patches.track_docs(())  # which documents are tracked is known from here on
         if not self._scope.running:
-            self._has_synced = False
             if not self._listening:
                 self._listen()
             self._scope.start()
             self.patches.on_taken_over.emit(self)
             self._deletions.start()
             self._docs.start()
-            self._scope.spawn(self._read_docs())
+            self._full_sync.start()
         disconnects = self._disconnects
         try:
             await self.connection.connect(background=background)
@@ -224,7 +219,7 @@ class PatchesSync:
                     if isinstance(self._state.syncing, Exception):
                         raise self._state.syncing
                     self._docs.raise_what_blocks()
-                    if self._synced_link == self._link and self._docs.at_rest:
+                    if self._full_sync.has_ended and self._docs.at_rest:
                         return
                 self._changed.clear()
                 await self._changed.wait()
@@ -317,80 +312,18 @@ class PatchesSync:
         self._link = self._links
         self._subscriptions.reset()
         self._show(replace(self._state, connected=True))
-        self._scope.spawn(self._sync_all(self._link))
+        self._full_sync.connected(self._link)
 
     def _disconnected(self, *, online: bool | None = None) -> None:
         self._link = 0
         self._subscriptions.reset()
         self._presence.lost()
-        if self._full_sync is not None:
-            self._full_sync.cancel()
+        self._full_sync.disconnected()
         self._docs.disconnected()
         online = self._state.online if online is None else online
         self._show(SyncState(online=online, connected=False, syncing=None))
 
-    # ---- full sync -------------------------------------------------------------------------------
-
-    async def _sync_all(self, link: int, attempt: int = 0) -> None:
-        """Sync every tracked document over a new connection (`spec/sync.md` 4).
-
-        One that fails as a whole, because a store does, is tried again while the connection lasts:
-        what is not known of could stay behind for as long as nothing else happens to it.
-        """
-        if link != self._link:
-            return
-        self._full_sync = asyncio.current_task()
-        try:
-            self._show_syncing("updating" if self._has_synced else "initial")
-            await self._sync_documents(link)
-        except Exception as exc:  # boundary: a store that fails
-            if link == self._link:
-                self._show_syncing(exc)
-                self._report(exc, None)
-                self._scope.spawn(self._sync_all_again(link, attempt), name="full sync again")
-        else:
-            self._has_synced = True
-            self._show_syncing(None)
-        finally:
-            if self._full_sync is asyncio.current_task():
-                self._full_sync = None
-            self._synced_link = link
-            self._changed.set()
-
-    async def _sync_all_again(self, link: int, attempt: int) -> None:
-        await asyncio.sleep(reconnect_wait(attempt, self.patches.runtime.random.random()))
-        await self._sync_all(link, attempt + 1)
-
-    async def _sync_documents(self, link: int) -> None:
-        await self.send_branch_records()
-        tombstones = await self._read_docs()
-        doc_ids = list(self._docs)
-        await self._cover(link)
-        if link != self._link:
-            return
-        self._docs.connected(doc_ids, link, awaited=True)
-        self._deletions.tell(tombstones)
-        while not (self._docs.all_settled and self._deletions.all_told):
-            self._changed.clear()
-            await self._changed.wait()
-
-    async def _read_docs(self) -> dict[str, Algorithm]:
-        """Learn what the stores hold. Returns the documents whose deletion is unconfirmed."""
-        tombstones: dict[str, Algorithm] = {}
-        found: list[str] = []
-        for algorithm in self.patches.algorithms.values():
-            for record in await algorithm.list_docs(include_deleted=True):
-                if record.deleted:
-                    tombstones[record.doc_id] = algorithm
-                else:
-                    found.append(record.doc_id)
-        # What is tracked is asked only now: it may have changed while the lists were read.
-        tracked = self.patches.tracked_docs
-        for doc_id in (*found, *tracked):
-            if doc_id in tracked:
-                self._docs.add(doc_id)
-        await self._docs.learn(self._docs)
-        return {doc_id: owner for doc_id, owner in tombstones.items() if doc_id not in tracked}
+    # ---- what a full sync needs ------------------------------------------------------------------
 
     async def _cover(self, link: int) -> None:
         """Subscribe to what is tracked. A failure is reported; the documents sync all the same."""
@@ -401,6 +334,9 @@ class PatchesSync:
                 self._report(exc, None)
         else:
             self._presence.subscribed()
+
+    def _show_syncing(self, syncing: Syncing) -> None:
+        self._show(replace(self._state, syncing=syncing))
 
     # ---- what happens to documents here ----------------------------------------------------------
 
@@ -465,9 +401,6 @@ class PatchesSync:
                 await self._deleted_remotely(doc_id, attempt + 1)
 
     # ---- inside ----------------------------------------------------------------------------------
-
-    def _show_syncing(self, syncing: Syncing) -> None:
-        self._show(replace(self._state, syncing=syncing))
 
     def _show(self, state: SyncState) -> None:
         if state != self._state:
