@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patches.errors import InvalidRequestError
-from patches_server.stores import documents
+from patches_server.stores import documents_sqlite as documents
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from patches import codec
 from patches.algorithms.ot import apply_changes_for_reconstruction
 from patches.change import Change
 from patches.json_patch import pointer
+from patches.stores.keys import from_key
 from patches_server.doctor import Problem, good_versions, problems_of, state_of
 
 #: Beyond every limit, so that the next commit measures the document.
@@ -151,7 +152,7 @@ def _rows_mended(conn: sqlite3.Connection, doc_id: str, doc: int) -> Iterator[st
     for rowid, key, rev, ts, crc, op in rows.fetchall():
         if zlib.crc32(op) == crc:
             continue
-        path = key.decode("utf-8", "surrogatepass")
+        path = from_key(key)
         # A version at or after the row's revision holds what it wrote: it has not changed since.
         found = [_value_at(state, path) for end_rev, state in versions if end_rev >= rev]
         if not found or found[0] is None:

@@ -75,7 +75,10 @@ class SqliteDatabase:
         self._schemas.append(script)
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a query function and return its result; it cannot write. Raises `StorageError`."""
+        """Run a query function and return its result; it cannot write. Raises `StorageError`.
+
+        All its queries see the file as it was at the first, also while another process writes.
+        """
         return await self._runtime.run_blocking(lambda: self._read(fn))
 
     async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
@@ -130,7 +133,7 @@ class SqliteDatabase:
 
     def _read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            with self._reader() as connection:
+            with self._reader() as connection, _one_view(connection):
                 return fn(connection)
         except sqlite3.Error as exc:
             raise _storage_error(self.path, exc) from exc
@@ -246,6 +249,16 @@ class SqliteDatabase:
     def _check_open(self) -> None:
         if self._closed:
             raise StorageError(f"{self.path} is closed")
+
+
+@contextmanager
+def _one_view(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:  # else SQLite has given it up
+            connection.execute("ROLLBACK")
 
 
 def _run_in_savepoint(path: str, connection: sqlite3.Connection, write: _Write) -> None:

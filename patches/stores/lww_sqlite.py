@@ -17,6 +17,7 @@ from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.json_values import Op
 from patches.runtime import Runtime
 from patches.stores.database import SqliteDatabase
+from patches.stores.keys import from_key, range_below, to_key
 
 T = TypeVar("T")
 
@@ -71,16 +72,8 @@ class LWWSqliteStore:
         database.add_schema(_SCHEMA)
 
     async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function that writes nothing over one consistent view."""
-
-        def run(connection: sqlite3.Connection) -> T:
-            connection.execute("BEGIN")  # one view, also while another process writes
-            try:
-                return fn(_SqliteTables(connection, doc_id))
-            finally:
-                connection.execute("COMMIT")
-
-        return await self._database.read(run)
+        """Run a function that writes nothing over one view of the file."""
+        return await self._database.read(lambda connection: fn(_SqliteTables(connection, doc_id)))
 
     async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
         """Run a function in a transaction and return its result when that is on disk."""
@@ -97,7 +90,10 @@ class LWWSqliteStore:
             )
             return [
                 TrackedDoc(
-                    doc_id=_text(doc_id), committed_rev=rev, deleted=bool(deleted), algorithm="lww"
+                    doc_id=from_key(doc_id),
+                    committed_rev=rev,
+                    deleted=bool(deleted),
+                    algorithm="lww",
                 )
                 for doc_id, rev, deleted in rows
             ]
@@ -111,7 +107,7 @@ class LWWSqliteStore:
             rows = connection.execute(
                 "SELECT doc_id, change, reason, quarantined_at FROM lww_quarantine"
                 " WHERE ?1 IS NULL OR doc_id = ?1 ORDER BY position",
-                (None if doc_id is None else _bytes(doc_id),),
+                (None if doc_id is None else to_key(doc_id),),
             )
             return [_quarantined(*row) for row in rows]
 
@@ -126,7 +122,7 @@ class _SqliteTables:
         self._doc_id = doc_id
         row = connection.execute(
             "SELECT doc, committed_rev, version, deleted FROM lww_docs WHERE doc_id = ?",
-            (_bytes(doc_id),),
+            (to_key(doc_id),),
         ).fetchone()
         self._head: Head | None = None
         self._doc: int | None = None
@@ -153,7 +149,7 @@ class _SqliteTables:
             self._doc = self._connection.execute(
                 "INSERT INTO lww_docs (doc_id, committed_rev, version, deleted)"
                 " VALUES (?, 0, 0, 0)",
-                (_bytes(self._doc_id),),
+                (to_key(self._doc_id),),
             ).lastrowid
             assert self._doc is not None
             # A document that was forgotten and is known again must not repeat a version.
@@ -216,7 +212,7 @@ class _SqliteTables:
         row = self._connection.execute(
             "SELECT doc_id, change, reason, quarantined_at FROM lww_quarantine"
             " WHERE doc_id = ? AND change_id = ?",
-            (_bytes(self._doc_id), _bytes(change_id)),
+            (to_key(self._doc_id), to_key(change_id)),
         ).fetchone()
         return None if row is None else _quarantined(*row)
 
@@ -226,10 +222,10 @@ class _SqliteTables:
             " (doc_id, change_id, position, change, reason, quarantined_at)"
             " VALUES (?, ?, (SELECT COALESCE(MAX(position), 0) + 1 FROM lww_quarantine), ?, ?, ?)",
             (
-                _bytes(quarantined.doc_id),
-                _bytes(quarantined.change_id),
+                to_key(quarantined.doc_id),
+                to_key(quarantined.change_id),
                 quarantined.change.encoded,
-                _bytes(quarantined.reason),
+                to_key(quarantined.reason),
                 quarantined.quarantined_at,
             ),
         )
@@ -237,7 +233,7 @@ class _SqliteTables:
     def discard_quarantined(self, change_id: str | None = None) -> None:
         self._connection.execute(
             "DELETE FROM lww_quarantine WHERE doc_id = ?1 AND (?2 IS NULL OR change_id = ?2)",
-            (_bytes(self._doc_id), None if change_id is None else _bytes(change_id)),
+            (to_key(self._doc_id), None if change_id is None else to_key(change_id)),
         )
 
     def clear(self) -> None:
@@ -257,7 +253,7 @@ class _SqliteRows:
         row = self._tables.execute(
             "SELECT op FROM lww_rows WHERE doc = ? AND pending = ? AND path = ?",
             self._pending,
-            _bytes(path),
+            to_key(path),
         ).fetchone()
         return None if row is None else codec.decode(row[0])
 
@@ -266,9 +262,9 @@ class _SqliteRows:
             "SELECT path FROM lww_rows WHERE doc = ? AND pending = ? AND path >= ? AND path < ?"
             " ORDER BY position",
             self._pending,
-            *_range_below(path),
+            *range_below(path),
         )
-        return [_text(name) for (name,) in rows]
+        return [from_key(name) for (name,) in rows]
 
     def has_below(self, path: str) -> bool:
         return (
@@ -276,7 +272,7 @@ class _SqliteRows:
                 "SELECT 1 FROM lww_rows WHERE doc = ? AND pending = ? AND path >= ? AND path < ?"
                 " LIMIT 1",
                 self._pending,
-                *_range_below(path),
+                *range_below(path),
             ).fetchone()
             is not None
         )
@@ -288,7 +284,7 @@ class _SqliteRows:
             " COALESCE(MAX(position), 0) + 1 FROM lww_rows WHERE doc = ?1 AND pending = ?2), ?4)"
             " ON CONFLICT (doc, pending, path) DO UPDATE SET op = excluded.op",
             self._pending,
-            _bytes(op["path"]),
+            to_key(op["path"]),
             codec.encode(op),
         )
 
@@ -300,7 +296,7 @@ class _SqliteRows:
         self._tables.execute(
             "DELETE FROM lww_rows WHERE doc = ? AND pending = ? AND path = ?",
             self._pending,
-            _bytes(path),
+            to_key(path),
         )
 
     def ops(self) -> list[Op]:
@@ -320,25 +316,12 @@ class _SqliteRows:
         self._tables.execute("DELETE FROM lww_rows WHERE doc = ? AND pending = ?", self._pending)
 
 
-def _range_below(path: str) -> tuple[bytes, bytes]:
-    key = _bytes(path)
-    return key + b"/", key + b"0"  # "0" follows "/"
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
-
-
 def _quarantined(doc_id: bytes, change: bytes, reason: bytes, at: int) -> QuarantinedChange:
     refused = Change.from_encoded(change)
     return QuarantinedChange(
-        doc_id=_text(doc_id),
+        doc_id=from_key(doc_id),
         change_id=refused.id,
         change=refused,
-        reason=_text(reason),
+        reason=from_key(reason),
         quarantined_at=at,
     )

@@ -17,13 +17,15 @@ from patches.algorithms.lww.field_table import ancestor_paths
 from patches.errors import CorruptDataError, RevConflictError
 from patches.runtime import Millis, Runtime
 from patches.stores.database import SqliteDatabase
+from patches.stores.keys import from_key, range_below, to_key
 from patches_server.lww.holdings import encode_spans
 from patches_server.lww.rows import Row, stored_order
 from patches_server.lww.store import LoadedRows, SavedSnapshot
 from patches_server.records import Tombstone
-from patches_server.stores import documents
+from patches_server.stores import documents_sqlite as documents
 from patches_server.stores.branches import BranchStore
 from patches_server.stores.branches_sqlite import SqliteBranches
+from patches_server.stores.documents_sqlite import SqliteDocuments
 from patches_server.stores.versions import VersionStore
 from patches_server.stores.versions_sqlite import SqliteVersions, pack, unpack
 
@@ -55,7 +57,7 @@ _PARAMETERS: Final = 500
 _LEAST_PRUNED: Final = 16
 
 
-class LWWSqliteServerStore:
+class LWWSqliteServerStore(SqliteDocuments):
     """An `LWWServerStore` over a database that it shares."""
 
     versions: VersionStore | None
@@ -70,10 +72,9 @@ class LWWSqliteServerStore:
         *,
         runtime: Runtime | None = None,
     ) -> None:
-        self._database = database
+        super().__init__(database, runtime or Runtime())
         self.versions = versions
         self.branches = branches
-        self._runtime = runtime or Runtime()
         database.add_schema(LWW_SCHEMA)
 
     async def load_rows(
@@ -86,12 +87,8 @@ class LWWSqliteServerStore:
         change_ids: Sequence[str] = (),
     ) -> LoadedRows:
         def read(conn: sqlite3.Connection) -> LoadedRows:
-            conn.execute("BEGIN")  # one view of the file for all queries
-            try:
-                documents.check_not_deleted(conn, doc_id, now=now)
-                return _loaded(conn, doc_id, now, paths, since_rev, change_ids)
-            finally:
-                conn.execute("ROLLBACK")
+            documents.check_not_deleted(conn, doc_id, now=now)
+            return _loaded(conn, doc_id, now, paths, since_rev, change_ids)
 
         return await self._database.read(read)
 
@@ -110,13 +107,13 @@ class LWWSqliteServerStore:
             doc = _require_head(conn, doc_id, expected_rev, now)
             conn.executemany(
                 "UPDATE lww_rows SET hidden = 1 WHERE doc = ? AND path = ?",
-                [(doc, _key(path)) for path in hide],
+                [(doc, to_key(path)) for path in hide],
             )
             _write_revision(conn, doc, rows, now)
             _prune_ids(conn, now, at_most=2 * len(change_ids) + _LEAST_PRUNED)
             conn.executemany(
                 "INSERT OR REPLACE INTO lww_change_ids VALUES (?, ?, ?)",
-                [(doc, _key(change_id), expires_at) for change_id in change_ids],
+                [(doc, to_key(change_id), expires_at) for change_id in change_ids],
             )
 
         await self._database.write(write)
@@ -184,25 +181,6 @@ class LWWSqliteServerStore:
 
         await self._database.write(write)
 
-    async def get_tombstone(self, doc_id: str) -> Tombstone | None:
-        now = self._runtime.wall_ms()
-        return await self._database.read(
-            lambda conn: documents.get_tombstone(conn, doc_id, now=now)
-        )
-
-    async def remove_tombstone(self, doc_id: str) -> bool:
-        now = self._runtime.wall_ms()
-        return await self._database.write(
-            lambda conn: documents.remove_tombstone(conn, doc_id, now=now)
-        )
-
-    async def last_server_time(self) -> Millis:
-        return await self._database.read(documents.last_server_time)
-
-
-def _key(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
 
 def _find(conn: sqlite3.Connection, doc_id: str) -> tuple[int, int] | None:
     """The document's number and its head."""
@@ -240,7 +218,7 @@ def _put_snapshot(conn: sqlite3.Connection, doc: int, packed: bytes, rev: int) -
 def _write_revision(conn: sqlite3.Connection, doc: int, rows: Sequence[Row], now: Millis) -> None:
     conn.execute("UPDATE lww_docs SET rev = rev + 1 WHERE doc = ?", (doc,))
     for row in rows:
-        _write(conn, doc, _key(row.path), row, now)
+        _write(conn, doc, row, now)
 
 
 def _loaded(
@@ -280,15 +258,12 @@ def _loaded(
 def _near(conn: sqlite3.Connection, doc_id: str, doc: int, paths: Sequence[str]) -> Iterator[Row]:
     """The rows at, above and below the paths."""
     exact = {name for path in paths for name in ("", path, *ancestor_paths(path))}
-    for names in _chunks(_key(name) for name in exact):
+    for names in _chunks(to_key(name) for name in exact):
         marks = ",".join("?" * len(names))
         yield from _rows(conn, doc_id, f"doc = ? AND path IN ({marks})", (doc, *names))
     for path in paths:
-        key = _key(path)
-        # all that starts with "path/": "0" is the byte after "/"
-        yield from _rows(
-            conn, doc_id, "doc = ? AND path >= ? AND path < ?", (doc, key + b"/", key + b"0")
-        )
+        below = (doc, *range_below(path))
+        yield from _rows(conn, doc_id, "doc = ? AND path >= ? AND path < ?", below)
 
 
 def _rows(
@@ -305,7 +280,7 @@ def _row(doc_id: str, values: _Values) -> Row:
     if torn or zlib.crc32(op) != crc:
         raise CorruptDataError(f"document {doc_id!r}: a row of revision {rev} is damaged")
     return Row(
-        path.decode("utf-8", "surrogatepass"),
+        from_key(path),
         rev=rev,
         pos=pos,
         ts=ts,
@@ -319,7 +294,7 @@ def _row(doc_id: str, values: _Values) -> Row:
 def _seen(
     conn: sqlite3.Connection, doc: int, now: Millis, change_ids: Sequence[str]
 ) -> Iterator[str]:
-    by_key = {_key(change_id): change_id for change_id in change_ids}
+    by_key = {to_key(change_id): change_id for change_id in change_ids}
     for keys in _chunks(by_key):
         marks = ",".join("?" * len(keys))
         sql = (
@@ -330,10 +305,10 @@ def _seen(
             yield by_key[key]
 
 
-def _write(conn: sqlite3.Connection, doc: int, path: bytes, row: Row, now: Millis) -> None:
+def _write(conn: sqlite3.Connection, doc: int, row: Row, now: Millis) -> None:
     conn.execute(
         "DELETE FROM lww_rows WHERE doc = ? AND path >= ? AND path < ?",
-        (doc, path + b"/", path + b"0"),
+        (doc, *range_below(row.path)),
     )
     conn.execute(
         "INSERT INTO lww_rows "
@@ -344,7 +319,7 @@ def _write(conn: sqlite3.Connection, doc: int, path: bytes, row: Row, now: Milli
         "stored_at = excluded.stored_at, crc = excluded.crc, op = excluded.op",
         (
             doc,
-            path,
+            to_key(row.path),
             row.rev,
             row.pos,
             row.ts,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -22,8 +21,9 @@ from patches_server.ot.rows import (
 )
 from patches_server.ot.store import NO_DOC, Bounds, DocHead, StoredSnapshot
 from patches_server.records import Tombstone
-from patches_server.stores import documents
+from patches_server.stores import documents_sqlite as documents
 from patches_server.stores.branches_sqlite import SqliteBranches
+from patches_server.stores.documents_sqlite import SqliteDocuments
 from patches_server.stores.versions_sqlite import SqliteVersions, delete_versions, newest_main
 
 # The ids stand in a table of their own: they stay when changes are pruned.
@@ -49,7 +49,7 @@ _LARGEST: Final = 2**62
 _MANY: Final = 500
 
 
-class OTSqliteServerStore:
+class OTSqliteServerStore(SqliteDocuments):
     """An `OTServerStore` over a database that it shares. Each row has a checksum."""
 
     def __init__(
@@ -60,18 +60,17 @@ class OTSqliteServerStore:
         *,
         runtime: Runtime | None = None,
     ) -> None:
-        self._database = database
+        super().__init__(database, runtime or Runtime())
         self.versions = versions
         self.branches = branches
-        self._runtime = runtime or Runtime()
         database.add_schema(OT_SCHEMA)
 
     async def get_head(self, doc_id: str) -> DocHead:
         now = self._runtime.wall_ms()
 
         def read(conn: sqlite3.Connection) -> DocHead:
-            with _one_view(conn, doc_id, now):
-                return _head(conn, doc_id)
+            documents.check_not_deleted(conn, doc_id, now=now)
+            return _head(conn, doc_id)
 
         return await self._database.read(read)
 
@@ -129,8 +128,8 @@ class OTSqliteServerStore:
         values.append(-1 if limit is None else max(0, limit))  # type: ignore[arg-type]  # as above
 
         def read(conn: sqlite3.Connection) -> list[Change]:
-            with _one_view(conn, doc_id, now):
-                return within(_changes(doc_id, conn.execute(sql, values)), max_bytes)
+            documents.check_not_deleted(conn, doc_id, now=now)
+            return within(_changes(doc_id, conn.execute(sql, values)), max_bytes)
 
         return await self._database.read(read)
 
@@ -138,8 +137,8 @@ class OTSqliteServerStore:
         now = self._runtime.wall_ms()
 
         def read(conn: sqlite3.Connection) -> StoredSnapshot:
-            with _one_view(conn, doc_id, now):
-                return _snapshot(conn, doc_id, rev)
+            documents.check_not_deleted(conn, doc_id, now=now)
+            return _snapshot(conn, doc_id, rev)
 
         return await self._database.read(read)
 
@@ -167,32 +166,6 @@ class OTSqliteServerStore:
                 documents.put_tombstone(conn, replace(tombstone, last_rev=head.rev))
 
         await self._database.write(write)
-
-    async def get_tombstone(self, doc_id: str) -> Tombstone | None:
-        now = self._runtime.wall_ms()
-        return await self._database.read(
-            lambda conn: documents.get_tombstone(conn, doc_id, now=now)
-        )
-
-    async def remove_tombstone(self, doc_id: str) -> bool:
-        now = self._runtime.wall_ms()
-        return await self._database.write(
-            lambda conn: documents.remove_tombstone(conn, doc_id, now=now)
-        )
-
-    async def last_server_time(self) -> Millis:
-        return await self._database.read(documents.last_server_time)
-
-
-@contextmanager
-def _one_view(conn: sqlite3.Connection, doc_id: str, now: Millis) -> Iterator[None]:
-    """All queries see the file as it was at the first one, which is for the tombstone."""
-    conn.execute("BEGIN")
-    try:
-        documents.check_not_deleted(conn, doc_id, now=now)
-        yield
-    finally:
-        conn.execute("ROLLBACK")
 
 
 def _head(conn: sqlite3.Connection, doc_id: str) -> DocHead:

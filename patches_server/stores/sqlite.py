@@ -9,7 +9,7 @@ from patches.ids import random_id
 from patches.runtime import Runtime
 from patches.stores.database import Durability, SqliteDatabase
 from patches_server.records import Tombstone
-from patches_server.stores import documents
+from patches_server.stores import documents_sqlite as documents
 from patches_server.stores.branches_sqlite import SqliteBranches
 from patches_server.stores.lww_sqlite import LWWSqliteServerStore
 from patches_server.stores.ot_sqlite import OTSqliteServerStore

@@ -13,7 +13,7 @@ from patches.json_values import Json
 from patches.runtime import Runtime
 from patches.stores.database import SqliteDatabase
 from patches_server.records import ListVersionsOptions, Version
-from patches_server.stores.documents import check_not_deleted
+from patches_server.stores.documents_sqlite import check_not_deleted
 from patches_server.stores.versions import ORDERS
 
 VERSIONS_SCHEMA: Final = """

@@ -27,7 +27,7 @@ from patches_server.lww.commit import LWW_OPS
 from patches_server.lww.store import LWWServerStore
 from patches_server.records import CommitOptions, ListVersionsOptions
 from patches_server.stores.branches_sqlite import SqliteBranches
-from patches_server.stores.documents import DOCUMENTS_SCHEMA
+from patches_server.stores.documents_sqlite import DOCUMENTS_SCHEMA
 from patches_server.stores.lww_memory import LWWMemoryServerStore
 from patches_server.stores.lww_sqlite import LWWSqliteServerStore
 from patches_server.stores.versions_sqlite import SqliteVersions

@@ -29,7 +29,7 @@ from patches_server.ot import (
 )
 from patches_server.records import Branch, CommitOptions, ListVersionsOptions, Tombstone, Version
 from patches_server.stores.branches_sqlite import SqliteBranches
-from patches_server.stores.documents import DOCUMENTS_SCHEMA
+from patches_server.stores.documents_sqlite import DOCUMENTS_SCHEMA
 from patches_server.stores.ot_memory import OTMemoryServerStore
 from patches_server.stores.ot_sqlite import OTSqliteServerStore
 from patches_server.stores.versions_sqlite import SqliteVersions

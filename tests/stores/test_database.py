@@ -69,6 +69,32 @@ async def test_nothing_is_opened_before_the_first_use(tmp_path: Path) -> None:
     assert not (tmp_path / "unused.db").exists()
 
 
+async def test_a_read_sees_one_moment_while_another_writes(
+    database: SqliteDatabase, tmp_path: Path
+) -> None:
+    await database.write(add("a"))
+
+    def twice(connection: sqlite3.Connection) -> tuple[list[str], list[str]]:
+        first = texts(connection)
+        other = sqlite3.connect(tmp_path / "notes.db")
+        with other:
+            add("b")(other)
+        other.close()
+        return first, texts(connection)
+
+    assert await database.read(twice) == (["a"], ["a"])
+    assert await database.read(texts) == ["a", "b"]
+
+
+async def test_a_read_that_fails_leaves_the_next_one_its_own_moment(
+    database: SqliteDatabase,
+) -> None:
+    await database.write(add("a"))
+    with pytest.raises(StorageError):
+        await database.read(lambda connection: connection.execute("SELECT * FROM nowhere"))
+    assert await database.read(texts) == ["a"]
+
+
 async def test_what_was_written_is_there_after_reopening(
     database: SqliteDatabase, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from patches.errors import AlgorithmMismatchError, DocDeletedError
 from patches_server.records import Tombstone
-from patches_server.stores import documents
+from patches_server.stores import documents_sqlite as documents
 from patches_server.stores.documents import MemoryDocuments
 
 STONE = Tombstone(doc_id="d", deleted_at=5, last_rev=7, deleted_by_client_id="c", expires_at=20)

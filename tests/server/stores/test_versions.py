@@ -9,7 +9,7 @@ import pytest
 from patches.errors import DocDeletedError
 from patches.testing.contracts.versions import NOW, VersionStoreContract, a_version
 from patches_server.records import Tombstone
-from patches_server.stores import documents
+from patches_server.stores import documents_sqlite as documents
 from patches_server.stores.memory import MemoryBackend
 from patches_server.stores.sqlite import SqliteBackend
 from patches_server.stores.versions import VersionStore

@@ -1,0 +1,21 @@
+"""Text as bytes for SQLite: ids, paths and reasons, whose halves of surrogate pairs a text column
+refuses. The bytes sort as the text does, by code point, so what starts with a text is one range.
+"""
+
+from __future__ import annotations
+
+
+def to_key(text: str) -> bytes:
+    """The bytes that stand for a text."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def from_key(key: bytes) -> str:
+    """The text that the bytes stand for."""
+    return key.decode("utf-8", "surrogatepass")
+
+
+def range_below(path: str) -> tuple[bytes, bytes]:
+    """From where, and before what, the keys of the paths below a path are: all with `path/`."""
+    key = to_key(path)
+    return key + b"/", key + b"0"  # "0" follows "/"
