@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from patches.errors import NotFoundError, StatusError, UnavailableError
+from patches.errors import UnavailableError
 from patches.ids import random_id
 from patches.limits import Limits
 from patches.runtime import Runtime
@@ -20,7 +20,7 @@ from patches.tasks import TaskScope
 from patches_server.aside import Aside
 from patches_server.auth import Access, Auth, principal_key
 from patches_server.awareness import AwarenessRelay
-from patches_server.gate import Gate
+from patches_server.calls import Calls
 from patches_server.hub import GetTombstone, Hub
 from patches_server.outbox import GOING_AWAY, SIGNED_OUT
 from patches_server.router import AlgorithmOf, Router, Routes, Services
@@ -67,13 +67,8 @@ class PatchesServer:
     ) -> None:
         self.limits = limits or Limits()
         self.runtime = runtime or Runtime()
-        self.snapshots = Gate.of_snapshots(self.limits)
         self.aside = Aside(self.runtime, self.limits)
         self.access = Access(auth, timeout_s=self.limits.hook_timeout_s)
-        self.validation = (
-            Validation(validate, self.limits, self.aside) if validate is not None else None
-        )
-        self.hide_existence = hide_existence
         self.router = Router(services, routes=routes, algorithm_of=algorithm_of)
         self.sessions: dict[str, ServerSession] = {}
         self.stats = ServerStats()
@@ -89,6 +84,15 @@ class PatchesServer:
             get_tombstone=get_tombstone,
             reauth_s=reauth_s,
             stats=self.stats,
+        )
+        self.calls = Calls(
+            self.router,
+            self.access,
+            Validation(validate, self.limits, self.aside) if validate is not None else None,
+            limits=self.limits,
+            aside=self.aside,
+            stats=self.stats,
+            hide_existence=hide_existence,
         )
         self.relay = AwarenessRelay(self.hub, limits=self.limits) if relay else None
         self.methods = method_table()
@@ -166,17 +170,6 @@ class PatchesServer:
             if principal_key(session.context.principal) == key:
                 self.hub.leave(session)
                 session.close(SIGNED_OUT, "access was revoked")
-
-    async def source_of_branch(self, branch_id: str) -> str:
-        """The document that a branch came from. 404 for what is no branch."""
-        manager = self.router.branch_manager()
-        unknown = NotFoundError(f"Branch {branch_id} not found")
-        if manager is None:
-            raise unknown
-        try:
-            return await manager.get_source_doc_id(branch_id)
-        except StatusError as exc:
-            raise exc if exc.code != 404 else unknown from exc
 
     def begin(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a session's call as a task of the server."""

@@ -14,16 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from patches import codec
 from patches.errors import (
-    ForbiddenError,
-    NotFoundError,
     PatchesError,
     StatusError,
     TooManyRequestsError,
@@ -32,9 +29,13 @@ from patches.errors import (
 )
 from patches.ids import random_id
 from patches.json_values import Json
-from patches_server.aside import BYTES_PER_STEP
-from patches_server.awareness import Relayed, is_signal
-from patches_server.context import CallContext, call_context
+from patches.limits import Limits
+from patches.runtime import Runtime
+from patches_server.aside import BYTES_PER_STEP, Aside
+from patches_server.awareness import AwarenessRelay, Relayed, is_signal
+from patches_server.calls import Call, Calls
+from patches_server.context import CallContext
+from patches_server.hub import Hub
 from patches_server.outbox import SIGNED_OUT, TOO_SLOW, Outbox
 from patches_server.rpc import wire_checks
 from patches_server.rpc.frames import (
@@ -50,11 +51,9 @@ from patches_server.rpc.frames import (
     result_frame,
     wire_error,
 )
-from patches_server.rpc.methods import Given, Method, encoded, steps_to_encode
+from patches_server.rpc.methods import Method
 from patches_server.rpc.rates import TokenBucket
-
-if TYPE_CHECKING:
-    from patches_server.server import PatchesServer
+from patches_server.stats import ServerStats
 
 _log = logging.getLogger("patches_server.session")
 
@@ -65,10 +64,30 @@ _SYNC_CALLS: Final = ("getDoc", "getChangesSince", "commitChanges")
 _LARGE_FRAME: Final = 64 * 1024
 
 
+class SessionHost(Protocol):
+    """What a session needs of the server that it is with."""
+
+    limits: Limits
+    runtime: Runtime
+    aside: Aside
+    stats: ServerStats
+    hub: Hub
+    relay: AwarenessRelay | None
+    calls: Calls
+    methods: dict[str, Method]
+    closing: bool
+
+    def begin(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a call as a task of the server, which may outlive the session."""
+
+    def disconnected(self, session: ServerSession) -> None:
+        """The session has ended."""
+
+
 class ServerSession:
     """One connected peer, from `PatchesServer.connect` until `end`."""
 
-    def __init__(self, server: PatchesServer, *, connection_id: str, principal: object) -> None:
+    def __init__(self, server: SessionHost, *, connection_id: str, principal: object) -> None:
         loop = asyncio.get_running_loop()
         limits = server.limits
         self._server, self._limits, self._loop = server, limits, loop
@@ -228,7 +247,14 @@ class ServerSession:
         try:
             if method is None:
                 return result_frame(request.id, await self._subscription(request))
-            return result_frame(request.id, await self._call(request, method, size, patience))
+            call = Call(
+                name=str(request.method),
+                method=method,
+                params=request.params,
+                size=size,
+                context=replace(self.context, has_given_up=patience.is_over),
+            )
+            return result_frame(request.id, await self._server.calls.run(call))
         except Exception as exc:  # boundary: one call's failure is its own
             ref = random_id(self._server.runtime.random, 10)
             if is_unforeseen(exc):
@@ -245,58 +271,6 @@ class ServerSession:
         if request.method == "subscribe":
             return codec.encode(await self._server.hub.subscribe(self, wanted))
         return codec.encode(self._server.hub.unsubscribe(self, wanted))
-
-    async def _call(
-        self, request: Request, method: Method, size: int, patience: _Patience
-    ) -> Answer:
-        server, params = self._server, request.params
-        subject = wire_checks.doc_id(wire_checks.param(params, 0), self._limits)
-        principal = self.context.principal
-        capabilities = (
-            await server.access.capabilities(principal, subject) if _has_options(params) else ()
-        )
-        given = Given(params, self._limits, size, frozenset(capabilities))
-        arguments = await server.aside(size // BYTES_PER_STEP, lambda: method.read(given))
-        doc_id = subject
-        name = str(request.method)
-        if method.subject == "branch":
-            doc_id = await self._writable_source(subject, name)
-        else:
-            shown = _shown(name, params)
-            await server.access.require(principal, doc_id, method.kind, name, shown)
-        if name == "createBranch" and arguments[1].get("id") is not None:
-            # Whoever names a branch needs the right to that name: it may be somebody's document.
-            await server.access.require(principal, arguments[1]["id"], "write", name)
-        if name == "commitChanges" and server.validation is not None:
-            await server.validation.require(principal, doc_id, arguments[0])
-        services = await server.router.find(doc_id)
-        context = replace(
-            self.context, options=method.options_of(params), has_given_up=patience.is_over
-        )
-        if method.subject == "branch":
-            # A merge is broadcast to its caller too: one that does not apply the answer relies on
-            # that (`spec/protocol.md` 5).
-            context = replace(context, connection_id=None)
-        with call_context(context):
-            async with server.snapshots() if method.is_dear else nullcontext():
-                context.require_waiting()
-                begun = self._loop.time()
-                result = await method.run(services, subject, *arguments)
-                if name == "commitChanges":
-                    server.stats.committed(services.documents.name, self._loop.time() - begun)
-                return await server.aside(steps_to_encode(result), lambda: encoded(result))
-
-    async def _writable_source(self, branch_id: str, method: str) -> str:
-        """The document that a branch came from, on which its calls are judged (T7)."""
-        server = self._server
-        try:
-            doc_id = await server.source_of_branch(branch_id)
-            await server.access.require(self.context.principal, doc_id, "write", method)
-        except (NotFoundError, ForbiddenError):
-            if server.hide_existence:  # neither the branch nor its source's id is told
-                raise ForbiddenError(f"WRITE_FORBIDDEN:{branch_id}") from None
-            raise
-        return doc_id
 
     def _refuse(self, request_id: Json, error: Exception) -> None:
         self.outbox.put(self._error(request_id, error, ""))
@@ -361,17 +335,6 @@ def _named(params: list[Json]) -> set[str]:
     return {
         name for name in (first if isinstance(first, list) else [first]) if isinstance(name, str)
     }
-
-
-def _has_options(params: list[Json]) -> bool:
-    return any(isinstance(value, dict) and value for value in params[1:])
-
-
-def _shown(method: str, params: list[Json]) -> dict[str, Any] | None:
-    """What an access provider is shown: the parameters of a commit, absent ones left out."""
-    if method != "commitChanges":
-        return None
-    return dict(zip(("docId", "changes", "options"), params, strict=False))
 
 
 def _too_fast(wait_s: float) -> StatusError:
