@@ -1,8 +1,8 @@
-"""What an operation list must be before anything is done with it, in clients and servers.
+"""What an operation list, and a document's id, must be before anything is done with it.
 
 Nothing is queued at a client that a default server refuses, because both call `check_ops`
-(`spec/reliability.md` 3.2, T21, T26, T27). Pure: what is wrong is raised as `OpsRefusedError`,
-whose `code` is the answer's.
+(`spec/reliability.md` 3.2, T21, T26, T27). Pure: what is wrong with operations is raised as
+`OpsRefusedError`, whose `code` is the answer's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from patches.errors import OpsRefusedError
+from patches.errors import OpsRefusedError, PatchError
 from patches.json_values import MAX_SAFE_INTEGER
 from patches.limits import Limits
 
@@ -61,6 +61,18 @@ def check_ops(
             _check_op(op, limits, custom_ops)
         except OpsRefusedError as exc:
             raise OpsRefusedError(f"{where}[{index}]: {exc}", code=exc.code) from None
+
+
+def check_doc_id(doc_id: object, limits: Limits) -> None:
+    """Check that a document may have this id. Raises `PatchError`."""
+    if not isinstance(doc_id, str) or not doc_id:
+        raise PatchError(f"a document id is text that is not empty, not {doc_id!r}")
+    size = len(doc_id.encode("utf-8", "surrogatepass"))
+    if size > limits.max_doc_id_bytes:
+        raise PatchError(
+            f"the document id {doc_id[:40]!r}... has {size} bytes, at most "
+            f"{limits.max_doc_id_bytes} are allowed"
+        )
 
 
 def check_value(value: object, limits: Limits, *, max_depth: int | None = None) -> None:

@@ -18,7 +18,8 @@ from patches.algorithms.base import Algorithm
 from patches.backends import default_algorithms, open_backend
 from patches.change import Change, QuarantinedChange, Snapshot
 from patches.change_queue import ChangeQueue, Edit
-from patches.checks import check_ops
+from patches.change_queues import ChangeQueues
+from patches.checks import check_doc_id, check_ops
 from patches.client_signals import ClientSignals
 from patches.document import Document
 from patches.errors import (
@@ -82,7 +83,7 @@ class Patches(ClientSignals):
             self.algorithms, added=self.on_track_docs, removed=self.on_untrack_docs
         )
         self._docs = OpenDocs(self._tasks, self._let_go)
-        self._queues: dict[str, ChangeQueue] = {}
+        self._queues = ChangeQueues(self._tasks.spawn, self._report, self.on_change.emit)
         self._life = KeyedLocks()  # opening, untracking and deleting exclude each other
         self._start = asyncio.Lock()
         self._started = False
@@ -128,10 +129,7 @@ class Patches(ClientSignals):
             await self._docs.settle()
             for opened in self._docs:
                 opened.doc.mark_closed()
-            for queue in list(self._queues.values()):
-                queue.hurry()
-                await queue.settle()
-                queue.unlatch()
+            await self._queues.close()
             self._docs.clear()
         finally:
             try:
@@ -160,7 +158,7 @@ class Patches(ClientSignals):
         `algorithm` counts for a new document; a known one keeps its own. `metadata` goes onto the
         changes made to it. Raises `AlgorithmMismatchError`, `StorageError`.
         """
-        self._check_doc_id(doc_id)
+        check_doc_id(doc_id, self.limits)
         if algorithm is not None:
             self._algorithm_named(algorithm)
         own_metadata = checked_copy(metadata or {}, path="/metadata")
@@ -192,7 +190,7 @@ class Patches(ClientSignals):
         self._algorithm_named(name)
         doc_ids = _listed(doc_ids)
         for doc_id in doc_ids:
-            self._check_doc_id(doc_id)
+            check_doc_id(doc_id, self.limits)
         await self._ready()
         await self._tracking.add(doc_ids, name)
 
@@ -211,7 +209,7 @@ class Patches(ClientSignals):
 
     async def delete_doc(self, doc_id: str) -> None:
         """Delete a document here, and with the next connection on the server."""
-        self._check_doc_id(doc_id)
+        check_doc_id(doc_id, self.limits)
         await self._ready()
         await self._docs.settle(doc_id)
         async with self._life(doc_id):
@@ -261,7 +259,7 @@ class Patches(ClientSignals):
             {**self.metadata, **checked_copy(metadata or {}, path="/metadata")},
         )
         edit.stored = asyncio.get_running_loop().create_future()
-        self._queue_of(doc_id).put(edit)
+        self._queues.of(doc_id).put(edit)
         return await edit.stored
 
     def apply_snapshot(self, doc_id: str, snapshot: Snapshot) -> None:
@@ -270,20 +268,16 @@ class Patches(ClientSignals):
 
     def is_write_latched(self, doc_id: str) -> bool:
         """Whether storing its edits failed three times, and is not tried any more."""
-        queue = self._queues.get(doc_id)
-        return queue is not None and queue.is_latched
+        return doc_id in self._queues.latched
 
     @property
     def write_latched_docs(self) -> list[str]:
         """The documents whose edits are not being stored."""
-        return [doc_id for doc_id, queue in self._queues.items() if queue.is_latched]
+        return self._queues.latched
 
     async def retry_saving_changes(self, doc_id: str | None = None) -> None:
         """Try again to store latched edits, of one document or all; `is_write_latched` tells."""
-        for latched in self.write_latched_docs if doc_id is None else [doc_id]:
-            queue = self._queues.get(latched)
-            if queue is not None:
-                await queue.retry()
+        await self._queues.retry(self._queues.latched if doc_id is None else [doc_id])
 
     # ---- changes that the server refuses ---------------------------------------------------------
 
@@ -340,8 +334,7 @@ class Patches(ClientSignals):
             raise PendingChangeError(
                 f"document {doc_id!r} has no change {change_id!r} in quarantine"
             )
-        if doc_id in self._queues:
-            await self._queues[doc_id].settle()  # it comes after the edits made so far
+        await self._queues.settle(doc_id)  # it comes after the edits made so far
         changes = await algorithm.retry_quarantined_change(
             doc_id, change_id, self.get_open_doc(doc_id)
         )
@@ -372,7 +365,7 @@ class Patches(ClientSignals):
             algorithm = self.algorithms[name]
             await self._tracking.add([doc_id], name)
             try:
-                queue = self._queue_of(doc_id)
+                queue = self._queues.of(doc_id)
                 await queue.settle()  # an instance that was just closed may still be writing
                 doc = algorithm.create_doc(doc_id, await algorithm.load_doc(doc_id))
             except BaseException:
@@ -396,13 +389,9 @@ class Patches(ClientSignals):
 
     async def _settle(self, doc_id: str) -> None:
         """Wait for a document's edits, and drop its queue if nothing needs it any more."""
-        queue = self._queues.get(doc_id)
-        if queue is None:
-            return
-        await queue.settle()
+        await self._queues.settle(doc_id)
         if self._docs.get(doc_id) is None and not self._docs.is_opening(doc_id):
-            queue.unlatch()
-            self._queues.pop(doc_id, None)
+            self._queues.drop(doc_id)
 
     # ---- inside ----------------------------------------------------------------------------------
 
@@ -418,14 +407,6 @@ class Patches(ClientSignals):
     ) -> Edit:
         return Edit(ops, self._new_id(), algorithm, doc, metadata)
 
-    def _queue_of(self, doc_id: str) -> ChangeQueue:
-        queue = self._queues.get(doc_id)
-        if queue is None:
-            queue = self._queues[doc_id] = ChangeQueue(
-                doc_id, self._tasks.spawn, self._report, self.on_change.emit
-            )
-        return queue
-
     def _new_id(self) -> str:
         return random_id(self.runtime.random, _EDIT_ID_LENGTH)
 
@@ -436,16 +417,6 @@ class Patches(ClientSignals):
                 f"there is no algorithm {name!r} here, only {', '.join(self.algorithms)}"
             )
         return algorithm
-
-    def _check_doc_id(self, doc_id: object) -> None:
-        if not isinstance(doc_id, str) or not doc_id:
-            raise PatchError(f"a document id is text that is not empty, not {doc_id!r}")
-        size = len(doc_id.encode("utf-8", "surrogatepass"))
-        if size > self.limits.max_doc_id_bytes:
-            raise PatchError(
-                f"the document id {doc_id[:40]!r}... has {size} bytes, at most "
-                f"{self.limits.max_doc_id_bytes} are allowed"
-            )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -63,6 +63,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "patches.algorithms",
         "patches.backends",
         "patches.change_queue",
+        "patches.change_queues",
         "patches.checks",
         "patches.client_signals",
         "patches.document",
@@ -75,6 +76,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches.tracking": LEAVES | {"patches.algorithms.base"},
     "patches.backends": LEAVES | {"patches.algorithms", "patches.stores"},
     "patches.change_queue": LEAVES | {"patches.algorithms.base", "patches.document"},
+    "patches.change_queues": LEAVES | {"patches.change_queue"},
     "patches.sync": LEAVES
     | {
         "patches.algorithms.base",
