@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from patches.algorithms.base import Algorithm
-from patches.algorithms.lww import transactions
+from patches.algorithms.lww import quarantine, transactions
 from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
 from patches.algorithms.lww.merge import merge_server_with_local
 from patches.algorithms.lww.steps import Step
@@ -272,7 +272,7 @@ class LWWAlgorithm(Algorithm):
     async def verify_pending_change(self, doc_id: str, change_id: str) -> bool:
         """Whether a piece applies strictly to the committed state; `True` if there is none."""
         return await self._store.read(
-            doc_id, lambda tables: transactions.applies_cleanly(tables, change_id)
+            doc_id, lambda tables: quarantine.applies_cleanly(tables, change_id)
         )
 
     async def eject_pending_change(
@@ -289,7 +289,7 @@ class LWWAlgorithm(Algorithm):
         async with self._locks(doc_id):
             ejected = await self._store.change(
                 doc_id,
-                lambda tables: transactions.eject(
+                lambda tables: quarantine.eject(
                     tables, doc_id, change_id, reason, now, only_if_unappliable=only_if_unappliable
                 ),
             )
@@ -319,7 +319,7 @@ class LWWAlgorithm(Algorithm):
         opened = _lww(doc)
         async with self._locks(doc_id):
             piece, work = await self._store.change(
-                doc_id, lambda tables: transactions.retry(tables, doc_id, change_id)
+                doc_id, lambda tables: quarantine.retry(tables, doc_id, change_id)
             )
             if opened is not None:
                 opened.install(work)

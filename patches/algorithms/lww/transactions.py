@@ -27,10 +27,8 @@ from patches.algorithms.lww.split import split_change
 from patches.algorithms.lww.state import committed_state, in_commit_order
 from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.tables import DocTables
-from patches.change import Change, QuarantinedChange, Snapshot
-from patches.errors import PatchError, PendingChangeError
+from patches.change import Change, Snapshot
 from patches.ids import IdSource
-from patches.json_patch import apply_patch
 from patches.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Millis
@@ -97,7 +95,7 @@ def _stored_before(tables: DocTables, ops: Sequence[Op], known: int | None) -> S
         after=version,
         committed_rev=committed_rev(tables),
         local=ops,
-        work=None if known is None else _work(tables),
+        work=None if known is None else work_of(tables),
     )
 
 
@@ -191,7 +189,7 @@ def confirm(tables: DocTables, sent: Sequence[Change], known: int | None) -> Ste
     server refused, so what a row beats or changes is a correction.
     """
     before = _version(tables)
-    confirmed, left = _taken(tables, {change.id for change in sent})
+    confirmed, left = taken(tables, {change.id for change in sent})
     if not confirmed:
         return Step(before=before, after=before, committed_rev=committed_rev(tables))
     corrections = [
@@ -207,7 +205,7 @@ def confirm(tables: DocTables, sent: Sequence[Change], known: int | None) -> Ste
         after=head.version,
         committed_rev=head.committed_rev,
         corrections=corrections,
-        work=None if known is None else _work(tables),
+        work=None if known is None else work_of(tables),
     )
 
 
@@ -259,14 +257,14 @@ def fold_changes(
     check_timed(doc_id, changes)
     before, cursor = _version(tables), committed_rev(tables)
     accepted = accepted_changes(changes, cursor, expected_ids)
-    confirmed, left = _taken(tables, expected_ids) if confirms else ([], [])
+    confirmed, left = taken(tables, expected_ids) if confirms else ([], [])
     if not accepted and not confirmed:
         work = _work_if_missed(tables, before, known)
         return Step(before=before, after=before, committed_rev=cursor, before_rev=cursor, work=work)
     rows = _receive(tables, accepted)
     rev = max([cursor, *(change.rev for change in accepted)])
     if confirmed:
-        left = _rebased(left, rev)
+        left = rebased(left, rev)
         tables.put_sending(left)
     head = tables.put_head(committed_rev=rev)
     missed = rows is None and known is not None
@@ -280,7 +278,7 @@ def fold_changes(
         accepted=accepted,
         before_rev=cursor,
         unsent=_unsent_of(tables) if known is None and not confirms else (),
-        work=_work(tables) if missed else _work_if_missed(tables, before, known),
+        work=work_of(tables) if missed else _work_if_missed(tables, before, known),
     )
 
 
@@ -302,7 +300,8 @@ def _unsent_of(tables: DocTables) -> list[Op]:
     return [*(op for piece in tables.sending() for op in piece.ops), *tables.pending.ops()]
 
 
-def _taken(tables: DocTables, ids: Collection[str]) -> tuple[list[Change], list[Change]]:
+def taken(tables: DocTables, ids: Collection[str]) -> tuple[list[Change], list[Change]]:
+    """The pieces being sent that have one of the ids, and the others."""
     sending = tables.sending()
     return (
         [piece for piece in sending if piece.id in ids],
@@ -310,7 +309,7 @@ def _taken(tables: DocTables, ids: Collection[str]) -> tuple[list[Change], list[
     )
 
 
-def _rebased(pieces: Sequence[Change], rev: int) -> list[Change]:
+def rebased(pieces: Sequence[Change], rev: int) -> list[Change]:
     """Pieces that nobody has sent yet, so that their answers hold no more than they must."""
     return [piece.replace(base_rev=rev, rev=rev + 1) for piece in pieces]
 
@@ -329,63 +328,9 @@ def install(
     if snapshot.changes:
         _receive(tables, snapshot.changes)
     if resolved:
-        tables.put_sending(_taken(tables, resolved)[1])
+        tables.put_sending(taken(tables, resolved)[1])
     tables.put_head(committed_rev=max(snapshot.rev, snapshot.head))
-    return _work(tables)
-
-
-# ---- quarantine ----------------------------------------------------------------------------------
-
-
-def applies_cleanly(tables: DocTables, change_id: str) -> bool:
-    """Whether a piece applies strictly to the committed state; true if there is no such piece."""
-    confirmed, _ = _taken(tables, (change_id,))
-    if not confirmed:
-        return True
-    try:
-        apply_patch(committed_of(tables), confirmed[0].ops, strict=True)
-    except PatchError:
-        return False
-    return True
-
-
-def eject(
-    tables: DocTables,
-    doc_id: str,
-    change_id: str,
-    reason: str,
-    now: Millis,
-    *,
-    only_if_unappliable: bool,
-) -> tuple[QuarantinedChange, Work] | None:
-    """Move a piece into quarantine; `None` if there is none, or it applies after all."""
-    ejected, left = _taken(tables, (change_id,))
-    if not ejected or (only_if_unappliable and applies_cleanly(tables, change_id)):
-        return None
-    quarantined = QuarantinedChange(
-        doc_id=doc_id, change_id=change_id, change=ejected[0], reason=reason, quarantined_at=now
-    )
-    tables.put_quarantined(quarantined)
-    tables.put_sending(left)
-    tables.put_head(committed_rev=committed_rev(tables))
-    return quarantined, _work(tables)
-
-
-def retry(tables: DocTables, doc_id: str, change_id: str) -> tuple[Change, Work]:
-    """Make a quarantined change a piece again, behind those that are being sent.
-
-    Under its own id: if it was committed after all, the server is told so by that, and an increment
-    counts once. Raises `PendingChangeError` if there is no such change.
-    """
-    quarantined = tables.quarantined(change_id)
-    if quarantined is None:
-        raise PendingChangeError(f"document {doc_id!r}: no change {change_id!r} in quarantine")
-    tables.discard_quarantined(change_id)
-    rev = committed_rev(tables)
-    pieces = _rebased([quarantined.change], rev)
-    tables.put_sending([*tables.sending(), *pieces])
-    tables.put_head(committed_rev=rev)
-    return pieces[0], _work(tables)
+    return work_of(tables)
 
 
 # ---- tracking ------------------------------------------------------------------------------------
@@ -423,7 +368,8 @@ def _version(tables: DocTables) -> int:
     return 0 if head is None else head.version
 
 
-def _work(tables: DocTables) -> Work:
+def work_of(tables: DocTables) -> Work:
+    """Everything of a document that is there."""
     work = load(tables)
     assert work is not None
     return work
