@@ -86,11 +86,6 @@ class ChangeQueue:
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is being stored or waits for it. Latched edits do not count."""
-        return not self._working
-
     def put(self, edit: Edit) -> None:
         """Queue an edit that the document shows already."""
         edit.epoch = self._epoch

@@ -207,10 +207,6 @@ class Document(ABC):
         self._closed = True
         self._wake()
 
-    def mark_reopened(self) -> None:
-        """The owner has taken the document back."""
-        self._closed = False
-
     def take_ops(self, ops: list[Op]) -> list[Op]:
         """Apply the owner's operations like an edit, without `on_change`; returns the live list."""
         before = self._state
