@@ -278,7 +278,7 @@ async def test_dropped_pending_changes_are_told() -> None:
             doc.dropped_pending_changes = dropped
             return doc
 
-        world.algorithm.create_doc = create_with_dropped  # type: ignore[method-assign]
+        world.algorithm.create_doc = create_with_dropped  # type: ignore[method-assign]  # arranged
         await world.patches.open_doc("a")
         assert world.told[-1] == ("on_pending_dropped", "a", dropped)
 
@@ -495,7 +495,7 @@ async def test_entering_a_client_whose_store_is_broken_raises_and_leaves_nothing
     async def broken(include_deleted: bool = False) -> Any:
         raise StorageError("broken")
 
-    world.algorithm.list_docs = broken  # type: ignore[method-assign]
+    world.algorithm.list_docs = broken  # type: ignore[method-assign]  # arranged
     with pytest.raises(StorageError):
         async with world.patches:
             raise AssertionError("entered")
@@ -513,7 +513,7 @@ async def test_a_first_use_that_fails_can_be_tried_again() -> None:
             raise failures.pop()
         return await list_docs(include_deleted)
 
-    world.algorithm.list_docs = flaky  # type: ignore[method-assign]
+    world.algorithm.list_docs = flaky  # type: ignore[method-assign]  # arranged
     with pytest.raises(StorageError):
         await world.patches.track_docs(["a"])
     await world.patches.track_docs(["a"])

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -104,6 +105,15 @@ class ConformanceTally:
             terminalreporter.section("recorded cases")
             for line in lines:
                 terminalreporter.line(line)
+
+
+def recorded_method(world: object, name: str) -> Callable[..., Any]:
+    """What carries out a recorded call: `do_get_doc` for `getDoc`, `do_store_list_versions` for
+    `store.listVersions`. Raises `AttributeError` for one that `world` cannot carry out.
+    """
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.replace(".", "_")).lower()
+    method: Callable[..., Any] = getattr(world, f"do_{snake}")
+    return method
 
 
 def register(config: pytest.Config) -> None:

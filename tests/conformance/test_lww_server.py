@@ -20,7 +20,7 @@ from patches.json_patch import JSONPatch
 from patches.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
 from patches.stores.database import SqliteDatabase
-from patches.testing.conformance import Case, ConformanceTally, conformance_dir
+from patches.testing.conformance import Case, ConformanceTally, conformance_dir, recorded_method
 from patches_server.context import CallContext, call_context
 from patches_server.lww import LWWBranchManager, LWWServer
 from patches_server.lww.commit import LWW_OPS
@@ -78,17 +78,17 @@ class World:
         )
 
     async def call(self, step: Case) -> Json:
-        method = getattr(self, "do_" + step["call"].replace(".", "_"))
+        method = recorded_method(self, step["call"])
         return await method(*step["args"])
 
-    async def do_getDoc(self, doc_id: str, options: Any = None) -> Json:  # noqa: N802 -- recorded names, here and below
+    async def do_get_doc(self, doc_id: str, options: Any = None) -> Json:
         rev = (options or {}).get("rev")
         return snapshot_wire(await self.server.get_doc(doc_id, rev=rev))
 
-    async def do_getChangesSince(self, doc_id: str, rev: int) -> Json:  # noqa: N802
+    async def do_get_changes_since(self, doc_id: str, rev: int) -> Json:
         return [change.to_wire() for change in await self.server.get_changes_since(doc_id, rev)]
 
-    async def do_commitChanges(self, doc_id: str, changes: Any, options: Any = None) -> Json:  # noqa: N802
+    async def do_commit_changes(self, doc_id: str, changes: Any, options: Any = None) -> Json:
         inputs = [ChangeInput.from_wire(change) for change in changes]
         given = None if options is None else CommitOptions.from_wire(options)
         result = await self.server.commit_changes(doc_id, inputs, given)
@@ -98,47 +98,47 @@ class World:
         change = await self.server.change(doc_id, lambda patch: build(patch, ops), metadata)
         return change and change.to_wire()
 
-    async def do_deleteDoc(self, doc_id: str, options: Any = None) -> None:  # noqa: N802
+    async def do_delete_doc(self, doc_id: str, options: Any = None) -> None:
         skip = bool((options or {}).get("skipTombstone"))
         await self.server.delete_doc(doc_id, skip_tombstone=skip)
         if not skip:
             self.deleted.add(doc_id)
 
-    async def do_undeleteDoc(self, doc_id: str) -> Json:  # noqa: N802
+    async def do_undelete_doc(self, doc_id: str) -> Json:
         self.deleted.discard(doc_id)
         return await self.server.undelete_doc(doc_id)
 
-    async def do_captureCurrentVersion(self, doc_id: str, metadata: Any = None) -> Json:  # noqa: N802
+    async def do_capture_current_version(self, doc_id: str, metadata: Any = None) -> Json:
         return await self.server.capture_current_version(doc_id, metadata)
 
-    async def do_createBranch(self, doc_id: str, rev: int, metadata: Any = None) -> Json:  # noqa: N802
+    async def do_create_branch(self, doc_id: str, rev: int, metadata: Any = None) -> Json:
         return await self.manager.create_branch(doc_id, rev, metadata)
 
-    async def do_mergeBranch(self, branch_id: str) -> Json:  # noqa: N802
+    async def do_merge_branch(self, branch_id: str) -> Json:
         return [change.to_wire() for change in await self.manager.merge_branch(branch_id)]
 
-    async def do_listBranches(self, doc_id: str, options: Any = None) -> Json:  # noqa: N802
+    async def do_list_branches(self, doc_id: str, options: Any = None) -> Json:
         since = (options or {}).get("since")
         branches = await self.manager.list_branches(doc_id, since=since)
         return [branch.to_wire() for branch in branches]
 
-    async def do_updateBranch(self, branch_id: str, metadata: Any) -> None:  # noqa: N802
+    async def do_update_branch(self, branch_id: str, metadata: Any) -> None:
         await self.manager.update_branch(branch_id, metadata)
 
-    async def do_deleteBranch(self, branch_id: str) -> None:  # noqa: N802
+    async def do_delete_branch(self, branch_id: str) -> None:
         await self.manager.delete_branch(branch_id)
 
-    async def do_getSourceDocId(self, branch_id: str) -> Json:  # noqa: N802
+    async def do_get_source_doc_id(self, branch_id: str) -> Json:
         return await self.manager.get_source_doc_id(branch_id)
 
-    async def do_store_saveSnapshot(self, doc_id: str, state: Json, rev: int) -> None:  # noqa: N802
+    async def do_store_save_snapshot(self, doc_id: str, state: Json, rev: int) -> None:
         await self.store.save_snapshot(doc_id, json.dumps(state).encode(), rev, now=self.clock[0])
 
-    async def do_store_seenChangeIds(self, doc_id: str, ids: list[str]) -> Json:  # noqa: N802
+    async def do_store_seen_change_ids(self, doc_id: str, ids: list[str]) -> Json:
         loaded = await self.store.load_rows(doc_id, now=self.clock[0], paths=(), change_ids=ids)
         return [change_id for change_id in ids if change_id in loaded.seen]
 
-    async def do_store_getTombstone(self, doc_id: str) -> Json:  # noqa: N802
+    async def do_store_get_tombstone(self, doc_id: str) -> Json:
         stone = await self.store.get_tombstone(doc_id)
         if stone is None:
             return None
@@ -149,7 +149,7 @@ class World:
             **without_none(deletedByClientId=stone.deleted_by_client_id),
         }
 
-    async def do_store_listVersions(self, doc_id: str, options: Any = None) -> Json:  # noqa: N802
+    async def do_store_list_versions(self, doc_id: str, options: Any = None) -> Json:
         assert self.store.versions is not None
         chosen = ListVersionsOptions(**(options or {}))
         return [v.to_wire() for v in await self.store.versions.list_versions(doc_id, chosen)]

@@ -41,7 +41,12 @@ from patches.json_values import Json, json_equal
 from patches.options import DocOptions, SizeCalculator
 from patches.runtime import Runtime
 from patches.stores.ot_memory import OTMemoryStore
-from patches.testing.conformance import ConformanceTally, conformance_dir, load_cases
+from patches.testing.conformance import (
+    ConformanceTally,
+    conformance_dir,
+    load_cases,
+    recorded_method,
+)
 
 HERE = Path(__file__).parent
 SUITE = "ot-client"
@@ -464,7 +469,7 @@ class Trace:
         self.now, self.notified, self.errors = step["now"], 0, []
         args = self.ids.resolved(step.get("args") or {})
         try:
-            result = wire_of(await getattr(self, f"do_{step['method']}")(args))
+            result = wire_of(await recorded_method(self, step["method"])(args))
         except PatchesError as error:
             check_error(step, error, self.ids)
         else:
@@ -503,16 +508,16 @@ class Trace:
     async def do_untrack(self, args: Case) -> Any:
         await self.algorithm.untrack_docs([self.doc_id])
 
-    async def do_deleteDoc(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_delete_doc(self, args: Case) -> Any:
         await self.algorithm.delete_doc(self.doc_id)
 
-    async def do_listDocs(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_list_docs(self, args: Case) -> Any:
         return await self.algorithm.list_docs(True)
 
-    async def do_listChanges(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_list_changes(self, args: Case) -> Any:
         return await self.algorithm.list_changes(self.doc_id)
 
-    async def do_listQuarantinedChanges(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_list_quarantined_changes(self, args: Case) -> Any:
         return await self.algorithm.list_quarantined_changes(self.doc_id)
 
     async def do_open(self, args: Case) -> Any:
@@ -537,46 +542,46 @@ class Trace:
         ops, change_id = self.queued.pop(0)
         return await self.algorithm.handle_doc_change(self.doc_id, ops, self.doc, {}, change_id)
 
-    async def do_changeAndMint(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_change_and_mint(self, args: Case) -> Any:
         await self.do_change(args)
         ops, change_id = self.queued.pop()
         return await self.algorithm.handle_doc_change(
             self.doc_id, ops, self.doc, args.get("metadata") or {}, change_id
         )
 
-    async def do_handleDocChange(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_handle_doc_change(self, args: Case) -> Any:
         return await self.algorithm.handle_doc_change(
             self.doc_id, args["ops"], None, {}, args["id"]
         )
 
-    async def do_foreignMint(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_foreign_mint(self, args: Case) -> Any:
         return await self.store.save_pending_changes(self.doc_id, changes_of(args["changes"]))
 
-    async def do_applyServerChanges(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_apply_server_changes(self, args: Case) -> Any:
         return await self.algorithm.apply_server_changes(
             self.doc_id, changes_of(args["changes"]), self.doc
         )
 
-    async def do_getPendingToSend(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_get_pending_to_send(self, args: Case) -> Any:
         return await self.algorithm.get_pending_to_send(self.doc_id, self.doc)
 
-    async def do_dropResolvedPending(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_drop_resolved_pending(self, args: Case) -> Any:
         return await self.algorithm.drop_resolved_pending(
             self.doc_id, changes_of(args["sent"]), changes_of(args["committed"])
         )
 
-    async def do_reconcilePending(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_reconcile_pending(self, args: Case) -> Any:
         await self.algorithm.reconcile_pending(self.doc_id, changes_of(args["changes"]))
 
-    async def do_replacePendingChanges(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_replace_pending_changes(self, args: Case) -> Any:
         await self.algorithm.replace_pending_changes(
             self.doc_id, changes_of(args["old"]), changes_of(args["new"])
         )
 
-    async def do_verifyPendingChange(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_verify_pending_change(self, args: Case) -> Any:
         return await self.algorithm.verify_pending_change(self.doc_id, args["id"])
 
-    async def do_ejectPendingChange(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_eject_pending_change(self, args: Case) -> Any:
         options = args.get("options") or {}
         return await self.algorithm.eject_pending_change(
             self.doc_id,
@@ -590,7 +595,7 @@ class Trace:
         assert self.doc is not None
         self.doc.import_snapshot(Snapshot.from_wire(args["snapshot"]))
 
-    async def do_importFromStore(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_import_from_store(self, args: Case) -> Any:
         assert self.doc is not None
         snapshot = await self.algorithm.load_doc(self.doc_id)
         assert snapshot is not None
@@ -598,15 +603,15 @@ class Trace:
         state = decode(encode(snapshot.state))
         self.doc.import_snapshot(Snapshot(state=state, rev=snapshot.rev, changes=snapshot.changes))
 
-    async def do_rollbackOptimistic(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_rollback_optimistic(self, args: Case) -> Any:
         assert self.doc is not None
         self.doc.rollback_unsaved()
 
-    async def do_docApplyChanges(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_doc_apply_changes(self, args: Case) -> Any:
         assert self.doc is not None
         self.doc.apply_changes(changes_of(args["changes"]))
 
-    async def do_dropPendingInStore(self, args: Case) -> Any:  # noqa: N802  # a recorded name
+    async def do_drop_pending_in_store(self, args: Case) -> Any:
         await self.store.drop_pending_changes(self.doc_id, args["ids"])
 
 

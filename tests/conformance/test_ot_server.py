@@ -19,7 +19,13 @@ from patches.json_patch import JSONPatch
 from patches.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
 from patches.stores.database import SqliteDatabase
-from patches.testing.conformance import Case, ConformanceTally, conformance_dir, load_cases
+from patches.testing.conformance import (
+    Case,
+    ConformanceTally,
+    conformance_dir,
+    load_cases,
+    recorded_method,
+)
 from patches_server.context import CallContext, call_context
 from patches_server.ot import (
     ContentDuplicationGuard,
@@ -222,10 +228,10 @@ class World:
         )
 
     async def call(self, step: Case) -> Json:
-        method = getattr(self, "do_" + step["method"].replace(".", "_"))
+        method = recorded_method(self, step["method"])
         return await method(*self.names.filled(step["args"]))
 
-    async def do_getDoc(self, doc_id: str, options: Any = None) -> Json:  # noqa: N802 -- recorded names, here and below
+    async def do_get_doc(self, doc_id: str, options: Any = None) -> Json:
         self.snapshot = await self.server.get_doc(doc_id, rev=(options or {}).get("rev"))
         return {
             "state": self.snapshot.state,
@@ -233,10 +239,10 @@ class World:
             "changes": wires(self.snapshot.changes),
         }
 
-    async def do_getChangesSince(self, doc_id: str, rev: int) -> Json:  # noqa: N802
+    async def do_get_changes_since(self, doc_id: str, rev: int) -> Json:
         return wires(await self.server.get_changes_since(doc_id, rev))
 
-    async def do_commitChanges(self, doc_id: str, changes: Any, options: Any = None) -> Json:  # noqa: N802
+    async def do_commit_changes(self, doc_id: str, changes: Any, options: Any = None) -> Json:
         inputs = [ChangeInput.from_wire(change) for change in changes]
         given = None if options is None else CommitOptions.from_wire(options)
         result = await self.server.commit_changes(doc_id, inputs, given)
@@ -250,92 +256,92 @@ class World:
         change = await self.server.change(doc_id, edit, metadata)
         return change and change.to_wire()
 
-    async def do_captureCurrentVersion(self, doc_id: str, metadata: Any = None) -> Json:  # noqa: N802
+    async def do_capture_current_version(self, doc_id: str, metadata: Any = None) -> Json:
         return await self.server.capture_current_version(doc_id, metadata)
 
-    async def do_deleteDoc(self, doc_id: str, options: Any = None) -> None:  # noqa: N802
+    async def do_delete_doc(self, doc_id: str, options: Any = None) -> None:
         skip = bool((options or {}).get("skipTombstone"))
         await self.server.delete_doc(doc_id, skip_tombstone=skip)
         if not skip:
             self.deleted.add(doc_id)
 
-    async def do_undeleteDoc(self, doc_id: str) -> Json:  # noqa: N802
+    async def do_undelete_doc(self, doc_id: str) -> Json:
         self.deleted.discard(doc_id)
         return await self.server.undelete_doc(doc_id)
 
-    async def do_history_listVersions(self, doc_id: str, options: Any = None) -> Json:  # noqa: N802
+    async def do_history_list_versions(self, doc_id: str, options: Any = None) -> Json:
         return wires(await self.history.list_versions(doc_id, list_options(options)))
 
-    async def do_history_createVersion(self, doc_id: str, metadata: Any = None) -> Json:  # noqa: N802
+    async def do_history_create_version(self, doc_id: str, metadata: Any = None) -> Json:
         return await self.history.create_version(doc_id, metadata)
 
-    async def do_history_updateVersion(self, doc_id: str, version_id: str, metadata: Any) -> None:  # noqa: N802
+    async def do_history_update_version(self, doc_id: str, version_id: str, metadata: Any) -> None:
         await self.history.update_version(doc_id, version_id, metadata)
 
-    async def do_history_getVersionState(self, doc_id: str, version_id: str) -> Json:  # noqa: N802
+    async def do_history_get_version_state(self, doc_id: str, version_id: str) -> Json:
         return codec.decode(await self.history.get_version_state(doc_id, version_id))
 
-    async def do_history_getVersionChanges(self, doc_id: str, version_id: str) -> Json:  # noqa: N802
+    async def do_history_get_version_changes(self, doc_id: str, version_id: str) -> Json:
         return wires(await self.history.get_version_changes(doc_id, version_id))
 
-    async def do_history_getStateBeforeVersion(self, doc_id: str, version_id: str) -> Json:  # noqa: N802
+    async def do_history_get_state_before_version(self, doc_id: str, version_id: str) -> Json:
         return codec.decode(await self.history.get_state_before_version(doc_id, version_id))
 
-    async def do_branches_createBranch(self, doc_id: str, rev: int, metadata: Any = None) -> Json:  # noqa: N802
+    async def do_branches_create_branch(self, doc_id: str, rev: int, metadata: Any = None) -> Json:
         branch_id = await self.branches.create_branch(doc_id, rev, metadata)
         self.branch_sources[branch_id] = doc_id
         return branch_id
 
-    async def do_branches_listBranches(self, doc_id: str, options: Any = None) -> Json:  # noqa: N802
+    async def do_branches_list_branches(self, doc_id: str, options: Any = None) -> Json:
         since = (options or {}).get("since")
         return wires(await self.branches.list_branches(doc_id, since=since))
 
-    async def do_branches_updateBranch(self, branch_id: str, metadata: Any) -> None:  # noqa: N802
+    async def do_branches_update_branch(self, branch_id: str, metadata: Any) -> None:
         await self.branches.update_branch(branch_id, metadata)
 
-    async def do_branches_deleteBranch(self, branch_id: str) -> None:  # noqa: N802
+    async def do_branches_delete_branch(self, branch_id: str) -> None:
         await self.branches.delete_branch(branch_id)
 
-    async def do_branches_getSourceDocId(self, branch_id: str) -> Json:  # noqa: N802
+    async def do_branches_get_source_doc_id(self, branch_id: str) -> Json:
         return await self.branches.get_source_doc_id(branch_id)
 
-    async def do_branches_mergeBranch(self, branch_id: str, options: Any = None) -> Json:  # noqa: N802
+    async def do_branches_merge_branch(self, branch_id: str, options: Any = None) -> Json:
         guard = (options or {}).get("contentDuplicationGuard")
         changes = await self.branches.merge_branch(branch_id, content_duplication_guard=guard)
         return wires(changes)
 
-    async def do_store_listVersions(self, doc_id: str, options: Any = None) -> Json:  # noqa: N802
+    async def do_store_list_versions(self, doc_id: str, options: Any = None) -> Json:
         versions = await self.bare_store.versions.list_versions(doc_id, list_options(options))
         return wires(versions)
 
-    async def do_store_loadVersion(self, doc_id: str, version_id: str) -> Json:  # noqa: N802
+    async def do_store_load_version(self, doc_id: str, version_id: str) -> Json:
         version = await self.bare_store.versions.load_version(doc_id, version_id)
         return version and version.to_wire()
 
-    async def do_store_loadBranch(self, branch_id: str) -> Json:  # noqa: N802
+    async def do_store_load_branch(self, branch_id: str) -> Json:
         return branch_wire(await self.bare_store.branches.load_branch(branch_id))
 
-    async def do_store_getTombstone(self, doc_id: str) -> Json:  # noqa: N802
+    async def do_store_get_tombstone(self, doc_id: str) -> Json:
         stone = await self.bare_store.get_tombstone(doc_id)
         return stone and tombstone_wire(stone)
 
-    async def do_store_setVersionState(self, doc_id: str, version_id: str, text: Any) -> None:  # noqa: N802
+    async def do_store_set_version_state(self, doc_id: str, version_id: str, text: Any) -> None:
         version = await self.bare_store.versions.load_version(doc_id, version_id)
         await self.set_version(doc_id, version, None if text is None else text.encode())
 
-    async def do_store_setVersionMeta(self, doc_id: str, version_id: str, keys: Any) -> None:  # noqa: N802
+    async def do_store_set_version_meta(self, doc_id: str, version_id: str, keys: Any) -> None:
         version = await self.bare_store.versions.load_version(doc_id, version_id)
         state = await self.bare_store.versions.load_version_state(doc_id, version_id)
         wire = {**version.to_wire(), **keys}
         kept = {key: value for key, value in wire.items() if value is not None}
         await self.set_version(doc_id, Version.from_wire(kept), state)
 
-    async def do_store_deleteChangesThrough(self, doc_id: str, rev: int) -> None:  # noqa: N802
+    async def do_store_delete_changes_through(self, doc_id: str, rev: int) -> None:
         gone = await self.bare_store.list_changes(doc_id, end_before=rev + 1)
         self.pruned[doc_id] = {change.rev: change.id for change in gone}
         await self.bare_store.prune_changes(doc_id, through_rev=rev)
 
-    async def do_store_setBranch(self, branch_id: str, keys: Mapping[str, Json]) -> None:  # noqa: N802
+    async def do_store_set_branch(self, branch_id: str, keys: Mapping[str, Json]) -> None:
         branch = await self.bare_store.branches.load_branch(branch_id)
         fields = {_BRANCH_FIELDS[key]: value for key, value in keys.items()}
         await self.bare_store.branches.create_branch(replace(branch, **fields))

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from patches.testing.conformance import Case, ConformanceTally, case_files, load_cases
+from patches.testing.conformance import (
+    Case,
+    ConformanceTally,
+    case_files,
+    load_cases,
+    recorded_method,
+)
 
 
 def write(path: Path, content: object) -> Path:
@@ -60,3 +66,20 @@ def test_what_workers_counted_is_added_up() -> None:
     controller.merge(worker.as_plain())
     controller.record("json-patch", 1)
     assert list(controller.lines()) == ["json-patch: 1 cases", "lww: 7 cases (2 differ)"]
+
+
+@pytest.mark.parametrize("name", ["getDoc", "store.listVersions", "change"])
+def test_a_recorded_call_is_carried_out_by_the_method_of_that_name(name: str) -> None:
+    class World:
+        def do_get_doc(self) -> str:
+            return "getDoc"
+
+        def do_store_list_versions(self) -> str:
+            return "store.listVersions"
+
+        def do_change(self) -> str:
+            return "change"
+
+    assert recorded_method(World(), name)() == name
+    with pytest.raises(AttributeError):
+        recorded_method(World(), f"{name}Twice")
