@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, TypeAlias
 
+from patches.errors import BranchError
 from patches.json_values import Json
 from patches.runtime import Millis
 
@@ -36,6 +37,21 @@ _BRANCH_FIELDS: Final = {
     "pendingOp": "pending_op",
     "deleted": "deleted",
 }
+#: What an update of a branch cannot set, by the names of the wire.
+_FIXED_BRANCH_FIELDS: Final = frozenset(
+    {
+        "id",
+        "docId",
+        "branchedAtRev",
+        "createdAt",
+        "modifiedAt",
+        "contentStartRev",
+        "pendingOp",
+        "deleted",
+    }
+)
+#: Set by merges alone; silently left out of what anybody else gives.
+_MERGE_FIELDS: Final = frozenset({"lastMergedRev", "mergeBaseRev", "mergeFrame"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +105,27 @@ class Branch:
             if (value := getattr(self, name)) is not None and value is not False
         }
         return {**wire, **self.metadata}
+
+
+def check_branch_metadata(metadata: Mapping[str, Json]) -> None:
+    """Raises `BranchError` naming the first field that is not to be set."""
+    for key in metadata:
+        if key in _FIXED_BRANCH_FIELDS:
+            raise BranchError(f"Cannot modify branch field {key}")
+
+
+def without_merge_fields(metadata: Mapping[str, Json]) -> dict[str, Json]:
+    """Metadata of a branch without what merges alone set."""
+    return {key: value for key, value in metadata.items() if key not in _MERGE_FIELDS}
+
+
+def own_fields(metadata: Mapping[str, Json]) -> dict[str, Json]:
+    """What a caller may put on a branch record: the name and keys of its own."""
+    return {
+        key: value
+        for key, value in without_merge_fields(metadata).items()
+        if key not in _FIXED_BRANCH_FIELDS
+    }
 
 
 def _read(wire: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -8,26 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from patches.errors import BranchError
 from patches.json_values import Json
-from patches.records import Branch
+from patches.records import Branch, check_branch_metadata, own_fields, without_merge_fields
 from patches.runtime import Millis
-
-#: What an update cannot set, by the names of the wire.
-FIXED_FIELDS: Final = (
-    "id",
-    "docId",
-    "branchedAtRev",
-    "createdAt",
-    "modifiedAt",
-    "contentStartRev",
-    "pendingOp",
-    "deleted",
-)
-#: Set by merges alone; silently left out of what is sent.
-MERGE_FIELDS: Final = ("lastMergedRev", "mergeBaseRev", "mergeFrame")
 
 
 class BranchStore(Protocol):
@@ -53,7 +38,7 @@ def new_branch(
     branch_id: str, doc_id: str, rev: int, metadata: Mapping[str, Json], *, now: Millis
 ) -> Branch:
     """A record for a branch that the server does not know."""
-    wire: dict[str, Any] = {key: metadata[key] for key in metadata if key not in MERGE_FIELDS}
+    wire: dict[str, Any] = without_merge_fields(metadata)
     wire.setdefault("contentStartRev", 0)
     wire.update(
         id=branch_id,
@@ -68,7 +53,7 @@ def new_branch(
 
 def updated_branch(branch: Branch, metadata: Mapping[str, Json], *, now: Millis) -> Branch:
     """A record with other metadata. Raises `BranchError` for a field that is not to be set."""
-    check_metadata(metadata)
+    check_branch_metadata(metadata)
     wire = {**branch.to_wire(), **without_merge_fields(metadata), "modifiedAt": now}
     wire["pendingOp"] = "create" if branch.pending_op == "create" else "update"
     return Branch.from_wire(wire)
@@ -103,18 +88,6 @@ def merged_with_server(
     return saved, removed
 
 
-def check_metadata(metadata: Mapping[str, Json]) -> None:
-    """Raises `BranchError` naming the first field that is not to be set."""
-    for key in metadata:
-        if key in FIXED_FIELDS:
-            raise BranchError(f"Cannot modify branch field {key}")
-
-
-def without_merge_fields(metadata: Mapping[str, Json]) -> dict[str, Json]:
-    """Metadata without what merges alone set."""
-    return {key: value for key, value in metadata.items() if key not in MERGE_FIELDS}
-
-
 def metadata_to_send(branch: Branch) -> dict[str, Json]:
     """What `createBranch` is told of a record besides document and revision."""
     wire = without_merge_fields(branch.to_wire())
@@ -125,8 +98,4 @@ def metadata_to_send(branch: Branch) -> dict[str, Json]:
 
 def changes_to_send(branch: Branch) -> dict[str, Json]:
     """What `updateBranch` is told of a record."""
-    return {
-        key: value
-        for key, value in without_merge_fields(branch.to_wire()).items()
-        if key not in FIXED_FIELDS
-    }
+    return own_fields(branch.to_wire())

@@ -13,19 +13,17 @@ from patches.ids import random_id
 from patches.json_values import Json, Op
 from patches.net.connection import changes_from_wire
 from patches.options import DEFAULT_MAX_PAYLOAD_BYTES, DocOptions
-from patches.records import Branch
+from patches.records import Branch, check_branch_metadata, without_merge_fields
 from patches.signals import Signal
 from patches.sync.branch_seed import seed_edits
 from patches.sync.branch_store import (
     BranchStore,
     changes_to_send,
-    check_metadata,
     deleted_branch,
     merged_with_server,
     metadata_to_send,
     new_branch,
     updated_branch,
-    without_merge_fields,
 )
 from patches.sync.history import Caller
 
@@ -115,7 +113,7 @@ class PatchesBranchClient:
         With it the document is made here, offline too; `metadata["id"]` then names it.
         """
         metadata = dict(metadata or {})
-        check_metadata({key: value for key, value in metadata.items() if key != "id"})
+        check_branch_metadata({key: value for key, value in metadata.items() if key != "id"})
         if initial_state is not None:
             branch_id = await self._create_here(rev, metadata, initial_state)
         elif self._sync.branch_store is not None:
@@ -131,7 +129,7 @@ class PatchesBranchClient:
 
     async def update_branch(self, branch_id: str, metadata: Mapping[str, Json]) -> None:
         """Set fields of a branch, such as its `name`. Raises `BranchError` for fixed ones."""
-        check_metadata(metadata)
+        check_branch_metadata(metadata)
         store = self._sync.branch_store
         if store is None:
             await self._sync.connection.call(

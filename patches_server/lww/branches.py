@@ -15,6 +15,7 @@ from patches.change import Change
 from patches.errors import BranchError, NotFoundError, PatchesError, RevConflictError
 from patches.ids import random_id
 from patches.json_values import Json
+from patches.records import check_branch_metadata, own_fields
 from patches.runtime import Runtime
 from patches_server.aside import steps_of_encoded
 from patches_server.context import CallContext, call_context
@@ -26,17 +27,6 @@ from patches_server.lww.store import LoadedRows, SavedSnapshot
 from patches_server.records import Branch
 from patches_server.stores.branches import BranchStore
 
-_PROTECTED: Final = (
-    "id",
-    "docId",
-    "branchedAtRev",
-    "createdAt",
-    "modifiedAt",
-    "contentStartRev",
-    "pendingOp",
-    "deleted",
-)
-_OF_MERGES: Final = frozenset({"lastMergedRev", "mergeBaseRev", "mergeFrame"})
 _MAX_ATTEMPTS: Final = 5
 
 
@@ -85,17 +75,15 @@ class LWWBranchManager:
                 content_start_rev=content_start_rev,
                 created_at=now,
                 modified_at=now,
-                metadata=_custom(given),
+                metadata=own_fields(given),
             )
         )
         return branch_id
 
     async def update_branch(self, branch_id: str, metadata: Mapping[str, Json]) -> None:
         """Merge keys into a branch's metadata. Raises `BranchError` for one that it may not set."""
-        for key in metadata:
-            if key in _PROTECTED:
-                raise BranchError(f"Cannot modify branch field {key}")
-        fields = {"metadata": _custom(metadata), "modified_at": self._runtime.wall_ms()}
+        check_branch_metadata(metadata)
+        fields = {"metadata": own_fields(metadata), "modified_at": self._runtime.wall_ms()}
         await self._branches.update_branch(branch_id, fields)
 
     async def delete_branch(self, branch_id: str) -> None:
@@ -169,15 +157,6 @@ class LWWBranchManager:
         raise BranchError(
             f"Failed to advance merge watermark for branch {branch.id} after concurrent merges."
         )
-
-
-def _custom(metadata: Mapping[str, Json]) -> dict[str, Json]:
-    """What a caller may put on a branch record: the name and keys of its own."""
-    return {
-        key: value
-        for key, value in metadata.items()
-        if key not in _PROTECTED and key not in _OF_MERGES
-    }
 
 
 def _is_seed(found: LoadedRows, state: bytes, rows: Sequence[Row]) -> bool:

@@ -12,6 +12,7 @@ from patches.change import Change
 from patches.errors import BranchError, MergeContentDuplicationError, NotFoundError
 from patches.ids import change_ids, random_id
 from patches.json_values import Json
+from patches.records import check_branch_metadata, own_fields
 from patches.runtime import Millis, Runtime
 from patches_server.ot.bounds import grown
 from patches_server.ot.duplication_guard import find_duplication
@@ -27,17 +28,6 @@ GuardAction: TypeAlias = Literal["refuse", "warn", "off"]
 
 _ID_LENGTH: Final = 22
 #: Only merges set these; from a client they are left out without a word.
-_MERGE_FIELDS: Final = frozenset({"lastMergedRev", "mergeBaseRev", "mergeFrame"})
-_FIXED_FIELDS: Final = (
-    "id",
-    "docId",
-    "branchedAtRev",
-    "createdAt",
-    "modifiedAt",
-    "contentStartRev",
-    "pendingOp",
-    "deleted",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +109,6 @@ class OTBranchManager:
         content_start_rev = given.pop("contentStartRev", None)
         if not content_start_rev:
             content_start_rev = await self._seed(doc_id, rev, branch_id, now, given.get("name"))
-        reserved = {*_FIXED_FIELDS, *_MERGE_FIELDS}
         await self._store.branches.create_branch(
             Branch(
                 id=branch_id,
@@ -128,20 +117,17 @@ class OTBranchManager:
                 content_start_rev=content_start_rev,
                 created_at=now,
                 modified_at=now,
-                metadata={key: value for key, value in given.items() if key not in reserved},
+                metadata=own_fields(given),
             )
         )
         return branch_id
 
     async def update_branch(self, branch_id: str, metadata: Mapping[str, Json]) -> None:
         """Merge keys into a branch's metadata. Raises `BranchError` naming a key that is fixed."""
-        for key in metadata:
-            if key in _FIXED_FIELDS:
-                raise BranchError(f"Cannot modify branch field {key}")
-        fields = {key: value for key, value in metadata.items() if key not in _MERGE_FIELDS}
+        check_branch_metadata(metadata)
         now = await self._server.clock.now()
         await self._store.branches.update_branch(
-            branch_id, {"metadata": fields, "modified_at": now}
+            branch_id, {"metadata": own_fields(metadata), "modified_at": now}
         )
 
     async def delete_branch(self, branch_id: str) -> None:
