@@ -183,7 +183,10 @@ def as_text(value: object) -> str:
         return "empty string"
     if isinstance(value, dict):
         return "[object Object]"
-    text = value if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, list):
+        text = ",".join("" if item is None or item == "" else as_text(item) for item in value[:64])
+    else:
+        text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 64 else text[:64] + "…"
 
 
