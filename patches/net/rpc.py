@@ -142,7 +142,8 @@ class RpcPeer:
             self._start(self._waiting.popleft())
 
     def _answered(self, message: Mapping[str, Any]) -> None:
-        call = self._in_flight.get(message["id"]) if isinstance(message["id"], int) else None
+        # `True` is an `int`, and equal to 1
+        call = self._in_flight.get(message["id"]) if type(message["id"]) is int else None
         if call is None:
             _log.warning("ignored an answer to an unknown call %.80r", message["id"])
         elif "error" in message:

@@ -121,16 +121,37 @@ class StreamTransport:
             await self._until_online()
             self._set_state("connecting")
             try:
-                stream = await self._open()
+                stream = await self._open_while_online()
             except NetworkError as exc:
                 self._lost(exc, failed=True)
             else:
+                if stream is None:  # no attempt has failed: the next one comes without a wait
+                    self._set_state("disconnected")
+                    continue
                 opened_at = loop.time()
                 self._lost(await self._use(stream), failed=False)
                 if self._proven and loop.time() - opened_at >= PROVEN_AFTER_S:
                     attempt = 0
             await self._pause(reconnect_wait(attempt, self._random.random()))
             attempt += 1
+
+    async def _open_while_online(self) -> Stream | None:
+        """Open a stream; `None` when the host goes offline meanwhile: what was begun on a network
+        that is gone may hang for long."""
+        opening = asyncio.ensure_future(self._open())
+        offline = asyncio.ensure_future(self._until_offline())
+        stream = None
+        try:
+            await asyncio.wait((opening, offline), return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                stream = opening.result()
+            return stream
+        finally:
+            for part in (opening, offline):
+                part.cancel()
+            await asyncio.wait((opening, offline))
+            if stream is None and not opening.cancelled() and opening.exception() is None:
+                await opening.result().close()  # it opened in the turn in which it was given up
 
     async def _open(self) -> Stream:
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
@@ -20,6 +21,8 @@ from patches.errors import FrameTooLargeError, InvalidRequestError, NetworkError
 from patches.limits import MIB
 from patches.net.streams import StreamTransport
 from patches.runtime import Runtime
+
+_log = logging.getLogger("patches.net")
 
 #: Options, or what gives them at each attempt.
 WebSocketOptions: TypeAlias = (
@@ -58,13 +61,13 @@ class WebSocketTransport(StreamTransport):
         super().__init__(self._open_socket, name=f"websocket {self.url}", runtime=runtime)
 
     async def _open_socket(self) -> WebSocketStream:
-        options = await _resolved(self._options)
         own_session = None
-        session = options.pop("session", None)
-        if session is None:
-            session = own_session = aiohttp.ClientSession()
         try:
-            async with asyncio.timeout(HANDSHAKE_S):
+            async with asyncio.timeout(HANDSHAKE_S):  # a token that never comes must not stop us
+                options = await _resolved(self._options)
+                session = options.pop("session", None)
+                if session is None:
+                    session = own_session = aiohttp.ClientSession()
                 socket = await session.ws_connect(self.url, **options)
             return WebSocketStream(socket, own_session)
         except BaseException as exc:
@@ -99,6 +102,13 @@ class WebSocketStream:
                 data: bytes = message.data
                 return data
             if message.type is not aiohttp.WSMsgType.BINARY:  # those are not in the protocol
+                if isinstance(message.data, aiohttp.WebSocketError):
+                    # Its code is ours: 1009 here says nothing of the frames that we sent.
+                    _log.warning("a frame of the peer could not be taken: %s", message.data)
+                    raise NetworkError(
+                        f"a frame of the peer could not be taken (max_msg_size is the largest): "
+                        f"{message.data}"
+                    )
                 raise closed(self._socket.close_code, message.extra or message.data)
 
     async def close(self) -> None:

@@ -206,6 +206,66 @@ async def test_connect_while_offline_waits_until_online() -> None:
 
 
 @virtual_time
+async def test_going_offline_ends_an_attempt_and_the_one_who_waits_gets_the_next() -> None:
+    network = MemoryNetwork()
+    silent = asyncio.Event()
+    given_up = 0
+
+    async def dial() -> MemoryStream:
+        nonlocal given_up
+        try:
+            await silent.wait()  # the network that this attempt was made on is gone
+        except asyncio.CancelledError:
+            given_up += 1
+            raise
+        return await network.dial()
+
+    transport = StreamTransport(dial, name="silent", runtime=Runtime(random=_NoChance()))
+    states: list[TransportState] = []
+    transport.on_state_change(states.append)
+    connecting = asyncio.ensure_future(transport.connect())
+    await idle()
+    transport.set_online(False)
+    await idle()
+    assert (given_up, state_of(transport)) == (1, "disconnected")
+    await asyncio.sleep(100)
+    silent.set()
+    assert network.attempts == 0
+    transport.set_online(True)
+    await connecting
+    assert now() == 100
+    await transport.disconnect()
+    assert states == ["connecting", "disconnected", "connecting", "connected", "disconnected"]
+
+
+@pytest.mark.parametrize("goes", ["offline", "away"])
+def test_a_stream_that_opens_in_the_turn_in_which_it_is_given_up_is_closed(goes: str) -> None:
+    @virtual_time
+    async def run() -> None:
+        network = MemoryNetwork()
+        opened = asyncio.Event()
+
+        async def dial() -> MemoryStream:
+            await opened.wait()
+            return await network.dial()
+
+        transport = StreamTransport(dial, name=goes, runtime=Runtime(random=_NoChance()))
+        await transport.connect(background=True)
+        await idle()
+        opened.set()
+        if goes == "offline":
+            transport.set_online(False)
+            await idle()
+        else:
+            await transport.disconnect()
+        assert all(stream.is_closed for stream in network.streams)
+        assert state_of(transport) == "disconnected"
+        await transport.disconnect()
+
+    run()
+
+
+@virtual_time
 async def test_disconnect_while_connecting_ends_the_wait() -> None:
     network = MemoryNetwork()
     transport, _ = transport_to(network)

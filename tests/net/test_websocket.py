@@ -13,7 +13,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from patches.errors import FrameTooLargeError, InvalidRequestError, NetworkError
-from patches.net.websocket import WebSocketTransport
+from patches.net.websocket import HANDSHAKE_S, WebSocketTransport
+from patches.testing.virtual_time import virtual_time
 
 Handler = Callable[[web.Request, web.WebSocketResponse], Awaitable[None]]
 
@@ -153,6 +154,40 @@ async def test_options_are_asked_for_at_each_attempt() -> None:
             await transport.connect()
             await transport.disconnect()
     assert tokens == ["token 1", "token 2"]
+
+
+@virtual_time
+async def test_a_function_for_options_that_never_returns_is_a_failed_attempt() -> None:
+    asked = 0
+
+    async def hang() -> dict[str, str]:
+        nonlocal asked
+        asked += 1
+        await asyncio.Event().wait()
+        return {}
+
+    transport = WebSocketTransport("ws://127.0.0.1:9/ws", options={"headers": hang})
+    with pytest.raises(NetworkError, match="no answer in time"):
+        await transport.connect()
+    assert asyncio.get_running_loop().time() == HANDSHAKE_S
+    await asyncio.sleep(HANDSHAKE_S + 1)
+    assert asked == 2
+    await transport.disconnect()
+
+
+async def test_a_frame_larger_than_the_client_takes_is_no_fault_of_what_it_sent() -> None:
+    async def handle(_request: web.Request, socket: web.WebSocketResponse) -> None:
+        await socket.send_str("x" * 2000)
+        await socket.receive()
+
+    async with serving(handle) as url:
+        transport = WebSocketTransport(url, options={"max_msg_size": 1000})
+        await transport.connect()
+        await until(transport, "disconnected")
+        assert transport.failure is not None
+        assert not isinstance(transport.failure, FrameTooLargeError)
+        assert "max_msg_size" in str(transport.failure)
+        await transport.disconnect()
 
 
 async def test_a_session_of_the_application_is_used_and_left_open() -> None:
