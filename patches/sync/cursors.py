@@ -39,7 +39,10 @@ def _value_at(state: Json, path: str) -> Json:
     value = state
     for name in path.split("/")[1:]:
         key = name.replace("~1", "/").replace("~0", "~")
-        value = value.get(key) if isinstance(value, dict) else None
+        if isinstance(value, list):
+            value = value[int(key)] if key.isdecimal() and int(key) < len(value) else None
+        else:
+            value = value.get(key) if isinstance(value, dict) else None
     return value
 
 

@@ -20,15 +20,19 @@ from typing import Any, Final, Protocol, Self
 
 from patches import codec
 from patches.document import Document
-from patches.errors import InvalidJsonError, NetworkError
+from patches.errors import InvalidJsonError, InvalidRequestError, NetworkError
 from patches.json_values import Json, checked_copy
+from patches.limits import KIB, Limits
 from patches.signals import Signal
 from patches.sync.cursors import moved_cursor, text_change
 
 _log = logging.getLogger("patches.sync")
 
-#: Between two messages to the others: changes that come faster are sent together.
+#: Between two messages to one peer, of all rooms together: changes that come faster are sent as
+#: one. The relay drops what comes more often than 20 times a second.
 PAUSE_S: Final = 0.08
+#: The largest message that a server with the default limits passes on, less what surrounds a state.
+_MOST_BYTES: Final = (Limits().max_presence_bytes or 16 * KIB) - 256
 
 _HELLO: Final = "{}"
 
@@ -49,6 +53,8 @@ class PresenceHub:
         self._peers: dict[str, None] = {}
         self._greeted = False
         self.rooms: list[Room] = []
+        #: Held by the room that says its state, until the next may.
+        self.turn: Final = asyncio.Lock()
 
     @property
     def own_id(self) -> str | None:
@@ -153,14 +159,16 @@ class Room:
     ) -> None:
         self.doc_id: Final = doc_id
         self._hub = hub
-        self._state: dict[str, Json] = checked_copy(dict(state), path="/presence")
+        self._state: dict[str, Json] = _checked(state, doc_id)
         self._path = text
         self._open_doc = open_doc
         self._others: Mapping[str, Mapping[str, Json]] = MappingProxyType({})
         self._doc: Document | None = None
         self._stop_watching: Callable[[], None] = lambda: None
         self._shown: Json = None
-        self._changed = asyncio.Event()
+        #: Whom the own state is to be said to.
+        self._owed: dict[str, None] = {}
+        self._is_owed = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         #: The new `others`.
         self.on_change: Signal[[Mapping[str, Mapping[str, Json]]]] = Signal(
@@ -183,14 +191,17 @@ class Room:
         return self._others
 
     def update(self, **fields: Json) -> None:
-        """Change fields of the own state. The others hear of it soon."""
-        self._state = checked_copy({**self._state, **fields}, path="/presence")
-        self._changed.set()
+        """Change fields of the own state. The others hear of it soon.
+
+        Raises `InvalidRequestError` if it becomes larger than the server passes on.
+        """
+        self._state = _checked({**self._state, **fields}, self.doc_id)
+        self.tell_all()
 
     async def __aenter__(self) -> Self:
         self._hub.rooms.append(self)
         self._sender = asyncio.get_running_loop().create_task(
-            self._send_changes(), name=f"presence in {self.doc_id}"
+            self._send_state(), name=f"presence in {self.doc_id}"
         )
         self._watch()
         self._hub.greet()
@@ -207,7 +218,7 @@ class Room:
         self._stop_watching()
         if self._hub.own_id is not None:
             gone = codec.encode_text({"id": self._hub.own_id, "left": True})
-            for peer in self._others:
+            for peer in self._hub.peers:  # some may have heard of us whom we have not heard yet
                 self._hub.send(peer, gone, self.doc_id)
         if self._sender is not None:
             self._sender.cancel()
@@ -227,15 +238,14 @@ class Room:
             self.tell(peer)
 
     def tell(self, peer: str) -> None:
-        """Say the own state to one peer."""
-        if self._hub.own_id is not None:
-            data = codec.encode_text({**self._state, "id": self._hub.own_id})
-            self._hub.send(peer, data, self.doc_id)
+        """Say the own state to one peer soon."""
+        self._owed[peer] = None
+        self._is_owed.set()
 
     def tell_all(self) -> None:
-        """Say the own state to everybody; who is not in the room does not get it."""
-        for peer in self._hub.peers:
-            self.tell(peer)
+        """Say the own state to everybody soon; who is not in the room does not get it."""
+        self._owed.update(dict.fromkeys(self._hub.peers))
+        self._is_owed.set()
 
     def forget(self, peer: str) -> None:
         """A peer has left."""
@@ -249,13 +259,18 @@ class Room:
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    async def _send_changes(self) -> None:
-        """Send what was updated, not more often than the others can use."""
+    async def _send_state(self) -> None:
+        """Say the own state where it is owed, not more often than the relay passes it on."""
         while True:
-            await self._changed.wait()
-            self._changed.clear()
-            self.tell_all()
-            await asyncio.sleep(PAUSE_S)
+            await self._is_owed.wait()
+            async with self._hub.turn:
+                self._is_owed.clear()
+                owed, self._owed = self._owed, {}
+                if self._hub.own_id is not None:
+                    data = codec.encode_text({**self._state, "id": self._hub.own_id})
+                    for peer in owed:
+                        self._hub.send(peer, data, self.doc_id)
+                await asyncio.sleep(PAUSE_S)
 
     def _show(self, others: dict[str, Mapping[str, Json]]) -> None:
         self._others = MappingProxyType(others)
@@ -283,6 +298,18 @@ class Room:
         }
         if others != self._others:
             self._show({**others})
+
+
+def _checked(state: Mapping[str, Json], doc_id: str) -> dict[str, Json]:
+    """A copy of a state. Raises `InvalidRequestError` for one that the relay would drop unseen."""
+    copy: dict[str, Json] = checked_copy(dict(state), path="/presence")
+    size = len(codec.encode([codec.encode_text(copy), doc_id]))
+    if size > _MOST_BYTES:
+        raise InvalidRequestError(
+            f"presence: the state has {size} bytes in its message, "
+            f"with which it must stay below {_MOST_BYTES + 256}"
+        )
+    return copy
 
 
 def _parsed(data: Any) -> dict[str, Json] | None:

@@ -45,4 +45,10 @@ def test_what_does_not_change_the_text_moves_nothing() -> None:
     assert text_change(state, {**state, "title": "y"}, "/body") is None
     assert text_change(state, body("hello\n"), "/body") is None
     assert text_change({"a": [1]}, {"a": [2]}, "/a/0") is None
+    assert text_change({"a": ["x"]}, {"a": ["x"]}, "/a/1") is None
+    assert text_change({"a": ["x"]}, {"a": ["x"]}, "/a/-") is None
+
+
+def test_a_text_is_found_wherever_its_path_leads() -> None:
+    assert text_change({"a": [0, "x"]}, {"a": [0, "yx"]}, "/a/1") is not None
     assert text_change({"a/b": "x"}, {"a/b": "yx"}, "/a~1b") is not None

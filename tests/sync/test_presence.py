@@ -6,10 +6,13 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import pytest
+
 from patches.client import Patches
+from patches.errors import InvalidRequestError
 from patches.json_values import Json
 from patches.runtime import Runtime
 from patches.sync import PatchesSync
@@ -52,7 +55,7 @@ async def test_everybody_in_a_room_sees_everybody_else_whoever_came_first() -> N
             ann.presence("d", {"name": "Ann"}) as anns,
             eve.presence("d", {"name": "Eve"}) as eves,
         ):
-            await idle()
+            await asyncio.sleep(1)
             assert names(anns) == ["Bob", "Eve"]
             assert names(bobs) == ["Ann", "Eve"]
             assert names(eves) == ["Ann", "Bob"]
@@ -67,9 +70,9 @@ async def test_one_who_connects_later_is_known_to_those_who_were_there() -> None
             client(server, "d") as bob,
             bob.presence("d", {"name": "Bob"}) as bobs,
         ):
-            await idle()
+            await asyncio.sleep(1)
             async with ann.presence("d", {"name": "Ann"}) as anns:
-                await idle()
+                await asyncio.sleep(1)
                 assert names(anns) == ["Bob"]
                 assert names(bobs) == ["Ann"]
 
@@ -113,6 +116,63 @@ async def test_who_leaves_the_room_or_the_server_is_gone() -> None:
 
 
 @virtual_time
+async def test_who_leaves_before_anybody_has_answered_is_gone_too() -> None:
+    async with LocalServer() as server, client(server, "d") as ann, client(server, "d") as bob:
+        async with ann.presence("d", {"name": "Ann"}) as anns:
+            heard = asyncio.Event()
+            anns.on_change(lambda _others: heard.set())
+            async with bob.presence("d", {"name": "Bob"}):
+                await heard.wait()  # and the answer is under way
+            await asyncio.sleep(1)
+            assert names(anns) == []
+
+
+@virtual_time
+async def test_many_rooms_together_are_not_told_faster_than_the_relay_passes_on() -> None:
+    doc_ids = [f"d{number}" for number in range(30)]
+    async with (
+        LocalServer() as server,
+        client(server, *doc_ids) as ann,
+        client(server, *doc_ids) as bob,
+        AsyncExitStack() as inside,
+    ):
+        anns = [ann.presence(doc_id, {"name": "Ann"}) for doc_id in doc_ids]
+        bobs = [bob.presence(doc_id, {"name": "Bob"}) for doc_id in doc_ids]
+        for room in (*anns, *bobs):
+            await inside.enter_async_context(room)
+        await asyncio.sleep(10)
+        assert [names(room) for room in anns] == [["Bob"]] * 30
+        assert [names(room) for room in bobs] == [["Ann"]] * 30
+        for number in range(40):
+            for room in anns:
+                room.update(cursor=number)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(10)
+        shown = [state["cursor"] for room in bobs for state in room.others.values()]
+        assert shown == [39] * 30
+        assert server.server.relay is not None
+        assert server.server.relay.dropped == 0
+
+
+@virtual_time
+async def test_a_state_that_the_relay_would_drop_is_refused_and_nothing_changes() -> None:
+    async with LocalServer() as server, client(server, "d") as ann, client(server, "d") as bob:
+        with pytest.raises(InvalidRequestError, match="16384"):
+            ann.presence("d", {"text": "x" * 16_384})
+        async with (
+            ann.presence("d", {"name": "Ann"}) as anns,
+            bob.presence("d", {"name": "Bob"}) as bobs,
+        ):
+            with pytest.raises(InvalidRequestError, match="16384"):
+                anns.update(name="x", text='"' * 9_000)  # twice as long in its frame
+            assert anns.state == {"name": "Ann"}
+            anns.update(text="x" * 16_000)  # the largest that goes, about
+            await asyncio.sleep(1)
+            (state,) = bobs.others.values()
+            assert state["text"] == "x" * 16_000
+
+
+@virtual_time
 async def test_rooms_are_apart_and_need_the_document() -> None:
     async with (
         LocalServer() as server,
@@ -126,7 +186,7 @@ async def test_rooms_are_apart_and_need_the_document() -> None:
             bob.presence("d", {"name": "Bob"}) as bobs,
             eve.presence("d", {"name": "Eve"}) as eves,
         ):
-            await idle()
+            await asyncio.sleep(1)
             assert names(in_d) == ["Bob"]
             assert names(in_e) == []
             assert names(bobs) == ["Ann"]
@@ -157,18 +217,18 @@ async def test_cursors_move_as_the_text_changes() -> None:
         assert bobs_doc is not None
         anns_doc.change(lambda draft: draft.text("body").insert(0, "hello"))
         await ann.settled(5)
-        await idle()
+        await asyncio.sleep(1)
         async with (
             ann.presence("d", {"name": "Ann", "cursor": [2, 4]}, text="/body") as anns,
             bob.presence("d", {"name": "Bob", "cursor": 1}, text="/body") as bobs,
         ):
-            await idle()
+            await asyncio.sleep(1)
             bobs_doc.change(lambda draft: draft.text("body").insert(0, "oh "))
             (shown,) = bobs.others.values()
             assert shown["cursor"] == [5, 7]
             assert bobs.state["cursor"] == 4
             await bob.settled(5)
-            await idle()
+            await asyncio.sleep(1)
             assert anns.state["cursor"] == [5, 7]
             (shown,) = anns.others.values()
             assert shown["cursor"] == 4
@@ -185,6 +245,7 @@ async def test_what_other_clients_say_is_taken_with_care() -> None:
         ):
             connection.on_notification.emit(method, params)
         async with scene.sync.presence("d", {"name": "Me"}) as room:
+            await idle()
             say = connection.on_notification.emit
             say("signal", {"from": "a", "data": '{"id":"forged","name":"A"}', "room": "d"})
             say("signal", {"from": "b", "data": {"id": "b", "name": "B"}})  # no text, no room
@@ -193,6 +254,7 @@ async def test_what_other_clients_say_is_taken_with_care() -> None:
             say("signal", {"from": "e", "data": "{}"})
             say("signal", {"from": "me", "data": '{"id":"me"}', "room": "d"})
             say("signal", {"from": 5, "data": '{"id":"x"}'})
+            await asyncio.sleep(1)
             assert names(room) == ["A", "B"]
             assert room.others["a"]["id"] == "a"
             say("peer-disconnected", {"id": "a"})
