@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
 from patches.change import Change
-from patches.errors import VersionError
-from patches.json_patch import apply_patch
+from patches.errors import PatchError, VersionError
+from patches.json_patch import ABSENT, apply_patch
 from patches.json_values import Json
 from patches.net.connection import changes_from_wire
 from patches.records import Version
@@ -120,13 +121,18 @@ class PatchesHistoryClient:
     async def scrub_to(self, version_id: str, count: int) -> Json:
         """The document after the first `count` changes of a version. It becomes `state`.
 
-        `count` 0 is the state before the version. Changes beyond the last count as the last.
+        `count` 0 is the state before the version. Changes beyond the last count as the last; one
+        that cannot be applied is left out whole, as in the server's states. OT documents only.
         """
         if count < 0:
             raise VersionError(f"version {version_id!r}: {count} is not a number of changes")
         state = await self._state_before(version_id)
         for change in (await self.get_version_changes(version_id))[:count]:
-            state = apply_patch(state, change.ops, legacy_text_overrun_padding=True)
+            with suppress(PatchError):
+                state = apply_patch(
+                    state, change.ops, strict=True, legacy_text_overrun_padding=True
+                )
+        state = None if state is ABSENT else state
         self._show(state)
         return state
 
@@ -139,10 +145,12 @@ class PatchesHistoryClient:
     # ---- inside ----------------------------------------------------------------------------------
 
     async def _state_before(self, version_id: str) -> Json:
-        version = next((each for each in self._versions if each.id == version_id), None)
-        parent = version.parent_id if version is not None else None
-        if parent is not None and any(each.id == parent for each in self._versions):
-            return await self._version_state(parent)
+        listed = {each.id: each for each in self._versions}
+        version = listed.get(version_id)
+        parent = listed.get(version.parent_id or "") if version is not None else None
+        # A parent may end earlier: what was committed between the two is in no version.
+        if version is not None and parent is not None and parent.end_rev == version.start_rev - 1:
+            return await self._version_state(parent.id)
         return await self._connection.call("getStateBeforeVersion", self.id, version_id)
 
     async def _version_state(self, version_id: str) -> Json:

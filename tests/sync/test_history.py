@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -67,6 +68,62 @@ async def test_the_last_few_versions_are_kept() -> None:
     history.clear()
     await history.get_version_state("v1")
     assert len(connection.calls) == asked + 2
+
+
+def version(id: str, start_rev: int, end_rev: int, **more: Any) -> dict[str, Any]:
+    times = {"startedAt": 1, "endedAt": 2}
+    return {
+        "id": id, "origin": "main", "startRev": start_rev, "endRev": end_rev, **times, **more
+    }  # fmt: skip
+
+
+def change(id: str, rev: int, *ops: Any) -> dict[str, Any]:
+    return {
+        "id": id, "rev": rev, "baseRev": rev - 1, "ops": list(ops), "createdAt": 1, "committedAt": 2
+    }  # fmt: skip
+
+
+@virtual_time
+async def test_a_change_that_cannot_be_applied_is_left_out_whole_as_in_the_server_s_states() -> (
+    None
+):
+    connection = FakeConnection(
+        getStateBeforeVersion={"a": 0},
+        getVersionChanges=[
+            change(
+                "c1",
+                1,
+                {"op": "replace", "path": "/a", "value": 1},
+                {"op": "move", "from": "/nothing", "path": "/c"},
+            ),
+            change("c2", 2, {"op": "replace", "path": "/b", "value": 2}),
+            change("c3", 3, {"op": "replace", "path": "/b/c", "value": 3}),
+            change("c4", 4, {"op": "remove", "path": ""}),
+        ],
+    )
+    await connection.connect()
+    history = PatchesHistoryClient("d", connection)
+    shown = [await history.scrub_to("v", count) for count in range(5)]
+    assert shown == [{"a": 0}, {"a": 0}, {"a": 0, "b": 2}, {"a": 0, "b": 2}, None]
+
+
+@virtual_time
+async def test_a_parent_that_ends_earlier_is_not_the_state_before_a_version() -> None:
+    connection = FakeConnection(
+        listVersions=[
+            version("one", 1, 2),
+            version("two", 3, 3, parentId="one"),
+            version("later", 6, 6, parentId="two"),
+        ],
+        getVersionState=lambda call: {"after": call.args[1]},
+        getStateBeforeVersion=lambda call: {"before": call.args[1]},
+        getVersionChanges=[],
+    )
+    await connection.connect()
+    history = PatchesHistoryClient("d", connection)
+    await history.list_versions()
+    assert await history.scrub_to("two", 0) == {"after": "one"}
+    assert await history.scrub_to("later", 0) == {"before": "later"}  # 4 and 5 are between
 
 
 @virtual_time
