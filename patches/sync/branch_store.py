@@ -69,22 +69,33 @@ def deleted_branch(branch: Branch, *, now: Millis) -> Branch | None:
 
 
 def merged_with_server(
-    known: Mapping[str, Branch], received: Iterable[Branch]
+    before: Iterable[Branch], now: Mapping[str, Branch], received: Iterable[Branch]
 ) -> tuple[list[Branch], list[str]]:
-    """What of the server's records to save, and which to remove. Local work is not overwritten."""
+    """What of the server's records to save, and which to remove. Local work is not overwritten.
+
+    `before` and `now` are the records here before the server was asked, and after: what was told to
+    it meanwhile may be missing in its list, and is not to be taken for deleted.
+    """
+    before = list(before)
+    deleted_here = {branch.id for branch in before} - now.keys()
     saved: list[Branch] = []
-    removed: list[str] = []
+    listed: set[str] = set()
     for branch in received:
-        local = known.get(branch.id)
-        if local is not None and local.pending_op is not None:
+        local = now.get(branch.id)
+        if branch.deleted or branch.id in deleted_here:
             continue
-        if branch.deleted:
-            removed.append(branch.id)
+        listed.add(branch.id)
+        if local is not None and local.pending_op is not None:
             continue
         merged = (local.last_merged_rev if local is not None else None) or 0
         if merged > (branch.last_merged_rev or 0):
             branch = replace(branch, last_merged_rev=merged)
         saved.append(branch)
+    removed = [
+        branch.id
+        for branch in before
+        if branch.id not in listed and branch.pending_op is None and now.get(branch.id) == branch
+    ]
     return saved, removed
 
 

@@ -77,7 +77,7 @@ class PatchesBranchClient:
         """The branches of the document, oldest first; with a store, those that are known here."""
         store = self._sync.branch_store
         if store is None:
-            found: Sequence[Branch] = await _fetch(self._sync.connection, self.id, None)
+            found: Sequence[Branch] = await _fetch(self._sync.connection, self.id)
         else:
             found = await store.list(self.id)
         branches = tuple(branch for branch in found if not branch.deleted)
@@ -87,15 +87,15 @@ class PatchesBranchClient:
         return branches
 
     async def refresh(self) -> tuple[Branch, ...]:
-        """Fetch what changed on the server, then list. Raises `NetworkError` when offline."""
+        """Fetch the server's records, then list. Raises `NetworkError` when offline."""
         store = self._sync.branch_store
         if store is not None:
-            known = {branch.id: branch for branch in await store.list(self.id)}
-            newest = max(
-                (each.modified_at for each in known.values() if each.pending_op is None), default=0
-            )
-            received = await _fetch(self._sync.connection, self.id, newest or None)
-            saved, removed = merged_with_server(known, received)
+            # All of them, not those since the newest here: its time may be of a clock that is ahead
+            # of the server's, and two may be modified in one millisecond.
+            before = await store.list(self.id)
+            received = await _fetch(self._sync.connection, self.id)
+            now = {branch.id: branch for branch in await store.list(self.id)}
+            saved, removed = merged_with_server(before, now, received)
             await store.save(saved)
             await store.remove(removed)
         return await self.list_branches()
@@ -302,9 +302,8 @@ async def _known(store: BranchStore, branch_id: str) -> Branch:
     return branch
 
 
-async def _fetch(connection: Caller, doc_id: str, since: int | None) -> list[Branch]:
-    options = {"since": since} if since is not None else None
-    wire = await connection.call("listBranches", doc_id, options)
+async def _fetch(connection: Caller, doc_id: str) -> list[Branch]:
+    wire = await connection.call("listBranches", doc_id)
     if not isinstance(wire, list):
         raise BranchError(f"document {doc_id!r}: the server gave no list of branches")
     return [Branch.from_wire(branch) for branch in wire]

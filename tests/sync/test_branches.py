@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -25,6 +26,8 @@ from patches.testing.local_server import LocalServer
 from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
 
+T = TypeVar("T")
+DAY_MS = 86_400_000
 ALGORITHMS = pytest.mark.parametrize("algorithm", ["ot", "lww"])
 
 
@@ -42,9 +45,15 @@ async def client(
         yield patches, sync
 
 
+async def _inline(fn: Callable[[], T], /) -> T:
+    """Virtual time knows nothing of threads."""
+    await asyncio.sleep(0)
+    return fn()
+
+
 def a_server(algorithm: str = "ot") -> LocalServer:
     clock = iter(range(1_000_000, 9_000_000))
-    runtime = Runtime(random=random.Random(9), wall_ms=lambda: next(clock))
+    runtime = Runtime(wall_ms=lambda: next(clock), random=random.Random(9), run_blocking=_inline)
     return LocalServer(routes={"*": algorithm}, runtime=runtime)
 
 
@@ -305,19 +314,62 @@ def test_the_server_s_records_do_not_overwrite_what_it_was_not_told() -> None:
         "mine": Branch(id="mine", doc_id="d", name="mine", pending_op="update"),
         "merged": Branch(id="merged", doc_id="d", last_merged_rev=9),
         "gone": Branch(id="gone", doc_id="d"),
+        "missing": Branch(id="missing", doc_id="d"),
+        "made": Branch(id="made", doc_id="d", pending_op="create"),
     }
     received = [
         Branch(id="mine", doc_id="d", name="theirs"),
         Branch(id="merged", doc_id="d", last_merged_rev=4, name="n"),
         Branch(id="gone", doc_id="d", deleted=True),
         Branch(id="new", doc_id="d"),
+        Branch(id="deleted here", doc_id="d"),
     ]
-    saved, removed = merged_with_server(known, received)
+    mark = Branch(id="deleted here", doc_id="d", deleted=True, pending_op="delete")
+    saved, removed = merged_with_server([*known.values(), mark], known, received)
     assert [(branch.id, branch.last_merged_rev) for branch in saved] == [
         ("merged", 9),
         ("new", None),
     ]
-    assert removed == ["gone"]
+    assert removed == ["gone", "missing"]
+
+
+@virtual_time
+async def test_what_others_did_is_seen_with_a_clock_that_is_ahead_of_the_server_s() -> None:
+    store = MemoryBranchStore()
+    async with a_server() as server, client(server) as (_, bob), AsyncExitStack() as stack:
+        ahead = Runtime(random=random.Random(5), wall_ms=lambda: server.runtime.wall_ms() + DAY_MS)
+        anns = await stack.enter_async_context(Patches(runtime=ahead))
+        ann = await stack.enter_async_context(
+            PatchesSync(anns, server.connection(), branch_store=store)
+        )
+        doc = await anns.open_doc("d")
+        doc.apply([{"op": "replace", "path": "/a", "value": 1}])
+        await ann.settled(5)
+        mine, theirs = PatchesBranchClient("d", ann), PatchesBranchClient("d", bob)
+        await mine.create_branch(1, {"id": "anns"})
+        assert await store.list_pending() == []
+        await theirs.create_branch(1, {"id": "bobs"})
+        assert [branch.id for branch in await mine.refresh()] == ["anns", "bobs"]
+        await theirs.delete_branch("anns")
+        assert [branch.id for branch in await mine.refresh()] == ["bobs"]
+
+
+@virtual_time
+async def test_what_is_done_here_while_the_server_s_records_are_fetched_stays() -> None:
+    store = MemoryBranchStore()
+    old, other = ({"id": name, "docId": "d", "modifiedAt": 5} for name in ("old", "other"))
+    async with sync_scene(FakeConnection(), branch_store=store) as scene:
+        await store.save([Branch.from_wire(old), Branch.from_wire(other)])
+        branches = PatchesBranchClient("d", scene.sync)
+        refresh = asyncio.ensure_future(branches.refresh())
+        fetch = await scene.connection.next_call("listBranches")
+        await store.save([Branch(id="old", doc_id="d", name="mine", pending_op="update")])
+        await store.save([Branch(id="new", doc_id="d", name="told meanwhile")])
+        fetch.answer([old])
+        assert {branch.id: branch.name for branch in await refresh} == {
+            "old": "mine",
+            "new": "told meanwhile",
+        }
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
