@@ -39,6 +39,7 @@ class DocumentServer(Protocol):
     - `async view(doc_id, changes, context)`: what of a commit one subscriber is told; `[]` tells it
       to look again, `None` tells it nothing;
     - `on_notification: Notification`: notifications of its own;
+    - `connection_ended(connection_id)`: what it kept for a connection can be forgotten;
     - `on_nothing_stored: NothingStored`: commits that were answered from what was there already.
 
     `current_context().options` is the options object of the call, and the metadata of a `Snapshot`

@@ -10,6 +10,7 @@ some answers, for the sake of the original's client; see `Hub.rest`.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
@@ -35,6 +36,8 @@ from patches_server.records import CommitOptions, Tombstone
 from patches_server.rpc.frames import as_text, committed_params, notification_frame
 from patches_server.rpc.wire_checks import is_doc_id
 from patches_server.stats import ServerStats
+
+_log = logging.getLogger("patches_server.hub")
 
 #: Checks of one `subscribe` that are under way at once.
 _PARALLEL: Final = 64
@@ -84,6 +87,8 @@ class Hub:
         self._unanswered: dict[Subscriber, list[tuple[str, Reason]]] = {}
         self._views = KeyedLocks()
         self._revocations = 0
+        #: Document servers that keep something for each connection.
+        self._tell_ended: list[Callable[[str], object]] = []
 
     def __len__(self) -> int:
         """How many subscriptions there are."""
@@ -114,6 +119,9 @@ class Hub:
         if on_nothing_stored is not None:
             on_nothing_stored(self.rest)
         server.on_doc_deleted(self.publish_deletion)
+        connection_ended = getattr(server, "connection_ended", None)
+        if connection_ended is not None:
+            self._tell_ended.append(connection_ended)
 
     # Subscriptions.
 
@@ -144,10 +152,22 @@ class Hub:
         return subscriber in self._table.get(doc_id, ())
 
     def leave(self, subscriber: Subscriber) -> None:
-        """A connection is gone: all its subscriptions end."""
+        """All subscriptions of a connection end."""
         self._unanswered.pop(subscriber, None)
         for doc_id in list(subscriber.subscriptions):
             self._remove(subscriber, doc_id)
+
+    def ended(self, subscriber: Subscriber) -> None:
+        """A connection is closed: document servers can forget what they kept for it."""
+        self.leave(subscriber)
+        connection_id = subscriber.context.connection_id
+        if connection_id is None:
+            return
+        for tell in self._tell_ended:
+            try:
+                tell(connection_id)
+            except Exception:  # boundary: one document server's failure is its own
+                _log.exception("connection_ended failed")
 
     def revoke(self, *, principal: object = None, doc_id: str | None = None) -> None:
         """End the subscriptions of a principal, to a document, or of the one to the other."""

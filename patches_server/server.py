@@ -179,7 +179,7 @@ class PatchesServer:
     def disconnected(self, session: ServerSession) -> None:
         """A session has ended; called by it."""
         self.sessions.pop(session.connection_id, None)
-        self.hub.leave(session)
+        self.hub.ended(session)
         if self.relay is not None:
             self.relay.leave(session)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.errors import PatchesError
@@ -34,6 +34,16 @@ class LocalEdit:
     ops: list[Op]
     metadata: Mapping[str, Json]
     change_id: str | None = None
+
+
+class SyncHost(Protocol):
+    """What an algorithm may ask of the coordinator that syncs its documents."""
+
+    async def call(self, method: str, *params: Any) -> Json:
+        """Call a method of the server. Raises `NetworkError`, and as the server answers."""
+
+    def reload(self, doc_id: str) -> None:
+        """Fetch a document whole, when that is possible; unsent work stays on top."""
 
 
 class Algorithm(ABC):
@@ -158,9 +168,10 @@ class Algorithm(ABC):
         """Fold the answer to a commit in: confirm `sent`, apply `committed`, drop what came to
         nothing.
 
-        Returns the changes above the revision known before. Raises `MissingChangesError`,
-        `ApplyChangesError`, `AlgorithmMismatchError`; then nothing was confirmed that cannot be
-        sent again.
+        Returns the changes above the revision known before. What it leaves pending is sent again if
+        the answer brought something new and none of `sent`: such a commit was refused for being
+        made on an old revision. Raises `MissingChangesError`, `ApplyChangesError`,
+        `AlgorithmMismatchError`; then nothing was confirmed that cannot be sent again.
         """
 
     # ---- receiving -------------------------------------------------------------------------------
@@ -235,8 +246,11 @@ class Algorithm(ABC):
         """
         raise PatchesError(f"{self.name} keeps no change {change_id!r} of document {doc_id!r}")
 
-    # ---- room for algorithms with a wire of their own
-    # ---------------------------------------------
+    # ---- room for algorithms with a wire of their own --------------------------------------------
+
+    def attach(self, host: SyncHost) -> None:
+        """A coordinator syncs this algorithm's documents from now on: ask it, if need be."""
+        return None
 
     async def sync_options(self, doc_id: str) -> Mapping[str, Json] | None:
         """The options of `getDoc`, `getChangesSince` and `commitChanges`; `None` sends none."""

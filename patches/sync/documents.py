@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from patches.algorithms.base import Algorithm
 from patches.change import Change, QuarantinedChange, Snapshot
 from patches.client import Patches
 from patches.document import Document
 from patches.errors import PatchesError
+from patches.json_values import Json
 from patches.net.connection import PatchesConnection
 from patches.options import DocOptions
 from patches.sync import folds
@@ -151,6 +152,14 @@ class Documents:
     def asked(self, doc_id: str) -> None:
         """There may be something new on the server."""
         self._tell(doc_id, folds.asked)
+
+    def reload(self, doc_id: str) -> None:
+        """What is here of a document cannot be built on, as its algorithm finds."""
+        self._tell(doc_id, lambda doc: folds.must_reload(doc, ()))
+
+    async def call(self, method: str, *params: Any) -> Json:
+        """Call a method of the server, for an algorithm."""
+        return await self.connection.call(method, *params)
 
     def framed(self, doc_id: str, frame: Frame) -> None:
         """A frame came. One for a document that is not tracked is dropped."""

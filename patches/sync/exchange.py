@@ -82,7 +82,9 @@ class Exchange:
                 self._keeper.id, batch, usable, self._keeper.open_doc
             ),
         )
-        await self._worked(step, _last_rev(new), sent=ids)
+        # Answered with what was missed and none of ours: made on an old revision, it is made again.
+        is_outdated = bool(new) and not self.resolved
+        await self._worked(step, _last_rev(new), sent=() if is_outdated else ids)
         await self._committed(new)
 
     async def pull(self, step: Pull) -> None:
@@ -202,11 +204,13 @@ class Exchange:
         self._report_skipped(snapshot.changes)
         await self._keeper.refresh()
 
-    async def _worked(self, step: Request, rev: int, *, sent: tuple[str, ...] = ()) -> None:
+    async def _worked(
+        self, step: Request, rev: int, *, sent: tuple[str, ...] | None = None
+    ) -> None:
         edits = self._keeper.doc.edits
         has_pending = await self._keeper.algorithm.has_pending(self._keeper.id)
         doc = folds.worked(self._keeper.doc, step, rev=rev, has_pending=has_pending, edits=edits)
-        self._keeper.tell(folds.committed(doc, sent) if sent else doc)
+        self._keeper.tell(doc if sent is None else folds.committed(doc, sent))
 
     async def _committed(self, new: Sequence[Change]) -> None:
         if new:

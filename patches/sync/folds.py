@@ -135,7 +135,9 @@ def worked(doc: DocSync, step: Request, *, rev: int, has_pending: bool, edits: i
 
 
 def committed(doc: DocSync, ids: tuple[str, ...]) -> DocSync:
-    """Besides having `worked`, a commit has gone through with these changes."""
+    """Besides having `worked`, a commit has gone through with these changes: no use in sending them
+    again. None: they are worth another commit.
+    """
     return replace(doc, sent=ids, storage_budget=None, payload_budget=None)
 
 

@@ -283,6 +283,8 @@ class PatchesSync(SyncSignals):
                 for algorithm in self.patches.algorithms.values()
             ),
         ]
+        for algorithm in self.patches.algorithms.values():
+            algorithm.attach(self._docs)
         for doc_id in self.patches.tracked_docs:
             self._docs.add(doc_id)
 

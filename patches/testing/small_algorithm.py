@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from patches.algorithms.base import Algorithm
+from patches.algorithms.base import Algorithm, SyncHost
 from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.codec import json_size
 from patches.document import Document
@@ -78,6 +78,7 @@ class SmallAlgorithm(Algorithm):
         self.notices: list[tuple[str, str]] = []
         self.options: Mapping[str, Json] | None = None
         self.resolved: list[str] = []  # ids that an install was told of
+        self.host: SyncHost | None = None
 
     def fail(self, method: str, *errors: BaseException) -> None:
         """Make the next calls of a method raise."""
@@ -85,6 +86,9 @@ class SmallAlgorithm(Algorithm):
 
     def open_store(self, backend: Any) -> None:
         pass
+
+    def attach(self, host: SyncHost) -> None:
+        self.host = host
 
     # ---- tracking --------------------------------------------------------------------------------
 

@@ -40,6 +40,8 @@ class SmallServer:
         self.sight: Callable[[Any, Sequence[Change]], Sequence[Change] | None] = _everything
         #: `(method, options)` of the calls so far.
         self.calls: list[tuple[str, Mapping[str, Json]]] = []
+        #: The connections that have ended.
+        self.ended: list[str] = []
         self._logs: dict[str, list[Change]] = {}
 
     async def get_doc(self, doc_id: str, *, rev: int | None = None) -> Snapshot:
@@ -95,6 +97,10 @@ class SmallServer:
             return self.sight(context.principal, changes)
 
         return answer()
+
+    def connection_ended(self, connection_id: str) -> None:
+        """What was kept for a connection can be forgotten."""
+        self.ended.append(connection_id)
 
     async def change(
         self,

@@ -10,6 +10,7 @@ import pytest
 from patches.change import Change, Snapshot
 from patches.document import Document
 from patches.errors import StatusError
+from patches.net import CommitAnswer
 from patches.sync import SyncedDoc
 from patches.testing.clock import FakeClock
 from patches.testing.fake_connection import FakeConnection, committed
@@ -93,6 +94,64 @@ async def test_a_notification_that_the_algorithm_cannot_take_is_reported() -> No
 async def test_other_methods_are_called_through_the_connection() -> None:
     async with sync_scene(FakeConnection(openRows=lambda call: [1, 2])) as scene:
         assert await scene.sync.connection.call("openRows", "d", {"id": "all"}) == [1, 2]
+
+
+class HeadGated(SmallAlgorithm):
+    """What an answer does not hold was not committed, and is sent again as it is."""
+
+    async def receive_answer(
+        self,
+        doc_id: str,
+        sent: Sequence[Change],
+        committed: Sequence[Change],
+        doc: Document | None,
+    ) -> list[Change]:
+        return await self.apply_server_changes(doc_id, committed, doc)
+
+
+@virtual_time
+async def test_a_commit_that_only_told_what_was_missed_is_made_again() -> None:
+    async with sync_scene(algorithm=HeadGated()) as scene:
+        doc = await scene.opened_at(1)
+        await scene.edit(doc, mine=1)
+        for rev in (2, 3):  # somebody else was faster, twice
+            push = await scene.connection.next_call("commitChanges")
+            push.answer(CommitAnswer([committed(rev)]))
+        (await scene.connection.next_call("commitChanges")).commit(4)
+        await scene.sync.settled(1)
+        assert scene.entry() == SyncedDoc(4, False, "synced")
+
+
+@virtual_time
+async def test_a_commit_that_told_nothing_and_stored_nothing_is_not_made_for_ever() -> None:
+    async with sync_scene(algorithm=HeadGated()) as scene:
+        doc = await scene.opened_at(1)
+        await scene.edit(doc, mine=1)
+        (await scene.connection.next_call("commitChanges")).answer(CommitAnswer([]))
+        await idle()
+        assert not scene.connection.waiting
+        assert scene.entry().has_pending
+
+
+@virtual_time
+async def test_an_algorithm_can_call_the_server_and_have_a_document_fetched_whole() -> None:
+    async with sync_scene(FakeConnection(openRows=lambda call: list(call.args))) as scene:
+        doc = await scene.opened_at(1)
+        assert scene.algorithm.host is not None
+        assert await scene.algorithm.host.call("openRows", "d", {"id": "all"}) == [
+            "d",
+            {"id": "all"},
+        ]
+        scene.sync.set_online(False)
+        scene.algorithm.host.reload("d")
+        scene.algorithm.host.reload("not tracked")
+        await scene.edit(doc, mine=1)
+        scene.sync.set_online(True)
+        (await scene.connection.next_call("getDoc")).answer(Snapshot(state={"new": 1}, rev=9))
+        (await scene.connection.next_call("getChangesSince")).answer([])
+        (await scene.connection.next_call("commitChanges")).commit(10)
+        await scene.sync.settled(1)
+        assert doc.state == {"new": 1, "mine": 1}
 
 
 # ---- end to end: the algorithm, the coordinator, the wire, the hub and a document server ---------
@@ -236,6 +295,16 @@ async def test_a_method_of_a_document_server_is_called_with_what_was_sent(stage:
     await stage.server.settled()
     answer = await ann.sync.connection.call("countChanges", "small/d", "all", {"deep": True})
     assert answer == {"changes": 1, "kinds": ["all", {"deep": True}]}
+
+
+async def test_a_document_server_hears_which_connection_has_ended(stage: Stage) -> None:
+    ann, _, _ = await stage.client("ann")
+    await stage.client("bob")
+    connection_id, _ = stage.server.app.sessions
+    assert stage.documents.ended == []
+    await ann.sync.disconnect()
+    await idle(200)
+    assert stage.documents.ended == [connection_id]
 
 
 async def test_the_other_algorithms_of_the_server_are_not_disturbed(stage: Stage) -> None:
