@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol, Self
 from patches import codec
 from patches.document import Document
 from patches.errors import InvalidJsonError, InvalidRequestError, NetworkError
-from patches.json_values import Json, checked_copy
+from patches.json_values import Json, checked_copy, json_equal
 from patches.limits import KIB, Limits
 from patches.signals import Signal
 from patches.sync.cursors import moved_cursor, text_change
@@ -273,8 +273,9 @@ class Room:
                 await asyncio.sleep(PAUSE_S)
 
     def _show(self, others: dict[str, Mapping[str, Json]]) -> None:
-        self._others = MappingProxyType(others)
-        self.on_change.emit(self._others)
+        if not json_equal(_plain(others), _plain(self._others)):  # a state may be said again
+            self._others = MappingProxyType(others)
+            self.on_change.emit(self._others)
 
     def _watch(self) -> None:
         """Follow the text of the document, which may have been opened only now."""
@@ -292,12 +293,12 @@ class Room:
         if change is None:
             return
         self._state = moved_cursor(self._state, change)
-        others = {
-            peer: MappingProxyType(moved_cursor(dict(shown), change))
-            for peer, shown in self._others.items()
-        }
-        if others != self._others:
-            self._show({**others})
+        self._show(
+            {
+                peer: MappingProxyType(moved_cursor(dict(shown), change))
+                for peer, shown in self._others.items()
+            }
+        )
 
 
 def _checked(state: Mapping[str, Json], doc_id: str) -> dict[str, Json]:
@@ -310,6 +311,10 @@ def _checked(state: Mapping[str, Json], doc_id: str) -> dict[str, Json]:
             f"with which it must stay below {_MOST_BYTES + 256}"
         )
     return copy
+
+
+def _plain(others: Mapping[str, Mapping[str, Json]]) -> Json:
+    return {peer: dict(state) for peer, state in others.items()}
 
 
 def _parsed(data: Any) -> dict[str, Json] | None:

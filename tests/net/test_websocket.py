@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from patches.errors import FrameTooLargeError, InvalidRequestError, NetworkError
 from patches.net.websocket import HANDSHAKE_S, WebSocketTransport
@@ -19,8 +27,7 @@ from patches.testing.virtual_time import virtual_time
 Handler = Callable[[web.Request, web.WebSocketResponse], Awaitable[None]]
 
 
-@asynccontextmanager
-async def serving(handle: Handler, **options: Any) -> AsyncIterator[str]:
+def an_app(handle: Handler, **options: Any) -> web.Application:
     async def serve(request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(**options)
         await socket.prepare(request)
@@ -29,7 +36,12 @@ async def serving(handle: Handler, **options: Any) -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/ws", serve)
-    async with TestServer(app) as server:
+    return app
+
+
+@asynccontextmanager
+async def serving(handle: Handler, **options: Any) -> AsyncIterator[str]:
+    async with TestServer(an_app(handle, **options)) as server:
         yield str(server.make_url("/ws")).replace("http", "ws", 1)
 
 
@@ -154,6 +166,62 @@ async def test_options_are_asked_for_at_each_attempt() -> None:
             await transport.connect()
             await transport.disconnect()
     assert tokens == ["token 1", "token 2"]
+
+
+async def test_a_proxy_is_what_is_connected_to() -> None:
+    async with serving(echo) as url:
+        transport = WebSocketTransport(
+            "ws://documents.invalid/ws", options={"proxy": url.replace("ws", "http", 1)}
+        )
+        await transport.connect()  # the name means nothing here
+        assert transport.state == "connected"
+        await transport.disconnect()
+
+
+def certificate_for(address: str, path: Path) -> Path:
+    """A certificate that vouches for itself, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "patches test")])
+    begin = datetime(2000, 1, 1, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(begin)
+        .not_valid_after(begin + timedelta(days=36_500))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    path.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(pem)
+    )
+    return path
+
+
+async def test_a_certificate_of_ones_own_is_trusted_when_it_is_named(tmp_path: Path) -> None:
+    pem = certificate_for("127.0.0.1", tmp_path / "own.pem")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(pem)
+    server = TestServer(an_app(echo), host="127.0.0.1")
+    await server.start_server(ssl=tls)
+    try:
+        url = str(server.make_url("/ws")).replace("https", "wss", 1)
+        strange = WebSocketTransport(url)
+        with pytest.raises(NetworkError, match="CERTIFICATE_VERIFY_FAILED"):
+            await strange.connect()
+        await strange.disconnect()
+        trusted = WebSocketTransport(
+            url, options={"ssl": ssl.create_default_context(cafile=str(pem))}
+        )
+        await trusted.connect()
+        assert trusted.state == "connected"
+        await trusted.disconnect()
+    finally:
+        await server.close()
 
 
 @virtual_time

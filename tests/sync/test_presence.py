@@ -98,6 +98,18 @@ async def test_a_state_that_changes_is_sent_soon_and_not_too_often() -> None:
 
 
 @virtual_time
+async def test_what_is_said_again_is_no_change() -> None:
+    connection = FakeConnection()
+    async with sync_scene(connection) as scene, scene.sync.presence("d", {}) as room:
+        told: list[Mapping[str, Mapping[str, Json]]] = []
+        room.on_change(told.append)
+        for cursor in ("1", "1", "true", "true", "1"):
+            data = f'{{"id":"a","cursor":{cursor}}}'
+            connection.on_notification.emit("signal", {"from": "a", "data": data, "room": "d"})
+        assert [others["a"]["cursor"] for others in told] == [1, True, 1]
+
+
+@virtual_time
 async def test_who_leaves_the_room_or_the_server_is_gone() -> None:
     async with LocalServer() as server, client(server, "d") as ann:
         async with ann.presence("d", {"name": "Ann"}) as anns:
