@@ -59,9 +59,9 @@ export class Presence extends EventTarget {
   #hear({ from, data }) {
     const state = parsed(data);
     if (!state) return;
-    const isNew = !this.#peers.has(from);
-    this.#peers.set(from, { ...state, id: from });
-    if (isNew) this.#tell(from);
+    const isNew = !this.#peers.get(from); // it may have come to the document only now
+    this.#peers.set(from, state.left ? null : { ...state, id: from });
+    if (isNew && !state.left) this.#tell(from);
     this.#changed();
   }
 
@@ -87,11 +87,13 @@ export class Presence extends EventTarget {
 /** A state that came from another window, if it is one that can be shown. */
 function parsed(data) {
   try {
-    const { name, color, cursor } = JSON.parse(data);
+    const { name, color, cursor, left } = JSON.parse(data);
+    if (left === true) return { left };
     if (typeof name !== 'string' || !name) return null;
     const hue = Number.isFinite(color) ? color : 0;
-    const range = Array.isArray(cursor) && cursor.length === 2 && cursor.every(Number.isInteger);
-    return { name: name.slice(0, 24), color: hue, cursor: range ? cursor : null };
+    const at = Number.isInteger(cursor) ? [cursor, cursor] : cursor; // a position, or a selection
+    const range = Array.isArray(at) && at.length === 2 && at.every(Number.isInteger);
+    return { name: name.slice(0, 24), color: hue, cursor: range ? at : null };
   } catch {
     return null;
   }

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from playwright.async_api import WebSocketRoute, expect
 
+from patches import Patches, PatchesSync
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 EDIT = """([chance, letters]) => {
@@ -249,6 +251,30 @@ async def test_people_see_each_other_and_their_cursors(window: Any) -> None:
     await one.page.context.close()
     await expect(other).to_have_count(0)
     await expect(cursor).to_have_count(0)
+
+
+async def test_a_python_client_and_a_window_see_each_other_come_and_go(
+    window: Any, server: Any
+) -> None:
+    url = server.url.replace("http", "ws", 1) + "ws"
+    async with Patches() as patches, PatchesSync(patches, url) as sync:
+        await patches.open_doc("welcome/text")
+        await sync.settled(10)
+        one = await window()  # comes when the other is connected, and in no room yet
+        other = one.page.locator(".person:not(.me)")
+        state = {"name": "Program", "cursor": 2}
+        async with sync.presence("welcome/text", state, text="/body") as room:
+            seen = asyncio.Event()
+            room.on_change(lambda _others: seen.set())
+            await expect(other).to_have_attribute("aria-label", "Program")
+            await expect(one.page.locator(".cursor")).to_have_attribute("data-at", "2,2")
+            async with asyncio.timeout(10):
+                await seen.wait()
+            (person,) = room.others.values()
+            assert person["name"] == await one.page.evaluate(
+                "JSON.parse(sessionStorage.getItem('me')).name"
+            )
+        await expect(other).to_have_count(0)
 
 
 async def test_the_cursor_others_see_is_where_it_is_once_all_is_saved(window: Any) -> None:
