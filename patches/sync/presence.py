@@ -166,6 +166,7 @@ class Room:
         self._doc: Document | None = None
         self._stop_watching: Callable[[], None] = lambda: None
         self._shown: Json = None
+        self._rev = 0
         #: Whom the own state is to be said to.
         self._owed: dict[str, None] = {}
         self._is_owed = asyncio.Event()
@@ -283,12 +284,16 @@ class Room:
         if self._path is None or doc is None or doc is self._doc:
             return
         self._stop_watching()
-        self._doc, self._shown = doc, doc.state
+        self._doc, self._shown, self._rev = doc, doc.state, doc.committed_rev
         self._stop_watching = doc.on_update(self._text_moved)
 
     def _text_moved(self, state: Json) -> None:
-        before, self._shown = self._shown, state
         assert self._path is not None
+        assert self._doc is not None
+        before, self._shown = self._shown, state
+        rev_before, self._rev = self._rev, self._doc.committed_rev
+        if not rev_before and self._rev:
+            return  # the document has arrived, and the cursors point into it already
         change = text_change(before, state, self._path)
         if change is None:
             return

@@ -174,7 +174,10 @@ function tellCursor() {
 
 for (const kind of ['local', 'remote']) {
   text.addEventListener(kind, ({ detail: delta }) => {
-    presence.moveCursors((position) => transformPosition(delta, position, kind === 'local'));
+    // Who is here has what we are still catching up with: their cursors point into it already.
+    if (kind === 'local' || text.isCaughtUp) {
+      presence.moveCursors((position) => transformPosition(delta, position, kind === 'local'));
+    }
     cursors.draw(presence.people);
     showCounts();
   });

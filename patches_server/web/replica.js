@@ -49,6 +49,11 @@ export class Replica extends EventTarget {
     return this.#caughtUp && !this.hasUnsent;
   }
 
+  /** Whether what the server had, when the connection was made, is here. */
+  get isCaughtUp() {
+    return this.#caughtUp;
+  }
+
   /** Whether there is something to show. */
   get isLoaded() {
     return this.#loaded;

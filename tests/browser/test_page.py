@@ -253,6 +253,20 @@ async def test_people_see_each_other_and_their_cursors(window: Any) -> None:
     await expect(cursor).to_have_count(0)
 
 
+async def test_a_window_that_opens_sees_cursors_where_they_are(window: Any) -> None:
+    one = await window()
+    await one.put_cursor(7)
+    two = await window()
+    await expect(two.page.locator(".cursor")).to_have_attribute("data-at", "7,7")
+    await one.switch_offline()
+    await two.type("typed meanwhile ", at=0)
+    await two.until_saved()
+    await two.put_cursor(3)
+    await one.switch_offline()
+    await equal(one, two)
+    await expect(one.page.locator(".cursor")).to_have_attribute("data-at", "3,3")
+
+
 async def test_a_python_client_and_a_window_see_each_other_come_and_go(
     window: Any, server: Any
 ) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from patches.change import Snapshot
 from patches.client import Patches
 from patches.errors import InvalidRequestError
 from patches.json_values import Json
 from patches.runtime import Runtime
 from patches.sync import PatchesSync
 from patches.sync.presence import Room
-from patches.testing.fake_connection import FakeConnection
+from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.local_server import LocalServer
 from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
@@ -244,6 +245,25 @@ async def test_cursors_move_as_the_text_changes() -> None:
             assert anns.state["cursor"] == [5, 7]
             (shown,) = anns.others.values()
             assert shown["cursor"] == 4
+
+
+@virtual_time
+async def test_a_text_that_arrives_is_not_typed_before_the_cursors_in_it() -> None:
+    connection = FakeConnection()
+    async with sync_scene(connection) as scene:
+        doc = await scene.open()
+        load = await connection.next_call("getDoc")
+        async with scene.sync.presence("d", {"cursor": 3}, text="/body") as room:
+            data = '{"id":"a","cursor":2}'
+            connection.on_notification.emit("signal", {"from": "a", "data": data, "room": "d"})
+            load.answer(Snapshot(state={"body": "hello"}, rev=1))
+            await idle()
+            assert doc.state == {"body": "hello"}
+            assert (room.others["a"]["cursor"], room.state["cursor"]) == (2, 3)
+            ops = [{"op": "replace", "path": "/body", "value": "oh hello"}]
+            scene.broadcast(committed(2).replace(ops=ops))
+            await idle()
+            assert (room.others["a"]["cursor"], room.state["cursor"]) == (5, 6)
 
 
 @virtual_time
