@@ -58,7 +58,7 @@ class StreamTransport:
         self._first: asyncio.Future[None] | None = None
         self._outbox: asyncio.Queue[bytes] | None = None
         self._online = True
-        self._went_offline = asyncio.Event()  # since the present stream was opened
+        self._went_offline = asyncio.Event()  # since the present attempt began
         self._changed = asyncio.Event()
         self._proven = False
         self.on_state_change: Signal[[TransportState]] = Signal("on_state_change")
@@ -119,6 +119,7 @@ class StreamTransport:
         attempt = 0
         while True:
             await self._until_online()
+            self._went_offline = asyncio.Event()
             self._set_state("connecting")
             try:
                 stream = await self._open_while_online()
@@ -166,9 +167,6 @@ class StreamTransport:
         """Read and write a stream until it ends; why it ended."""
         outbox: asyncio.Queue[bytes] = asyncio.Queue(OUTBOX_FRAMES)
         self._outbox, self._proven, self._failure = outbox, False, None
-        self._went_offline = asyncio.Event()
-        if not self._online:
-            self._went_offline.set()  # while it was opened
         parts = [
             asyncio.ensure_future(part)
             for part in (self._read(stream, outbox), _write(stream, outbox), self._until_offline())

@@ -231,11 +231,19 @@ async def test_going_offline_ends_an_attempt_and_the_one_who_waits_gets_the_next
     await asyncio.sleep(100)
     silent.set()
     assert network.attempts == 0
+    silent.clear()
     transport.set_online(True)
+    await idle()
+    transport.set_online(False)
+    transport.set_online(True)  # another network, in the same turn
+    await idle()
+    assert given_up == 2
+    silent.set()
     await connecting
     assert now() == 100
     await transport.disconnect()
-    assert states == ["connecting", "disconnected", "connecting", "connected", "disconnected"]
+    given_up_once = ["connecting", "disconnected"]
+    assert states == [*given_up_once, *given_up_once, "connecting", "connected", "disconnected"]
 
 
 @pytest.mark.parametrize("goes", ["offline", "away"])
