@@ -175,7 +175,7 @@ def _hidden_cause(error: Exception) -> Exception | None:
     return None
 
 
-def as_text(value: object) -> str:
+def as_text(value: object, *, max_depth: int = 8) -> str:
     """A value as a JavaScript peer would print it, short enough for a message."""
     if value is ABSENT:
         return "undefined"
@@ -183,8 +183,12 @@ def as_text(value: object) -> str:
         return "empty string"
     if isinstance(value, dict):
         return "[object Object]"
-    if isinstance(value, list):
-        text = ",".join("" if item is None or item == "" else as_text(item) for item in value[:64])
+    if isinstance(value, list):  # which may be deep and wide
+        items = value[:64] if max_depth else ["…"]
+        text = ",".join(
+            "" if item is None or item == "" else as_text(item, max_depth=max_depth - 1)
+            for item in items
+        )
     else:
         text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 64 else text[:64] + "…"

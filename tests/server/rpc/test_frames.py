@@ -149,6 +149,8 @@ def test_what_needs_a_line_in_the_log() -> None:
         (7, "7"),
         (True, "true"),
         ({"a": 1}, "[object Object]"),
+        ([1, [None, "x"], {}], "1,,x,[object Object]"),
+        (codec.decode("[" * 900 + "]" * 900), "…"),
         ("x" * 100, "x" * 64 + "…"),
     ],
 )
