@@ -31,6 +31,9 @@ _SYNCHRONOUS: Final[dict[Durability, str]] = {"full": "FULL", "relaxed": "NORMAL
 _MAX_GROUP: Final = 64
 #: Readers that are kept open; more are opened when more read at once.
 _MAX_IDLE_READERS: Final = 4
+#: While somebody else opens a new file; as long as SQLite waits for a lock.
+_OPEN_ATTEMPTS: Final = 100
+_OPEN_PAUSE_S: Final = 0.05
 
 
 @dataclass(slots=True)
@@ -219,7 +222,7 @@ class SqliteDatabase:
             self._check_open()
             connection = self._connect()
             try:
-                connection.execute("PRAGMA journal_mode=WAL")
+                _log_ahead(connection)
                 for script in self._schemas:
                     connection.executescript(script)
             except BaseException:
@@ -249,6 +252,21 @@ class SqliteDatabase:
     def _check_open(self) -> None:
         if self._closed:
             raise StorageError(f"{self.path} is closed")
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Set the journal mode. While somebody else does so with a new file, SQLite says that it is
+    locked at once: its own waiting does not cover this.
+    """
+    pause = threading.Event()
+    for attempt in range(1, _OPEN_ATTEMPTS + 1):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or attempt == _OPEN_ATTEMPTS:
+                raise
+        pause.wait(_OPEN_PAUSE_S)
 
 
 @contextmanager

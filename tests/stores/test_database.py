@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,41 @@ async def test_two_owners_of_one_file_wait_for_each_other(
     )
     assert len(await database.read(texts)) == len(await other.read(texts)) == 40
     await other.close()
+
+
+async def test_a_new_file_that_many_open_at_once_is_opened_by_all(tmp_path: Path) -> None:
+    for number in range(40):
+        owners = [SqliteDatabase(tmp_path / f"{number}.db") for _ in range(4)]
+        for owner in owners:
+            owner.add_schema(SCHEMA)
+        await asyncio.gather(*(owner.write(add(f"{n}")) for n, owner in enumerate(owners)))
+        for owner in owners:
+            await owner.close()
+
+
+async def test_an_opening_that_finds_the_file_locked_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("patches.stores.database._OPEN_PAUSE_S", 0)
+    tries: list[str] = []
+
+    class Busy(sqlite3.Connection):
+        def execute(self, sql: str, /, *args: Any) -> sqlite3.Cursor:
+            if sql == "PRAGMA journal_mode=WAL":
+                tries.append(sql)
+                if len(tries) < 3:
+                    error = sqlite3.OperationalError("database is locked")
+                    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                    raise error
+            return super().execute(sql, *args)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Busy))
+    database = SqliteDatabase(tmp_path / "notes.db")
+    database.add_schema(SCHEMA)
+    await database.write(add("a"))
+    assert await database.read(texts) == ["a"]
+    assert len(tries) == 3
+    await database.close()
 
 
 async def test_reads_do_not_wait_for_the_writer_and_see_what_is_committed(tmp_path: Path) -> None:
