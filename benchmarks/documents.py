@@ -10,9 +10,9 @@ from benchmarks.harness import Contender, Workload
 from benchmarks.json_patch import RECORDING, recording
 from patches.algorithms.lww import LWWDoc
 from patches.algorithms.ot import OTDoc
-from patches.change import Snapshot
-from patches.document import Document
+from patches.documents.document import Document
 from patches.limits import Limits
+from patches.model.change import Snapshot
 from patches.testing.typing_sessions import TextEdit, TypingSession, read_recording
 from patches.text import text_of
 

@@ -13,7 +13,7 @@ import jsonpatch
 
 from benchmarks.harness import Contender, Workload
 from patches.json_patch import apply_patch, compose_patch, transform_patch
-from patches.json_values import Json, Op
+from patches.model.json_values import Json, Op
 from patches.testing.typing_sessions import TypingSession, read_recording
 
 NODES = 10_000

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from patches.stores.database import Durability
+from patches.stores.sqlite.database import Durability
 from patches.testing.kill_rounds import BrokenPromiseError, KillRounds
 
 

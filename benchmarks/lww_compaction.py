@@ -20,11 +20,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from patches.change import ChangeInput
-from patches.json_values import Op
+from patches.model.change import ChangeInput
+from patches.model.json_values import Op
 from patches.runtime import Millis, Runtime
 from patches_server.lww import LWWServer
-from patches_server.stores.sqlite import SqliteBackend
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 DAY_MS = 86_400_000
 DAYS = 120

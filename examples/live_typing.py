@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from patches import Patches, PatchesSync
-from patches.document import Document
+from patches.documents.document import Document
 from patches.errors import PatchesError
 from patches.net.connection import RpcConnection
 from patches.net.websocket import WebSocketTransport

@@ -1,13 +1,13 @@
 """Patches: JSON documents that several people, services and agents edit at once."""
 
-from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
-from patches.client import Patches
-from patches.document import Document
+from patches.aio.signals import Signal
+from patches.client.patches import Patches
+from patches.documents.document import Document
 from patches.errors import PatchError, PatchesError
 from patches.limits import Limits
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.options import DocOptions
 from patches.runtime import Runtime
-from patches.signals import Signal
 from patches.sync import PatchesSync, SyncedDoc, SyncState
 
 __all__ = [

@@ -1,11 +1,8 @@
 """The Patches server: document servers behind JSON-RPC on aiohttp websockets."""
 
-from patches_server.app import SERVER, create_app
-from patches_server.auth import AuthProvider, Principal, allow_all
-from patches_server.context import CallContext, call_context, current_context
-from patches_server.lww import LWWBranchManager, LWWServer
-from patches_server.ot import OTBranchManager, OTServer, PatchesHistoryManager
-from patches_server.records import (
+from patches_server.auth.access import AuthProvider, Principal, allow_all
+from patches_server.documents.context import CallContext, call_context, current_context
+from patches_server.documents.records import (
     Branch,
     CommitOptions,
     CommitResult,
@@ -13,10 +10,13 @@ from patches_server.records import (
     Tombstone,
     Version,
 )
-from patches_server.router import Services
-from patches_server.server import PatchesServer
-from patches_server.stores.memory import MemoryBackend
-from patches_server.stores.sqlite import SqliteBackend
+from patches_server.http.app import SERVER, create_app
+from patches_server.lww import LWWBranchManager, LWWServer
+from patches_server.ot import OTBranchManager, OTServer, PatchesHistoryManager
+from patches_server.service.router import Services
+from patches_server.service.server import PatchesServer
+from patches_server.stores.memory.backend import MemoryBackend
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 __all__ = [
     "SERVER",

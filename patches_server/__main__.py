@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from patches_server.cli import main
+from patches_server.cli.main import main
 
 sys.exit(main())

@@ -10,113 +10,84 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-LEAVES = frozenset(
+#: What everything may use: the public names at the top of `patches`, and the pure model.
+BASE = frozenset(
     {
-        "patches.change",
-        "patches.codec",
         "patches.errors",
-        "patches.ids",
-        "patches.json_values",
-        "patches.keyed_locks",
         "patches.limits",
+        "patches.model",
         "patches.options",
-        "patches.records",
         "patches.runtime",
-        "patches.signals",
-        "patches.tasks",
     }
+)
+ALGORITHM = BASE | {
+    "patches.aio",
+    "patches.algorithms.base",
+    "patches.documents",
+    "patches.json_patch",
+    "patches.stores.sqlite.database",
+    "patches.stores.sqlite.keys",
+    "patches.text",
+}
+SERVICE = frozenset(
+    {"patches", "patches_server.auth", "patches_server.documents", "patches_server.wire"}
 )
 
 #: Each folder or module: what of this project it may import, beside itself. The longest prefix of
 #: a module's name counts. A new folder gets a row here.
 MAY_IMPORT: dict[str, frozenset[str]] = {
-    **dict.fromkeys(LEAVES, LEAVES),
-    "patches.text": LEAVES,
-    "patches.json_patch": LEAVES | {"patches.text"},
-    "patches.fractional_index": LEAVES,
-    "patches.checks": LEAVES | {"patches.json_patch", "patches.text"},
-    "patches.draft": LEAVES | {"patches.json_patch", "patches.text", "patches.checks"},
-    "patches.document": LEAVES
-    | {"patches.json_patch", "patches.text", "patches.checks", "patches.draft"},
-    "patches.algorithms": LEAVES | {"patches.document"},
-    "patches.algorithms.ot": LEAVES
+    **dict.fromkeys(BASE, BASE),
+    "patches.aio": BASE,
+    "patches.text": BASE,
+    "patches.json_patch": BASE | {"patches.text"},
+    "patches.fractional_index": BASE,
+    "patches.documents.draft": BASE | {"patches.json_patch", "patches.text"},
+    "patches.documents": BASE | {"patches.aio", "patches.json_patch", "patches.text"},
+    "patches.stores": BASE | {"patches.aio"},
+    "patches.algorithms": BASE | {"patches.aio", "patches.documents"},
+    "patches.algorithms.ot": ALGORITHM,
+    "patches.algorithms.lww": ALGORITHM,
+    "patches.stores.memory.backend": BASE | {"patches.algorithms"},
+    "patches.stores.sqlite.backend": BASE | {"patches.algorithms", "patches.stores"},
+    "patches.net": BASE | {"patches.aio"},
+    "patches.client": BASE
+    | {"patches.aio", "patches.algorithms", "patches.documents", "patches.stores"},
+    "patches.sync": BASE
     | {
-        "patches.algorithms.base",
-        "patches.checks",
-        "patches.document",
-        "patches.json_patch",
-        "patches.text",
-    },
-    "patches.algorithms.lww": LEAVES
-    | {
-        "patches.algorithms.base",
-        "patches.checks",
-        "patches.document",
-        "patches.json_patch",
-        "patches.text",
-    },
-    "patches.stores": LEAVES
-    | {"patches.algorithms.ot", "patches.algorithms.lww", "patches.json_patch"},
-    "patches.net": LEAVES,
-    "patches.client": LEAVES
-    | {
-        "patches.algorithms",
-        "patches.backends",
-        "patches.change_queue",
-        "patches.change_queues",
-        "patches.checks",
-        "patches.client_signals",
-        "patches.document",
-        "patches.open_docs",
-        "patches.stores",
-        "patches.tracking",
-    },
-    "patches.client_signals": LEAVES | {"patches.document"},
-    "patches.open_docs": LEAVES | {"patches.algorithms.base", "patches.document"},
-    "patches.tracking": LEAVES | {"patches.algorithms.base"},
-    "patches.backends": LEAVES | {"patches.algorithms", "patches.stores"},
-    "patches.change_queue": LEAVES | {"patches.algorithms.base", "patches.document"},
-    "patches.change_queues": LEAVES | {"patches.change_queue"},
-    "patches.sync": LEAVES
-    | {
+        "patches.aio",
         "patches.algorithms.base",
         "patches.client",
-        "patches.document",
+        "patches.documents",
         "patches.json_patch",
         "patches.net",
         "patches.text",
     },
+    "patches.sync.document": BASE
+    | {
+        "patches.aio",
+        "patches.algorithms.base",
+        "patches.documents",
+        "patches.json_patch",
+        "patches.net",
+    },
     "patches": frozenset({"patches"}),
     "patches.testing": frozenset({"patches", "patches_server"}),
-    "patches_server.aside": LEAVES,
-    "patches_server.context": LEAVES,
-    "patches_server.gate": LEAVES,
-    "patches_server.records": LEAVES,
-    "patches_server.document_server": frozenset({"patches", "patches_server.records"}),
-    "patches_server.ot": frozenset(
-        {
-            "patches",
-            "patches_server.aside",
-            "patches_server.context",
-            "patches_server.document_server",
-            "patches_server.gate",
-            "patches_server.records",
-            "patches_server.stores",
-        }
-    ),
-    "patches_server.lww": frozenset(
-        {
-            "patches",
-            "patches_server.aside",
-            "patches_server.context",
-            "patches_server.document_server",
-            "patches_server.records",
-            "patches_server.stores",
-        }
-    ),
+    "patches_server.documents": frozenset({"patches"}),
+    "patches_server.ot": frozenset({"patches", "patches_server.documents"}),
+    "patches_server.lww": frozenset({"patches", "patches_server.documents"}),
     "patches_server.stores": frozenset(
-        {"patches", "patches_server.records", "patches_server.ot", "patches_server.lww"}
+        {"patches", "patches_server.documents", "patches_server.ot", "patches_server.lww"}
     ),
+    "patches_server.wire": frozenset({"patches", "patches_server.documents"}),
+    "patches_server.auth": frozenset({"patches", "patches_server.documents"}),
+    "patches_server.service.rates": frozenset({"patches"}),
+    "patches_server.service.stats": frozenset({"patches"}),
+    "patches_server.service.fanout": SERVICE
+    | {"patches_server.service.rates", "patches_server.service.stats"},
+    "patches_server.service": SERVICE,
+    "patches_server.demo": SERVICE | {"patches_server.service"},
+    "patches_server.http": frozenset({"patches", "patches_server"}),
+    "patches_server.cli": frozenset({"patches", "patches_server"}),
     "patches_server": frozenset({"patches", "patches_server"}),
 }
 
@@ -124,9 +95,9 @@ PURE = (
     "patches.text",
     "patches.json_patch",
     "patches.fractional_index",
-    "patches.checks",
-    "patches.draft",
-    "patches.json_values",
+    "patches.model.checks",
+    "patches.documents.draft",
+    "patches.model.json_values",
     "patches.algorithms.ot",
     "patches.algorithms.lww",
 )
@@ -138,6 +109,7 @@ NOT_PURE = (
     "patches.algorithms.ot.stored_docs",
     "patches.algorithms.lww.algorithm",
     "patches.algorithms.lww.doc",
+    "patches.algorithms.ot.stores.memory",
 )
 EDGE = frozenset({"asyncio", "time", "random", "secrets", "uuid", "os", "logging", "aiohttp"})
 CLOCKS = {("time", "time"), ("time", "monotonic"), ("datetime", "now"), ("time", "time_ns")}
@@ -221,7 +193,10 @@ def test_the_clock_is_read_in_one_place() -> None:
 
 def test_the_coordinator_names_no_algorithm() -> None:
     for module, path in modules("patches"):
-        if below(module, "patches.sync") or module in ("patches.client", "patches.change_queue"):
+        if below(module, "patches.sync") or module in (
+            "patches.client.patches",
+            "patches.client.change_queue",
+        ):
             named = {
                 name
                 for name in imports(path)

@@ -17,14 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.aio.signals import Signal
 from patches.errors import PatchesError
-from patches.json_values import Json, Op
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.json_values import Json, Op
 from patches.options import DocOptions
-from patches.signals import Signal
 
 if TYPE_CHECKING:
-    from patches.document import Document
+    from patches.documents.document import Document
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from patches.json_patch.javascript import ABSENT
 from patches.json_patch.kinds import CustomOp, CustomOps, Like, exists, is_soft, soft_filter
 from patches.json_patch.patch import JSONPatch, create_json_patch
 from patches.json_patch.path_proxy import PathProxy
-from patches.json_patch.transform import transform_patch
+from patches.json_patch.transform.transform import transform_patch
 
 __all__ = [
     "ABSENT",

@@ -10,7 +10,7 @@ from patches.json_patch.javascript import ABSENT, is_falsy
 from patches.json_patch.kinds import CustomOps, exists_below, is_soft, like_of, path_of, value_of
 from patches.json_patch.pointer import holder_keys
 from patches.json_patch.working_copy import WorkingCopy
-from patches.json_values import Json, Op
+from patches.model.json_values import Json, Op
 
 
 def apply_patch(

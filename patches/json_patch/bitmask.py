@@ -9,7 +9,7 @@ from typing import Final
 
 from patches.errors import PatchError
 from patches.json_patch.javascript import to_int32
-from patches.json_values import Json
+from patches.model.json_values import Json
 
 _BITS: Final = 15
 _ALL: Final = (1 << _BITS) - 1

@@ -10,8 +10,8 @@ from patches.json_patch import javascript
 from patches.json_patch.bitmask import combine_bitmasks
 from patches.json_patch.handlers import delta_of
 from patches.json_patch.kinds import CustomOps, path_of
-from patches.json_patch.relations import source_of
-from patches.json_values import Json, Op
+from patches.json_patch.transform.relations import source_of
+from patches.model.json_values import Json, Op
 from patches.text import DeltaOp, compose
 
 

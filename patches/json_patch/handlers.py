@@ -21,7 +21,7 @@ from patches.json_patch.working_copy import (
     below_scalar,
     list_index,
 )
-from patches.json_values import Json, json_equal
+from patches.model.json_values import Json, json_equal
 from patches.text import apply_to_text, is_delta
 
 

@@ -12,7 +12,7 @@ from patches.json_patch.javascript import ABSENT, to_number
 from patches.json_patch.kinds import CustomOps, like_of, path_of
 from patches.json_patch.pointer import holder_keys
 from patches.json_patch.working_copy import WorkingCopy, member
-from patches.json_values import Json, Op
+from patches.model.json_values import Json, Op
 from patches.text import invert, text_ops_of
 
 _MISMATCH: Final = (

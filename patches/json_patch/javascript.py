@@ -9,7 +9,7 @@ import json
 import math
 from typing import Any, Final
 
-from patches.json_values import MAX_SAFE_INTEGER, Json, plain_number
+from patches.model.json_values import MAX_SAFE_INTEGER, Json, plain_number
 from patches.text import utf16_key
 
 _NOT_A_NUMBER: Final = math.nan

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from patches.errors import PatchError
 from patches.json_patch.javascript import ABSENT
 from patches.json_patch.pointer import holder_keys, index_of, is_index
-from patches.json_values import Json, Op
+from patches.model.json_values import Json, Op
 
 #: How an operation behaves beside others. The five `@` operations are all like `replace`.
 Like: TypeAlias = Literal["add", "remove", "replace", "move", "copy", "test"]

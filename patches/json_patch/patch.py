@@ -13,8 +13,8 @@ from patches.json_patch.invert import invert_patch
 from patches.json_patch.javascript import ABSENT
 from patches.json_patch.kinds import CustomOps
 from patches.json_patch.path_proxy import PathProxy
-from patches.json_patch.transform import transform_patch
-from patches.json_values import Json, Op
+from patches.json_patch.transform.transform import transform_patch
+from patches.model.json_values import Json, Op
 from patches.text import Delta
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from patches.errors import PatchError
 from patches.json_patch.javascript import ABSENT
 from patches.json_patch.pointer import holder_keys, index_of, is_index
-from patches.json_values import Json
+from patches.model.json_values import Json
 
 #: The most `null`s that a write beyond the end of a list puts before it: memory, for a few bytes.
 _MOST_PADDING: Final = 100_000

@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from patches.change import Change, Snapshot
-from patches.codec import Encoded
+from patches.aio.signals import Signal
 from patches.errors import InvalidRequestError, JSONRPCError, NetworkError
-from patches.json_values import Json
+from patches.model.change import Change, Snapshot
+from patches.model.codec import Encoded
+from patches.model.json_values import Json
 from patches.net.rpc import RpcPeer
 from patches.net.transport import Transport, TransportState
 from patches.net.websocket import WebSocketOptions, WebSocketTransport
 from patches.runtime import Runtime
-from patches.signals import Signal
 
 _log = logging.getLogger("patches.net")
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from patches import codec
+from patches.aio.signals import Signal
 from patches.errors import (
     ForbiddenError,
     FrameTooLargeError,
@@ -27,8 +27,8 @@ from patches.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from patches.json_values import Json
-from patches.signals import Signal
+from patches.model import codec
+from patches.model.json_values import Json
 
 _log = logging.getLogger("patches.net")
 

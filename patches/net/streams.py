@@ -16,11 +16,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, Protocol, TypeAlias
 
+from patches.aio.signals import Signal
 from patches.errors import NetworkError
 from patches.net.backoff import PROVEN_AFTER_S, reconnect_wait
 from patches.net.transport import TransportState
 from patches.runtime import Runtime
-from patches.signals import Signal
 
 _log = logging.getLogger("patches.net")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol, TypeAlias
 
+from patches.aio.signals import Signal
 from patches.errors import NetworkError
-from patches.signals import Signal
 
 TransportState: TypeAlias = Literal["disconnected", "connecting", "connected", "error"]
 

@@ -1,6 +1,6 @@
 """Stores for the branch records of a client: in memory, and in an SQLite file.
 
-They keep what `patches.sync.branch_store.BranchStore` asks for, and decide nothing.
+They keep what `patches.sync.history.branch_store.BranchStore` asks for, and decide nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from patches import codec
-from patches.records import Branch
+from patches.model import codec
+from patches.model.records import Branch
 from patches.runtime import Runtime
-from patches.stores.database import Durability, SqliteDatabase
+from patches.stores.sqlite.database import Durability, SqliteDatabase
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS branch_records (

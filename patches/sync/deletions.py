@@ -7,17 +7,17 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from patches.aio.signals import Signal
+from patches.aio.tasks import TaskScope
 from patches.algorithms.base import Algorithm
-from patches.change import Change
-from patches.client import Patches
-from patches.document import Document
+from patches.client.patches import Patches
+from patches.documents.document import Document
 from patches.errors import PatchesError, StatusError
-from patches.ids import change_ids
-from patches.json_values import Op
+from patches.model.change import Change
+from patches.model.ids import change_ids
+from patches.model.json_values import Op
 from patches.net.connection import PatchesConnection
-from patches.signals import Signal
 from patches.sync.documents import Report
-from patches.tasks import TaskScope
 
 _log = logging.getLogger("patches.sync")
 

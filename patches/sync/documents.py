@@ -9,21 +9,21 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
+from patches.aio.tasks import TaskScope
 from patches.algorithms.base import Algorithm
-from patches.change import Change, QuarantinedChange, Snapshot
-from patches.client import Patches
-from patches.document import Document
+from patches.client.patches import Patches
+from patches.documents.document import Document
 from patches.errors import PatchesError
-from patches.json_values import Json
+from patches.model.change import Change, QuarantinedChange, Snapshot
+from patches.model.json_values import Json
 from patches.net.connection import PatchesConnection
 from patches.options import DocOptions
-from patches.sync import folds
-from patches.sync.keeper import DocKeeper, Found
-from patches.sync.plan import DocSync, Frame
+from patches.sync.document import transitions as folds
+from patches.sync.document.keeper import DocKeeper, Found
+from patches.sync.document.plan import DocSync, Frame
+from patches.sync.document.worker import DocWorker
 from patches.sync.published import Published
 from patches.sync.state import SyncedDoc
-from patches.sync.worker import DocWorker
-from patches.tasks import TaskScope
 
 
 class Report(Protocol):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from patches.aio.tasks import TaskScope
 from patches.algorithms.base import Algorithm
-from patches.client import Patches
+from patches.client.patches import Patches
 from patches.net.backoff import reconnect_wait
 from patches.sync.deletions import Deletions
 from patches.sync.documents import Documents, Report
 from patches.sync.state import Syncing
-from patches.tasks import TaskScope
 
 
 class FullSync:

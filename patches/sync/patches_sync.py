@@ -13,28 +13,28 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Self
 
-from patches.change import Change
-from patches.client import Patches
+from patches.aio.signals import Unsubscribe
+from patches.aio.tasks import TaskScope
+from patches.client.patches import Patches
 from patches.errors import InvalidRequestError, PatchesError
-from patches.json_values import Json
+from patches.model.change import Change
+from patches.model.json_values import Json
 from patches.net.backoff import reconnect_wait
 from patches.net.connection import PatchesConnection, WebSocketConnection
 from patches.net.transport import TransportState
 from patches.net.websocket import WebSocketOptions
 from patches.options import DEFAULT_MAX_PAYLOAD_BYTES, DocOptions, SizeCalculator
-from patches.signals import Unsubscribe
-from patches.sync.branch_store import BranchStore
-from patches.sync.branches import send_pending
 from patches.sync.deletions import Deletions
+from patches.sync.document.plan import Committed, Notice
 from patches.sync.documents import Documents
 from patches.sync.full_sync import FullSync
-from patches.sync.plan import Committed, Notice
-from patches.sync.presence import PresenceHub, Room
+from patches.sync.history.branch_store import BranchStore
+from patches.sync.history.branches import send_pending
+from patches.sync.presence.presence import PresenceHub, Room
 from patches.sync.published import Published
+from patches.sync.signals import SyncSignals
 from patches.sync.state import ErrorContext, SyncedDoc, Syncing, SyncState
 from patches.sync.subscriptions import SubscribeFilter, Subscriptions
-from patches.sync.sync_signals import SyncSignals
-from patches.tasks import TaskScope
 
 _log = logging.getLogger("patches.sync")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 
-from patches.signals import Signal
+from patches.aio.signals import Signal
 from patches.sync.state import SyncedDoc
 
 

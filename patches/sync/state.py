@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeAlias
 
-from patches.change import DocSyncStatus
+from patches.model.change import DocSyncStatus
 
 #: `"initial"`: the first full sync since `connect`; `"updating"`: a later one; `None`: at rest; an
 #: exception: why there is none.

@@ -20,12 +20,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from patches.change import Change, Snapshot
+from patches.aio.signals import Signal
 from patches.errors import NetworkError
-from patches.json_values import Json
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json
 from patches.net.connection import CommitAnswer, Options
 from patches.net.transport import TransportState
-from patches.signals import Signal
 
 
 @dataclass(eq=False)

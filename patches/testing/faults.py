@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, TypeAlias
 
-from patches import codec
 from patches.errors import NetworkError
+from patches.model import codec
 from patches.net.connection import RpcConnection
 from patches.net.streams import StreamTransport
 from patches.runtime import Runtime

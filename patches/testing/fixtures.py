@@ -21,23 +21,23 @@ from typing import Any, Self, TypeAlias
 
 from aiohttp import web
 
-from patches.change import Change
-from patches.client import Patches
-from patches.document import Document
+from patches.aio.tasks import TaskScope
+from patches.client.patches import Patches
+from patches.documents.document import Document
 from patches.errors import NetworkError
 from patches.json_patch import JSONPatch
-from patches.json_values import Json
+from patches.model.change import Change
+from patches.model.json_values import Json
 from patches.net.websocket import WebSocketOptions
 from patches.runtime import Runtime
 from patches.sync import PatchesSync
-from patches.tasks import TaskScope
 from patches.testing.clock import FakeClock
 from patches.testing.faults import Link
 from patches.testing.local_server import serve_stream
 from patches.testing.streams import MemoryStream
 from patches_server import MemoryBackend, PatchesServer, allow_all, create_app
-from patches_server.app import SERVER
-from patches_server.document_server import DocumentServer
+from patches_server.documents.document_server import DocumentServer
+from patches_server.http.app import SERVER
 
 #: Seconds after which waiting for everybody to be equal has failed.
 PATIENCE_S = 10.0

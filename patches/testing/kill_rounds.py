@@ -23,15 +23,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from patches import codec
-from patches.change import Change
-from patches.client import Patches
-from patches.document import Document
+from patches.client.patches import Patches
+from patches.documents.document import Document
+from patches.model import codec
+from patches.model.change import Change
 from patches.net.connection import CommitAnswer, Options, WebSocketConnection
-from patches.stores.database import Durability
+from patches.stores.sqlite.database import Durability
 from patches.sync.patches_sync import PatchesSync
 from patches.testing.server_process import ServerProcess
-from patches_server.doctor import problems_of
+from patches_server.stores.sqlite.doctor import problems_of
 
 #: Seconds that clients may take to send everything and to see everything of the others.
 PATIENCE_S: Final = 120.0

@@ -15,15 +15,15 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from patches.aio.tasks import TaskScope
 from patches.errors import NetworkError
 from patches.net.connection import RpcConnection
 from patches.runtime import Runtime
-from patches.tasks import TaskScope
 from patches.testing.streams import MemoryNetwork, MemoryStream, memory_transport
-from patches_server.auth import allow_all
-from patches_server.server import PatchesServer
-from patches_server.services import services_on
-from patches_server.session import ServerSession
+from patches_server.auth.access import allow_all
+from patches_server.http.services import services_on
+from patches_server.service.server import PatchesServer
+from patches_server.service.session import ServerSession
 from patches_server.stores.url import Backend, open_backend
 
 T = TypeVar("T")

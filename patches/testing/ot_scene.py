@@ -12,11 +12,11 @@ from patches.algorithms.ot import (
     apply_changes,
     transform_incoming_changes,
 )
-from patches.change import Change, Snapshot
-from patches.json_values import Json, Op
+from patches.algorithms.ot.stores.memory import OTMemoryStore
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Runtime
-from patches.stores.ot_memory import OTMemoryStore
 
 DOC = "doc"
 OPTIONS = DocOptions(max_payload_bytes=1_000_000)

@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm
-from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
-from patches.document import Document
+from patches.documents.document import Document
 from patches.errors import PatchesError, UnsupportedOperationError
 from patches.json_patch import apply_patch
-from patches.json_values import Json, Op
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.json_values import Json, Op
 from patches.options import DocOptions
-from patches.signals import Signal
 
 
 class PlainDoc(Document):

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from patches import codec
-from patches_server.server import PatchesServer
-from patches_server.session import ServerSession
+from patches.model import codec
+from patches_server.service.server import PatchesServer
+from patches_server.service.session import ServerSession
 
 
 class RawPeer:

@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm, SyncHost
-from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
-from patches.codec import json_size
-from patches.document import Document
+from patches.documents.document import Document
 from patches.errors import ApplyChangesError, MissingChangesError, PatchError
 from patches.json_patch import apply_patch
-from patches.json_values import Json, Op
 from patches.limits import Limits
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.codec import json_size
+from patches.model.json_values import Json, Op
 from patches.options import DocOptions
-from patches.signals import Signal
 
 
 @dataclass

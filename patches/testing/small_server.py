@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from patches.change import Change, ChangeInput, Snapshot
+from patches.aio.signals import Signal
 from patches.errors import StatusError, UnsupportedOperationError
 from patches.json_patch import JSONPatch, apply_patch
-from patches.json_values import Json
-from patches.signals import Signal
-from patches_server.context import CallContext, current_context
-from patches_server.document_server import (
+from patches.model.change import Change, ChangeInput, Snapshot
+from patches.model.json_values import Json
+from patches_server.documents.context import CallContext, current_context
+from patches_server.documents.document_server import (
     ChangesCommitted,
     DocDeleted,
     Notification,
     RemoteMethods,
 )
-from patches_server.records import CommitOptions, CommitResult
+from patches_server.documents.records import CommitOptions, CommitResult
 
 
 class SmallServer:

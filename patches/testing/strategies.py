@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from patches.errors import PatchError
 from patches.json_patch import ABSENT, apply_patch, bitmask, pointer
 from patches.json_patch.pointer import escape
-from patches.json_values import Json, Op
+from patches.model.json_values import Json, Op
 from patches.text import Delta, DeltaOp, op_length, text_ops_of
 
 #: Characters of all widths in UTF-16 and UTF-8, and a combining one.

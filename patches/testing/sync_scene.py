@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from patches.change import Change, Snapshot
-from patches.client import Patches
-from patches.document import Document
-from patches.json_values import Json
+from patches.client.patches import Patches
+from patches.documents.document import Document
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json
 from patches.net.connection import CommitAnswer
 from patches.runtime import Runtime
 from patches.sync import PatchesSync, SyncedDoc, SyncState

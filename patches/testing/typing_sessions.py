@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from patches import codec
 from patches.errors import PatchesError
+from patches.model import codec
 
 #: Delete `deleted` characters at `position`, then insert `inserted` there.
 TextEdit: TypeAlias = tuple[int, int, str]

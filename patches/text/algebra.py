@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from patches.json_values import json_equal
+from patches.model.json_values import json_equal
 from patches.text.attributes import compose_attributes, invert_attributes, transform_attributes
 from patches.text.ops import (
     DELETE,

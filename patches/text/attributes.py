@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from patches.json_values import Json, json_equal
+from patches.model.json_values import Json, json_equal
 
 #: How a piece of text is formatted. In a change, `None` under a key removes it.
 Attributes: TypeAlias = Mapping[str, Json]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self, overload
 
 from patches.errors import PatchError
-from patches.json_values import Json, json_equal
+from patches.model.json_values import Json, json_equal
 from patches.text import algebra
 from patches.text.diff import diff_ops
 from patches.text.ops import (

@@ -17,7 +17,7 @@ from math import isqrt
 from typing import Final, NamedTuple
 
 from patches.errors import PatchError
-from patches.json_values import json_equal
+from patches.model.json_values import json_equal
 from patches.text.algebra import pieces
 from patches.text.attributes import diff_attributes
 from patches.text.ops import (

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from patches.errors import PatchError
-from patches.json_values import Json
+from patches.model.json_values import Json
 from patches.text.algebra import compose
 from patches.text.ops import DELETE, INSERT, RETAIN, DeltaOp, op_length, push, with_attributes
 

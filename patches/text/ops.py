@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from patches.errors import PatchError
-from patches.json_values import Json, json_equal
+from patches.model.json_values import Json, json_equal
 from patches.text.attributes import Attributes
 from patches.text.utf16 import cut, join, utf16_length
 

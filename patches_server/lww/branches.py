@@ -11,21 +11,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from patches.change import Change
 from patches.errors import BranchError, NotFoundError, PatchesError, RevConflictError
-from patches.ids import random_id
-from patches.json_values import Json
-from patches.records import check_branch_metadata, own_fields
+from patches.model.change import Change
+from patches.model.ids import random_id
+from patches.model.json_values import Json
+from patches.model.records import check_branch_metadata, own_fields
 from patches.runtime import Runtime
-from patches_server.aside import steps_of_encoded
-from patches_server.context import CallContext, call_context
+from patches_server.documents.branch_store import BranchStore
+from patches_server.documents.context import CallContext, call_context
+from patches_server.documents.offload import steps_of_encoded
+from patches_server.documents.records import Branch
 from patches_server.lww.commit import seed_rows
 from patches_server.lww.rows import Row
 from patches_server.lww.server import LWWServer
 from patches_server.lww.state import build_state
 from patches_server.lww.store import LoadedRows, SavedSnapshot
-from patches_server.records import Branch
-from patches_server.stores.branches import BranchStore
 
 _MAX_ATTEMPTS: Final = 5
 

@@ -12,14 +12,14 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from patches import codec
 from patches.algorithms.lww import FieldTable, consolidate_into, convert_delta_ops
 from patches.algorithms.lww.consolidate import value_inside
 from patches.algorithms.lww.field_table import ancestor_paths, is_below
-from patches.change import Change, ChangeInput
 from patches.errors import ChangeRefusedError, OpsRefusedError, PatchError
 from patches.json_patch import apply_patch
-from patches.json_values import MAX_SAFE_INTEGER, Json, Op
+from patches.model import codec
+from patches.model.change import Change, ChangeInput
+from patches.model.json_values import MAX_SAFE_INTEGER, Json, Op
 from patches.runtime import Millis
 from patches_server.lww.holdings import after_removal, after_write
 from patches_server.lww.rows import Row, RowTable, commit_order, holds

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from patches import codec
-from patches.change import Change
-from patches.json_values import Json
+from patches.model import codec
+from patches.model.change import Change
+from patches.model.json_values import Json
 from patches.runtime import Millis
 from patches_server.lww.rows import Row
 from patches_server.lww.store import LoadedRows

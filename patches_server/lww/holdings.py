@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from patches import codec
+from patches.model import codec
 
 #: From a revision to the one before `end`; `None`: still so.
 Span: TypeAlias = tuple[int, int | None]

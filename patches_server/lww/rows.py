@@ -9,9 +9,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable
 
-from patches import codec
 from patches.algorithms.lww.consolidate import value_inside
-from patches.json_values import Op
+from patches.model import codec
+from patches.model.json_values import Op
 from patches_server.lww.holdings import Spans, after_removal, after_write, decode_spans, held_at
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from patches.change import Change, Snapshot
-from patches.checks import check_ops
+from patches.aio.keyed_locks import KeyedLocks
+from patches.aio.signals import Signal
 from patches.errors import (
     ChangeRefusedError,
     OpsRefusedError,
@@ -17,16 +17,24 @@ from patches.errors import (
     StatusError,
     VersionError,
 )
-from patches.ids import SortableIds, change_ids
 from patches.json_patch import JSONPatch
-from patches.json_values import Json
-from patches.keyed_locks import KeyedLocks
 from patches.limits import Limits
+from patches.model.change import Change, Snapshot
+from patches.model.checks import check_ops
+from patches.model.ids import SortableIds, change_ids
+from patches.model.json_values import Json
 from patches.runtime import Millis, Runtime
-from patches.signals import Signal
-from patches_server.aside import Aside, steps_of, steps_of_encoded
-from patches_server.context import CallContext, current_context
-from patches_server.document_server import ChangesCommitted, DocDeleted, NothingStored
+from patches_server.documents.clock import ServerClock
+from patches_server.documents.context import CallContext, current_context
+from patches_server.documents.document_server import ChangesCommitted, DocDeleted, NothingStored
+from patches_server.documents.offload import Aside, steps_of, steps_of_encoded
+from patches_server.documents.records import (
+    CommitOptions,
+    CommitResult,
+    Tombstone,
+    Version,
+    check_version_metadata,
+)
 from patches_server.lww.commit import (
     AnyChange,
     Decision,
@@ -42,14 +50,6 @@ from patches_server.lww.rows import Row, RowTable, commit_order
 from patches_server.lww.sizes import DocRoom, size_of, sizes_around
 from patches_server.lww.state import build_state
 from patches_server.lww.store import LoadedRows, LWWServerStore
-from patches_server.records import (
-    CommitOptions,
-    CommitResult,
-    Tombstone,
-    Version,
-    check_version_metadata,
-)
-from patches_server.stores.clock import ServerClock
 
 DAY_MS: Final = 86_400_000
 _MAX_ATTEMPTS: Final = 5

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from patches import codec
 from patches.errors import PatchError
 from patches.json_patch import ABSENT, apply_patch
-from patches.json_values import Json, Op
+from patches.model import codec
+from patches.model.json_values import Json, Op
 from patches_server.lww.rows import commit_order
 from patches_server.lww.store import LoadedRows
 

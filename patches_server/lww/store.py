@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from patches.runtime import Millis
+from patches_server.documents.branch_store import BranchStore
+from patches_server.documents.records import Tombstone
+from patches_server.documents.version_store import VersionStore
 from patches_server.lww.rows import Row
-from patches_server.records import Tombstone
-from patches_server.stores.branches import BranchStore
-from patches_server.stores.versions import VersionStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The OT document server: commits, catch-up, versions and branches (`spec/ot.md` 13-19)."""
 
-from patches_server.ot.branches import ContentDuplicationGuard, OTBranchManager
+from patches_server.ot.branches.manager import ContentDuplicationGuard, OTBranchManager
 from patches_server.ot.compressed import CompressedStore, Compressor, ZlibCompressor
 from patches_server.ot.history_manager import PatchesHistoryManager
 from patches_server.ot.server import OTServer

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from patches import codec
-from patches.change import Change
 from patches.errors import PatchError
 from patches.json_patch import apply_patch
-from patches.json_values import Json, Op
 from patches.limits import Limits
+from patches.model import codec
+from patches.model.change import Change
+from patches.model.json_values import Json, Op
 from patches_server.ot.store import Bounds
 
 #: No run of formatted text is shorter: `{"insert":"a"},`.

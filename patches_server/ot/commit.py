@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from patches.algorithms.ot import transform_incoming_changes
-from patches.change import Change, ChangeInput
 from patches.errors import ChangeRefusedError, InvalidRequestError, StaleSubmissionError
+from patches.model.change import Change, ChangeInput
 from patches.runtime import Millis
-from patches_server.records import CommitOptions
+from patches_server.documents.records import CommitOptions
 
 _DEFAULTS: Final = CommitOptions()
 

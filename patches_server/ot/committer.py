@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from patches.change import Change, ChangeInput
 from patches.errors import (
     ChangeRefusedError,
     DuplicateChangeIdsError,
@@ -22,9 +21,11 @@ from patches.errors import (
     StatusError,
 )
 from patches.limits import Limits
+from patches.model.change import Change, ChangeInput
 from patches.runtime import Millis
-from patches_server.aside import BYTES_PER_STEP, Aside, steps_of_encoded
-from patches_server.context import CallContext
+from patches_server.documents.context import CallContext
+from patches_server.documents.offload import BYTES_PER_STEP, Aside, steps_of_encoded
+from patches_server.documents.records import CommitOptions
 from patches_server.ot.bounds import exceeded, grown, measured_after
 from patches_server.ot.commit import (
     Decision,
@@ -38,7 +39,6 @@ from patches_server.ot.commit import (
 from patches_server.ot.history import OTHistory
 from patches_server.ot.recent import RecentLogs
 from patches_server.ot.store import Bounds, DocHead, OTServerStore
-from patches_server.records import CommitOptions
 
 AnyChange: TypeAlias = Change | ChangeInput
 Done: TypeAlias = tuple[Submission, Decision]

@@ -13,14 +13,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from patches import codec
-from patches.change import Change
 from patches.errors import CorruptDataError
+from patches.model import codec
+from patches.model.change import Change
 from patches.runtime import Millis
+from patches_server.documents.branch_store import BranchStore
+from patches_server.documents.records import Tombstone
+from patches_server.documents.version_store import VersionStore
 from patches_server.ot.store import Bounds, DocHead, OTServerStore, StoredSnapshot
-from patches_server.records import Tombstone
-from patches_server.stores.branches import BranchStore
-from patches_server.stores.versions import VersionStore
 
 #: Before compressed operations, which are then a text where a list would stand.
 _MARK: Final = "compressed:"

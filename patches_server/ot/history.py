@@ -11,16 +11,16 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, TypeVar
 
-from patches import codec
 from patches.algorithms.ot import SkippedChange, apply_changes_for_reconstruction
-from patches.change import Change
 from patches.errors import PatchesError, UnavailableError
-from patches.ids import SortableIds
-from patches.json_values import Json
+from patches.model import codec
+from patches.model.change import Change
+from patches.model.ids import SortableIds
+from patches.model.json_values import Json
 from patches.runtime import Millis, Runtime
-from patches_server.aside import BYTES_PER_STEP, Aside, steps_of_encoded
+from patches_server.documents.offload import BYTES_PER_STEP, Aside, steps_of_encoded
+from patches_server.documents.records import ListVersionsOptions, Version
 from patches_server.ot.store import OTServerStore, StoredSnapshot
-from patches_server.records import ListVersionsOptions, Version
 
 _log = logging.getLogger("patches_server.ot")
 

@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from patches.algorithms.ot import SkippedChange
-from patches.change import Change
 from patches.errors import NotFoundError, PatchesError, VersionError
-from patches.json_values import Json
+from patches.model.change import Change
+from patches.model.json_values import Json
+from patches_server.documents.records import ListVersionsOptions, Version, check_version_metadata
+from patches_server.documents.version_store import VersionStore
 from patches_server.ot.history import state_unavailable
 from patches_server.ot.server import OTServer
-from patches_server.records import ListVersionsOptions, Version, check_version_metadata
-from patches_server.stores.versions import VersionStore
 
 
 class KeepsVersions(Protocol):

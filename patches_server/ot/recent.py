@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from patches.change import Change
+from patches.model.change import Change
 from patches_server.ot.rows import head_after, stored
 from patches_server.ot.store import Bounds, DocHead
 

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
-from patches.change import Change
 from patches.errors import AlgorithmMismatchError, DuplicateChangeIdsError, RevConflictError
+from patches.model.change import Change
 from patches_server.ot.store import Bounds, DocHead
 
 #: What a document of this kind is recorded as.

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-from patches.change import Change, Snapshot
-from patches.checks import check_ops
+from patches.aio.keyed_locks import KeyedLocks
+from patches.aio.signals import Signal
 from patches.errors import (
     ChangeRefusedError,
     DuplicateChangeIdsError,
@@ -16,28 +16,28 @@ from patches.errors import (
     PatchesError,
     RevConflictError,
 )
-from patches.ids import change_ids
 from patches.json_patch import JSONPatch
-from patches.json_values import Json
-from patches.keyed_locks import KeyedLocks
 from patches.limits import Limits
+from patches.model.change import Change, Snapshot
+from patches.model.checks import check_ops
+from patches.model.ids import change_ids
+from patches.model.json_values import Json
 from patches.runtime import Runtime
-from patches.signals import Signal
-from patches_server.aside import Aside, steps_of
-from patches_server.context import CallContext, current_context
-from patches_server.document_server import ChangesCommitted, DocDeleted
-from patches_server.gate import Gate
-from patches_server.ot.bounds import grown
-from patches_server.ot.committer import AnyChange, CommitCall, Committer
-from patches_server.ot.history import OTHistory, state_of
-from patches_server.ot.store import DocHead, OTServerStore
-from patches_server.records import (
+from patches_server.documents.clock import ServerClock
+from patches_server.documents.concurrency_limit import Gate
+from patches_server.documents.context import CallContext, current_context
+from patches_server.documents.document_server import ChangesCommitted, DocDeleted
+from patches_server.documents.offload import Aside, steps_of
+from patches_server.documents.records import (
     CommitOptions,
     CommitResult,
     Tombstone,
     check_version_metadata,
 )
-from patches_server.stores.clock import ServerClock
+from patches_server.ot.bounds import grown
+from patches_server.ot.committer import AnyChange, CommitCall, Committer
+from patches_server.ot.history import OTHistory, state_of
+from patches_server.ot.store import DocHead, OTServerStore
 
 T = TypeVar("T")
 

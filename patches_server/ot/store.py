@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from patches.change import Change
+from patches.model.change import Change
 from patches.runtime import Millis
-from patches_server.records import Tombstone, Version
-from patches_server.stores.branches import BranchStore
-from patches_server.stores.versions import VersionStore
+from patches_server.documents.branch_store import BranchStore
+from patches_server.documents.records import Tombstone, Version
+from patches_server.documents.version_store import VersionStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from urllib.parse import quote, unquote
 
 from patches.errors import InvalidRequestError
 from patches.runtime import Runtime
-from patches.stores.database import Durability
-from patches_server.stores.memory import MemoryBackend
-from patches_server.stores.sqlite import SqliteBackend
+from patches.stores.sqlite.database import Durability
+from patches_server.stores.memory.backend import MemoryBackend
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 Backend: TypeAlias = MemoryBackend | SqliteBackend
 

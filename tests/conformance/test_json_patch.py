@@ -25,7 +25,7 @@ from patches.json_patch import (
     soft_filter,
     transform_patch,
 )
-from patches.json_values import Json, json_equal
+from patches.model.json_values import Json, json_equal
 from patches.testing.conformance import Case, ConformanceTally, case_files, load_cases
 
 HERE = Path(__file__).parent

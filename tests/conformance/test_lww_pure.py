@@ -15,8 +15,8 @@ from patches.algorithms.lww import (
     convert_delta_ops,
     merge_server_with_local,
 )
-from patches.change import Change
-from patches.json_values import Json, json_equal
+from patches.model.change import Change
+from patches.model.json_values import Json, json_equal
 from patches.testing.conformance import Case, ConformanceTally, conformance_dir, load_cases
 
 HERE: Final = Path(__file__).parent

@@ -13,24 +13,24 @@ from typing import Any, Final
 
 import pytest
 
-from patches.change import Change, ChangeInput, Snapshot
 from patches.errors import DocDeletedError, PatchesError
-from patches.ids import base62
 from patches.json_patch import JSONPatch
-from patches.json_values import Json, Op, json_equal
+from patches.model.change import Change, ChangeInput, Snapshot
+from patches.model.ids import base62
+from patches.model.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
-from patches.stores.database import SqliteDatabase
+from patches.stores.sqlite.database import SqliteDatabase
 from patches.testing.conformance import Case, ConformanceTally, conformance_dir, recorded_method
-from patches_server.context import CallContext, call_context
+from patches_server.documents.context import CallContext, call_context
+from patches_server.documents.records import CommitOptions, ListVersionsOptions
 from patches_server.lww import LWWBranchManager, LWWServer
 from patches_server.lww.commit import LWW_OPS
 from patches_server.lww.store import LWWServerStore
-from patches_server.records import CommitOptions, ListVersionsOptions
-from patches_server.stores.branches_sqlite import SqliteBranches
-from patches_server.stores.documents_sqlite import DOCUMENTS_SCHEMA
-from patches_server.stores.lww_memory import LWWMemoryServerStore
-from patches_server.stores.lww_sqlite import LWWSqliteServerStore
-from patches_server.stores.versions_sqlite import SqliteVersions
+from patches_server.stores.memory.lww import LWWMemoryServerStore
+from patches_server.stores.sqlite.branches import SqliteBranches
+from patches_server.stores.sqlite.documents import DOCUMENTS_SCHEMA
+from patches_server.stores.sqlite.lww import LWWSqliteServerStore
+from patches_server.stores.sqlite.versions import SqliteVersions
 
 HERE: Final = Path(__file__).parent
 MINTED: Final = "<minted>"

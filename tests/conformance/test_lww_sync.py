@@ -16,14 +16,14 @@ import pytest
 
 from patches.algorithms.lww import LWWAlgorithm, LWWDoc
 from patches.algorithms.lww.state import build_state
-from patches.change import Change
+from patches.algorithms.lww.stores.memory import LWWMemoryStore
 from patches.errors import MissingChangesError
-from patches.json_values import Json, Op, json_equal
+from patches.model.change import Change
+from patches.model.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
-from patches.stores.lww_memory import LWWMemoryStore
 from patches.testing.conformance import Case, ConformanceTally, conformance_dir
 from patches_server.lww import LWWServer
-from patches_server.stores.lww_memory import LWWMemoryServerStore
+from patches_server.stores.memory.lww import LWWMemoryServerStore
 
 HERE: Final = Path(__file__).parent
 DOC: Final = "doc"

@@ -27,8 +27,7 @@ from patches.algorithms.ot import (
     transform_incoming_changes_with_frame,
 )
 from patches.algorithms.ot.sizes import change_byte_size
-from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
-from patches.codec import decode, encode
+from patches.algorithms.ot.stores.memory import OTMemoryStore
 from patches.errors import (
     ApplyChangesError,
     MissingChangesError,
@@ -36,11 +35,12 @@ from patches.errors import (
     UnsplittableChangeError,
     UnstoredPendingError,
 )
-from patches.ids import change_ids
-from patches.json_values import Json, json_equal
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.codec import decode, encode
+from patches.model.ids import change_ids
+from patches.model.json_values import Json, json_equal
 from patches.options import DocOptions, SizeCalculator
 from patches.runtime import Runtime
-from patches.stores.ot_memory import OTMemoryStore
 from patches.testing.conformance import (
     ConformanceTally,
     conformance_dir,

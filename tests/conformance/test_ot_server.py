@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import pytest
 
-from patches import codec
 from patches.algorithms.ot import apply_changes
-from patches.change import Change, ChangeInput, Snapshot
 from patches.errors import ApplyChangesError, DocDeletedError, PatchesError, RevConflictError
 from patches.json_patch import JSONPatch
-from patches.json_values import Json, Op, json_equal
+from patches.model import codec
+from patches.model.change import Change, ChangeInput, Snapshot
+from patches.model.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
-from patches.stores.database import SqliteDatabase
+from patches.stores.sqlite.database import SqliteDatabase
 from patches.testing.conformance import (
     Case,
     ConformanceTally,
@@ -26,19 +26,25 @@ from patches.testing.conformance import (
     load_cases,
     recorded_method,
 )
-from patches_server.context import CallContext, call_context
+from patches_server.documents.context import CallContext, call_context
+from patches_server.documents.records import (
+    Branch,
+    CommitOptions,
+    ListVersionsOptions,
+    Tombstone,
+    Version,
+)
 from patches_server.ot import (
     ContentDuplicationGuard,
     OTBranchManager,
     OTServer,
     PatchesHistoryManager,
 )
-from patches_server.records import Branch, CommitOptions, ListVersionsOptions, Tombstone, Version
-from patches_server.stores.branches_sqlite import SqliteBranches
-from patches_server.stores.documents_sqlite import DOCUMENTS_SCHEMA
-from patches_server.stores.ot_memory import OTMemoryServerStore
-from patches_server.stores.ot_sqlite import OTSqliteServerStore
-from patches_server.stores.versions_sqlite import SqliteVersions
+from patches_server.stores.memory.ot import OTMemoryServerStore
+from patches_server.stores.sqlite.branches import SqliteBranches
+from patches_server.stores.sqlite.documents import DOCUMENTS_SCHEMA
+from patches_server.stores.sqlite.ot import OTSqliteServerStore
+from patches_server.stores.sqlite.versions import SqliteVersions
 
 HERE: Final = Path(__file__).parent
 FILES: Final = ("server_scripted", "server_random")

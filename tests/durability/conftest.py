@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 import pytest
 
-from patches.change import ChangeInput
-from patches.json_values import Op
-from patches_server.services import services_on
-from patches_server.stores.sqlite import SqliteBackend
+from patches.model.change import ChangeInput
+from patches.model.json_values import Op
+from patches_server.http.services import services_on
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 Damage: TypeAlias = Callable[..., None]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import aiohttp
 
 from patches.testing.server_process import ServerProcess
-from patches_server.backup import backup
-from patches_server.doctor import problems_of
+from patches_server.stores.sqlite.backup import backup
+from patches_server.stores.sqlite.doctor import problems_of
 
 COMMITS = 400
 

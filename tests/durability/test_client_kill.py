@@ -12,8 +12,8 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from patches import Patches, PatchesSync
-from patches_server.app import create_app
-from patches_server.auth import allow_all
+from patches_server.auth.access import allow_all
+from patches_server.http.app import create_app
 
 PROGRAM = """
 import asyncio, sys

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from patches.client import Patches
+from patches.client.patches import Patches
 from patches.errors import StorageError, StorageFullError
 from patches.runtime import Runtime
-from patches.stores.sqlite import SqliteBackend
+from patches.stores.sqlite.backend import SqliteBackend
 from patches.sync.patches_sync import PatchesSync
 from patches.testing.local_server import LocalServer
 from patches.testing.virtual_time import virtual_time

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from patches.change import Change, ChangeInput
+from patches.model.change import Change, ChangeInput
 from patches.runtime import Runtime
-from patches_server.services import services_on
-from patches_server.stores.sqlite import SqliteBackend
+from patches_server.http.services import services_on
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 DAY = 86_400_000
 NOON = 1_700_000_000_000

@@ -12,11 +12,11 @@ from zlib import crc32
 import pytest
 
 from patches.errors import CorruptDataError
-from patches.json_values import Json
-from patches_server.doctor import problems_of
-from patches_server.repair import repair
-from patches_server.services import services_on
-from patches_server.stores.sqlite import SqliteBackend
+from patches.model.json_values import Json
+from patches_server.http.services import services_on
+from patches_server.stores.sqlite.backend import SqliteBackend
+from patches_server.stores.sqlite.doctor import problems_of
+from patches_server.stores.sqlite.repair import repair
 
 Damage: TypeAlias = Callable[..., None]
 PLAN: Json = {f"f{n}": {"n": n} for n in range(1, 9)}

@@ -15,9 +15,9 @@ from typing import Any
 from aiohttp.test_utils import TestServer
 
 from patches import Patches, PatchesSync
-from patches_server.app import create_app
-from patches_server.auth import allow_all
-from patches_server.backup import backup
+from patches_server.auth.access import allow_all
+from patches_server.http.app import create_app
+from patches_server.stores.sqlite.backup import backup
 
 
 @asynccontextmanager

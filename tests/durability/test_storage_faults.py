@@ -13,10 +13,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient
 
 from patches.errors import StorageError
-from patches_server.app import create_app
-from patches_server.auth import allow_all
-from patches_server.backup import backup
-from patches_server.stores.sqlite import SqliteBackend
+from patches_server.auth.access import allow_all
+from patches_server.http.app import create_app
+from patches_server.stores.sqlite.backend import SqliteBackend
+from patches_server.stores.sqlite.backup import backup
 
 Call: TypeAlias = Callable[..., Any]
 

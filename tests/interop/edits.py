@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from patches.json_values import Op
+from patches.model.json_values import Op
 
 DOC = "plan"
 LWW = "lww/plan"

@@ -25,7 +25,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from patches.change import Change
+from patches.model.change import Change
 from tests.interop.serving import in_process
 
 _STACK = "Error: {}\n    at OTServer.commitChanges (file:///app/server.js:1:1)"

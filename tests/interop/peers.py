@@ -10,7 +10,7 @@ import aiohttp
 
 from patches import Document, Patches, PatchesSync
 from patches.errors import NetworkError
-from patches.json_values import Json, Op
+from patches.model.json_values import Json, Op
 from tests.interop.original.client import OriginalClient
 from tests.interop.original.rpc import OriginalRpc
 

@@ -18,7 +18,7 @@ import sys
 from dataclasses import dataclass, field
 
 from patches.errors import PatchError
-from patches.json_values import Json, Op
+from patches.model.json_values import Json, Op
 from patches.text import text_of, utf16_length
 from tests.interop.peers import Peer
 from tests.interop.serving import in_process

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from patches.errors import JSONRPCError, JSONRPCParseError, NetworkError, StatusError
-from patches.json_values import Json
+from patches.model.json_values import Json
 from patches.testing.conformance import conformance_dir
 from tests.interop.edits import DOC, LWW, append, put, root
 from tests.interop.original.rpc import OriginalRpc

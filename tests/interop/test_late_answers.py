@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from patches.json_values import Op
+from patches.model.json_values import Op
 from tests.interop.peers import OriginalPeer
 from tests.interop.world import World
 

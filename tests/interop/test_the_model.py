@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import pytest
 
-from patches.change import Change, Snapshot
 from patches.errors import MissingChangesError, PatchError, PatchesError
-from patches.json_values import Json, Op, json_equal
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
 from patches.testing.conformance import Case, conformance_dir, load_cases
 from tests.interop.original.lww import OriginalLWW

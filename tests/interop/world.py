@@ -17,9 +17,9 @@ import aiohttp
 
 from patches import Patches, PatchesSync
 from patches.algorithms.ot import apply_changes
-from patches.change import Snapshot
 from patches.json_patch import apply_patch
-from patches.json_values import Json, Op
+from patches.model.change import Snapshot
+from patches.model.json_values import Json, Op
 from tests.interop.original.client import OriginalClient
 from tests.interop.original.turns import Turns
 from tests.interop.peers import OriginalPeer, OurPeer, Peer, RawPeer

@@ -8,7 +8,7 @@ import pytest
 
 from patches.errors import PatchError
 from patches.json_patch import ABSENT, CustomOp, apply_patch, exists
-from patches.json_values import Json, Op
+from patches.model.json_values import Json, Op
 from patches.text import Delta
 
 

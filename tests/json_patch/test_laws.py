@@ -18,9 +18,9 @@ from patches.json_patch import (
     soft_filter,
     transform_patch,
 )
-from patches.json_patch.relations import Context
-from patches.json_patch.transform import pass_over
-from patches.json_values import Json, Op, json_equal
+from patches.json_patch.transform.relations import Context
+from patches.json_patch.transform.transform import pass_over
+from patches.model.json_values import Json, Op, json_equal
 from patches.testing.strategies import documents, operations, patches_for, pointers_of
 from patches.text import op_length, text_ops_of
 

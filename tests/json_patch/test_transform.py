@@ -7,7 +7,7 @@ import pytest
 from patches.errors import PatchError
 from patches.json_patch import CustomOp, compose_patch, invert_patch, transform_patch
 from patches.json_patch.compose import compose_all
-from patches.json_values import Op
+from patches.model.json_values import Op
 from patches.testing.typing_sessions import invented_session
 from patches.text import Delta, DeltaOp, compose, text_of
 

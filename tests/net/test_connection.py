@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from patches import codec
-from patches.change import Change
 from patches.errors import JSONRPCError, NetworkError
+from patches.model import codec
+from patches.model.change import Change
 from patches.net.connection import RpcConnection
 from patches.testing.streams import MemoryNetwork, MemoryStream, memory_transport
 from patches.testing.virtual_time import idle, virtual_time

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from patches import codec
 from patches.errors import (
     ForbiddenError,
     FrameTooLargeError,
@@ -17,6 +16,7 @@ from patches.errors import (
     NetworkError,
     StatusError,
 )
+from patches.model import codec
 from patches.net.rpc import RpcPeer, error_from_wire
 from patches.testing.virtual_time import idle, virtual_time
 

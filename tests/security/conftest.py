@@ -10,10 +10,10 @@ import pytest
 
 from patches.limits import Limits
 from patches.testing.raw_peer import Peers
-from patches_server.auth import allow_all
-from patches_server.server import PatchesServer
-from patches_server.services import services_on
-from patches_server.stores.memory import MemoryBackend
+from patches_server.auth.access import allow_all
+from patches_server.http.services import services_on
+from patches_server.service.server import PatchesServer
+from patches_server.stores.memory.backend import MemoryBackend
 
 Serve: TypeAlias = Callable[..., Awaitable[Peers]]
 

@@ -15,9 +15,9 @@ import pytest
 
 from patches.errors import UnauthorizedError
 from patches.limits import Limits
-from patches_server.app import SERVER, create_app
-from patches_server.auth import Principal, allow_all
-from patches_server.logs import JsonLines, OncePerMinute
+from patches_server.auth.access import Principal, allow_all
+from patches_server.cli.logs import JsonLines, OncePerMinute
+from patches_server.http.app import SERVER, create_app
 
 UPGRADE = (
     "GET /ws{query} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

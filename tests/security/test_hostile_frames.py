@@ -18,18 +18,18 @@ from typing import Any, Final
 
 import pytest
 
-from patches import codec
 from patches.errors import DocDeletedError, PatchError
 from patches.json_patch import ABSENT, apply_patch
 from patches.limits import Limits
+from patches.model import codec
 from patches.testing.hostile import hostile_frames
 from patches.testing.raw_peer import RawPeer
-from patches_server.app import SERVER, create_app
-from patches_server.auth import allow_all
-from patches_server.server import PatchesServer
-from patches_server.services import services_on
-from patches_server.stores.memory import MemoryBackend
-from patches_server.stores.sqlite import SqliteBackend
+from patches_server.auth.access import allow_all
+from patches_server.http.app import SERVER, create_app
+from patches_server.http.services import services_on
+from patches_server.service.server import PatchesServer
+from patches_server.stores.memory.backend import MemoryBackend
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 LEAKS: Final = (b"Traceback", b'File \\"', b".py", b"sqlite3", b"object at 0x", b"Error(")
 OPEN: Final = Limits(requests_per_s=None, commit_bytes_per_s=None, max_doc_bytes=200_000)

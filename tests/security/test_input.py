@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from patches import codec
 from patches.errors import StorageError
 from patches.limits import Limits
-from patches_server.stores.sqlite import SqliteBackend
+from patches.model import codec
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 OP = {"op": "replace", "path": "/a", "value": 1}
 

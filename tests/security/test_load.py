@@ -15,16 +15,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from patches import codec
 from patches.limits import Limits
+from patches.model import codec
 from patches.testing.virtual_time import virtual_time
-from patches_server.app import SERVER, create_app
-from patches_server.auth import allow_all
-from patches_server.logs import OncePerMinute
-from patches_server.server import PatchesServer
-from patches_server.services import services_on
-from patches_server.stores.memory import MemoryBackend
-from patches_server.stores.sqlite import SqliteBackend
+from patches_server.auth.access import allow_all
+from patches_server.cli.logs import OncePerMinute
+from patches_server.http.app import SERVER, create_app
+from patches_server.http.services import services_on
+from patches_server.service.server import PatchesServer
+from patches_server.stores.memory.backend import MemoryBackend
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 _ids = itertools.count(1)
 

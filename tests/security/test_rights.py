@@ -10,8 +10,8 @@ import pytest
 from patches.errors import StatusError
 from patches.limits import Limits
 from patches.runtime import Millis, Runtime
-from patches_server.auth import Principal, allow_all
-from patches_server.cli import _auth, main
+from patches_server.auth.access import Principal, allow_all
+from patches_server.cli.main import _auth, main
 
 OP = {"op": "replace", "path": "/a", "value": 1}
 CHANGE = {"id": "c1", "ops": [OP]}

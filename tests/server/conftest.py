@@ -9,18 +9,18 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from patches.change import Change, ChangeInput, Snapshot
+from patches.aio.signals import Signal
 from patches.errors import DocDeletedError
 from patches.json_patch import JSONPatch
-from patches.json_values import Json
-from patches.signals import Signal
+from patches.model.change import Change, ChangeInput, Snapshot
+from patches.model.json_values import Json
 from patches.testing.raw_peer import Peers
-from patches_server.auth import allow_all
-from patches_server.context import current_context
-from patches_server.document_server import ChangesCommitted, DocDeleted
-from patches_server.records import CommitOptions, CommitResult, Tombstone
-from patches_server.router import Services
-from patches_server.server import PatchesServer
+from patches_server.auth.access import allow_all
+from patches_server.documents.context import current_context
+from patches_server.documents.document_server import ChangesCommitted, DocDeleted
+from patches_server.documents.records import CommitOptions, CommitResult, Tombstone
+from patches_server.service.router import Services
+from patches_server.service.server import PatchesServer
 
 
 class SmallDocuments:

@@ -13,13 +13,13 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
-from patches import codec
+from patches.model import codec
 from patches.runtime import Runtime
 from patches.testing.raw_peer import RawPeer
-from patches_server.auth import allow_all
-from patches_server.server import PatchesServer
-from patches_server.services import services_on
-from patches_server.stores.memory import MemoryBackend
+from patches_server.auth.access import allow_all
+from patches_server.http.services import services_on
+from patches_server.service.server import PatchesServer
+from patches_server.stores.memory.backend import MemoryBackend
 
 NOW: Final = 1_700_000_000_000
 METHODS: Final = (

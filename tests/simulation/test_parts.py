@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from patches.errors import CorruptDataError, NetworkError, StorageError
-from patches.stores.memory import MemoryBackend
+from patches.stores.memory.backend import MemoryBackend
 from patches.testing.sim import Config, draw, run
 from patches.testing.sim.__main__ import main
 from patches.testing.sim.config import numbers, ranges
@@ -21,9 +21,9 @@ from patches.testing.sim.rights import Rights
 from patches.testing.sim.shrink import shrink
 from patches.testing.sim.trace import Trace
 from patches.testing.sim.watch import ANSWER_S, Watch
-from patches_server.hub import Hub
-from patches_server.records import Tombstone
-from patches_server.stores.memory import MemoryBackend as ServerMemoryBackend
+from patches_server.documents.records import Tombstone
+from patches_server.service.fanout.hub import Hub
+from patches_server.stores.memory.backend import MemoryBackend as ServerMemoryBackend
 
 pytestmark = pytest.mark.filterwarnings("error")
 

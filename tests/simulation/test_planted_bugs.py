@@ -14,24 +14,24 @@ from typing import Any
 import pytest
 
 from patches.algorithms.lww import consolidate as consolidate_module
+from patches.algorithms.lww.stores.memory import LWWMemoryStore
 from patches.algorithms.lww.tables import DocTables
 from patches.algorithms.ot.algorithm import OTAlgorithm
 from patches.algorithms.ot.receiving import plan_reception
-from patches.change import Change
-from patches.json_values import Op
-from patches.stores.lww_memory import LWWMemoryStore
-from patches.stores.ot_memory import OTMemoryStore
+from patches.algorithms.ot.stores.memory import OTMemoryStore
+from patches.model.change import Change
+from patches.model.json_values import Op
 from patches.testing.sim import Outcome, draw, run
 from patches.testing.sim.config import Family
-from patches_server.awareness import AwarenessRelay
-from patches_server.hub import Hub, Subscriber
+from patches_server.documents.tombstones import MemoryDocuments
 from patches_server.lww import server as lww_server
 from patches_server.ot import commit
 from patches_server.ot.committer import Committer
-from patches_server.outbox import Outbox
-from patches_server.session import ServerSession
-from patches_server.stores import ot_memory
-from patches_server.stores.documents import MemoryDocuments
+from patches_server.service.fanout.hub import Hub, Subscriber
+from patches_server.service.fanout.outbox import Outbox
+from patches_server.service.fanout.relay import AwarenessRelay
+from patches_server.service.session import ServerSession
+from patches_server.stores.memory import ot as ot_memory
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from patches.client import Patches
-from patches.document import Document
+from patches.client.patches import Patches
+from patches.documents.document import Document
 from patches.net.connection import RpcConnection
 from patches.runtime import Runtime
 from patches.sync import PatchesSync

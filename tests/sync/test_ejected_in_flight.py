@@ -12,8 +12,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from patches.client import Patches
-from patches.document import Document
+from patches.client.patches import Patches
+from patches.documents.document import Document
 from patches.errors import PendingChangeError
 from patches.runtime import Runtime
 from patches.sync import PatchesSync

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from patches.client import Patches
+from patches.client.patches import Patches
 from patches.sync.patches_sync import PatchesSync
 from patches.testing.local_server import LocalServer
 from patches.testing.virtual_time import idle, virtual_time

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from patches.change import TrackedDoc
 from patches.errors import StorageError
+from patches.model.change import TrackedDoc
 from patches.testing.fake_connection import FakeConnection
 from patches.testing.small_algorithm import SmallAlgorithm
 from patches.testing.sync_scene import LogServer, sync_scene

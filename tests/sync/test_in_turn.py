@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from patches.client import Patches
+from patches.client.patches import Patches
 from patches.errors import StatusError
 from patches.sync import PatchesSync, SyncedDoc
 from patches.testing.fake_connection import FakeConnection

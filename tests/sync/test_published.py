@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from patches.signals import Signal
+from patches.aio.signals import Signal
 from patches.sync.published import Published
 from patches.sync.state import ErrorContext, SyncedDoc
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from patches.change import Snapshot
 from patches.errors import ApplyChangesError, MissingChangesError, StaleSubmissionError, StatusError
+from patches.model.change import Snapshot
 from patches.net.connection import CommitAnswer
 from patches.sync import SyncedDoc
 from patches.testing.fake_connection import FakeConnection, committed

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from patches.change import Change, Snapshot
 from patches.errors import DocDeletedError, StatusError
+from patches.model.change import Change, Snapshot
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.sync_scene import SyncScene, sync_scene
 from patches.testing.virtual_time import idle, virtual_time

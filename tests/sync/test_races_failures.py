@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from patches.change import Change, Snapshot
 from patches.errors import NetworkError, StatusError, StorageTimeoutError, TooManyRequestsError
+from patches.model.change import Change, Snapshot
 from patches.net.connection import CommitAnswer
 from patches.sync import SyncedDoc
 from patches.testing.fake_connection import Call, FakeConnection, committed

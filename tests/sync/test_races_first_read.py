@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from patches.change import Snapshot, TrackedDoc
 from patches.errors import StatusError
+from patches.model.change import Snapshot, TrackedDoc
 from patches.sync import SyncedDoc
 from patches.testing.fake_connection import FakeConnection
 from patches.testing.small_algorithm import Record, SmallAlgorithm

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from patches.change import Change, Snapshot
-from patches.document import Document
+from patches.documents.document import Document
 from patches.errors import StaleSubmissionError
+from patches.model.change import Change, Snapshot
 from patches.net.connection import CommitAnswer
 from patches.options import DocOptions
 from patches.sync import SyncedDoc

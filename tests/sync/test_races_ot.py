@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from patches.algorithms.ot import OTAlgorithm, PendingQueue
-from patches.change import Change, Snapshot
-from patches.client import Patches
-from patches.document import Document
+from patches.algorithms.ot.stores.memory import OTMemoryStore
+from patches.client.patches import Patches
+from patches.documents.document import Document
 from patches.errors import (
     ChangeRefusedError,
     NetworkError,
@@ -21,10 +21,10 @@ from patches.errors import (
     StorageError,
     UnstoredPendingError,
 )
-from patches.json_values import Json, Op
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json, Op
 from patches.net.connection import CommitAnswer
 from patches.runtime import Runtime
-from patches.stores.ot_memory import OTMemoryStore
 from patches.sync import PatchesSync, SyncedDoc
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.virtual_time import idle, virtual_time

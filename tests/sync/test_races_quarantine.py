@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from patches.change import QuarantinedChange, Snapshot
 from patches.errors import (
     ApplyChangesError,
     ChangeRefusedError,
     CommittedPoisonSkippedError,
     StatusError,
 )
+from patches.model.change import QuarantinedChange, Snapshot
 from patches.net.connection import CommitAnswer
 from patches.testing.fake_connection import Call, FakeConnection, committed
 from patches.testing.small_algorithm import SmallAlgorithm

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from patches.change import Snapshot
-from patches.client import Patches
+from patches.client.patches import Patches
 from patches.errors import NetworkError, PatchesError, StatusError
+from patches.model.change import Snapshot
 from patches.net.connection import RpcConnection
 from patches.sync import PatchesSync, SyncedDoc, SyncState
 from patches.testing.fake_connection import FakeConnection, committed

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from patches.change import Change, Snapshot
-from patches.client import Patches
+from patches.client.patches import Patches
 from patches.errors import StatusError
+from patches.model.change import Change, Snapshot
 from patches.net.connection import CommitAnswer
 from patches.sync import PatchesSync, SyncedDoc, SyncState
 from patches.testing.fake_connection import Call, FakeConnection, committed

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from patches.change import Snapshot, TrackedDoc
 from patches.errors import ChangeRefusedError
+from patches.model.change import Snapshot, TrackedDoc
 from patches.net.connection import CommitAnswer
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.sync_scene import sync_scene

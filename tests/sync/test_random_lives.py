@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import pytest
 
-from patches.client import Patches
+from patches.client.patches import Patches
 from patches.runtime import Runtime
-from patches.stores.sqlite import SqliteBackend
+from patches.stores.sqlite.backend import SqliteBackend
 from patches.sync import PatchesSync
 from patches.testing.local_server import LocalServer
 from patches.testing.virtual_time import idle, virtual_time

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from patches.change import Change, Snapshot
-from patches.document import Document
+from patches.documents.document import Document
 from patches.errors import StatusError
+from patches.model.change import Change, Snapshot
 from patches.net import CommitAnswer
 from patches.sync import SyncedDoc
 from patches.testing.clock import FakeClock
@@ -19,7 +19,7 @@ from patches.testing.small_algorithm import SmallAlgorithm
 from patches.testing.small_server import SmallServer
 from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
-from patches_server.router import Services
+from patches_server.service.router import Services
 
 
 @virtual_time

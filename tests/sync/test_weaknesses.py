@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from patches.change import Change, Snapshot
-from patches.client import Patches
-from patches.document import Document
+from patches.client.patches import Patches
+from patches.documents.document import Document
+from patches.model.change import Change, Snapshot
 from patches.net.connection import CommitAnswer
 from patches.runtime import Runtime
 from patches.sync import PatchesSync, SyncedDoc

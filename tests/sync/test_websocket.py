@@ -10,8 +10,8 @@ from aiohttp.test_utils import TestServer
 
 from patches import Patches, PatchesSync
 from patches.errors import InvalidRequestError, NetworkError
-from patches_server.app import create_app
-from patches_server.auth import allow_all
+from patches_server.auth.access import allow_all
+from patches_server.http.app import create_app
 
 
 @pytest.mark.parametrize("doc_id", ["notes/a", "lww/a"])

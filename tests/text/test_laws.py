@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from patches.json_values import json_equal
+from patches.model.json_values import json_equal
 from patches.testing.strategies import changes, text_documents, texts
 from patches.text import (
     Delta,

@@ -22,8 +22,8 @@ import pytest
 
 from patches import Patches
 from patches.algorithms.ot import OTAlgorithm
-from patches.codec import decode
-from patches.document import Document
+from patches.documents.document import Document
+from patches.model.codec import decode
 from patches.text import text_of
 from patches_server import CallContext, MemoryBackend, OTServer, call_context
 

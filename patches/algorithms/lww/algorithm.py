@@ -16,22 +16,22 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from patches.aio.keyed_locks import KeyedLocks
+from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm
 from patches.algorithms.lww import quarantine, transactions
 from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
 from patches.algorithms.lww.merge import merge_server_with_local
 from patches.algorithms.lww.steps import Step
 from patches.algorithms.lww.tables import LWWStore
-from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
-from patches.document import Document
+from patches.documents.document import Document
 from patches.errors import PatchesError
-from patches.ids import IdSource, change_ids
-from patches.json_values import Json, Op
-from patches.keyed_locks import KeyedLocks
 from patches.limits import Limits
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.ids import IdSource, change_ids
+from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Runtime
-from patches.signals import Signal
 
 
 class LWWAlgorithm(Algorithm):

@@ -14,7 +14,7 @@ from patches.algorithms.lww.consolidate import value_inside
 from patches.algorithms.lww.deltas import is_delta
 from patches.algorithms.lww.field_table import ancestor_paths
 from patches.algorithms.lww.tables import DocTables
-from patches.json_values import Json, Op
+from patches.model.json_values import Json, Op
 
 _OLDEST = 1  # a time: `0` and none are filled in or replaced on the way
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from patches.algorithms.lww.consolidate import consolidate_into
 from patches.algorithms.lww.field_table import FieldTable, put_consolidated
-from patches.change import ChangeInput
-from patches.ids import random_id
 from patches.json_patch import JSONPatch
-from patches.json_values import Json, Op
+from patches.model.change import ChangeInput
+from patches.model.ids import random_id
+from patches.model.json_values import Json, Op
 from patches.runtime import Millis, Runtime
 
 _ID_LENGTH = 8

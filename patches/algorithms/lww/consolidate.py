@@ -19,7 +19,7 @@ from patches.algorithms.lww.deltas import (
 )
 from patches.algorithms.lww.field_table import Fields, FieldTable, ancestor_paths
 from patches.errors import PatchError
-from patches.json_values import Json, Op, json_equal
+from patches.model.json_values import Json, Op, json_equal
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Final
 
 from patches.errors import PatchError
 from patches.json_patch import apply_bitmask, combine_bitmasks
-from patches.json_values import Json, Op, plain_number
+from patches.model.json_values import Json, Op, plain_number
 from patches.text import utf16_key
 
 DELTAS: Final = frozenset({"@inc", "@bit", "@max", "@min"})

@@ -12,12 +12,12 @@ from patches.algorithms.lww.state import committed_state, rederive, shown_state,
 from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.unsent import Unsent
 from patches.algorithms.lww.writes import as_writes
-from patches.change import Change, Snapshot
-from patches.checks import check_ops
-from patches.codec import json_size
-from patches.document import Document
-from patches.json_values import Json, Op, json_equal
+from patches.documents.document import Document
 from patches.limits import Limits
+from patches.model.change import Change, Snapshot
+from patches.model.checks import check_ops
+from patches.model.codec import json_size
+from patches.model.json_values import Json, Op, json_equal
 
 UNKNOWN_VERSION: Final = -1
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from patches.json_values import Op
+from patches.model.json_values import Op
 
 
 def is_below(path: str, parent: str) -> bool:

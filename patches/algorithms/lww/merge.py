@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from patches.algorithms.lww.deltas import apply_delta, is_delta
 from patches.algorithms.lww.field_table import ancestor_paths
-from patches.change import Change
 from patches.errors import PatchError
-from patches.json_values import Op
+from patches.model.change import Change
+from patches.model.json_values import Op
 
 
 def merge_server_with_local(

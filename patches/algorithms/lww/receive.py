@@ -12,9 +12,9 @@ from typing import Protocol
 
 from patches.algorithms.lww.field_table import ancestor_paths
 from patches.algorithms.lww.state import in_commit_order
-from patches.change import Change
 from patches.errors import AlgorithmMismatchError, MissingChangesError
-from patches.json_values import Op
+from patches.model.change import Change
+from patches.model.json_values import Op
 
 
 class CommittedRows(Protocol):

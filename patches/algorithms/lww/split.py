@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from patches.change import Change
-from patches.codec import json_size
 from patches.errors import UnsplittableChangeError
-from patches.ids import IdSource
-from patches.json_values import Op
+from patches.model.change import Change
+from patches.model.codec import json_size
+from patches.model.ids import IdSource
+from patches.model.json_values import Op
 from patches.options import DocOptions
 
 _LIST_BYTES = 2  # a commit sends a list of changes

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from patches.errors import PatchError
 from patches.json_patch import ABSENT, apply_patch
-from patches.json_values import Json, Op, json_equal
+from patches.model.json_values import Json, Op, json_equal
 
 _ABSENT: Final[Any] = object()
 

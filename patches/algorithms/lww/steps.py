@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from patches.change import Change
-from patches.json_values import Json, Op
+from patches.model.change import Change
+from patches.model.json_values import Json, Op
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

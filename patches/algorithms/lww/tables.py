@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from patches.algorithms.lww.field_table import Fields
-from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
-from patches.json_values import Op
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.json_values import Op
 
 T = TypeVar("T")
 

@@ -27,9 +27,9 @@ from patches.algorithms.lww.split import split_change
 from patches.algorithms.lww.state import committed_state, in_commit_order
 from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.tables import DocTables
-from patches.change import Change, Snapshot
-from patches.ids import IdSource
-from patches.json_values import Json, Op
+from patches.model.change import Change, Snapshot
+from patches.model.ids import IdSource
+from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Millis
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from patches.algorithms.lww.field_table import FieldTable, is_below, put_consolidated
-from patches.change import Change
-from patches.json_values import Op
+from patches.model.change import Change
+from patches.model.json_values import Op
 
 
 class Unsent:

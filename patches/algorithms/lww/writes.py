@@ -19,7 +19,7 @@ from patches.algorithms.lww.deltas import apply_delta, fresh_value, is_delta
 from patches.algorithms.lww.field_table import ancestor_paths, is_below
 from patches.errors import UnsupportedOperationError
 from patches.json_patch import ABSENT, apply_patch
-from patches.json_values import Json, Op
+from patches.model.json_values import Json, Op
 
 _TEXT: Final = (
     "[op:@txt] at {path!r}: an LWW document keeps the last write of a field and cannot merge"

@@ -27,9 +27,9 @@ from patches.algorithms.ot.receiving import (
 )
 from patches.algorithms.ot.store import Conflict, PendingQueue
 from patches.algorithms.ot.stored_docs import ot_doc
-from patches.change import Change, Snapshot
-from patches.document import Document
-from patches.json_values import Json, Op
+from patches.documents.document import Document
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 
 

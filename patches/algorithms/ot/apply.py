@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from patches.change import Change, Snapshot
 from patches.errors import ApplyChangesError, PatchError
 from patches.json_patch import ABSENT, apply_patch
-from patches.json_values import Json
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json
 
 
 @dataclass(frozen=True, slots=True)

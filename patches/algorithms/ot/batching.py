@@ -8,8 +8,8 @@ from typing import Final
 
 from patches.algorithms.ot.sizes import change_byte_size, list_byte_size
 from patches.algorithms.ot.splitting import OversizedOp, break_changes
-from patches.change import Change
-from patches.ids import IdSource
+from patches.model.change import Change
+from patches.model.ids import IdSource
 from patches.options import DocOptions
 
 #: How much a stored piece may grow (revisions and positions get more digits) and still go out as it

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from patches.algorithms.ot.apply import apply_changes
 from patches.algorithms.ot.rebase import rebase_changes
-from patches.change import Change, Snapshot
 from patches.errors import MissingChangesError
+from patches.model.change import Change, Snapshot
 
 
 def apply_committed_changes(snapshot: Snapshot, server_changes: Sequence[Change]) -> Snapshot:

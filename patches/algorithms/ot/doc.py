@@ -20,12 +20,12 @@ from typing import ClassVar, Final
 
 from patches.algorithms.ot.apply import apply_changes, apply_pending_for_view, without_absent
 from patches.algorithms.ot.walk import TransformWalk
-from patches.change import Change, DocSyncStatus, Snapshot
-from patches.document import Document
+from patches.documents.document import Document
 from patches.errors import ApplyChangesError, PatchError, PatchesError
 from patches.json_patch import apply_patch
-from patches.json_values import Json, Op, json_equal
 from patches.limits import Limits
+from patches.model.change import Change, DocSyncStatus, Snapshot
+from patches.model.json_values import Json, Op, json_equal
 
 _log = logging.getLogger("patches.ot")
 

@@ -16,7 +16,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
-from patches.json_values import Json, Op
+from patches.model.json_values import Json, Op
 from patches.text.utf16 import utf16_length
 
 #: What the edits of a run are made to: a text at a path, or a list.

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from patches.algorithms.ot.apply import apply_changes, create_state_from_snapshot
 from patches.algorithms.ot.walk import TransformWalk
-from patches.change import Change, Snapshot
 from patches.errors import ApplyChangesError, PatchError, PendingChangeError
 from patches.json_patch import apply_patch, invert_patch
-from patches.json_values import Json, Op
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json, Op
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from patches.algorithms.ot.walk import walk_changes
-from patches.change import Change
-from patches.json_values import Op
+from patches.model.change import Change
+from patches.model.json_values import Op
 
 
 @dataclass(frozen=True, slots=True)

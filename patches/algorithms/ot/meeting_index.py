@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Final, TypeAlias
 
 from patches.algorithms.ot.edit_runs import RunKind
-from patches.json_values import Op
+from patches.model.json_values import Op
 
 _Table: TypeAlias = dict[str, list[int]]
 

@@ -13,9 +13,9 @@ from patches.algorithms.ot.ejection import (
 )
 from patches.algorithms.ot.store import Conflict, PendingQueue
 from patches.algorithms.ot.stored_docs import StoredDocs, ot_doc
-from patches.change import Change, QuarantinedChange, Snapshot
-from patches.document import Document
+from patches.documents.document import Document
 from patches.errors import PatchesError, PendingChangeError
+from patches.model.change import Change, QuarantinedChange, Snapshot
 
 _log = logging.getLogger("patches.ot")
 

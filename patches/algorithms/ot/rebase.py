@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from patches.algorithms.ot.walk import walk_changes
-from patches.change import Change
-from patches.json_values import Op
+from patches.model.change import Change
+from patches.model.json_values import Op
 
 
 def rebase_changes(

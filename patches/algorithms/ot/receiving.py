@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from patches.algorithms.ot.committed import find_gap
 from patches.algorithms.ot.rebase import rebase_queue, renumbered
 from patches.algorithms.ot.store import PendingQueue
-from patches.change import Change
 from patches.errors import AlgorithmMismatchError
+from patches.model.change import Change
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import orjson
 
-from patches.change import Change
-from patches.codec import json_size
-from patches.json_values import Json
+from patches.model.change import Change
+from patches.model.codec import json_size
+from patches.model.json_values import Json
 
 #: A number that Python and JavaScript may write differently, or text that looks like one.
 _MAYBE_FLOAT: Final = re.compile(rb"[0-9][.eE][0-9+-]")

@@ -26,10 +26,10 @@ from patches.algorithms.ot.text_pieces import (
     without_last_newline,
     without_texts,
 )
-from patches.change import Change
 from patches.errors import UnsplittableChangeError
-from patches.ids import IdSource
-from patches.json_values import Json, Op
+from patches.model.change import Change
+from patches.model.ids import IdSource
+from patches.model.json_values import Json, Op
 from patches.options import SizeCalculator
 
 Budget: TypeAlias = Literal["storage", "payload"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
-from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 
 #: Answer of a replacing call that found the pending queue moved. Nothing was changed.
 Conflict: TypeAlias = Literal["conflict"]

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
+from patches.aio.keyed_locks import KeyedLocks
+from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm
 from patches.algorithms.ot.doc import OTDoc
 from patches.algorithms.ot.splitting import OversizedOp, break_changes
 from patches.algorithms.ot.store import Conflict, OTClientStore, PendingQueue
-from patches.change import Change, Snapshot, TrackedDoc
-from patches.document import Document
+from patches.documents.document import Document
 from patches.errors import ConvergenceError, PatchesError, UnstoredPendingError
-from patches.ids import change_ids
-from patches.json_values import Json, Op
-from patches.keyed_locks import KeyedLocks
 from patches.limits import Limits
+from patches.model.change import Change, Snapshot, TrackedDoc
+from patches.model.ids import change_ids
+from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Runtime
-from patches.signals import Signal
 
 T = TypeVar("T")
 

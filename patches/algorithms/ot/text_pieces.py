@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from patches.algorithms.ot.sizes import json_byte_size
-from patches.change import Change
-from patches.json_values import Json, Op
+from patches.model.change import Change
+from patches.model.json_values import Json, Op
 from patches.text.utf16 import utf16_length
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 
 from patches.algorithms.ot.edit_runs import Edit, EditRun, RunKind, edit_of
 from patches.algorithms.ot.meeting_index import MeetingIndex, places
-from patches.change import Change
 from patches.json_patch import transform_patch
-from patches.json_values import Op
+from patches.model.change import Change
+from patches.model.json_values import Op
 
 
 class TransformWalk:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from patches_server.records import Branch
-from patches_server.stores.branches import BranchStore
+from patches_server.documents.branch_store import BranchStore
+from patches_server.documents.records import Branch
 
 NOW: Final = 1_700_000_000_000
 

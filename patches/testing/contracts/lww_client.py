@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, LWWStore, Rows
-from patches.change import Change, QuarantinedChange, Snapshot
-from patches.json_values import Json, Op
+from patches.model.change import Change, QuarantinedChange, Snapshot
+from patches.model.json_values import Json, Op
 
 DOC = "lww/doc"
 OTHER = "lww/other"

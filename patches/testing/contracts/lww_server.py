@@ -8,10 +8,10 @@ from typing import Any, Final
 import pytest
 
 from patches.errors import AlgorithmMismatchError, DocDeletedError, RevConflictError
-from patches.json_values import Json
+from patches.model.json_values import Json
+from patches_server.documents.records import Tombstone, Version
 from patches_server.lww.rows import Row
 from patches_server.lww.store import LoadedRows, LWWServerStore
-from patches_server.records import Tombstone, Version
 
 NOW: Final = 1_700_000_000_000
 LONE: Final = "/\ud83d"  # half of a surrogate pair, as a browser can send it

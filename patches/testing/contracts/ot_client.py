@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from patches.algorithms.ot import OTClientStore, PendingQueue
-from patches.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 
 DOC = "doc"
 

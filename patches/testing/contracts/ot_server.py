@@ -7,16 +7,16 @@ from typing import Any, Final
 
 import pytest
 
-from patches.change import Change
 from patches.errors import (
     AlgorithmMismatchError,
     DocDeletedError,
     DuplicateChangeIdsError,
     RevConflictError,
 )
-from patches.json_values import Json
+from patches.model.change import Change
+from patches.model.json_values import Json
+from patches_server.documents.records import Branch, Tombstone, Version
 from patches_server.ot.store import NO_DOC, Bounds, DocHead, OTServerStore
-from patches_server.records import Branch, Tombstone, Version
 
 NOW: Final = 1_700_000_000_000
 

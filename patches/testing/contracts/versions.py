@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from patches_server.records import ListVersionsOptions, Version
-from patches_server.stores.versions import VersionStore
+from patches_server.documents.records import ListVersionsOptions, Version
+from patches_server.documents.version_store import VersionStore
 
 NOW: Final = 1_700_000_000_000
 

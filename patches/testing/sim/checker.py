@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from patches.algorithms.ot import rebase_changes
 from patches.algorithms.ot.store import PendingQueue
-from patches.change import Change
-from patches.json_values import json_equal
+from patches.model.change import Change
+from patches.model.json_values import json_equal
 from patches.net.connection import CommitAnswer
 from patches.testing.sim.journal import Write
 from patches.testing.sim.loop import Life

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from patches import codec
-from patches.change import Change, QuarantinedChange
 from patches.errors import PatchError
 from patches.json_patch import apply_patch
-from patches.json_values import Json, json_equal
-from patches.sync.presence import Room
+from patches.model import codec
+from patches.model.change import Change, QuarantinedChange
+from patches.model.json_values import Json, json_equal
+from patches.sync.presence.presence import Room
 from patches.testing.sim.checker import RETENTION_DAYS, Checker, Made
 from patches.testing.sim.config import Config
 from patches.testing.sim.net import SimNet
 from patches.testing.sim.nodes import SimClient
 from patches.testing.sim.servers import SimServer
-from patches_server.records import ListVersionsOptions
+from patches_server.documents.records import ListVersionsOptions
 
 #: Within this time everybody has heard of everybody else.
 _SEEN_S: Final = 120

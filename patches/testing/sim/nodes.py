@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, TypeAlias, TypeVar
 
-from patches.change import Change
-from patches.client import Patches
-from patches.document import Document
+from patches.client.patches import Patches
+from patches.documents.document import Document
 from patches.errors import PatchesError
+from patches.model.change import Change
 from patches.net.connection import CommitAnswer, Options, RpcConnection
 from patches.net.streams import StreamTransport
 from patches.runtime import Millis, Runtime

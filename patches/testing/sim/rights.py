@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from patches_server.auth import Kind
+from patches_server.auth.access import Kind
 
 #: What the hostile peer may do as it likes; nobody else has to do with these documents.
 HOSTILE: Final = "hostile"

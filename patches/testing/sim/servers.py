@@ -14,13 +14,13 @@ from patches.testing.sim.net import SimNet, SimStream
 from patches.testing.sim.nodes import Node
 from patches.testing.sim.trace import Trace
 from patches.testing.sim.watch import LIMITS, Watch
-from patches_server.auth import Auth, Principal, allow_all
-from patches_server.router import Services
-from patches_server.server import PatchesServer
-from patches_server.services import services_on
-from patches_server.session import ServerSession
+from patches_server.auth.access import Auth, Principal, allow_all
+from patches_server.http.services import services_on
+from patches_server.service.router import Services
+from patches_server.service.server import PatchesServer
+from patches_server.service.session import ServerSession
 
-#: How long a peer that was cut off for being slow still has, as in `patches_server.connection`.
+#: How long a peer that was cut off for being slow still has, as in `patches_server.http.websocket`.
 _CUT_OFF_S: Final = 2.0
 
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from patches import codec
 from patches.errors import InvalidJsonError
 from patches.limits import Limits
+from patches.model import codec
 from patches.testing.sim.loop import Life
 from patches.testing.sim.rights import HOSTILE, Rights
-from patches_server.outbox import Outbox
+from patches_server.service.fanout.outbox import Outbox
 
 #: Within this many seconds a request has its answer, or its connection has ended.
 ANSWER_S: Final = 60.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from patches.json_values import Op
+from patches.model.json_values import Op
 from patches.testing.sim.config import Config
 
 _DAY_S: Final = 86_400.0

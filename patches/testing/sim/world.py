@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 from patches.errors import PatchesError
 from patches.json_patch import JSONPatch
 from patches.runtime import Runtime
-from patches.stores.memory import MemoryBackend
+from patches.stores.memory.backend import MemoryBackend
 from patches.testing.sim import faults as fault_script
 from patches.testing.sim import workload
 from patches.testing.sim.checker import Checker
@@ -32,8 +32,8 @@ from patches.testing.sim.trace import Trace
 from patches.testing.sim.users import Users
 from patches.testing.sim.watch import ANSWER_S, Watch
 from patches.testing.sim.workload import Action
-from patches_server.outbox import SIGNED_OUT
-from patches_server.stores.memory import MemoryBackend as ServerMemoryBackend
+from patches_server.service.fanout.outbox import SIGNED_OUT
+from patches_server.stores.memory.backend import MemoryBackend as ServerMemoryBackend
 
 #: What one process may have under way at once.
 MOST_TASKS: Final = 400

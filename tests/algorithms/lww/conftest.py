@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from patches.algorithms.lww.stores.memory import LWWMemoryStore
+from patches.algorithms.lww.stores.sqlite import LWWSqliteStore
 from patches.algorithms.lww.tables import LWWStore
 from patches.runtime import Runtime
-from patches.stores.database import SqliteDatabase
-from patches.stores.lww_memory import LWWMemoryStore
-from patches.stores.lww_sqlite import LWWSqliteStore
+from patches.stores.sqlite.database import SqliteDatabase
 
 
 class Clock:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from patches.algorithms.lww import LWWAlgorithm, LWWDoc
+from patches.algorithms.lww.stores.memory import LWWMemoryStore
+from patches.algorithms.lww.stores.sqlite import LWWSqliteStore
 from patches.algorithms.lww.tables import LWWStore
-from patches.change import Change, Snapshot
 from patches.errors import (
     AlgorithmMismatchError,
     MissingChangesError,
@@ -18,13 +19,12 @@ from patches.errors import (
     PendingChangeError,
     UnsplittableChangeError,
 )
-from patches.json_values import Json, Op
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Runtime
-from patches.stores.lww_memory import LWWMemoryStore
-from patches.stores.lww_sqlite import LWWSqliteStore
 from patches_server.lww import LWWServer
-from patches_server.stores.lww_memory import LWWMemoryServerStore
+from patches_server.stores.memory.lww import LWWMemoryServerStore
 
 DOC = "lww/doc"
 SMALL = DocOptions(max_payload_bytes=260)

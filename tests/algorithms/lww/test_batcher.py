@@ -9,7 +9,7 @@ import pytest
 
 from patches.algorithms.lww import LWWBatcher
 from patches.json_patch import JSONPatch
-from patches.json_values import Op
+from patches.model.json_values import Op
 from patches.runtime import Runtime
 
 

@@ -20,7 +20,7 @@ from patches.algorithms.lww import (
 from patches.algorithms.lww.consolidate import value_inside
 from patches.algorithms.lww.deltas import is_delta, is_soft
 from patches.algorithms.lww.field_table import ancestor_paths, is_below
-from patches.json_values import Json, Op, json_equal
+from patches.model.json_values import Json, Op, json_equal
 
 KEYS = ("a", "b", "ab")
 

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 
 from patches.algorithms.lww import LWWAlgorithm, LWWDoc
 from patches.algorithms.lww.state import shown_state
+from patches.algorithms.lww.stores.memory import LWWMemoryStore
+from patches.algorithms.lww.stores.sqlite import LWWSqliteStore
 from patches.algorithms.lww.tables import LWWStore
-from patches.change import Change
 from patches.errors import PatchError
-from patches.json_values import Json, Op, json_equal
+from patches.model.change import Change
+from patches.model.json_values import Json, Op, json_equal
 from patches.options import DocOptions
 from patches.runtime import Runtime
-from patches.stores.database import SqliteDatabase
-from patches.stores.lww_memory import LWWMemoryStore
-from patches.stores.lww_sqlite import LWWSqliteStore
+from patches.stores.sqlite.database import SqliteDatabase
 
 DOC = "doc"
 KEYS = ("a", "b", "a~1b", "0")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from patches.algorithms.lww import LWWDoc
-from patches.change import Change, Snapshot
-from patches.json_values import Json, Op
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json, Op
 
 
 def put(path: str, value: Json = 1, **fields: Json) -> Op:

@@ -19,14 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patches.algorithms.lww import LWWAlgorithm, LWWDoc
-from patches.change import Change
+from patches.algorithms.lww.stores.memory import LWWMemoryStore
 from patches.errors import MissingChangesError
-from patches.json_values import Json, Op, json_equal
+from patches.model.change import Change
+from patches.model.json_values import Json, Op, json_equal
 from patches.options import DocOptions
 from patches.runtime import Runtime
-from patches.stores.lww_memory import LWWMemoryStore
 from patches_server.lww import LWWServer
-from patches_server.stores.lww_memory import LWWMemoryServerStore
+from patches_server.stores.memory.lww import LWWMemoryServerStore
 
 DOC = "doc"
 FIELDS = ("/a", "/b", "/group/a", "/group/b", "/group/deep/c")

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patches.algorithms.lww import LWWDoc
-from patches.change import Snapshot
 from patches.errors import PatchError, UnsupportedOperationError
 from patches.json_patch import apply_patch
-from patches.json_values import Json, Op, json_equal
+from patches.model.change import Snapshot
+from patches.model.json_values import Json, Op, json_equal
 
 
 def put(path: str, value: Json, **fields: Json) -> Op:

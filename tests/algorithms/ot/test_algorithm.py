@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from patches.algorithms.ot import OTAlgorithm, PendingQueue
-from patches.change import Change, Snapshot
+from patches.algorithms.ot.stores.memory import OTMemoryStore
+from patches.algorithms.ot.stores.sqlite import OTSqliteStore
 from patches.errors import (
     AlgorithmMismatchError,
     ApplyChangesError,
@@ -21,12 +22,11 @@ from patches.errors import (
     UnsplittableChangeError,
     UnstoredPendingError,
 )
-from patches.json_values import Op
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Op
 from patches.options import DocOptions
-from patches.stores.database import SqliteDatabase
-from patches.stores.memory import MemoryBackend
-from patches.stores.ot_memory import OTMemoryStore
-from patches.stores.ot_sqlite import OTSqliteStore
+from patches.stores.memory.backend import MemoryBackend
+from patches.stores.sqlite.database import SqliteDatabase
 from patches.testing.ot_scene import DOC, Client, Server
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from patches.algorithms.ot import apply_changes, break_changes_into_batches
 from patches.algorithms.ot.batching import leading_run, plan_batch
 from patches.algorithms.ot.sizes import change_byte_size, list_byte_size
-from patches.change import Change
-from patches.ids import IdSource, change_ids
+from patches.model.change import Change
+from patches.model.ids import IdSource, change_ids
 from patches.options import DocOptions
 
 

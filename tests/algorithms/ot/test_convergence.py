@@ -12,10 +12,10 @@ import random
 import pytest
 
 from patches.algorithms.ot import rebase_changes, transform_incoming_changes
-from patches.change import Change, Snapshot
 from patches.errors import PatchError
 from patches.json_patch import apply_patch
-from patches.json_values import Json, Op
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 from patches.testing.ot_scene import DOC, Client, Server
 

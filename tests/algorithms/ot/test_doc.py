@@ -9,9 +9,9 @@ import pytest
 from patches import Patches
 from patches.algorithms.ot import OTDoc
 from patches.algorithms.ot import doc as doc_module
-from patches.change import Change, Snapshot
 from patches.errors import ApplyChangesError, PatchError, PatchesError
-from patches.json_values import Op
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Op
 
 
 def put(key: str, value: Any = 1) -> Op:

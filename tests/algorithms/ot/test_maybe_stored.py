@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from patches.algorithms.ot import OTAlgorithm
-from patches.change import Change, Snapshot
-from patches.client import Patches
+from patches.algorithms.ot.stores.memory import OTMemoryStore
+from patches.client.patches import Patches
 from patches.errors import StorageError
-from patches.stores.memory import MemoryBackend
-from patches.stores.ot_memory import OTMemoryStore
+from patches.model.change import Change, Snapshot
+from patches.stores.memory.backend import MemoryBackend
 from patches.testing.virtual_time import idle, virtual_time
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from patches.algorithms.ot import rebase_changes
 from patches.algorithms.ot.rebase import rebase_queue, renumbered
-from patches.change import Change
-from patches.json_values import Op
+from patches.model.change import Change
+from patches.model.json_values import Op
 
 
 def add(index: int, value: str) -> Op:

@@ -14,7 +14,7 @@ from patches.algorithms.ot.sizes import (
     json_byte_size,
     list_byte_size,
 )
-from patches.change import Change
+from patches.model.change import Change
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from patches.algorithms.ot import OversizedOp, apply_changes, break_changes
 from patches.algorithms.ot.sizes import change_byte_size
-from patches.change import Change
 from patches.errors import UnsplittableChangeError
-from patches.ids import IdSource, change_ids
-from patches.json_values import Op
+from patches.model.change import Change
+from patches.model.ids import IdSource, change_ids
+from patches.model.json_values import Op
 
 STATE = {"t": {"ops": [{"insert": "a text that is 😀 there already, long enough\n"}]}, "o": {}}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from patches.algorithms.ot import walk as walk_module
 from patches.algorithms.ot.walk import TransformWalk
 from patches.json_patch import transform_patch
-from patches.json_values import Op
+from patches.model.json_values import Op
 
 
 def plain_walk(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from patches.change import Change, Snapshot
-from patches.json_values import Json, Op
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json, Op
 
 
 class OriginalDoc(Protocol):

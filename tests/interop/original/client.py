@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from patches.change import Change
+from patches.aio.tasks import TaskScope
 from patches.errors import NetworkError, PatchesError
-from patches.ids import change_ids
-from patches.json_values import Json, Op
+from patches.model.change import Change
+from patches.model.ids import change_ids
+from patches.model.json_values import Json, Op
 from patches.runtime import Runtime
-from patches.tasks import TaskScope
 from tests.interop.original.algorithm import OriginalAlgorithm, OriginalDoc
 from tests.interop.original.gate import SerialGate
 from tests.interop.original.lww import OriginalLWW

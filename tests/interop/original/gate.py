@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from patches.tasks import TaskScope
+from patches.aio.tasks import TaskScope
 
 
 class SerialGate:

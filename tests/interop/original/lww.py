@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from patches.aio.keyed_locks import KeyedLocks
 from patches.algorithms.lww import consolidate_ops, merge_server_with_local
-from patches.change import Change, Snapshot
 from patches.errors import MissingChangesError
-from patches.ids import change_ids
-from patches.json_values import Json, Op
-from patches.keyed_locks import KeyedLocks
+from patches.model.change import Change, Snapshot
+from patches.model.ids import change_ids
+from patches.model.json_values import Json, Op
 from patches.runtime import Runtime
 from tests.interop.original.lww_store import OriginalLWWDoc, StoredLWW
 from tests.interop.original.turns import Turns

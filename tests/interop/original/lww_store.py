@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from patches.algorithms.lww import consolidate_field_op
-from patches.change import Change, Snapshot
 from patches.errors import PatchError
 from patches.json_patch import apply_patch
-from patches.json_values import Json, Op
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json, Op
 
 
 @dataclass

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from patches.aio.keyed_locks import KeyedLocks
 from patches.algorithms.ot import apply_changes, rebase_changes
-from patches.change import Change, Snapshot
 from patches.errors import MissingChangesError
-from patches.ids import random_id
-from patches.json_values import Json, Op
-from patches.keyed_locks import KeyedLocks
+from patches.model.change import Change, Snapshot
+from patches.model.ids import random_id
+from patches.model.json_values import Json, Op
 from patches.runtime import Runtime
 from tests.interop.original.ot_doc import OriginalOTDoc
 from tests.interop.original.turns import Turns

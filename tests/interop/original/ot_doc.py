@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from patches.algorithms.ot import apply_changes, apply_pending_for_view, rebase_changes
-from patches.change import Change, Snapshot
 from patches.errors import PatchError
 from patches.json_patch import apply_patch
-from patches.json_values import Json, Op
+from patches.model.change import Change, Snapshot
+from patches.model.json_values import Json, Op
 
 
 class OriginalOTDoc:

@@ -12,8 +12,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from patches import codec
 from patches.errors import JSONRPCError, JSONRPCParseError, StatusError
+from patches.model import codec
 
 
 class OriginalRpc:

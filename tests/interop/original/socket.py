@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 import aiohttp
 
-from patches.tasks import TaskScope
+from patches.aio.tasks import TaskScope
 
 State: TypeAlias = Literal["disconnected", "connecting", "connected", "error"]
 

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from patches.aio.tasks import TaskScope
 from patches.algorithms.ot import break_changes_into_batches
-from patches.change import Change, Snapshot
 from patches.errors import ApplyChangesError, MissingChangesError, NetworkError, StatusError
-from patches.ids import IdSource
-from patches.json_values import Op
-from patches.tasks import TaskScope
+from patches.model.change import Change, Snapshot
+from patches.model.ids import IdSource
+from patches.model.json_values import Op
 from tests.interop.original.algorithm import OriginalAlgorithm, OriginalDoc
 from tests.interop.original.gate import SerialGate
 from tests.interop.original.rpc import OriginalRpc

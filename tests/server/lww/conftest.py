@@ -9,8 +9,8 @@ import pytest
 
 from patches.runtime import Runtime
 from patches_server.lww import LWWServer
-from patches_server.stores.memory import MemoryBackend
-from patches_server.stores.sqlite import SqliteBackend
+from patches_server.stores.memory.backend import MemoryBackend
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 
 class Clock:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from patches import codec
-from patches.change import ChangeInput
 from patches.errors import BranchError, DocDeletedError, NotFoundError
-from patches.json_values import Json, Op
-from patches_server.context import CallContext, call_context
+from patches.model import codec
+from patches.model.change import ChangeInput
+from patches.model.json_values import Json, Op
+from patches_server.documents.context import CallContext, call_context
 from patches_server.lww import LWWBranchManager, LWWServer
-from patches_server.stores.lww_memory import LWWMemoryServerStore
+from patches_server.stores.memory.lww import LWWMemoryServerStore
 
 
 @pytest.fixture

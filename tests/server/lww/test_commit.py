@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patches.algorithms.lww import FieldTable
-from patches.change import ChangeInput
-from patches.json_values import Op
+from patches.model.change import ChangeInput
+from patches.model.json_values import Op
 from patches_server.lww import commit
 from patches_server.lww.commit import decide, fresh_changes, timed_ops
 from patches_server.lww.rows import Row, RowTable

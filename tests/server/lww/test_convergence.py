@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patches import codec
-from patches.change import Change, ChangeInput
 from patches.json_patch import apply_patch
-from patches.json_values import Json, Op, json_equal
+from patches.model import codec
+from patches.model.change import Change, ChangeInput
+from patches.model.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
 from patches_server.lww import LWWBranchManager, LWWServer
-from patches_server.stores.memory import MemoryBackend
-from patches_server.stores.sqlite import SqliteBackend
+from patches_server.stores.memory.backend import MemoryBackend
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 PATHS = ["/a", "/a/b", "/a/b/c", "/a/b/x", "/a/d", "/e", "/e/f", "/n"]
 VALUES: list[Any] = [1, "s", {}, {"b": 1}, {"b": {"c": 2}, "f": 3}]

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from patches.change import Change, ChangeInput
 from patches.errors import (
     ChangeRefusedError,
     DocDeletedError,
@@ -17,14 +16,15 @@ from patches.errors import (
     StorageError,
     VersionError,
 )
-from patches.json_values import Json, Op
 from patches.limits import Limits
-from patches_server.context import CallContext, call_context
+from patches.model.change import Change, ChangeInput
+from patches.model.json_values import Json, Op
+from patches_server.documents.context import CallContext, call_context
+from patches_server.documents.records import CommitOptions
 from patches_server.lww import LWWServer
 from patches_server.lww.rows import Row
-from patches_server.records import CommitOptions
-from patches_server.stores.lww_memory import LWWMemoryServerStore
-from patches_server.stores.memory import MemoryBackend
+from patches_server.stores.memory.backend import MemoryBackend
+from patches_server.stores.memory.lww import LWWMemoryServerStore
 
 DAY = 86_400_000
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from patches.change import ChangeInput
 from patches.errors import StatusError
 from patches.limits import Limits
+from patches.model.change import ChangeInput
 from patches_server.lww.server import LWWServer
 from patches_server.lww.sizes import DocRoom
-from patches_server.stores.memory import MemoryBackend
+from patches_server.stores.memory.backend import MemoryBackend
 
 MOST = 20_000
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from patches.algorithms.ot import apply_changes
-from patches.change import Change, ChangeInput
-from patches.json_values import Json, Op
+from patches.model.change import Change, ChangeInput
+from patches.model.json_values import Json, Op
 from patches.runtime import Runtime
-from patches_server.context import CallContext, call_context
+from patches_server.documents.context import CallContext, call_context
+from patches_server.documents.records import CommitOptions, CommitResult
 from patches_server.ot import OTServer
-from patches_server.records import CommitOptions, CommitResult
-from patches_server.stores.memory import MemoryBackend
-from patches_server.stores.sqlite import SqliteBackend
+from patches_server.stores.memory.backend import MemoryBackend
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 MINUTE = 60_000
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patches import codec
 from patches.algorithms.ot import apply_changes
-from patches.change import Change
 from patches.json_patch import apply_patch
-from patches.json_values import Json, Op
 from patches.limits import Limits
+from patches.model import codec
+from patches.model.change import Change
+from patches.model.json_values import Json, Op
 from patches_server.ot import Bounds
 from patches_server.ot.bounds import exceeded, grown, measure, measured_after
 

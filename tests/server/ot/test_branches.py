@@ -17,8 +17,8 @@ from patches.errors import (
     RevConflictError,
     StorageError,
 )
-from patches.json_values import Op
-from patches_server.context import CallContext, call_context
+from patches.model.json_values import Op
+from patches_server.documents.context import CallContext, call_context
 from patches_server.ot import CompressedStore, ContentDuplicationGuard, OTBranchManager
 
 
@@ -231,7 +231,7 @@ async def test_a_watermark_that_cannot_be_written_is_told(world: Any) -> None:
 async def test_a_large_frame_is_left_out_and_found_again(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("patches_server.ot.merge_frame._MAX_PROGRAMS_BYTES", 10)
+    monkeypatch.setattr("patches_server.ot.branches.merge_frame._MAX_PROGRAMS_BYTES", 10)
     manager, branch_id = await branched(world, {"list": ["x"]})
     for turn in range(3):
         await world.commit(world.change(f"s{turn}", add(f"s{turn}"), base_rev=1 + 2 * turn))

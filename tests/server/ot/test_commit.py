@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from patches.change import Change, ChangeInput
 from patches.errors import (
     ChangeRefusedError,
     InvalidRequestError,
     PatchesError,
     StaleSubmissionError,
 )
+from patches.model.change import Change, ChangeInput
+from patches_server.documents.records import CommitOptions
 from patches_server.ot.commit import (
     Decision,
     Submission,
@@ -22,7 +23,6 @@ from patches_server.ot.commit import (
     needs_first_change,
     session_gap,
 )
-from patches_server.records import CommitOptions
 
 NOW = 1_700_000_000_000
 TIMEOUT = 30 * 60_000

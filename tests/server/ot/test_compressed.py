@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from patches import codec
-from patches.change import Change
 from patches.errors import CorruptDataError
+from patches.model import codec
+from patches.model.change import Change
 from patches.runtime import Runtime
 from patches.testing.contracts.ot_server import NOW, a_change, append
 from patches_server.ot import CompressedStore
-from patches_server.stores.memory import MemoryBackend
+from patches_server.stores.memory.backend import MemoryBackend
 
 RUNTIME = Runtime(wall_ms=lambda: NOW)
 

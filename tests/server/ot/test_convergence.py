@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patches.algorithms.ot import apply_changes, apply_committed_changes
-from patches.change import Change, ChangeInput, Snapshot
-from patches.json_values import Json, Op, json_equal
+from patches.model.change import Change, ChangeInput, Snapshot
+from patches.model.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
-from patches_server.context import CallContext, call_context
+from patches_server.documents.context import CallContext, call_context
 from patches_server.ot import OTBranchManager, OTServer
-from patches_server.stores.memory import MemoryBackend
+from patches_server.stores.memory.backend import MemoryBackend
 
 START: Json = {"list": ["a", "b"], "map": {}, "n": 0, "body": {"ops": [{"insert": "hello\n"}]}}
 

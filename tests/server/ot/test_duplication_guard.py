@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from patches.change import Change
-from patches.json_values import Op
-from patches_server.ot.duplication_guard import Duplication, find_duplication
+from patches.model.change import Change
+from patches.model.json_values import Op
+from patches_server.ot.branches.duplication_guard import Duplication, find_duplication
 
 OLD = "The quick brown fox jumps over the lazy dog.\n"
 OTHER = "Entirely different words stand in this line.\n"

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from patches import codec
-from patches.change import Change
 from patches.errors import (
     DocDeletedError,
     NotFoundError,
@@ -18,11 +16,13 @@ from patches.errors import (
     UnavailableError,
     VersionError,
 )
+from patches.model import codec
+from patches.model.change import Change
 from patches.runtime import Runtime
+from patches_server.documents.records import ListVersionsOptions
 from patches_server.lww import LWWServer
 from patches_server.ot import NO_DOC, PatchesHistoryManager
 from patches_server.ot.history import sessions
-from patches_server.records import ListVersionsOptions
 
 MINUTE = 60_000
 

@@ -6,9 +6,15 @@ from typing import Any
 
 import pytest
 
-from patches.change import Change
-from patches_server.ot.merge_frame import MergeFrame, after_commit, first_content_rev, follow, lift
-from patches_server.records import Branch
+from patches.model.change import Change
+from patches_server.documents.records import Branch
+from patches_server.ot.branches.merge_frame import (
+    MergeFrame,
+    after_commit,
+    first_content_rev,
+    follow,
+    lift,
+)
 
 
 def add(rev: int, change_id: str, at: int, **fields: Any) -> Change:

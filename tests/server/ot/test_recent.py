@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from patches.change import Change
+from patches.model.change import Change
 from patches_server.ot import NO_DOC, Bounds
 from patches_server.ot.recent import MAX_CHANGES, RecentLogs
 from patches_server.ot.rows import head_after

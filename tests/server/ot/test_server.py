@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from patches.change import Change, ChangeInput
 from patches.errors import (
     AlgorithmMismatchError,
     ChangeRefusedError,
@@ -20,10 +19,11 @@ from patches.errors import (
 )
 from patches.json_patch import JSONPatch
 from patches.limits import Limits
-from patches_server.context import CallContext, call_context
+from patches.model.change import Change, ChangeInput
+from patches_server.documents.context import CallContext, call_context
+from patches_server.documents.records import CommitOptions
 from patches_server.ot import NO_DOC, Bounds, OTServer, OTServerStore
-from patches_server.records import CommitOptions
-from patches_server.stores.ot_memory import OTMemoryServerStore
+from patches_server.stores.memory.ot import OTMemoryServerStore
 
 MINUTE = 60_000
 

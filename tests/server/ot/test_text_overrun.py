@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from patches import codec
 from patches.algorithms.ot import apply_changes
-from patches.change import Change
-from patches.json_values import Op
+from patches.model import codec
+from patches.model.change import Change
+from patches.model.json_values import Op
 from patches_server.ot.server import OTServer
-from patches_server.stores.memory import MemoryBackend
+from patches_server.stores.memory.backend import MemoryBackend
 
 
 async def test_a_version_holds_what_those_see_who_apply_the_log() -> None:

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from patches.testing.contracts.branches import BranchStoreContract
-from patches_server.stores.branches import BranchStore, MemoryBranches
-from patches_server.stores.sqlite import SqliteBackend
+from patches_server.documents.branch_store import BranchStore, MemoryBranches
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 
 class TestMemory(BranchStoreContract):

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from patches.errors import AlgorithmMismatchError, DocDeletedError
-from patches_server.records import Tombstone
-from patches_server.stores import documents_sqlite as documents
-from patches_server.stores.documents import MemoryDocuments
+from patches_server.documents.records import Tombstone
+from patches_server.documents.tombstones import MemoryDocuments
+from patches_server.stores.sqlite import documents
 
 STONE = Tombstone(doc_id="d", deleted_at=5, last_rev=7, deleted_by_client_id="c", expires_at=20)
 

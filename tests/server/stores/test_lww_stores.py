@@ -19,9 +19,9 @@ from patches.testing.contracts.lww_server import (
     write,
 )
 from patches_server.lww.store import LWWServerStore
-from patches_server.stores import documents_sqlite as documents
-from patches_server.stores.memory import MemoryBackend
-from patches_server.stores.sqlite import SqliteBackend
+from patches_server.stores.memory.backend import MemoryBackend
+from patches_server.stores.sqlite import documents
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from patches.testing.contracts.ot_server import (
     revs,
 )
 from patches_server.ot import CompressedStore, OTServerStore
-from patches_server.stores import documents_sqlite as documents
-from patches_server.stores.memory import MemoryBackend
-from patches_server.stores.sqlite import SqliteBackend
+from patches_server.stores.memory.backend import MemoryBackend
+from patches_server.stores.sqlite import documents
+from patches_server.stores.sqlite.backend import SqliteBackend
 
 RUNTIME = Runtime(wall_ms=lambda: NOW)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from patches.errors import InvalidRequestError
-from patches.stores.database import Durability
-from patches_server.stores.memory import MemoryBackend
-from patches_server.stores.sqlite import SqliteBackend
+from patches.stores.sqlite.database import Durability
+from patches_server.stores.memory.backend import MemoryBackend
+from patches_server.stores.sqlite.backend import SqliteBackend
 from patches_server.stores.url import open_backend, sqlite_url
 
 

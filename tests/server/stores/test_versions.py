@@ -8,12 +8,12 @@ import pytest
 
 from patches.errors import DocDeletedError
 from patches.testing.contracts.versions import NOW, VersionStoreContract, a_version
-from patches_server.records import Tombstone
-from patches_server.stores import documents_sqlite as documents
-from patches_server.stores.memory import MemoryBackend
-from patches_server.stores.sqlite import SqliteBackend
-from patches_server.stores.versions import VersionStore
-from patches_server.stores.versions_sqlite import delete_versions
+from patches_server.documents.records import Tombstone
+from patches_server.documents.version_store import VersionStore
+from patches_server.stores.memory.backend import MemoryBackend
+from patches_server.stores.sqlite import documents
+from patches_server.stores.sqlite.backend import SqliteBackend
+from patches_server.stores.sqlite.versions import delete_versions
 
 
 @pytest.fixture

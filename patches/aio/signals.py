@@ -1,0 +1,99 @@
+"""Signals: how a layer tells the ones above it, which it does not know, that something happened."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, ParamSpec, TypeAlias
+
+from patches.aio.tasks import Reported
+
+P = ParamSpec("P")
+
+Unsubscribe: TypeAlias = Callable[[], None]
+#: Takes over a coroutine that a subscriber returned: the owner's task scope.
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, Any]], None]
+
+_log = logging.getLogger("patches.aio.signals")
+
+
+class Signal(Generic[P]):
+    """An event that anyone may subscribe to: call it with a function, sync or async.
+
+    Returns the function that unsubscribes. Subscribers run in order, in the emitter's turn of the
+    loop, over a copy of the list, after the state has changed. One that raises is reported and does
+    not stop the rest. What an async one returns goes to `spawn`, the owner's tasks, or is awaited
+    by `emit_and_wait`.
+    """
+
+    def __init__(self, name: str, *, spawn: Spawn | None = None) -> None:
+        self._name = name
+        self._spawn = spawn
+        # Replaced, never changed, so that who is being told is not disturbed.
+        self._subscribers: tuple[Callable[P, object], ...] = ()
+
+    def __call__(self, subscriber: Callable[P, object]) -> Unsubscribe:
+        if subscriber not in self._subscribers:
+            self._subscribers = (*self._subscribers, subscriber)
+
+        def unsubscribe() -> None:
+            self._subscribers = tuple(other for other in self._subscribers if other != subscriber)
+
+        return unsubscribe
+
+    def __bool__(self) -> bool:
+        return bool(self._subscribers)
+
+    def tell(self, subscriber: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Tell this one subscriber, as `emit` would."""
+        try:
+            result = subscriber(*args, **kwargs)
+        except Exception:  # boundary: a subscriber's failure is its own
+            _log.exception("a subscriber of %s failed", self._name)
+            return
+        if result is not None and inspect.isawaitable(result):
+            self._hand_over(result)
+
+    def clear(self) -> None:
+        """Forget all subscribers."""
+        self._subscribers = ()
+
+    def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Tell every subscriber; async ones go on in the owner's tasks."""
+        for subscriber in self._subscribers:
+            self.tell(subscriber, *args, **kwargs)
+
+    async def emit_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Tell every subscriber and wait until the async ones have finished."""
+        waiting: list[Coroutine[Any, Any, None]] = []
+        for subscriber in self._subscribers:
+            try:
+                result = subscriber(*args, **kwargs)
+            except Exception:  # boundary: a subscriber's failure is its own
+                _log.exception("a subscriber of %s failed", self._name)
+                continue
+            if inspect.isawaitable(result):
+                waiting.append(self._reported(result))
+        if waiting:
+            await asyncio.gather(*waiting)
+
+    def _hand_over(self, awaitable: Awaitable[object]) -> None:
+        coroutine = self._reported(awaitable)
+        if self._spawn is not None:
+            self._spawn(coroutine)
+        else:
+            coroutine.close()
+            _log.error("%s: an async subscriber needs a running owner", self._name)
+
+    def _reported(self, awaitable: Awaitable[object]) -> Coroutine[Any, Any, None]:
+        coroutine = awaitable if isinstance(awaitable, Coroutine) else _waiting_for(awaitable)
+        return Reported(coroutine, self._failed)
+
+    def _failed(self, error: Exception) -> None:
+        _log.error("an async subscriber of %s failed", self._name, exc_info=error)
+
+
+async def _waiting_for(awaitable: Awaitable[object]) -> None:
+    await awaitable

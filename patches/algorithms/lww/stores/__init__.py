@@ -1,0 +1,1 @@
+"""Where a client keeps LWW documents: in memory or in SQLite. A store decides nothing."""

@@ -1,0 +1,123 @@
+"""`LWWMemoryStore`: a client's LWW documents in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import TypeVar
+
+from patches.algorithms.lww.field_table import FieldTable
+from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, Head
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.runtime import Runtime
+
+T = TypeVar("T")
+
+
+class LWWMemoryStore:
+    """Forgets everything when the process ends. What it holds is shared, not copied."""
+
+    def __init__(self, *, runtime: Runtime | None = None) -> None:
+        self._docs: dict[str, _MemoryTables] = {}
+        self._versions = count(1)
+
+    async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
+        """Run a function that writes nothing over one consistent view."""
+        return fn(self._docs.get(doc_id) or _MemoryTables(self._versions))
+
+    async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
+        """Run a function over the document's tables. It raises before its first write or never."""
+        tables = self._docs.get(doc_id) or _MemoryTables(self._versions)
+        result = fn(tables)
+        if tables.is_empty:
+            self._docs.pop(doc_id, None)
+        else:
+            self._docs[doc_id] = tables
+        return result
+
+    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
+        """All documents, with `include_deleted` also those marked as deleted."""
+        heads = [(doc_id, tables.head()) for doc_id, tables in self._docs.items()]
+        return [
+            TrackedDoc(
+                doc_id=doc_id,
+                committed_rev=head.committed_rev,
+                deleted=head.deleted,
+                algorithm="lww",
+            )
+            for doc_id, head in heads
+            if head is not None and (include_deleted or not head.deleted)
+        ]
+
+    async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
+        """The quarantine of one document, or of all."""
+        return [
+            quarantined
+            for name, tables in self._docs.items()
+            if doc_id is None or name == doc_id
+            for quarantined in tables.quarantine.values()
+        ]
+
+
+class _MemoryTables:
+    def __init__(self, versions: Iterator[int]) -> None:
+        self._versions = versions  # the store's, so that a forgotten document does not repeat one
+        self.committed = FieldTable()
+        self.pending = FieldTable()
+        self.quarantine: dict[str, QuarantinedChange] = {}
+        self._head: Head | None = None
+        self._snapshot = Snapshot(state={}, rev=0)
+        self._sending: list[Change] = []
+        self._edits: deque[str] = deque(maxlen=EDITS_KEPT)
+
+    @property
+    def is_empty(self) -> bool:
+        return self._head is None and not self.quarantine
+
+    def head(self) -> Head | None:
+        return self._head
+
+    def put_head(self, *, committed_rev: int, deleted: bool = False) -> Head:
+        version = next(self._versions)
+        self._head = Head(committed_rev=committed_rev, version=version, deleted=deleted)
+        return self._head
+
+    def remove_head(self) -> None:
+        self._head = None
+
+    def has_edit(self, edit_id: str) -> bool:
+        return edit_id in self._edits
+
+    def note_edit(self, edit_id: str) -> None:
+        self._edits.append(edit_id)
+
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    def put_snapshot(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def sending(self) -> list[Change]:
+        return list(self._sending)
+
+    def put_sending(self, pieces: Sequence[Change]) -> None:
+        self._sending = list(pieces)
+
+    def quarantined(self, change_id: str) -> QuarantinedChange | None:
+        return self.quarantine.get(change_id)
+
+    def put_quarantined(self, quarantined: QuarantinedChange) -> None:
+        self.quarantine[quarantined.change_id] = quarantined
+
+    def discard_quarantined(self, change_id: str | None = None) -> None:
+        if change_id is None:
+            self.quarantine.clear()
+        else:
+            self.quarantine.pop(change_id, None)
+
+    def clear(self) -> None:
+        self.committed.clear()
+        self.pending.clear()
+        self._snapshot = Snapshot(state={}, rev=0)
+        self._sending = []

@@ -1,0 +1,437 @@
+"""`Patches`: the documents of one client. It opens them, stores their edits, and tracks them.
+
+It has never heard of a server. `PatchesSync` listens to its signals and talks to the algorithms it
+holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Self
+
+from patches.aio.keyed_locks import KeyedLocks
+from patches.aio.tasks import TaskScope
+from patches.algorithms.base import Algorithm
+from patches.client.backends import default_algorithms, open_backend
+from patches.client.change_queue import ChangeQueue, Edit
+from patches.client.change_queues import ChangeQueues
+from patches.client.open_docs import OpenDoc, OpenDocs
+from patches.client.signals import ClientSignals
+from patches.client.tracking import Tracking
+from patches.documents.document import Document
+from patches.errors import (
+    AlgorithmMismatchError,
+    InvalidRequestError,
+    PatchError,
+    PatchesError,
+    PendingChangeError,
+)
+from patches.limits import Limits
+from patches.model.change import Change, QuarantinedChange, Snapshot
+from patches.model.checks import check_doc_id, check_ops
+from patches.model.ids import random_id
+from patches.model.json_values import Json, Op, checked_copy
+from patches.options import DocOptions
+from patches.runtime import Runtime
+
+_log = logging.getLogger("patches.client.patches")
+
+_EDIT_ID_LENGTH: Final = 12
+
+
+class Patches(ClientSignals):
+    """The documents of one client: `async with Patches(store="notes.db") as patches:`.
+
+    `store`: `None` keeps documents in memory, a path in an SQLite file; a backend object stays its
+    owner's to close. `algorithms` are added to OT and LWW, by their `name`. `metadata` goes onto
+    every change made here. Nothing is opened before the first use. One event loop owns it.
+    """
+
+    def __init__(
+        self,
+        store: Any = None,
+        *,
+        algorithms: Iterable[Algorithm] | None = None,
+        default_algorithm: str = "ot",
+        metadata: Mapping[str, Json] | None = None,
+        doc_options: DocOptions | None = None,
+        limits: Limits | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self.limits: Final = limits or Limits()
+        self.doc_options: Final = doc_options or DocOptions()
+        self.runtime: Final = runtime or Runtime()
+        self.metadata: Final[Mapping[str, Json]] = checked_copy(metadata or {}, path="/metadata")
+        known = default_algorithms(
+            options=self.doc_options, limits=self.limits, runtime=self.runtime
+        )
+        self.algorithms: Final[Mapping[str, Algorithm]] = MappingProxyType(
+            {algorithm.name: algorithm for algorithm in (*known, *(algorithms or ()))}
+        )
+        self._algorithm_named(default_algorithm)
+        self.default_algorithm: Final = default_algorithm
+
+        self._tasks = TaskScope("patches", on_error=self._task_failed)
+        super().__init__(self._tasks.spawn)
+
+        self._tracking = Tracking(
+            self.algorithms, added=self.on_track_docs, removed=self.on_untrack_docs
+        )
+        self._docs = OpenDocs(self._tasks, self._let_go)
+        self._queues = ChangeQueues(self._tasks.spawn, self._report, self.on_change.emit)
+        self._life = KeyedLocks()  # opening, untracking and deleting exclude each other
+        self._start = asyncio.Lock()
+        self._started = False
+        self._closed = False
+        self._backend, self._owns_backend = open_backend(store, self.runtime)
+        for algorithm in self.algorithms.values():
+            self._open_store_of(algorithm)
+            algorithm.on_error(self._report)
+
+    def _open_store_of(self, algorithm: Algorithm) -> None:
+        try:
+            algorithm.open_store(self._backend)
+        except AttributeError as exc:
+            raise InvalidRequestError(
+                f"store= takes a path, or a backend that has a store for the algorithm "
+                f"{algorithm.name!r}; {type(self._backend).__name__} has none"
+            ) from exc
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._ready()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Store what is unsaved, close all documents and the store. Nothing is taken back."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._docs.settle()
+            for opened in self._docs:
+                opened.doc.mark_closed()
+            await self._queues.close()
+            self._docs.clear()
+        finally:
+            try:
+                await self._tasks.close()  # cancels us, if a subscriber closes its own client
+            finally:
+                await self._close_stores()
+
+    async def _close_stores(self) -> None:
+        self.clear_signals()
+        for algorithm in self.algorithms.values():
+            await algorithm.close()
+        if self._owns_backend:
+            await self._backend.close()
+
+    # ---- documents -------------------------------------------------------------------------------
+
+    async def open_doc(
+        self,
+        doc_id: str,
+        *,
+        algorithm: str | None = None,
+        metadata: Mapping[str, Json] | None = None,
+    ) -> Document:
+        """The document, tracked from now on and in memory until as many `close_doc` calls.
+
+        `algorithm` counts for a new document; a known one keeps its own. `metadata` goes onto the
+        changes made to it. Raises `AlgorithmMismatchError`, `StorageError`.
+        """
+        check_doc_id(doc_id, self.limits)
+        if algorithm is not None:
+            self._algorithm_named(algorithm)
+        own_metadata = checked_copy(metadata or {}, path="/metadata")
+        await self._ready()
+        return await self._docs.open(
+            doc_id,
+            algorithm,
+            partial(self._load, doc_id, algorithm, {**self.metadata, **own_metadata}),
+        )
+
+    async def close_doc(self, doc_id: str, *, untrack: bool = False, force: bool = False) -> None:
+        """Give back one reference; the last (or `force`) takes the document out of memory.
+
+        Waits until its edits are stored. With `untrack`, its local data is then forgotten. A
+        document that is not open is no error.
+        """
+        await self._docs.release(doc_id, force=force)
+        if untrack and self._docs.get(doc_id) is None:
+            await self.untrack_docs([doc_id])
+
+    def get_open_doc(self, doc_id: str) -> Document | None:
+        """The document if it is in memory. Takes no reference."""
+        opened = self._docs.get(doc_id)
+        return opened.doc if opened is not None else None
+
+    async def track_docs(self, doc_ids: Iterable[str], algorithm: str | None = None) -> None:
+        """Keep these documents in sync from now on, open or not. Tracked ones stay as they are."""
+        name = algorithm or self.default_algorithm
+        self._algorithm_named(name)
+        doc_ids = _listed(doc_ids)
+        for doc_id in doc_ids:
+            check_doc_id(doc_id, self.limits)
+        await self._ready()
+        await self._tracking.add(doc_ids, name)
+
+    async def untrack_docs(self, doc_ids: Iterable[str]) -> None:
+        """Forget these documents' local data; open ones lose one reference. Quarantine stays."""
+        await self._ready()
+        tracked = sorted(self._tracking.docs.intersection(_listed(doc_ids)))
+        async with AsyncExitStack() as held:
+            for doc_id in tracked:
+                await held.enter_async_context(self._life(doc_id))
+            known = self._tracking.remove(tracked)
+            for doc_id in known:
+                await self.close_doc(doc_id)
+                await self._settle(doc_id)
+            await self._tracking.forget(known)
+
+    async def delete_doc(self, doc_id: str) -> None:
+        """Delete a document here, and with the next connection on the server."""
+        check_doc_id(doc_id, self.limits)
+        await self._ready()
+        await self._docs.settle(doc_id)
+        async with self._life(doc_id):
+            algorithm = await self._tracking.owner_of(doc_id, default=self.default_algorithm)
+            await self.close_doc(doc_id, force=True)
+            await self._settle(doc_id)
+            self._tracking.remove([doc_id])
+            await algorithm.delete_doc(doc_id)
+        await self.on_delete_doc.emit_and_wait(doc_id)
+
+    @property
+    def tracked_docs(self) -> frozenset[str]:
+        """The ids of the tracked documents. Complete once anything here was awaited."""
+        return self._tracking.docs
+
+    def algorithm_of(self, doc_id: str) -> Algorithm:
+        """The algorithm of a tracked document. Raises `DocNotTrackedError`."""
+        return self._tracking.algorithm_of(doc_id)
+
+    # ---- edits -----------------------------------------------------------------------------------
+
+    async def submit_doc_change(
+        self, doc_id: str, ops: list[Op], metadata: Mapping[str, Json] | None = None
+    ) -> list[Change]:
+        """Store operations for a tracked document, open or not, in the order of its edits.
+
+        Returns the changes stored; while the store fails it waits for `retry_saving_changes`.
+        Raises `PatchError`, `DocNotTrackedError`, and what can never be stored.
+        """
+        await self._ready()
+        self._check_open()
+        algorithm = self.algorithm_of(doc_id)
+        if not ops:
+            return []
+        opened = self._docs.get(doc_id)
+        if opened is not None:
+            live = opened.doc.take_ops(ops)
+            if not live:
+                return []
+        else:
+            check_ops(ops, self.limits)
+            live = list(ops)
+        edit = self._edit(
+            live,
+            algorithm,
+            opened.doc if opened is not None else None,
+            {**self.metadata, **checked_copy(metadata or {}, path="/metadata")},
+        )
+        edit.stored = asyncio.get_running_loop().create_future()
+        self._queues.of(doc_id).put(edit)
+        return await edit.stored
+
+    def apply_snapshot(self, doc_id: str, snapshot: Snapshot) -> None:
+        """Show a newer snapshot of the store in the document, if it is open or being opened."""
+        self._docs.show(doc_id, snapshot)
+
+    def is_write_latched(self, doc_id: str) -> bool:
+        """Whether storing its edits failed three times, and is not tried any more."""
+        return doc_id in self._queues.latched
+
+    @property
+    def write_latched_docs(self) -> list[str]:
+        """The documents whose edits are not being stored."""
+        return self._queues.latched
+
+    async def retry_saving_changes(self, doc_id: str | None = None) -> None:
+        """Try again to store latched edits, of one document or all; `is_write_latched` tells."""
+        await self._queues.retry(self._queues.latched if doc_id is None else [doc_id])
+
+    # ---- changes that the server refuses ---------------------------------------------------------
+
+    async def eject_pending_change(
+        self,
+        doc_id: str,
+        change_id: str,
+        reason: str = "app-requested",
+        *,
+        only_if_unappliable: bool = False,
+    ) -> QuarantinedChange | None:
+        """Move one unconfirmed change into quarantine; `None` if there is no such change.
+
+        Raises `PendingChangeError` when the others cannot do without it; nothing is changed then.
+        """
+        await self._ready()
+        entry = await self.algorithm_of(doc_id).eject_pending_change(
+            doc_id,
+            change_id,
+            reason,
+            self.get_open_doc(doc_id),
+            only_if_unappliable=only_if_unappliable,
+        )
+        if entry is not None:
+            self.on_change_quarantined.emit(doc_id, entry)
+            self.on_change.emit(doc_id)
+        return entry
+
+    async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
+        """What is in quarantine, for one document or all."""
+        await self._ready()
+        entries: dict[tuple[str, str], QuarantinedChange] = {}
+        for algorithm in self.algorithms.values():
+            for entry in await algorithm.list_quarantined_changes(doc_id):
+                entries.setdefault((entry.doc_id, entry.change_id), entry)
+        return list(entries.values())
+
+    async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
+        """Forget a quarantined change for good. One that is not there is no error."""
+        await self._ready()
+        for algorithm in self.algorithms.values():
+            await algorithm.discard_quarantined_change(doc_id, change_id)
+
+    async def retry_quarantined_change(self, doc_id: str, change_id: str) -> list[Change]:
+        """Make a quarantined change an edit of the document as it is now, in one step.
+
+        It keeps its id, so that it counts once if it was committed after all. Raises
+        `PendingChangeError` if there is none, or it still does not apply; it then stays.
+        """
+        await self._ready()
+        algorithm = self.algorithm_of(doc_id)
+        entries = await algorithm.list_quarantined_changes(doc_id)
+        if all(entry.change_id != change_id for entry in entries):
+            raise PendingChangeError(
+                f"document {doc_id!r} has no change {change_id!r} in quarantine"
+            )
+        await self._queues.settle(doc_id)  # it comes after the edits made so far
+        changes = await algorithm.retry_quarantined_change(
+            doc_id, change_id, self.get_open_doc(doc_id)
+        )
+        self.on_change.emit(doc_id)
+        return changes
+
+    # ---- opening ---------------------------------------------------------------------------------
+
+    async def _ready(self) -> None:
+        """Start on first use: read which documents are tracked."""
+        self._check_open()
+        if not self._started:
+            async with self._start:
+                await self._start_once()
+
+    async def _start_once(self) -> None:
+        if not self._started:
+            self._tasks.start()
+            await self._tracking.load()
+            self._started = True
+
+    async def _load(self, doc_id: str, asked: str | None, metadata: Mapping[str, Json]) -> OpenDoc:
+        async with self._life(doc_id):
+            recorded = self._tracking.name_of(doc_id)
+            name = recorded or asked or self.default_algorithm
+            if asked is not None and asked != name:
+                raise AlgorithmMismatchError(doc_id, expected=name, got=asked)
+            algorithm = self.algorithms[name]
+            await self._tracking.add([doc_id], name)
+            try:
+                queue = self._queues.of(doc_id)
+                await queue.settle()  # an instance that was just closed may still be writing
+                doc = algorithm.create_doc(doc_id, await algorithm.load_doc(doc_id))
+            except BaseException:
+                if recorded is None:
+                    await self._tracking.forget(self._tracking.remove([doc_id]))
+                raise
+            if doc.dropped_pending_changes:
+                self.on_pending_dropped.emit(doc_id, doc.dropped_pending_changes)
+            opened = OpenDoc(doc, algorithm, metadata)
+            doc.spawn = self._tasks.spawn
+            doc.flusher = queue.flush
+            doc.on_change(partial(self._edited, queue, opened))
+            self.on_open_doc.emit(doc)
+            return opened
+
+    async def _let_go(self, doc_id: str, opened: OpenDoc) -> None:
+        """The last reference is gone: no more edits, and wait for those that there are."""
+        opened.doc.mark_closed()
+        opened.doc.on_change.clear()
+        await self._settle(doc_id)
+
+    async def _settle(self, doc_id: str) -> None:
+        """Wait for a document's edits, and drop its queue if nothing needs it any more."""
+        await self._queues.settle(doc_id)
+        if self._docs.get(doc_id) is None and not self._docs.is_opening(doc_id):
+            self._queues.drop(doc_id)
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _edited(self, queue: ChangeQueue, opened: OpenDoc, ops: list[Op]) -> None:
+        queue.put(self._edit(ops, opened.algorithm, opened.doc, opened.metadata))
+
+    def _edit(
+        self,
+        ops: list[Op],
+        algorithm: Algorithm,
+        doc: Document | None,
+        metadata: Mapping[str, Json],
+    ) -> Edit:
+        return Edit(ops, self._new_id(), algorithm, doc, metadata)
+
+    def _new_id(self) -> str:
+        return random_id(self.runtime.random, _EDIT_ID_LENGTH)
+
+    def _algorithm_named(self, name: str) -> Algorithm:
+        algorithm = self.algorithms.get(name)
+        if algorithm is None:
+            raise PatchesError(
+                f"there is no algorithm {name!r} here, only {', '.join(self.algorithms)}"
+            )
+        return algorithm
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PatchesError("this Patches is closed")
+
+    def _report(self, error: Exception, context: Mapping[str, Any]) -> None:
+        if not self.on_error:
+            _log.error("document %r: %s", context.get("doc_id"), error, exc_info=error)
+        self.on_error.emit(error, context)
+
+    def _task_failed(self, error: Exception) -> None:
+        self._report(error, {})
+
+
+def _listed(doc_ids: Iterable[str]) -> list[str]:
+    if isinstance(doc_ids, str):
+        raise PatchError(f"expected several document ids, got the text {doc_ids!r}")
+    return list(doc_ids)

@@ -1,0 +1,54 @@
+"""`ClientSignals`: what a client tells those who use it, and its sync coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from patches.aio.signals import Signal, Spawn
+from patches.documents.document import Document
+from patches.model.change import Change, QuarantinedChange
+
+
+class ClientSignals:
+    """The signals of `Patches`. Call one with a function, sync or async, to subscribe."""
+
+    #: `(doc_id)`: an edit was stored, so there is work for the server.
+    on_change: Signal[[str]]
+    #: `(error, context)`, with `context["doc_id"]`, and for an edit that could not be stored `kind`
+    #: (`"rejection"`, `"defective"`, `"environment"`), `will_retry`, `attempt`, `latched`.
+    on_error: Signal[[Exception, Mapping[str, Any]]]
+    #: `(doc_id, changes)`: committed changes are durable here. Emitted by the coordinator.
+    on_server_commit: Signal[[str, Sequence[Change]]]
+    #: `(doc_id)`: the document was deleted here. Awaited by `delete_doc`.
+    on_delete_doc: Signal[[str]]
+    #: `(doc)`: a document has come into memory.
+    on_open_doc: Signal[[Document]]
+    #: `(doc_ids, algorithm)`: only those that were not tracked before.
+    on_track_docs: Signal[[Sequence[str], str]]
+    #: `(doc_ids)`: only those that were tracked.
+    on_untrack_docs: Signal[[Sequence[str]]]
+    #: `(by)`: this object keeps the documents in sync from now on. Emitted by the coordinator.
+    on_taken_over: Signal[[object]]
+    #: `(doc_id, entry)`: told at least once; doc and change id are the key.
+    on_change_quarantined: Signal[[str, QuarantinedChange]]
+    #: `(doc_id, changes)`: stored edits that could not be applied when the document was opened.
+    on_pending_dropped: Signal[[str, Sequence[Change]]]
+
+    def __init__(self, spawn: Spawn) -> None:
+        self.on_change = Signal("on_change", spawn=spawn)
+        self.on_error = Signal("on_error", spawn=spawn)
+        self.on_server_commit = Signal("on_server_commit", spawn=spawn)
+        self.on_delete_doc = Signal("on_delete_doc", spawn=spawn)
+        self.on_open_doc = Signal("on_open_doc", spawn=spawn)
+        self.on_track_docs = Signal("on_track_docs", spawn=spawn)
+        self.on_untrack_docs = Signal("on_untrack_docs", spawn=spawn)
+        self.on_taken_over = Signal("on_taken_over", spawn=spawn)
+        self.on_change_quarantined = Signal("on_change_quarantined", spawn=spawn)
+        self.on_pending_dropped = Signal("on_pending_dropped", spawn=spawn)
+
+    def clear_signals(self) -> None:
+        """Forget all subscribers."""
+        for signal in vars(self).values():
+            if isinstance(signal, Signal):
+                signal.clear()

@@ -1,0 +1,368 @@
+"""`Document`: what every open document shares: local edits, subscribers, what is not saved yet.
+
+An edit is applied to the shown state at once, in one synchronous call: draft, operations, checks,
+strict apply. Its operation list then waits in `unsaved` until the algorithm has stored it. That
+list is the live one: a rebase rewrites it in place, and one that it empties is skipped by whoever
+saves it (`spec/ot.md` 8.3, `spec/lww.md` 12).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Final
+
+from patches.aio.signals import Signal, Spawn, Unsubscribe
+from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
+from patches.errors import PatchError, PatchesError, QueueFullError, UnsupportedOperationError
+from patches.json_patch import ABSENT, apply_patch
+from patches.limits import Limits
+from patches.model.change import Change, DocSyncStatus, Snapshot
+from patches.model.checks import check_ops
+from patches.model.codec import json_size
+from patches.model.json_values import Json, Op, checked_copy
+
+_log = logging.getLogger("patches.documents.document")
+
+_MAX_ROUNDS: Final = 100
+
+
+class Document(ABC):
+    """An open document. `Patches.open_doc` makes it and owns it."""
+
+    #: The algorithm's name: `"ot"`, `"lww"`.
+    algorithm: ClassVar[str] = ""
+
+    #: An edit was applied here: its live operation list.
+    on_change: Signal[[list[Op]]]
+    #: The shown state changed: the new state.
+    on_update: Signal[[Json]]
+    #: `sync_status` or `sync_error` changed: both.
+    on_status_change: Signal[[DocSyncStatus, Exception | None]]
+
+    def __init__(
+        self, doc_id: str, *, state: Json, committed_rev: int, limits: Limits | None = None
+    ) -> None:
+        self.id: Final = doc_id
+        self.limits: Final = limits or Limits()
+        #: Edits in the shown state that are not stored yet, oldest first.
+        self.unsaved: Final[deque[list[Op]]] = deque()
+        #: Stored changes that could not be applied when this document was made; they are gone.
+        self.dropped_pending_changes: Sequence[Change] = ()
+        #: Waits until what is unsaved is stored; set by the owner.
+        self.flusher: Callable[[], Awaitable[None]] | None = None
+        #: Takes the coroutines of async subscribers; set by the owner.
+        self.spawn: Spawn | None = None
+        self.on_change = Signal("on_change")
+        self.on_update = Signal("on_update", spawn=self._spawned)
+        self.on_status_change = Signal("on_status_change", spawn=self._spawned)
+        self._state: Json = {} if state is None else state
+        self._committed_rev = committed_rev
+        self._has_pending = False
+        self._loaded = committed_rev > 0
+        self._sync_status: DocSyncStatus = "unsynced"
+        self._sync_error: Exception | None = None
+        self._closed = False
+        self._telling = False  # subscribers are being told: a newer state makes one more round
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._work_bytes: int | None = None  # unsent work, at most; measured when it looks too much
+
+    # ---- what it shows ---------------------------------------------------------------------------
+
+    @property
+    def state(self) -> Json:
+        """Committed, pending and unsaved edits together. Shared: do not change it."""
+        return self._state
+
+    @property
+    def committed_rev(self) -> int:
+        """The last revision of the server that is in the state."""
+        return self._committed_rev
+
+    @committed_rev.setter
+    def committed_rev(self, rev: int) -> None:
+        self._committed_rev = rev
+        if rev > 0:
+            self._loaded = True
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether stored edits wait for the server's answer."""
+        return self._has_pending
+
+    @has_pending.setter
+    def has_pending(self, has_pending: bool) -> None:
+        self._has_pending = has_pending
+        if has_pending:
+            self._loaded = True
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the state is more than an empty start: it was committed, edited or synced."""
+        return self._loaded
+
+    @property
+    def sync_status(self) -> DocSyncStatus:
+        """`"unsynced"`, `"syncing"`, `"synced"` or `"error"`."""
+        return self._sync_status
+
+    @property
+    def sync_error(self) -> Exception | None:
+        """Why the status is `"error"`."""
+        return self._sync_error
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its owner let go of it. It shows its last state and takes no edits."""
+        return self._closed
+
+    def subscribe(self, subscriber: Callable[[Json], object]) -> Unsubscribe:
+        """Call `subscriber(state)` now and after every update. Returns what ends that."""
+        unsubscribe = self.on_update(subscriber)
+        self.on_update.tell(subscriber, self._state)
+        return unsubscribe
+
+    def __aiter__(self) -> AsyncIterator[Json]:
+        """`async for state in doc`: the state now and after updates, until the document is closed.
+
+        States that a slow reader missed are left out.
+        """
+        return _Updates(self)
+
+    # ---- edits -----------------------------------------------------------------------------------
+
+    def change(self, fn: Callable[[Any], object]) -> None:
+        """Edit the document: `fn` gets a draft of the state, and what it does to it is the edit.
+
+        Raises what `fn` raises, and `PatchError` for an edit that cannot be made; then nothing is
+        changed.
+        """
+        self._check_open()
+        before = self._state
+        self._edited(before, record(before, fn, max_depth=self.limits.max_value_depth))
+
+    @contextmanager
+    def edit(self) -> Iterator[Any]:
+        """`with doc.edit() as draft:` makes one edit of what the block does; none, if it raises."""
+        self._check_open()
+        before = self._state
+        draft = draft_of(before, max_depth=self.limits.max_value_depth)
+        try:
+            yield draft.root
+        finally:
+            draft.end()
+        self._edited(before, draft.ops)
+
+    def apply(self, ops: Any) -> None:
+        """Apply JSON Patch operations, all or none: a list, or a `jsonpatch.JsonPatch`.
+
+        Raises `PatchError` if one cannot be applied.
+        """
+        self._check_open()
+        before = self._state
+        self._edited(before, plain_ops(before, ops, max_depth=self.limits.max_value_depth))
+
+    def set(self, state: Json) -> None:
+        """Make `state` the document's state, by the smallest patch that leads there."""
+        self._check_open()
+        before = self._state
+        try:
+            self._edited(before, self._ops_to(state, text=True))
+        except UnsupportedOperationError:  # an algorithm without text merging
+            self._edited(before, self._ops_to(state, text=False))
+
+    async def flush(self) -> None:
+        """Wait until every edit so far is in the store. Says nothing about the server."""
+        if self.flusher is not None:
+            await self.flusher()
+
+    # ---- for the owner and the algorithm ---------------------------------------------------------
+
+    def publish(self, state: Json) -> None:
+        """Show `state`, and tell subscribers if it is another object than before."""
+        state = {} if state is None else state
+        if state is not self._state:
+            self._state = state
+            self._tell()
+
+    def mark_loaded(self) -> None:
+        """The state is known to be the document's; it stays so."""
+        self._loaded = True
+
+    def update_sync_status(self, status: DocSyncStatus, error: Exception | None = None) -> None:
+        """Set by the coordinator. `error` counts only with `"error"`."""
+        error = error if status == "error" else None
+        if status in ("synced", "error"):
+            self._loaded = True
+        if (status, error) != (self._sync_status, self._sync_error):
+            self._sync_status, self._sync_error = status, error
+            self.on_status_change.emit(status, error)
+
+    def mark_closed(self) -> None:
+        """No more edits; ends `async for`. Called by the owner."""
+        self._closed = True
+        self._wake()
+
+    def take_ops(self, ops: list[Op]) -> list[Op]:
+        """Apply the owner's operations like an edit, without `on_change`; returns the live list."""
+        before = self._state
+        live = self._apply_locally(plain_ops(before, ops, max_depth=self.limits.max_value_depth))
+        if before is not self._state:
+            self._tell()
+        return live
+
+    # ---- what an algorithm's document implements -------------------------------------------------
+
+    def prepare_ops(self, ops: list[Op]) -> list[Op]:
+        """What this algorithm writes for recorded operations, which were made for `state`.
+
+        Raises `UnsupportedOperationError`.
+        """
+        return ops
+
+    @property
+    def pending_count(self) -> int:
+        """How many stored changes or fields wait for the server. O(1): asked at every edit."""
+        return 0
+
+    def measure_pending(self) -> int:
+        """Bytes of what waits for the server. Asked when the running estimate reaches the limit."""
+        return 0
+
+    @abstractmethod
+    def apply_changes(self, changes: Sequence[Change]) -> None:
+        """Take over what was stored: committed changes with rebased pending, or local ones."""
+
+    @abstractmethod
+    def import_snapshot(self, snapshot: Snapshot) -> None:
+        """Replace committed and pending parts, keep what is unsaved. An older one does nothing."""
+
+    @abstractmethod
+    def rollback_unsaved(self) -> None:
+        """Forget unsaved edits: empty their lists in place, clear `unsaved`, show the rest."""
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _edited(self, before: Json, ops: list[Op]) -> None:
+        if not ops:
+            return
+        if before is not self._state:
+            raise PatchError(
+                f"document {self.id!r} changed while it was being edited; "
+                f"an edit holds no await and no other edit"
+            )
+        prepared = self._apply_locally(ops)
+        if prepared:
+            # The owner queues the edit before any subscriber runs: one may edit again at once.
+            self.on_change.emit(prepared)
+            if before is not self._state:
+                self._tell()
+
+    def _ops_to(self, state: Json, *, text: bool) -> list[Op]:
+        depth, most = self.limits.max_doc_depth, self.limits.max_ops_per_change
+        ops = ops_to_reach(self._state, state, max_depth=depth, text=text)
+        if most is not None and len(ops) > most:
+            # No server takes as many in one change, and a part of an edit is not that edit.
+            return [{"op": "replace", "path": "", "value": checked_copy(state, max_depth=depth)}]
+        return ops
+
+    def _apply_locally(self, ops: list[Op]) -> list[Op]:
+        prepared = self.prepare_ops(ops)
+        if not prepared:
+            return prepared
+        check_ops(prepared, self.limits)
+        state = apply_patch(self._state, prepared, strict=True)
+        self._check_room(prepared)
+        self._state = {} if state is None or state is ABSENT else state
+        self.unsaved.append(prepared)
+        return prepared
+
+    def _check_room(self, ops: list[Op]) -> None:
+        most = self.limits.max_pending_per_doc
+        if most is not None and len(self.unsaved) + self.pending_count >= most:
+            raise QueueFullError(
+                f"document {self.id!r} has {most} unsent changes; connect it, or wait"
+            )
+        most = self.limits.max_pending_bytes_per_doc
+        if most is None:
+            return
+        size = json_size(ops)
+        if self._work_bytes is None or not (self.unsaved or self._has_pending):
+            self._work_bytes = self.measure_pending()
+        if self._work_bytes + size > most:
+            # What was committed meanwhile is still in the estimate.
+            self._work_bytes = self.measure_pending() + sum(map(json_size, self.unsaved))
+            if self._work_bytes + size > most:
+                raise QueueFullError(
+                    f"document {self.id!r} has {self._work_bytes} bytes of unsent changes, at most "
+                    f"{most} are kept; connect it, or wait"
+                )
+        self._work_bytes += size
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PatchesError(f"document {self.id!r} is closed; open it again to edit it")
+
+    def _tell(self) -> None:
+        """Tell subscribers of the newest state, each state after the one before it."""
+        self._wake()
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            for _ in range(_MAX_ROUNDS):
+                told = self._state
+                self.on_update.emit(told)
+                if told is self._state:
+                    return
+            _log.error(
+                "document %r: subscribers changed it %d times in a row; not told further",
+                self.id,
+                _MAX_ROUNDS,
+            )
+        finally:
+            self._telling = False
+
+    async def next_update(self) -> None:
+        """Wait for the next update, or the close."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._waiting.discard(waiter)
+
+    def _wake(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _spawned(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        if self.spawn is not None:
+            self.spawn(coroutine)
+        else:
+            coroutine.close()
+            _log.error("document %r: an async subscriber needs the document's Patches", self.id)
+
+
+class _Updates:
+    """Iterates over the states of a document. Holds nothing while its reader works."""
+
+    def __init__(self, doc: Document) -> None:
+        self._doc = doc
+        self._seen: object = self  # no state is this object
+
+    def __aiter__(self) -> _Updates:
+        return self
+
+    async def __anext__(self) -> Json:
+        while self._doc.state is self._seen:
+            if self._doc.is_closed:
+                raise StopAsyncIteration
+            await self._doc.next_update()
+        self._seen = self._doc.state
+        return self._seen

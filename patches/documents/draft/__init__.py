@@ -1,0 +1,19 @@
+"""The draft: what `doc.change(fn)` gives to `fn`, and what it becomes."""
+
+from patches.documents.draft.diff import ops_to_reach
+from patches.documents.draft.foreign import plain_ops
+from patches.documents.draft.mapping import DraftDict
+from patches.documents.draft.record import Draft, draft_of, record
+from patches.documents.draft.sequence import DraftList
+from patches.documents.draft.text import DraftText
+
+__all__ = [
+    "Draft",
+    "DraftDict",
+    "DraftList",
+    "DraftText",
+    "draft_of",
+    "ops_to_reach",
+    "plain_ops",
+    "record",
+]

@@ -1,0 +1,148 @@
+"""What all parts of a draft share: who records, where a part stands, values worked out on demand.
+
+A draft is a tree of nodes over the untouched state. A node is made when its container is first
+read, keeps what was written below it, and knows its parent, so that it stays the same element when
+a list around it shifts. Nothing of the state is copied but the lists on the way to what is
+touched. The operations go to the one `Recorder`; the new state itself is made from them by
+`apply_patch`, so what is read here is a view that must agree with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from patches.errors import PatchError
+from patches.json_patch import ABSENT, apply_patch, pointer
+from patches.model.json_values import Json, Op, checked_copy
+
+put = object.__setattr__
+
+
+class Recorder:
+    """The operations of one draft, in order, and whether it is still open."""
+
+    __slots__ = ("ended", "max_depth", "nodes", "ops", "root")
+
+    def __init__(self, *, max_depth: int) -> None:
+        self.ops: list[Op] = []
+        self.ended = False
+        self.max_depth = max_depth
+        self.root: Node | None = None
+        self.nodes: list[Node] = []
+
+    def end(self) -> None:
+        """Close the draft: all parts of it raise from now on."""
+        self.ended = True
+        # The parts refer to each other in circles, and would keep the old state until the
+        # collector comes.
+        self.root = None
+        for node in self.nodes:
+            node._detach()
+        self.nodes.clear()
+
+    def check_open(self) -> None:
+        """Raise `PatchError` when the draft's function has returned."""
+        if self.ended:
+            raise PatchError(
+                "this draft is finished: a draft lives as long as the call it was given to"
+            )
+
+
+class Node:
+    """A part of a draft. Its slots are set with `put`: plain setting writes to the document."""
+
+    __slots__ = ("_key", "_parent", "_recorder")
+
+    _recorder: Recorder
+    _parent: Any  # the container it stands in, None for the root and for what was taken out
+    _key: str | int  # in a list only where it stood last
+
+    def _place(self, recorder: Recorder, parent: Any, key: str | int) -> None:
+        recorder.nodes.append(self)
+        put(self, "_recorder", recorder)
+        put(self, "_parent", parent)
+        put(self, "_key", key)
+
+    def _move_to(self, parent: Any, key: str | int) -> None:
+        put(self, "_parent", parent)
+        put(self, "_key", key)
+
+    def _detach(self) -> None:
+        put(self, "_parent", None)
+
+    def _path(self) -> str:
+        """The JSON Pointer of this node. Raises `PatchError` if it left the document."""
+        recorder = self._recorder
+        recorder.check_open()
+        if self is recorder.root:
+            return ""
+        parts: list[str] = []
+        node: Node = self
+        while node._parent is not None:
+            parts.append(pointer.escape(node._parent._key_of(node)))
+            node = node._parent
+        if node is not recorder.root:
+            raise PatchError(
+                "this part of the draft was removed from the document, or replaced; read it again"
+            )
+        parts.reverse()
+        return "/" + "/".join(parts)
+
+    def _plain(self) -> Json:
+        """The value as plain JSON, sharing what is untouched."""
+        raise NotImplementedError
+
+
+class Computed:
+    """A value that operations like `@inc` lead to, worked out when it is read."""
+
+    __slots__ = ("_base", "_ops")
+
+    def __init__(self, base: Json) -> None:
+        self._base = base
+        self._ops: list[Op] = []
+
+    def then(self, name: str, value: Json) -> None:
+        """One more operation on the value."""
+        self._ops.append({"op": name, "path": "/value", "value": value})
+
+    def value(self) -> Json:
+        """The value now; `ABSENT` if there never was one."""
+        if self._ops:
+            before = {} if self._base is ABSENT else {"value": self._base}
+            self._base = apply_patch(before, self._ops, strict=True)["value"]
+            self._ops = []
+        return self._base
+
+
+def plain(slot: Any) -> Json:
+    """The plain value of what stands in a container: a plain value, a node, a computed value."""
+    if isinstance(slot, Node):
+        return slot._plain()
+    return slot.value() if isinstance(slot, Computed) else slot
+
+
+def taken(value: object, recorder: Recorder, path: str) -> Json:
+    """`value` as it is stored: scalars as they are, containers copied, drafts as plain values.
+
+    Raises `InvalidValueError`, naming where below `path` it is not JSON.
+    """
+    if value is None or value is True or value is False or type(value) is str:
+        return value
+    if isinstance(value, Node):
+        return value._plain()
+    return checked_copy(value, path=path, max_depth=recorder.max_depth)
+
+
+def plain_value(value: object) -> Json:
+    """`value`, if it is a part of a draft as its plain value."""
+    return value._plain() if isinstance(value, Node) else value
+
+
+def own_copy(value: Json) -> Json:
+    """A deep copy of plain JSON, for a caller who may change it."""
+    if isinstance(value, dict):
+        return {key: own_copy(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [own_copy(item) for item in value]
+    return value

@@ -1,0 +1,60 @@
+"""From a function that edits to the operations of its edit."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from patches.documents.draft.container import Container, container_of
+from patches.documents.draft.node import Recorder
+from patches.errors import PatchError
+from patches.model.json_values import Json, Op
+
+
+class Draft:
+    """A draft that is open: its `root` to be edited, and the `ops` so far."""
+
+    __slots__ = ("_recorder", "root")
+
+    def __init__(self, root: Container, recorder: Recorder) -> None:
+        self.root = root
+        self._recorder = recorder
+
+    @property
+    def ops(self) -> list[Op]:
+        """The operations recorded, in order."""
+        return self._recorder.ops
+
+    def end(self) -> None:
+        """Close it: every part of it raises from now on."""
+        self._recorder.end()
+
+
+def draft_of(state: Json, *, max_depth: int = 60) -> Draft:
+    """A draft of a state, which stays as it is. Raises `PatchError` if it is no dict or list."""
+    if not isinstance(state, (dict, list)):
+        raise PatchError(
+            f"the state is {type(state).__name__}, which has no parts to edit; use set() or apply()"
+        )
+    recorder = Recorder(max_depth=max_depth)
+    root = container_of(state, recorder, None, "")
+    recorder.root = root
+    return Draft(root, recorder)
+
+
+def record(state: Json, fn: Callable[[Any], object], *, max_depth: int = 60) -> list[Op]:
+    """The operations that `fn` makes on a draft of `state`. Raises what `fn` raises."""
+    draft = draft_of(state, max_depth=max_depth)
+    try:
+        result = fn(draft.root)
+    finally:
+        draft.end()
+    if result is not None and inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise PatchError(
+            "the function given to change() is async, or returned an awaitable; an edit happens at "
+            "once: await what it needs before, and edit in a plain function"
+        )
+    return draft.ops

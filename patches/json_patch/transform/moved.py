@@ -1,0 +1,192 @@
+"""A list of operations after an earlier `move` (`spec/json-patch.md` 7.8 and 8.3).
+
+Three phases. What leads to or into the moved value is redirected to its new place, and marked, so
+that the second phase does not see it; then the rest is passed over the removal at the old place and
+the insertion at the new one; then the marks come off.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from patches.json_patch.kinds import INSERT_LIKES
+from patches.json_patch.pointer import is_under
+from patches.json_patch.transform.passes import overwrite, removal, shift
+from patches.json_patch.transform.relations import (
+    Context,
+    index_in,
+    is_at_or_under,
+    is_marked_soft,
+    redirected,
+    source_of,
+    split_index,
+    with_index,
+)
+from patches.json_patch.transform.superseded import set_over
+from patches.model.json_values import Op
+
+_MARK: Final = "\0"  # no pointer begins with it
+
+
+class _Killer(NamedTuple):
+    """The older operation that did away with the value which the queue moves."""
+
+    at: int
+    is_move: bool  # that took the value away first; otherwise it set or removed something above
+
+
+def after_move(ctx: Context, move: Op, ops: list[Op]) -> list[Op]:
+    """`ops` after `move`."""
+    source, path = move["from"], move["path"]
+    if source == path:
+        return ops
+    killer = _find_killer(ctx, source, ops) if ctx.other_ops_first else None
+    marked = _redirect(ctx, source, path, ops, killer)
+    shifted = _pass_over(ctx, move, marked, is_set=killer is None)
+    return _unmarked(shifted, ops)
+
+
+def _protected(op: Op) -> Op:
+    source = source_of(op)
+    return redirected(op, _marked(op["path"]), None if source is None else _marked(source))
+
+
+def _marked(pointer: str) -> str:
+    return pointer if pointer.startswith(_MARK) else _MARK + pointer
+
+
+def _redirect(
+    ctx: Context, source: str, path: str, ops: list[Op], killer: _Killer | None
+) -> list[Op]:
+    """Phase 1: lead to the new place whatever leads to the moved value."""
+    kept: list[Op] = []
+    gone = False
+    for index, op in enumerate(ops):
+        like, origin = ctx.like(op), source_of(op)
+        if op["path"] == origin:
+            continue
+        if gone:
+            kept.append(_protected(op))
+        elif killer is not None and killer.at == index:
+            if not killer.is_move:
+                kept += [_protected({"op": "remove", "path": path}), op]
+            elif op["path"] == path:
+                return kept + list(map(_protected, ops[index + 1 :]))
+            else:
+                kept.append(redirected(op, op["path"], _marked(path)))
+        elif ctx.other_ops_first and killer is None and like == "move" and origin == source:
+            return kept + _after_older_move(ctx, op["path"], path, ops[index + 1 :])
+        else:
+            gone = like == "remove" and op["path"] == source
+            target = _led(op["path"], source, path)
+            if like in INSERT_LIKES and op["path"] == source:
+                target = op["path"]  # a new value, put where the old one was
+            origin = None if origin is None else _led(origin, source, path)
+            if target != origin:
+                kept.append(redirected(op, target, origin))
+    return kept
+
+
+def _led(pointer: str, source: str, path: str) -> str:
+    if is_at_or_under(pointer, source):
+        return _marked(path + pointer[len(source) :])
+    return pointer
+
+
+def _after_older_move(ctx: Context, older_path: str, path: str, rest: list[Op]) -> list[Op]:
+    """What follows an older move of the same value, which the queue then moves on."""
+    if older_path != path:
+        rest = after_move(ctx, {"op": "move", "from": older_path, "path": path}, rest)
+    return list(map(_protected, rest))
+
+
+def _pass_over(ctx: Context, move: Op, ops: list[Op], *, is_set: bool) -> list[Op]:
+    """Phase 2: the removal at the old place and the insertion at the new one."""
+    source, path = move["from"], move["path"]
+    if ctx.is_array_path(source) and ctx.is_array_path(path):
+        prefix, from_index = split_index(source)
+        to_prefix, to_index = split_index(path)
+        if prefix == to_prefix and ctx.is_known_array(source):
+            return _within_array(ctx, prefix, from_index, to_index, ops)
+    ops = removal(ctx, source, ops)
+    if ctx.is_array_path(path):
+        return shift(ctx, path, 1, ops)
+    return set_over(ctx, move, ops) if is_set else overwrite(ctx, path, ops)
+
+
+def _within_array(
+    ctx: Context, prefix: str, from_index: int, to_index: int, ops: list[Op]
+) -> list[Op]:
+    """Both phases at once, for a move within one list that is known to be one."""
+    low, high = min(from_index, to_index), max(from_index, to_index)
+    by = -1 if from_index == low else 1
+    kept: list[Op] = []
+    for op in ops:
+        at, source = op["path"], source_of(op)
+        target, origin = index_in(at, prefix), index_in(source, prefix)
+        if target is not None and low <= target[0] <= high:
+            index, end = target
+            stays = (
+                end < 0
+                and ctx.like(op) in INSERT_LIKES
+                and (
+                    index in (low, to_index)
+                    or (
+                        ctx.like(op) == "move"
+                        and origin is not None
+                        and origin[1] < 0
+                        and to_index <= origin[0] < from_index
+                    )
+                )
+                and index in (low, high)
+            )
+            if not stays:
+                at = with_index(at, prefix, index + by, end)
+        if source is not None and origin is not None and low <= origin[0] <= high:
+            source = with_index(source, prefix, origin[0] + by, origin[1])
+        if at != source:
+            kept.append(redirected(op, at, source))
+    return kept
+
+
+def _unmarked(ops: list[Op], given: list[Op]) -> list[Op]:
+    """Phase 3: take the marks off; `given` itself if nothing has changed."""
+    kept: list[Op] = []
+    for op in ops:
+        source = source_of(op)
+        at = op["path"].removeprefix(_MARK)
+        source = None if source is None else source.removeprefix(_MARK)
+        if at != source:
+            kept.append(redirected(op, at, source))
+    return given if kept == given else kept
+
+
+def _find_killer(ctx: Context, source: str, ops: list[Op]) -> _Killer | None:
+    followed: int | None = None
+    at = source
+    for index, op in enumerate(ops):
+        path, like = op["path"], ctx.like(op)
+        if path == source_of(op):
+            continue
+        if like == "move" and source_of(op) == at:
+            followed = index if followed is None else followed
+            at = path
+        elif _kills(ctx, op, at, was_followed=followed is not None):
+            return _Killer(index if followed is None else followed, followed is not None)
+    return None
+
+
+def _kills(ctx: Context, op: Op, at: str, *, was_followed: bool) -> bool:
+    path, like = op["path"], ctx.like(op)
+    is_replace = op.get("op") == "replace"
+    if path == at:
+        if like == "remove":
+            return was_followed
+        if is_marked_soft(op):
+            return False
+        if was_followed and is_replace:
+            return True
+        return (is_replace or like in INSERT_LIKES) and not ctx.is_array_path(at)
+    if not is_under(at, path):
+        return False
+    return like == "remove" or (path != "" and ctx.is_hard_set(op, path))

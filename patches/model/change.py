@@ -1,0 +1,321 @@
+"""What is stored, sent and shown: changes, snapshots and the records around them.
+
+camelCase is translated here and nowhere else. A change is encoded once: `Change.encoded` is the
+stored row, the element of every answer and broadcast, and it is kept beside the object. A change
+that comes from a store is decoded only when somebody asks for its ops (`spec/ot.md` 1,
+`bench/README.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Self, TypeAlias
+
+from patches.errors import InvalidRequestError
+from patches.model import codec
+from patches.model.json_values import Json, Op
+from patches.runtime import Millis
+
+DocSyncStatus: TypeAlias = Literal["unsynced", "syncing", "synced", "error"]
+
+_WIRE_FIELDS: Final = {
+    "id": "id",
+    "ops": "ops",
+    "baseRev": "base_rev",
+    "rev": "rev",
+    "createdAt": "created_at",
+    "committedAt": "committed_at",
+    "batchId": "batch_id",
+    "clientId": "client_id",
+}
+_SLOTS: Final = (*_WIRE_FIELDS.values(), "metadata")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeInput:
+    """What a commit may hold: a change that leaves revisions and times to the server (`None`)."""
+
+    id: str
+    ops: list[Op]
+    base_rev: int | None = None
+    rev: int | None = None
+    created_at: Millis | None = None
+    committed_at: Millis = 0
+    batch_id: str | None = None
+    client_id: str | None = None
+    metadata: Mapping[str, Json] = field(default_factory=dict)
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        """From a wire object whose shape has been checked; unknown fields become metadata."""
+        return cls(**_fields(wire))
+
+
+class Change:
+    """One edit of one document, immutable. `committed_at` is 0 while it is pending.
+
+    `ops` is a sequential program: op N is written for the state after op N-1. `metadata` holds the
+    fields of newer or other peers, which go out again unchanged.
+    """
+
+    __slots__ = (*_SLOTS, "_encoded")
+
+    id: str
+    ops: list[Op]
+    base_rev: int
+    rev: int
+    created_at: Millis
+    committed_at: Millis
+    batch_id: str | None
+    client_id: str | None
+    metadata: Mapping[str, Json]
+    _encoded: bytes | None
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        ops: list[Op],
+        base_rev: int,
+        rev: int,
+        created_at: Millis,
+        committed_at: Millis = 0,
+        batch_id: str | None = None,
+        client_id: str | None = None,
+        metadata: Mapping[str, Json] | None = None,
+    ) -> None:
+        put = object.__setattr__
+        put(self, "id", id)
+        put(self, "ops", ops)
+        put(self, "base_rev", base_rev)
+        put(self, "rev", rev)
+        put(self, "created_at", created_at)
+        put(self, "committed_at", committed_at)
+        put(self, "batch_id", batch_id)
+        put(self, "client_id", client_id)
+        put(self, "metadata", metadata if metadata is not None else {})
+        put(self, "_encoded", None)
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        """From a wire object of a trusted shape; unknown fields become metadata.
+
+        Raises `InvalidRequestError` when a required field is missing.
+        """
+        fields = _fields(wire)
+        missing = [name for name in ("id", "ops", "base_rev", "rev") if name not in fields]
+        if missing:
+            raise InvalidRequestError(f"a change lacks {', '.join(missing)}")
+        fields.setdefault("created_at", 0)
+        return cls(**fields)
+
+    @classmethod
+    def from_encoded(cls, encoded: bytes, **known: Any) -> Self:
+        """From its stored bytes, decoded on first need. `known` are fields read beside them
+        (`rev=`, `id=`, ...), which then cost no decoding."""
+        change = cls.__new__(cls)
+        object.__setattr__(change, "_encoded", encoded)
+        for name, value in known.items():
+            object.__setattr__(change, name, value)
+        return change
+
+    def to_wire(self) -> dict[str, Any]:
+        """The wire object. Its ops are this change's own list: do not change them."""
+        wire: dict[str, Any] = {
+            "id": self.id,
+            "ops": self.ops,
+            "baseRev": self.base_rev,
+            "rev": self.rev,
+            "createdAt": self.created_at,
+            "committedAt": self.committed_at,
+        }
+        if self.batch_id is not None:
+            wire["batchId"] = self.batch_id
+        if self.client_id is not None:
+            wire["clientId"] = self.client_id
+        wire.update(self.metadata)
+        return wire
+
+    @property
+    def encoded(self) -> bytes:
+        """The wire object as JSON bytes, made once."""
+        encoded = self._encoded
+        if encoded is None:
+            encoded = codec.encode(self.to_wire())
+            object.__setattr__(self, "_encoded", encoded)
+        return encoded
+
+    def replace(self, **fields: Any) -> Change:
+        """A copy with other field values."""
+        values = {name: getattr(self, name) for name in _SLOTS}
+        values.update(fields)
+        return Change(**values)
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached only for a slot that is not set: a change from a store, still encoded.
+        if name not in _SLOTS:
+            raise AttributeError(name)
+        assert self._encoded is not None
+        decoded = Change.from_wire(codec.decode(self._encoded))
+        for slot in _SLOTS:
+            object.__setattr__(self, slot, getattr(decoded, slot))
+        return getattr(self, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Change is immutable: use replace({name}=...)")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError("a Change is immutable")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Change):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _SLOTS)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.rev))
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in _SLOTS)
+        return f"Change({fields})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_unpickled, (self.to_wire(),))
+
+
+class Snapshot:
+    """A state at a revision, and changes on top of it.
+
+    On a client: the committed state at `rev` and the pending changes. From a server's `get_doc`: a
+    state at `rev` and the changes committed since (LWW: `rev` is the head already). The state is
+    kept as the value, as JSON bytes, or both; each is made from the other on first use.
+    `metadata` holds other fields of a server's answer, for algorithms that have some.
+    """
+
+    __slots__ = ("_encoded_state", "_state", "changes", "metadata", "rev")
+
+    def __init__(
+        self,
+        *,
+        state: Json,
+        rev: int,
+        changes: Sequence[Change] = (),
+        metadata: Mapping[str, Json] | None = None,
+    ) -> None:
+        self._state = state
+        self._encoded_state: bytes | None = None
+        self.rev = rev
+        self.changes: Sequence[Change] = changes
+        self.metadata: Mapping[str, Json] = metadata if metadata is not None else {}
+
+    @classmethod
+    def from_encoded(
+        cls, encoded_state: bytes, *, rev: int, changes: Sequence[Change] = ()
+    ) -> Self:
+        """With the state as stored JSON bytes, parsed on first use of `state`."""
+        snapshot = cls(state=_NOT_PARSED, rev=rev, changes=changes)
+        snapshot._encoded_state = encoded_state
+        return snapshot
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        """From a `getDoc` answer."""
+        return cls(
+            state=wire.get("state"),
+            rev=wire["rev"],
+            changes=[Change.from_wire(change) for change in wire.get("changes") or ()],
+            metadata={key: value for key, value in wire.items() if key not in _SNAPSHOT_FIELDS},
+        )
+
+    @property
+    def state(self) -> Json:
+        """The JSON value. Shared, not copied: do not change it."""
+        if self._state is _NOT_PARSED:
+            assert self._encoded_state is not None
+            self._state = codec.decode(self._encoded_state)
+        return self._state
+
+    @property
+    def encoded_state(self) -> bytes:
+        """The state as JSON bytes."""
+        if self._encoded_state is None:
+            self._encoded_state = codec.encode(self._state)
+        return self._encoded_state
+
+    @property
+    def head(self) -> int:
+        """The revision after all changes."""
+        return self.changes[-1].rev if self.changes else self.rev
+
+    def to_wire(self) -> dict[str, Any]:
+        """The wire object; state and changes stay encoded."""
+        return {
+            "state": codec.Encoded(self.encoded_state),
+            "rev": self.rev,
+            "changes": [codec.Encoded(change.encoded) for change in self.changes],
+            **self.metadata,
+        }
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Snapshot):
+            return NotImplemented
+        return (
+            self.rev == other.rev
+            and self.state == other.state
+            and list(self.changes) == list(other.changes)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # compared by value, and holds mutable JSON
+
+    def __repr__(self) -> str:
+        return f"Snapshot(state={self.state!r}, rev={self.rev}, changes={list(self.changes)!r})"
+
+
+_NOT_PARSED: Final = object()
+_SNAPSHOT_FIELDS: Final = frozenset({"state", "rev", "changes"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedDoc:
+    """A document that is kept in sync here; `deleted`: its deletion is not yet confirmed."""
+
+    doc_id: str
+    committed_rev: int
+    deleted: bool = False
+    algorithm: str = "ot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantinedChange:
+    """A local change that the server refused for good, kept until somebody decides about it."""
+
+    doc_id: str
+    change_id: str
+    change: Change
+    reason: str
+    quarantined_at: Millis
+
+
+def replaced(change: Change | ChangeInput, **fields: Any) -> Change | ChangeInput:
+    """A copy of either kind with other field values."""
+    return (
+        replace(change, **fields) if isinstance(change, ChangeInput) else change.replace(**fields)
+    )
+
+
+def _fields(wire: Mapping[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    metadata: dict[str, Json] = {}
+    for key, value in wire.items():
+        name = _WIRE_FIELDS.get(key)
+        if name is None:
+            metadata[key] = value
+        elif value is not None:  # `null` is "not set" for every field of a change
+            fields[name] = value
+    fields["metadata"] = metadata
+    return fields
+
+
+def _unpickled(wire: dict[str, Any]) -> Change:
+    return Change.from_wire(wire)

@@ -1,0 +1,1 @@
+"""What a client keeps when it is given no file."""

@@ -1,0 +1,1 @@
+"""One SQLite file: the connection, its writer, and how keys are stored. Knows no algorithm."""

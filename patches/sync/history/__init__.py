@@ -1,0 +1,6 @@
+"""Versions and branches of documents on the server, over the connection of a `PatchesSync`."""
+
+from patches.sync.history.branches import PatchesBranchClient
+from patches.sync.history.history import PatchesHistoryClient
+
+__all__ = ["PatchesBranchClient", "PatchesHistoryClient"]

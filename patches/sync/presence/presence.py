@@ -1,0 +1,332 @@
+"""Presence: who else is at a document, what they say of themselves, and where their cursors are.
+
+Each client sends its state to the others through the server's relay (`spec/protocol.md` 8), which
+stores nothing. A state is one JSON object, sent whole, and the latest one counts. Messages name the
+document as their room, so that they reach only who may read it. A peer that names no room is shown
+in every room.
+
+The relay tells a newcomer who is there, and nobody of the newcomer. So a newcomer to the relay says
+hello to all, a newcomer to a room says its state to all, and whoever hears a state for the first
+time answers with its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Protocol, Self
+
+from patches.aio.signals import Signal
+from patches.documents.document import Document
+from patches.errors import InvalidJsonError, InvalidRequestError, NetworkError
+from patches.limits import KIB, Limits
+from patches.model import codec
+from patches.model.json_values import Json, checked_copy, json_equal
+from patches.sync.presence.cursors import moved_cursor, text_change
+
+_log = logging.getLogger("patches.sync")
+
+#: Between two messages to one peer, of all rooms together: changes that come faster are sent as
+#: one. The relay drops what comes more often than 20 times a second.
+PAUSE_S: Final = 0.08
+#: The largest message that a server with the default limits passes on, less what surrounds a state.
+_MOST_BYTES: Final = (Limits().max_presence_bytes or 16 * KIB) - 256
+
+_HELLO: Final = "{}"
+
+
+class Relay(Protocol):
+    """What presence needs of a connection."""
+
+    def notify(self, method: str, *params: Any) -> None:
+        """Send a notification. Raises `NetworkError` without a connection."""
+
+
+class PresenceHub:
+    """The peers of one connection, and the rooms that are open here. Owned by a `PatchesSync`."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._own_id: str | None = None
+        self._peers: dict[str, None] = {}
+        self._greeted = False
+        self.rooms: list[Room] = []
+        #: Held by the room that says its state, until the next may.
+        self.turn: Final = asyncio.Lock()
+
+    @property
+    def own_id(self) -> str | None:
+        """What the others know this connection by; `None` without one."""
+        return self._own_id
+
+    @property
+    def peers(self) -> list[str]:
+        """The connections that are known."""
+        return list(self._peers)
+
+    def notified(self, method: str, params: Any) -> bool:
+        """Take a notification, if it is one of the relay's."""
+        if method not in ("peer-welcome", "peer-disconnected", "signal"):
+            return False
+        if isinstance(params, Mapping):
+            if method == "peer-welcome":
+                self._welcomed(params)
+            elif method == "peer-disconnected":
+                self._left(params.get("id"))
+            else:
+                self._heard(params)
+        return True
+
+    def lost(self) -> None:
+        """The connection is gone, and everybody with it."""
+        self._own_id, self._greeted = None, False
+        self._peers.clear()
+        for room in list(self.rooms):
+            room.forget_all()
+
+    def subscribed(self) -> None:
+        """The connection is subscribed to what it needs: the rooms are open to it."""
+        self.greet()
+        for room in list(self.rooms):
+            room.tell_all()
+
+    def greet(self) -> None:
+        """Make this connection known to the others, once, if it has any room."""
+        if self.rooms and self._own_id is not None and not self._greeted:
+            self._greeted = True
+            for peer in self._peers:
+                self.send(peer, _HELLO, None)
+
+    def send(self, peer: str, data: str, room: str | None) -> None:
+        """Send to one peer, as far as that is possible: presence may be lost."""
+        try:
+            self._relay.notify("peer-signal", peer, data, room)
+        except NetworkError:
+            _log.debug("presence: not connected")
+
+    def _welcomed(self, params: Mapping[str, Any]) -> None:
+        own, peers = params.get("id"), params.get("peers")
+        if not isinstance(own, str) or not isinstance(peers, list):
+            return
+        self._own_id = own
+        present = [peer for peer in peers if isinstance(peer, str) and peer != own]
+        for peer in self._peers.keys() - set(present):
+            self._left(peer)
+        self._peers.update(dict.fromkeys(present))
+        self.greet()
+        for room in list(self.rooms):
+            room.tell_all()
+
+    def _left(self, peer: Any) -> None:
+        if isinstance(peer, str):
+            self._peers.pop(peer, None)
+            for room in list(self.rooms):
+                room.forget(peer)
+
+    def _heard(self, params: Mapping[str, Any]) -> None:
+        peer, room_id = params.get("from"), params.get("room")
+        state = _parsed(params.get("data"))
+        if not isinstance(peer, str) or peer == self._own_id or state is None:
+            return
+        is_new = peer not in self._peers
+        self._peers[peer] = None
+        for room in list(self.rooms):
+            if room_id in (None, room.doc_id) and "id" in state:
+                room.heard(peer, state)
+            elif is_new:
+                room.tell(peer)
+
+
+class Room:
+    """Who is at one document. Enter it with `async with sync.presence("doc-id", {...}) as room`.
+
+    `others` are the states of everybody else, by peer id: a new mapping per change. With `text`,
+    the path of a text in the document, each state's `"cursor"` (a position, or a list of them, in
+    UTF-16 units) moves as that text changes.
+    """
+
+    def __init__(
+        self,
+        hub: PresenceHub,
+        doc_id: str,
+        state: Mapping[str, Json],
+        *,
+        text: str | None,
+        open_doc: Callable[[], Document | None],
+        spawn: Callable[[Any], None],
+    ) -> None:
+        self.doc_id: Final = doc_id
+        self._hub = hub
+        self._state: dict[str, Json] = _checked(state, doc_id)
+        self._path = text
+        self._open_doc = open_doc
+        self._others: Mapping[str, Mapping[str, Json]] = MappingProxyType({})
+        self._doc: Document | None = None
+        self._stop_watching: Callable[[], None] = lambda: None
+        self._shown: Json = None
+        self._rev = 0
+        #: Whom the own state is to be said to.
+        self._owed: dict[str, None] = {}
+        self._is_owed = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+        #: The new `others`.
+        self.on_change: Signal[[Mapping[str, Mapping[str, Json]]]] = Signal(
+            "on_change", spawn=spawn
+        )
+
+    @property
+    def id(self) -> str | None:
+        """What the others know this client by; `None` without a connection."""
+        return self._hub.own_id
+
+    @property
+    def state(self) -> Mapping[str, Json]:
+        """What the others know of this client."""
+        return MappingProxyType(self._state)
+
+    @property
+    def others(self) -> Mapping[str, Mapping[str, Json]]:
+        """The states of everybody else in the room, by peer id."""
+        return self._others
+
+    def update(self, **fields: Json) -> None:
+        """Change fields of the own state. The others hear of it soon.
+
+        Raises `InvalidRequestError` if it becomes larger than the server passes on.
+        """
+        self._state = _checked({**self._state, **fields}, self.doc_id)
+        self.tell_all()
+
+    async def __aenter__(self) -> Self:
+        self._hub.rooms.append(self)
+        self._sender = asyncio.get_running_loop().create_task(
+            self._send_state(), name=f"presence in {self.doc_id}"
+        )
+        self._watch()
+        self._hub.greet()
+        self.tell_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._hub.rooms.remove(self)
+        self._stop_watching()
+        if self._hub.own_id is not None:
+            gone = codec.encode_text({"id": self._hub.own_id, "left": True})
+            for peer in self._hub.peers:  # some may have heard of us whom we have not heard yet
+                self._hub.send(peer, gone, self.doc_id)
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.wait([self._sender])
+
+    # ---- for the hub -----------------------------------------------------------------------------
+
+    def heard(self, peer: str, state: dict[str, Json]) -> None:
+        """A peer says its state."""
+        if state.get("left") is True:
+            self.forget(peer)
+            return
+        is_new = peer not in self._others
+        self._watch()
+        self._show({**self._others, peer: MappingProxyType({**state, "id": peer})})
+        if is_new:
+            self.tell(peer)
+
+    def tell(self, peer: str) -> None:
+        """Say the own state to one peer soon."""
+        self._owed[peer] = None
+        self._is_owed.set()
+
+    def tell_all(self) -> None:
+        """Say the own state to everybody soon; who is not in the room does not get it."""
+        self._owed.update(dict.fromkeys(self._hub.peers))
+        self._is_owed.set()
+
+    def forget(self, peer: str) -> None:
+        """A peer has left."""
+        if peer in self._others:
+            self._show({key: value for key, value in self._others.items() if key != peer})
+
+    def forget_all(self) -> None:
+        """Nobody can be heard any more."""
+        if self._others:
+            self._show({})
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    async def _send_state(self) -> None:
+        """Say the own state where it is owed, not more often than the relay passes it on."""
+        while True:
+            await self._is_owed.wait()
+            async with self._hub.turn:
+                self._is_owed.clear()
+                owed, self._owed = self._owed, {}
+                if self._hub.own_id is not None:
+                    data = codec.encode_text({**self._state, "id": self._hub.own_id})
+                    for peer in owed:
+                        self._hub.send(peer, data, self.doc_id)
+                await asyncio.sleep(PAUSE_S)
+
+    def _show(self, others: dict[str, Mapping[str, Json]]) -> None:
+        if not json_equal(_plain(others), _plain(self._others)):  # a state may be said again
+            self._others = MappingProxyType(others)
+            self.on_change.emit(self._others)
+
+    def _watch(self) -> None:
+        """Follow the text of the document, which may have been opened only now."""
+        doc = self._open_doc()
+        if self._path is None or doc is None or doc is self._doc:
+            return
+        self._stop_watching()
+        self._doc, self._shown, self._rev = doc, doc.state, doc.committed_rev
+        self._stop_watching = doc.on_update(self._text_moved)
+
+    def _text_moved(self, state: Json) -> None:
+        assert self._path is not None
+        assert self._doc is not None
+        before, self._shown = self._shown, state
+        rev_before, self._rev = self._rev, self._doc.committed_rev
+        if not rev_before and self._rev:
+            return  # the document has arrived, and the cursors point into it already
+        change = text_change(before, state, self._path)
+        if change is None:
+            return
+        self._state = moved_cursor(self._state, change)
+        self._show(
+            {
+                peer: MappingProxyType(moved_cursor(dict(shown), change))
+                for peer, shown in self._others.items()
+            }
+        )
+
+
+def _checked(state: Mapping[str, Json], doc_id: str) -> dict[str, Json]:
+    """A copy of a state. Raises `InvalidRequestError` for one that the relay would drop unseen."""
+    copy: dict[str, Json] = checked_copy(dict(state), path="/presence")
+    size = len(codec.encode([codec.encode_text(copy), doc_id]))
+    if size > _MOST_BYTES:
+        raise InvalidRequestError(
+            f"presence: the state has {size} bytes in its message, "
+            f"with which it must stay below {_MOST_BYTES + 256}"
+        )
+    return copy
+
+
+def _plain(others: Mapping[str, Mapping[str, Json]]) -> Json:
+    return {peer: dict(state) for peer, state in others.items()}
+
+
+def _parsed(data: Any) -> dict[str, Json] | None:
+    """The state in a message; text that is none, and other values, are nobody's."""
+    if isinstance(data, str):
+        try:
+            data = codec.decode(data)
+        except InvalidJsonError:
+            return None
+    return data if isinstance(data, dict) else None

@@ -1,0 +1,31 @@
+"""`SyncSignals`: what a `PatchesSync` tells those who use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from patches.aio.signals import Signal, Spawn
+from patches.model.change import Change
+from patches.sync.state import ErrorContext, SyncedDoc, SyncState
+
+
+class SyncSignals:
+    """The signals of `PatchesSync`. Call one with a function, sync or async, to subscribe."""
+
+    #: The new `state`.
+    on_state_change: Signal[[SyncState]]
+    #: The new `synced`.
+    on_synced_change: Signal[[Mapping[str, SyncedDoc]]]
+    #: `(error, context)`: what went wrong, and about which document (`context.doc_id`).
+    on_error: Signal[[Exception, ErrorContext]]
+    #: `(doc_id, pending)`: deleted on the server; the local work that went with it.
+    on_remote_doc_deleted: Signal[[str, Sequence[Change]]]
+    #: Branch records made or changed here were told to the server.
+    on_branches_synced: Signal[[]]
+
+    def __init__(self, spawn: Spawn) -> None:
+        self.on_state_change = Signal("on_state_change", spawn=spawn)
+        self.on_synced_change = Signal("on_synced_change", spawn=spawn)
+        self.on_error = Signal("on_error", spawn=spawn)
+        self.on_remote_doc_deleted = Signal("on_remote_doc_deleted", spawn=spawn)
+        self.on_branches_synced = Signal("on_branches_synced", spawn=spawn)

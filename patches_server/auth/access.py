@@ -1,0 +1,178 @@
+"""Who may do what: the provider an application gives, and the one place that asks it.
+
+`auth` is an object with `authenticate(request)` and `can_access(principal, doc_id, kind, method,
+params)`, or the second alone as a function. Without one, everything is denied
+(`spec/reliability.md` T1-T9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol, TypeAlias, cast, runtime_checkable
+
+from patches.errors import (
+    ForbiddenError,
+    InvalidRequestError,
+    StatusError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from patches.runtime import Millis
+
+_log = logging.getLogger("patches_server.auth.access")
+
+Kind: TypeAlias = Literal["read", "write"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who is connected, as `authenticate` returns it. Any other object will do as well; these
+    attributes are read where it has them.
+
+    `client_id` is a lasting identity for the person's OT changes, `expires_at` ends the connection
+    (Unix milliseconds), `capabilities` may hold `"import"` and `"admin"`.
+    """
+
+    id: str
+    client_id: str | None = None
+    expires_at: Millis | None = None
+    capabilities: frozenset[str] = field(default_factory=frozenset)
+    claims: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class AuthProvider(Protocol):
+    """What an application implements."""
+
+    async def authenticate(self, request: Any) -> object:
+        """The principal of an HTTP request (an `aiohttp.web.Request`), before its socket opens.
+
+        `None` or a `StatusError` refuses the connection.
+        """
+
+    async def can_access(
+        self,
+        principal: Any,
+        doc_id: str,
+        kind: Kind,
+        method: str,
+        params: Mapping[str, Any] | None,
+    ) -> bool:
+        """Whether the principal may. Only `True` allows; a `StatusError` goes to the caller.
+
+        `params` is given for `commitChanges` alone: `docId`, `changes` and `options` as they came.
+        """
+
+
+CanAccess: TypeAlias = Callable[
+    [Any, str, Kind, str, "Mapping[str, Any] | None"], "bool | Awaitable[bool]"
+]
+Auth: TypeAlias = AuthProvider | CanAccess
+
+
+def allow_all(
+    principal: object, doc_id: str, kind: Kind, method: str, params: Mapping[str, Any] | None
+) -> bool:
+    """Everybody may do everything. Spelled out by whoever wants that."""
+    return True
+
+
+def deny_all(
+    principal: object, doc_id: str, kind: Kind, method: str, params: Mapping[str, Any] | None
+) -> bool:
+    """Nobody may do anything: what `create_app` does without `auth`."""
+    return False
+
+
+def principal_key(principal: object) -> Hashable | None:
+    """What tells two principals apart: the `id` they have, else themselves. `None` is anonymous,
+    and so is what can be neither."""
+    key: Any = getattr(principal, "id", principal)
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return cast(Hashable, key)  # it has just been hashed
+
+
+class Access:
+    """Asks the provider, with a time limit, and turns anything but a clear yes into a refusal."""
+
+    def __init__(self, auth: Auth | None, *, timeout_s: float | None) -> None:
+        if not (auth is None or isinstance(auth, AuthProvider) or callable(auth)):
+            raise InvalidRequestError(
+                f"auth= takes a function, or an object with authenticate and can_access: {auth!r}"
+            )
+        self._provider: Final = auth if isinstance(auth, AuthProvider) else None
+        self._can_access: Final[Callable[..., Any]] = (
+            auth.can_access if isinstance(auth, AuthProvider) else auth or deny_all
+        )
+        self._timeout_s = timeout_s
+        #: Nothing to ask again: the answer is always yes.
+        self.open = self._can_access is allow_all
+
+    async def authenticate(self, request: object) -> object:
+        """The principal of a connection that is opening. Raises `StatusError`."""
+        if self._provider is None:
+            return None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                principal = await _maybe_await(self._provider.authenticate(request))
+        except TimeoutError:
+            raise UnavailableError("authentication timed out") from None
+        except StatusError:
+            raise
+        except Exception:  # boundary: a hook that fails allows nothing
+            _log.exception("authenticate failed")
+            raise ForbiddenError("authentication failed") from None
+        if principal is None:
+            raise UnauthorizedError("not signed in")
+        return principal
+
+    async def require(
+        self,
+        principal: object,
+        doc_id: str,
+        kind: Kind,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Raise unless the principal may. 403, the hook's own `StatusError`, or 503 in time."""
+        if self.open:
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                allowed = await _maybe_await(
+                    self._can_access(principal, doc_id, kind, method, params)
+                )
+        except TimeoutError:
+            raise UnavailableError("authorization timed out", {"reason": "AUTH"}) from None
+        except StatusError:
+            raise
+        except Exception:  # boundary: a hook that fails allows nothing
+            _log.exception("can_access failed for %s", method)
+            allowed = False
+        if allowed is not True:
+            raise ForbiddenError(f"{kind.upper()}_FORBIDDEN:{doc_id}")
+
+    async def capabilities(self, principal: object, doc_id: str) -> frozenset[str]:
+        """What is granted beyond read and write: the principal's own, and per document what a
+        provider's `capabilities(principal, doc_id)` says, if it has one."""
+        own = frozenset(getattr(principal, "capabilities", ()))
+        ask = getattr(self._provider, "capabilities", None)
+        if ask is None:
+            return own
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return own | frozenset(await _maybe_await(ask(principal, doc_id)))
+        except Exception:  # boundary: a hook that fails grants nothing
+            _log.exception("capabilities failed")
+            return own
+
+
+async def _maybe_await(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value

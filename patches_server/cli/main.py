@@ -1,0 +1,257 @@
+"""The command `patches-server`: the server from a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import importlib
+import logging
+import signal
+import sqlite3
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import platformdirs
+from aiohttp import web
+
+from patches.errors import PatchesError
+from patches_server.auth.access import Auth, allow_all
+from patches_server.cli.logs import set_up_logs
+from patches_server.cli.maintenance import COMMANDS
+from patches_server.http.admission import is_loopback
+from patches_server.http.app import create_app
+from patches_server.service.router import parse_route
+from patches_server.stores.url import sqlite_path, sqlite_url
+
+_log = logging.getLogger("patches_server.cli.main")
+
+_OK: Final = 0
+_FAILED: Final = 1
+#: How long a peer may take to send a whole HTTP request, and be idle between two.
+_REQUEST_TIMEOUT_S: Final = 10.0
+
+
+class _UsageError(Exception):
+    """What the person at the terminal should change; one line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in COMMANDS:
+        try:
+            return COMMANDS[arguments[0]](arguments[1:], default_store())
+        except (PatchesError, OSError, sqlite3.Error) as exc:
+            sys.stderr.write(f"patches-server {arguments[0]}: {exc}\n")
+            return _FAILED
+    options = _parser().parse_args(arguments)
+    quiet = logging.INFO if options.log_format else logging.WARNING
+    set_up_logs(options.log_format or "text", level=logging.DEBUG if options.verbose else quiet)
+    try:
+        return asyncio.run(_serve(options))
+    except (_UsageError, PatchesError) as exc:
+        sys.stderr.write(f"patches-server: {exc}\n")
+        return _FAILED
+    except KeyboardInterrupt:  # before the signal handlers were there
+        return _OK
+
+
+def default_store() -> str:
+    """The URL of the store in the user's data directory."""
+    return sqlite_url(Path(platformdirs.user_data_dir("patches")) / "server.db")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="patches-server",
+        description="Serve collaborative JSON documents over websockets, at /ws.",
+        epilog="Store URLs: memory:, sqlite:///relative/path.db, sqlite:////absolute/path.db. "
+        "Without --route, documents whose id starts with lww/ are LWW, all others OT; a document "
+        "keeps the algorithm it was made with. Two more commands look after a store: "
+        "patches-server backup FILE, patches-server doctor (see their --help).",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--port", type=_port, default=8000, help="port, 0 for any free one (%(default)s)"
+    )
+    parser.add_argument(
+        "--store", metavar="URL", help="where documents are kept (a file in your data directory)"
+    )
+    parser.add_argument(
+        "--route",
+        metavar="PATTERN=ALGORITHM",
+        dest="routes",
+        type=_route,
+        action="append",
+        default=[],
+        help="algorithm (ot, lww) of new documents with such an id; * stands for anything; "
+        "may be repeated, the first that matches counts",
+    )
+    parser.add_argument(
+        "--auth",
+        metavar="CHOICE",
+        help="who may do what: allow-all, or MODULE:NAME of a provider in your code; "
+        "needed on any address but this machine's own",
+    )
+    parser.add_argument(
+        "--allow-origin",
+        metavar="ORIGIN",
+        dest="origins",
+        type=_origin,
+        action="append",
+        default=[],
+        help="let pages of this origin connect, beside the server's own; may be repeated",
+    )
+    parser.add_argument(
+        "--durability",
+        choices=("full", "relaxed"),
+        default="full",
+        help="relaxed commits faster, and may lose the newest commits when the machine loses power "
+        "(%(default)s)",
+    )
+    parser.add_argument("--no-page", action="store_true", help="do not serve the page at /")
+    parser.add_argument(
+        "--no-relay", action="store_true", help="do not pass presence messages between connections"
+    )
+    parser.add_argument(
+        "--metrics",
+        action="store_true",
+        help="serve figures for Prometheus at /metrics; needs the extra patches-sync[metrics]",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        help="log life events too, as text or one JSON object a line; ids, never content",
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535: {text!r}")
+    return int(text)
+
+
+def _route(text: str) -> tuple[str, str]:
+    try:
+        return parse_route(text)
+    except PatchesError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if text != "*" and (not parts.scheme or text != f"{parts.scheme}://{parts.netloc}"):
+        raise argparse.ArgumentTypeError(
+            f"an origin is a scheme and a host, such as https://app.example: {text!r}"
+        )
+    return text
+
+
+def _auth(choice: str | None, host: str) -> Auth:
+    if choice == "allow-all":
+        return allow_all
+    if choice is None:
+        if is_loopback(host):
+            return allow_all
+        raise _UsageError(
+            f"{host} can be reached from other machines: say who may do what with "
+            f"--auth MODULE:NAME, or --auth allow-all"
+        )
+    module, colon, name = choice.partition(":")
+    if not colon:
+        raise _UsageError(f"--auth takes allow-all or MODULE:NAME, not {choice!r}")
+    try:
+        found: Any = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as exc:
+        raise _UsageError(f"--auth {choice}: {exc}") from exc
+    try:
+        provider: Auth = found() if isinstance(found, type) else found
+    except TypeError as exc:  # it wants arguments
+        raise _UsageError(f"--auth {choice}: {exc}; name one that is made already") from exc
+    return provider
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    auth = _auth(options.auth, options.host)
+    store = default_store() if options.store is None else options.store
+    app = create_app(
+        store,
+        auth=auth,
+        routes=options.routes,
+        allowed_origins=options.origins,
+        relay=not options.no_relay,
+        page=not options.no_page,
+        durability=options.durability,
+        metrics=options.metrics,
+    )
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    runner = web.AppRunner(
+        app,
+        access_log=None,  # a query string may hold a token
+        shutdown_timeout=5.0,
+        keepalive_timeout=_REQUEST_TIMEOUT_S,
+    )
+    try:
+        await _start(runner, store)
+        await _listen(runner, options.host, options.port)
+        _announce(runner, store, options, open_to_all=auth is allow_all)
+        _log.info("serving", extra={"host": options.host, "port": runner.addresses[0][1]})
+        await stop.wait()
+        _log.info("stopping")
+    finally:
+        await runner.cleanup()
+    return _OK
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt instead
+            return
+
+
+async def _start(runner: web.AppRunner, store: str) -> None:
+    try:
+        path = sqlite_path(store)
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        await runner.setup()
+    except OSError as exc:
+        raise _UsageError(f"cannot use the store {store}: {exc.strerror or exc}") from exc
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            raise _UsageError(
+                f"port {port} on {host} is in use; choose another with --port"
+            ) from exc
+        raise _UsageError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+
+
+def _announce(
+    runner: web.AppRunner, store: str, options: argparse.Namespace, *, open_to_all: bool
+) -> None:
+    host, port = runner.addresses[0][:2]
+    shown = f"[{host}]" if ":" in host else host
+    lines = [f"Patches server on {store}"]
+    if not options.no_page:
+        lines.append(f"Open http://{shown}:{port}/ in two browser windows")
+    lines.append(f"Clients connect to ws://{shown}:{port}/ws")
+    if open_to_all:
+        where = "everybody on this machine" if is_loopback(options.host) else "everybody"
+        lines.append(f"Nothing is protected: {where} may read and change everything")
+    lines.append("Ctrl-C stops it")
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""The page that `patches-server` serves to try it, and the documents it starts with."""

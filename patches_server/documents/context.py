@@ -1,0 +1,64 @@
+"""Who is calling: set by the RPC layer around each call, read where a server is entered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from patches.errors import UnavailableError
+from patches.model.json_values import Json
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """The caller of a remote method.
+
+    `client_id` is the connection's identity, or the lasting one that `authenticate` gave;
+    `connection_id` is the socket's: a commit is not broadcast to it. `capabilities`: what the auth
+    provider grants beyond read and write. `options`: the options object of `getDoc`,
+    `getChangesSince` or `commitChanges` as it came, checked by nobody; a document server with a
+    wire of its own finds its token there. `has_given_up`: whether the caller has been answered
+    already, because it waited too long, and makes the same call again.
+    """
+
+    client_id: str | None = None
+    connection_id: str | None = None
+    principal: Any = None
+    capabilities: frozenset[str] = field(default_factory=frozenset)
+    options: Mapping[str, Json] = field(default_factory=dict, compare=False)
+    has_given_up: Callable[[], bool] = field(default=_never, compare=False)
+
+    def require_waiting(self) -> None:
+        """Raise `UnavailableError` if nobody waits for the call any more.
+
+        Called when a call has its turn at last, before its work: under a load that lasts, work
+        for those who have given up would take the time of those who ask again.
+        """
+        if self.has_given_up():
+            raise UnavailableError("no answer in time", {"reason": "STORAGE"})
+
+
+_NOBODY = CallContext()
+_current: ContextVar[CallContext] = ContextVar("patches_call_context", default=_NOBODY)
+
+
+def current_context() -> CallContext:
+    """The context of the call being served; one without identity outside of any call."""
+    return _current.get()
+
+
+@contextmanager
+def call_context(context: CallContext) -> Iterator[None]:
+    """Serve a call as `context` says."""
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)

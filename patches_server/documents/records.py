@@ -1,0 +1,225 @@
+"""What a server keeps beside changes: tombstones, versions and branch records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from patches.errors import VersionError
+from patches.model.change import Change
+from patches.model.json_values import Json
+from patches.runtime import Millis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """Stands in a deleted document's place (`spec/ot.md` 1.5)."""
+
+    doc_id: str
+    deleted_at: Millis
+    last_rev: int
+    deleted_by_client_id: str | None = None
+    expires_at: Millis | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitOptions:
+    """Options of a commit (`spec/ot.md` 14.4). Only `force_commit` is taken from any client."""
+
+    force_commit: bool = False
+    historical_import: bool = False
+    allow_root_replace: bool = False
+    max_changes_per_version: int | None = None
+    extra: Mapping[str, Json] = field(default_factory=dict)
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        """From a wire object; unknown keys are kept in `extra`."""
+        known = {
+            "forceCommit": "force_commit",
+            "historicalImport": "historical_import",
+            "allowRootReplace": "allow_root_replace",
+        }
+        fields: dict[str, Any] = {
+            name: wire[key] is True for key, name in known.items() if key in wire
+        }
+        if isinstance(wire.get("maxChangesPerVersion"), int):
+            fields["max_changes_per_version"] = wire["maxChangesPerVersion"]
+        extra = {
+            key: value
+            for key, value in wire.items()
+            if key not in known and key != "maxChangesPerVersion"
+        }
+        return cls(**fields, extra=extra)
+
+    def to_wire(self) -> dict[str, Any]:
+        """The options that are set, for the broadcast."""
+        wire: dict[str, Any] = dict(self.extra)
+        if self.force_commit:
+            wire["forceCommit"] = True
+        if self.historical_import:
+            wire["historicalImport"] = True
+        if self.allow_root_replace:
+            wire["allowRootReplace"] = True
+        if self.max_changes_per_version is not None:
+            wire["maxChangesPerVersion"] = self.max_changes_per_version
+        return wire
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitResult:
+    """The answer to a commit: catch-up first, then the own changes as they were stored."""
+
+    changes: Sequence[Change]
+    doc_reload_required: bool = False
+
+
+#: Fields of a version that only the server sets, by their wire names.
+PROTECTED_VERSION_FIELDS: Final = (
+    "id",
+    "parentId",
+    "groupId",
+    "origin",
+    "startedAt",
+    "endedAt",
+    "startRev",
+    "endRev",
+)
+
+
+def check_version_metadata(metadata: Mapping[str, Json] | None) -> None:
+    """Refuse metadata that sets a protected field. Raises `VersionError` naming the first."""
+    for key in metadata or ():
+        if key in PROTECTED_VERSION_FIELDS:
+            raise VersionError(f"Cannot modify version field {key}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A saved point in a document's history (`spec/ot.md` 1.4)."""
+
+    id: str
+    origin: str
+    start_rev: int
+    end_rev: int
+    started_at: Millis
+    ended_at: Millis
+    parent_id: str | None = None
+    group_id: str | None = None
+    metadata: Mapping[str, Json] = field(default_factory=dict)  # name and custom keys
+
+    def to_wire(self) -> dict[str, Any]:
+        """The wire object."""
+        wire: dict[str, Any] = {
+            "id": self.id,
+            "origin": self.origin,
+            "startedAt": self.started_at,
+            "endedAt": self.ended_at,
+            "startRev": self.start_rev,
+            "endRev": self.end_rev,
+        }
+        if self.parent_id is not None:
+            wire["parentId"] = self.parent_id
+        if self.group_id is not None:
+            wire["groupId"] = self.group_id
+        wire.update(self.metadata)
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        """From its wire or stored form."""
+        return cls(
+            id=wire["id"],
+            origin=wire["origin"],
+            start_rev=wire["startRev"],
+            end_rev=wire["endRev"],
+            started_at=wire["startedAt"],
+            ended_at=wire["endedAt"],
+            parent_id=wire.get("parentId"),
+            group_id=wire.get("groupId"),
+            metadata={
+                key: value for key, value in wire.items() if key not in PROTECTED_VERSION_FIELDS
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListVersionsOptions:
+    """Which versions to list, in which order (`spec/ot.md` 16). Cursors follow the sort order."""
+
+    start_after: float | None = None
+    end_before: float | None = None
+    limit: int | None = None
+    order_by: str | None = None  # "startedAt", "endRev" or "startRev"
+    reverse: bool = False
+    origin: str | None = None
+    group_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """A copy of a document with its own history (`spec/ot.md` 1.3)."""
+
+    id: str
+    doc_id: str
+    branched_at_rev: int
+    content_start_rev: int | None
+    created_at: Millis
+    modified_at: Millis
+    last_merged_rev: int | None = None
+    merge_base_rev: int | None = None
+    merge_frame: Mapping[str, Json] | None = None
+    deleted: bool = False
+    metadata: Mapping[str, Json] = field(default_factory=dict)  # name and custom keys
+
+    def to_wire(self, *, with_frame: bool = False) -> dict[str, Any]:
+        """The wire object. The merge frame never leaves the server: with it, the stored form."""
+        if self.deleted and self.content_start_rev is None and not with_frame:
+            return {
+                "id": self.id,
+                "docId": self.doc_id,
+                "modifiedAt": self.modified_at,
+                "deleted": True,
+            }
+        wire: dict[str, Any] = {
+            "id": self.id,
+            "docId": self.doc_id,
+            "branchedAtRev": self.branched_at_rev,
+            "createdAt": self.created_at,
+            "modifiedAt": self.modified_at,
+        }
+        if self.content_start_rev is not None:
+            wire["contentStartRev"] = self.content_start_rev
+        if self.last_merged_rev is not None:
+            wire["lastMergedRev"] = self.last_merged_rev
+        if self.merge_base_rev is not None:
+            wire["mergeBaseRev"] = self.merge_base_rev
+        if with_frame and self.merge_frame is not None:
+            wire["mergeFrame"] = self.merge_frame
+        if self.deleted:
+            wire["deleted"] = True
+        wire.update(self.metadata)
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Self:
+        """From its stored record; unknown keys become metadata."""
+        fields = {name: wire[key] for key, name in _BRANCH_FIELDS.items() if key in wire}
+        fields.setdefault("content_start_rev", None)
+        metadata = {key: value for key, value in wire.items() if key not in _BRANCH_FIELDS}
+        return cls(**fields, metadata=metadata)
+
+
+_BRANCH_FIELDS: Final = {
+    "id": "id",
+    "docId": "doc_id",
+    "branchedAtRev": "branched_at_rev",
+    "contentStartRev": "content_start_rev",
+    "createdAt": "created_at",
+    "modifiedAt": "modified_at",
+    "lastMergedRev": "last_merged_rev",
+    "mergeBaseRev": "merge_base_rev",
+    "mergeFrame": "merge_frame",
+    "deleted": "deleted",
+}

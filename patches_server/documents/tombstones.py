@@ -1,0 +1,75 @@
+"""What all documents of a server have, whatever their algorithm: a record of it, and tombstones.
+
+A document's algorithm is recorded in the transaction of its first commit and forgotten when it is
+deleted. While a tombstone stands, nothing is written under the document's id. `MemoryDocuments`
+keeps this in memory, `documents_sqlite.py` in a file.
+
+The last server time is kept here too, so that a server's clock never runs backwards over a restart.
+"""
+
+from __future__ import annotations
+
+from patches.errors import AlgorithmMismatchError, DocDeletedError
+from patches.runtime import Millis
+from patches_server.documents.records import Tombstone
+
+
+class MemoryDocuments:
+    """Algorithms, tombstones and the last server time, shared by the memory stores of a backend."""
+
+    def __init__(self) -> None:
+        self._algorithms: dict[str, str] = {}
+        self._tombstones: dict[str, Tombstone] = {}
+        self.last_server_time: Millis = 0
+
+    def algorithm_of(self, doc_id: str) -> str | None:
+        """The algorithm of a document that has been committed to."""
+        return self._algorithms.get(doc_id)
+
+    def check_not_deleted(self, doc_id: str, *, now: Millis) -> None:
+        """Raise `DocDeletedError` while a tombstone stands."""
+        tombstone = self.get_tombstone(doc_id, now=now)
+        if tombstone is not None:
+            raise deleted(tombstone)
+
+    def require_writable(self, doc_id: str, algorithm: str, *, now: Millis) -> None:
+        """Before a write: no tombstone, and the document is of this algorithm (for good, if new).
+
+        `now` is the server time of the write. Raises `DocDeletedError`, `AlgorithmMismatchError`.
+        """
+        self.check_not_deleted(doc_id, now=now)
+        expected = self._algorithms.setdefault(doc_id, algorithm)
+        if expected != algorithm:
+            raise AlgorithmMismatchError(doc_id, expected=expected, got=algorithm)
+        self.last_server_time = max(self.last_server_time, now)
+
+    def forget_document(self, doc_id: str) -> None:
+        """The document is gone: another may start under its id, with any algorithm."""
+        self._algorithms.pop(doc_id, None)
+
+    def put_tombstone(self, tombstone: Tombstone) -> None:
+        """Set or replace a document's tombstone."""
+        self._tombstones[tombstone.doc_id] = tombstone
+
+    def get_tombstone(self, doc_id: str, *, now: Millis) -> Tombstone | None:
+        """The tombstone, unless it has expired."""
+        tombstone = self._tombstones.get(doc_id)
+        return tombstone if tombstone is not None and stands(tombstone, now) else None
+
+    def remove_tombstone(self, doc_id: str, *, now: Millis) -> bool:
+        """Remove it; whether one stood."""
+        stood = self.get_tombstone(doc_id, now=now) is not None
+        self._tombstones.pop(doc_id, None)
+        return stood
+
+
+def stands(tombstone: Tombstone, now: Millis) -> bool:
+    """Whether a tombstone has not expired."""
+    return tombstone.expires_at is None or tombstone.expires_at > now
+
+
+def deleted(tombstone: Tombstone) -> DocDeletedError:
+    """The error that a tombstone stands for."""
+    return DocDeletedError(
+        tombstone.doc_id, deleted_at=tombstone.deleted_at, last_rev=tombstone.last_rev
+    )

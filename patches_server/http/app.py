@@ -1,0 +1,249 @@
+"""`create_app`: the server as an aiohttp application.
+
+The websocket is at `/ws`, what a load balancer asks at `/healthz` and `/readyz`, and, where it is
+wanted, the page at `/`. The application holds its `PatchesServer` under the key `SERVER`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+from aiohttp import web
+
+from patches.errors import PatchesError, StatusError
+from patches.limits import Limits
+from patches.runtime import Runtime
+from patches.stores.sqlite.database import Durability
+from patches_server.auth.access import Auth, principal_key
+from patches_server.demo.content import add_welcome_documents
+from patches_server.http.admission import Admission, Refusal, origin_allowed
+from patches_server.http.metrics import add_metrics
+from patches_server.http.services import services_on
+from patches_server.http.websocket import serve_websocket
+from patches_server.service.router import Routes, Services
+from patches_server.service.server import PatchesServer
+from patches_server.service.validation import Validate
+from patches_server.stores.sqlite.backend import SqliteBackend
+from patches_server.stores.url import Backend, open_backend
+
+_log = logging.getLogger("patches_server.http.app")
+
+_PAGE_POLICY: Final = "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'"
+
+#: Where an application finds its server: `app[SERVER].revoke(...)`.
+SERVER: Final = web.AppKey("patches_server", PatchesServer)
+_ADMISSION: Final = web.AppKey("patches_admission", Admission)
+_ORIGINS: Final = web.AppKey("patches_allowed_origins", Collection[str])
+
+_PAGE_TYPES: Final = {
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
+    "svg": "image/svg+xml",
+}
+
+
+@dataclass(slots=True)
+class _State:
+    """What becomes known when the application starts; its keys are fixed by then."""
+
+    epoch: str = ""
+
+
+_STATE: Final = web.AppKey("patches_state", _State)
+
+
+def create_app(
+    store: str | os.PathLike[str] | Backend | None = None,
+    *,
+    auth: Auth | None = None,
+    routes: Routes | None = None,
+    limits: Limits | None = None,
+    runtime: Runtime | None = None,
+    services: Mapping[str, Services] | None = None,
+    allowed_origins: Collection[str] = (),
+    relay: bool = True,
+    page: bool = False,
+    durability: Durability = "full",
+    reauth_s: float = 300.0,
+    validate: Validate | None = None,
+    hide_existence: bool = False,
+    drain_s: float = 10.0,
+    metrics: bool = False,
+) -> web.Application:
+    """An application that serves documents at `/ws`. Nothing is opened before it starts.
+
+    Args:
+        store: a URL (`memory:`, `sqlite:///path`), a `Path`, or a backend, which then stays open
+            when the application ends; `None` keeps everything in memory.
+        auth: who may do what. Without it nobody may do anything; `allow_all` lets everybody.
+        routes: the algorithm of a new document by its id, such as `{"board/*": "lww"}`; the first
+            that matches counts. Ids that match none: `lww/*` are LWW, all others OT.
+        limits: how much of everything is allowed.
+        services: more algorithms, beside `"ot"` and `"lww"`.
+        allowed_origins: origins of pages that may connect, beside the server's own.
+        relay: whether connections may pass messages to each other (presence).
+        page: serve the demonstration page at `/`.
+        durability: of a SQLite file that is opened here: `"relaxed"` commits faster, and may lose
+            the newest commits when the machine loses power.
+        metrics: serve figures for Prometheus at `/metrics`; needs the extra `metrics`.
+        validate: your own rules about changes: `validate(principal, doc_id, changes)`.
+        reauth_s, hide_existence, drain_s: see `PatchesServer`.
+
+    Raises `InvalidRequestError` for a store or route that there is not.
+    """
+    backend, own = _backend(store, durability, runtime)
+    limits = limits or Limits()
+    server = PatchesServer(
+        {**services_on(backend, limits=limits, runtime=runtime), **(services or {})},
+        auth=auth,
+        routes=routes,
+        algorithm_of=backend.algorithm_of,
+        get_tombstone=backend.get_tombstone,
+        limits=limits,
+        runtime=runtime,
+        relay=relay,
+        reauth_s=reauth_s,
+        validate=validate,
+        hide_existence=hide_existence,
+        drain_s=drain_s,
+    )
+    if "*" in allowed_origins and hasattr(auth, "authenticate"):
+        _log.warning("pages of any origin may connect: with cookies, any site acts as its visitor")
+
+    app = web.Application()
+    app[SERVER] = server
+    app[_STATE] = _State()
+    app[_ADMISSION] = Admission(limits)
+    app[_ORIGINS] = frozenset(allowed_origins)
+
+    async def lifetime(_app: web.Application) -> AsyncIterator[None]:
+        async with _opened(backend, own) as epoch, server:
+            app[_STATE].epoch = epoch
+            if page:
+                await add_welcome_documents(server.router)
+            yield
+
+    async def going_away(_app: web.Application) -> None:
+        await server.close()
+
+    app.cleanup_ctx.append(lifetime)
+    app.on_shutdown.append(going_away)  # before connections are waited for
+    app.router.add_get("/ws", _websocket)
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", _readyz)
+    if metrics:
+        add_metrics(app, server)
+    if page:
+        app.router.add_get("/", _page)
+        app.router.add_get("/{file:[a-z0-9-]+[.](?:css|js|svg)}", _page)
+    return app
+
+
+def _backend(
+    store: str | os.PathLike[str] | Backend | None,
+    durability: Durability,
+    runtime: Runtime | None,
+) -> tuple[Backend, bool]:
+    if store is None:
+        return open_backend("memory:", runtime=runtime), True
+    if isinstance(store, os.PathLike):
+        return SqliteBackend(store, durability=durability, runtime=runtime), True
+    if isinstance(store, str):
+        return open_backend(store, durability=durability, runtime=runtime), True
+    return store, False
+
+
+@asynccontextmanager
+async def _opened(backend: Backend, own: bool) -> AsyncIterator[str]:
+    """Gives the backend's epoch; a file that cannot be used is an error now."""
+    try:
+        yield await backend.epoch()
+    finally:
+        if own:
+            await backend.close()
+
+
+async def _websocket(request: web.Request) -> web.StreamResponse:
+    app = request.app
+    server, admission = app[SERVER], app[_ADMISSION]
+    host = request.headers.get("Host")
+    origins = request.headers.getall("Origin", [])
+    if not all(origin_allowed(origin, host, app[_ORIGINS]) for origin in origins):
+        return _refused(Refusal(403, "this origin may not connect"))
+    address = request.remote
+    refusal = admission.look(address, now=asyncio.get_running_loop().time())
+    if refusal is not None:
+        return _refused(refusal)
+    with admission.counted(address):  # from here on: hooks take their time, too
+        try:
+            async with asyncio.timeout(server.limits.handshake_timeout_s):
+                principal = await server.access.authenticate(request)
+        except StatusError as exc:
+            return _refused(Refusal(exc.code, str(exc)))
+        except TimeoutError:
+            return _refused(Refusal(503, "authentication timed out"))
+        key = principal_key(principal)
+        refusal = admission.look_at_principal(key)
+        if refusal is not None:
+            return _refused(refusal)
+        if server.closing:
+            return _refused(Refusal(503, "the server is going away"))
+        with admission.counted_principal(key):
+            return await serve_websocket(request, lambda: server.connect(principal), server.limits)
+
+
+def _refused(refusal: Refusal) -> web.Response:
+    headers = {}
+    if refusal.retry_after_s is not None:
+        headers["Retry-After"] = str(refusal.retry_after_s)
+    return web.json_response({"message": refusal.reason}, status=refusal.status, headers=headers)
+
+
+async def _healthz(request: web.Request) -> web.Response:
+    """That the process is alive, and which file it serves: another epoch is another file."""
+    server = request.app[SERVER]
+    return web.json_response(
+        {
+            "status": "ok",
+            "connections": len(server.sessions),
+            "epoch": request.app[_STATE].epoch,
+        }
+    )
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    """Whether new connections will be served: not while ending, nor while the store fails."""
+    server = request.app[SERVER]
+    if server.closing:
+        return web.json_response({"status": "closing"}, status=503)
+    try:
+        await server.router.find("readyz")
+    except PatchesError:
+        return web.json_response({"status": "storage"}, status=503)
+    return web.json_response({"status": "ok"})
+
+
+async def _page(request: web.Request) -> web.Response:
+    name = request.match_info.get("file", "index.html")
+    source = resources.files("patches_server").joinpath("demo", "web", name)
+    if not source.is_file():
+        raise web.HTTPNotFound
+    headers = {
+        "Cache-Control": "no-cache",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": _PAGE_POLICY,
+    }
+    return web.Response(
+        body=source.read_bytes(),
+        content_type=_PAGE_TYPES[name.rpartition(".")[2]],
+        charset="utf-8",
+        headers=headers,
+    )

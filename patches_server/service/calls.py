@@ -1,0 +1,135 @@
+"""`Calls`: carries out one call of a peer: rights, rules, its turn, and then what it is for.
+
+A peer gets each answer as bytes. Subscriptions and the relay are answered elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+from patches.errors import ForbiddenError, NotFoundError, StatusError
+from patches.limits import Limits
+from patches.model.json_values import Json
+from patches_server.auth.access import Access
+from patches_server.documents.concurrency_limit import Gate
+from patches_server.documents.context import CallContext, call_context
+from patches_server.documents.offload import BYTES_PER_STEP, Aside
+from patches_server.service.methods import Given, Method, encoded, steps_to_encode
+from patches_server.service.router import Router
+from patches_server.service.stats import ServerStats
+from patches_server.service.validation import Validation
+from patches_server.wire import checks as wire_checks
+from patches_server.wire.frames import Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call of a method in the table. `size`: of its frame, in bytes."""
+
+    name: str
+    method: Method
+    params: Sequence[Json]
+    size: int
+    context: CallContext
+
+
+class Calls:
+    """The calls of one server process. `hide_existence`: see `PatchesServer`."""
+
+    def __init__(
+        self,
+        router: Router,
+        access: Access,
+        validation: Validation | None,
+        *,
+        limits: Limits,
+        aside: Aside,
+        stats: ServerStats,
+        hide_existence: bool,
+    ) -> None:
+        self._router, self._access, self._validation = router, access, validation
+        self._limits, self._aside, self._stats = limits, aside, stats
+        self._hide_existence = hide_existence
+        self._snapshots = Gate.of_snapshots(limits)
+
+    async def run(self, call: Call) -> Answer:
+        """Carry a call out. Raises what its sender is told as an error."""
+        subject = wire_checks.doc_id(wire_checks.param(call.params, 0), self._limits)
+        arguments = await self._read(call, subject)
+        doc_id = await self._permitted(call, subject, arguments)
+        if call.name == "commitChanges" and self._validation is not None:
+            await self._validation.require(call.context.principal, doc_id, arguments[0])
+        services = await self._router.find(doc_id)
+        context = replace(call.context, options=call.method.options_of(call.params))
+        if call.method.subject == "branch":
+            # A merge is broadcast to its caller too: one that does not apply the answer relies on
+            # that (`spec/protocol.md` 5).
+            context = replace(context, connection_id=None)
+        loop = asyncio.get_running_loop()
+        with call_context(context):
+            async with self._snapshots() if call.method.is_dear else nullcontext():
+                context.require_waiting()
+                begun = loop.time()
+                result = await call.method.run(services, subject, *arguments)
+                if call.name == "commitChanges":
+                    self._stats.committed(services.documents.name, loop.time() - begun)
+                return await self._aside(steps_to_encode(result), lambda: encoded(result))
+
+    async def _read(self, call: Call, subject: str) -> tuple[Any, ...]:
+        capabilities = (
+            await self._access.capabilities(call.context.principal, subject)
+            if _has_options(call.params)
+            else ()
+        )
+        given = Given(call.params, self._limits, call.size, frozenset(capabilities))
+        return await self._aside(call.size // BYTES_PER_STEP, lambda: call.method.read(given))
+
+    async def _permitted(self, call: Call, subject: str, arguments: Sequence[Any]) -> str:
+        """The document that the call is judged on. Raises unless its sender may do it."""
+        principal = call.context.principal
+        if call.method.subject == "branch":
+            doc_id = await self._writable_source(call, subject)
+        else:
+            doc_id, shown = subject, _shown(call)
+            await self._access.require(principal, doc_id, call.method.kind, call.name, shown)
+        if call.name == "createBranch" and arguments[1].get("id") is not None:
+            # Whoever names a branch needs the right to that name: it may be somebody's document.
+            await self._access.require(principal, arguments[1]["id"], "write", call.name)
+        return doc_id
+
+    async def _writable_source(self, call: Call, branch_id: str) -> str:
+        """The document that a branch came from, on which its calls are judged (T7)."""
+        try:
+            doc_id = await self._source_of_branch(branch_id)
+            await self._access.require(call.context.principal, doc_id, "write", call.name)
+        except (NotFoundError, ForbiddenError):
+            if self._hide_existence:  # neither the branch nor its source's id is told
+                raise ForbiddenError(f"WRITE_FORBIDDEN:{branch_id}") from None
+            raise
+        return doc_id
+
+    async def _source_of_branch(self, branch_id: str) -> str:
+        """The document that a branch came from. 404 for what is no branch."""
+        manager = self._router.branch_manager()
+        unknown = NotFoundError(f"Branch {branch_id} not found")
+        if manager is None:
+            raise unknown
+        try:
+            return await manager.get_source_doc_id(branch_id)
+        except StatusError as exc:
+            raise exc if exc.code != 404 else unknown from exc
+
+
+def _has_options(params: Sequence[Json]) -> bool:
+    return any(isinstance(value, dict) and value for value in params[1:])
+
+
+def _shown(call: Call) -> Mapping[str, Any] | None:
+    """What an access provider is shown: the parameters of a commit, absent ones left out."""
+    if call.name != "commitChanges":
+        return None
+    return dict(zip(("docId", "changes", "options"), call.params, strict=False))

@@ -1,0 +1,389 @@
+"""`Hub`: who is subscribed to what, and the fan-out of what was committed.
+
+A notification is encoded once and put, as the same bytes, into the outbox of every subscriber but
+the connection that committed; nothing here waits for a socket. Rights are asked when a subscription
+is made and again before a delivery when the last answer is old (`spec/reliability.md` T5): what is
+due meanwhile is held back, in order, for that one subscriber. The same is done for a moment after
+some answers, for the sake of the original's client; see `Hub.rest`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias
+
+from patches.aio.keyed_locks import KeyedLocks
+from patches.aio.tasks import TaskScope
+from patches.errors import (
+    DocDeletedError,
+    InvalidRequestError,
+    StatusError,
+    TooManyRequestsError,
+)
+from patches.limits import Limits
+from patches.model import codec
+from patches.model.change import Change
+from patches.model.json_values import Json
+from patches_server.auth.access import Access, principal_key
+from patches_server.documents.context import CallContext
+from patches_server.documents.document_server import DocumentServer
+from patches_server.documents.records import CommitOptions, Tombstone
+from patches_server.service.fanout.held_broadcasts import Holds, Reason
+from patches_server.service.fanout.outbox import ASK_LATER, Outbox
+from patches_server.service.stats import ServerStats
+from patches_server.wire.checks import is_doc_id
+from patches_server.wire.frames import as_text, committed_params, notification_frame
+
+_log = logging.getLogger("patches_server.service.fanout.hub")
+
+#: Checks of one `subscribe` that are under way at once.
+_PARALLEL: Final = 64
+#: What a client gets to apply an answer, from when its end of the socket has taken it.
+_REST_S: Final = 0.2
+#: One that never says that it has taken it is told what is due all the same, after so much.
+_LONGEST_REST_S: Final = 5.0
+
+GetTombstone: TypeAlias = Callable[[str], Awaitable[Tombstone | None]]
+
+
+class Subscriber(Protocol):
+    """What the hub needs of a connection."""
+
+    outbox: Outbox
+    context: CallContext
+    #: The documents it is subscribed to; the hub's.
+    subscriptions: set[str]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection is gone, and must get no subscription any more."""
+        ...
+
+
+class Hub:
+    """The subscriptions of one server process."""
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        limits: Limits,
+        tasks: TaskScope,
+        get_tombstone: GetTombstone | None = None,
+        reauth_s: float = 300.0,
+        stats: ServerStats | None = None,
+    ) -> None:
+        self._access, self._limits, self._tasks = access, limits, tasks
+        self._stats = stats or ServerStats()
+        self._get_tombstone, self._reauth_s = get_tombstone, reauth_s
+        #: Document -> subscriber -> loop time at which its right was last confirmed.
+        self._table: dict[str, dict[Subscriber, float]] = {}
+        #: What is held back while a right is asked again, or while a subscriber rests.
+        self._holds = Holds(limits)
+        #: Rests of subscribers whose answers are not in their outboxes yet.
+        self._unanswered: dict[Subscriber, list[tuple[str, Reason]]] = {}
+        self._views = KeyedLocks()
+        self._revocations = 0
+        #: Document servers that keep something for each connection.
+        self._tell_ended: list[Callable[[str], object]] = []
+
+    def __len__(self) -> int:
+        """How many subscriptions there are."""
+        return sum(map(len, self._table.values()))
+
+    def attach(self, server: DocumentServer) -> None:
+        """Deliver what a document server commits and deletes from now on."""
+        view = getattr(server, "view", None)
+
+        def committed(
+            doc_id: str,
+            changes: Sequence[Change],
+            options: CommitOptions | None,
+            origin: str | None,
+        ) -> None:
+            if view is None:
+                self.publish(doc_id, changes, options, origin)
+            elif doc_id in self._table:
+                self._tasks.spawn(
+                    self._publish_views(doc_id, changes, options, origin, view), name="views"
+                )
+
+        server.on_changes_committed(committed)
+        on_notification = getattr(server, "on_notification", None)
+        if on_notification is not None:
+            on_notification(self.notify)
+        on_nothing_stored = getattr(server, "on_nothing_stored", None)
+        if on_nothing_stored is not None:
+            on_nothing_stored(self.rest)
+        server.on_doc_deleted(self.publish_deletion)
+        connection_ended = getattr(server, "connection_ended", None)
+        if connection_ended is not None:
+            self._tell_ended.append(connection_ended)
+
+    # Subscriptions.
+
+    async def subscribe(self, subscriber: Subscriber, wanted: Json) -> list[str]:
+        """Subscribe to one id or a list of them; the ids that were granted.
+
+        Refused ids are left out. One with a tombstone is left out and announced as deleted first.
+        """
+        ids = self._ids(wanted)
+        maximum = self._limits.max_subscriptions
+        if maximum is not None and len(subscriber.subscriptions.union(ids)) > maximum:
+            raise TooManyRequestsError(
+                f"at most {maximum} subscriptions on one connection", retry_after_ms=60_000
+            )
+        granted: list[str] = []
+        for start in range(0, len(ids), _PARALLEL):
+            part = ids[start : start + _PARALLEL]
+            answers = await asyncio.gather(*(self._grant(subscriber, doc_id) for doc_id in part))
+            granted += [doc_id for doc_id, yes in zip(part, answers, strict=True) if yes]
+        return granted
+
+    def unsubscribe(self, subscriber: Subscriber, unwanted: Json) -> list[str]:
+        """End subscriptions; those that there were."""
+        return [doc_id for doc_id in self._ids(unwanted) if self._remove(subscriber, doc_id)]
+
+    def is_subscribed(self, subscriber: Subscriber, doc_id: str) -> bool:
+        """Whether a subscriber gets this document's changes."""
+        return subscriber in self._table.get(doc_id, ())
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """All subscriptions of a connection end."""
+        self._unanswered.pop(subscriber, None)
+        for doc_id in list(subscriber.subscriptions):
+            self._remove(subscriber, doc_id)
+
+    def ended(self, subscriber: Subscriber) -> None:
+        """A connection is closed: document servers can forget what they kept for it."""
+        self.leave(subscriber)
+        connection_id = subscriber.context.connection_id
+        if connection_id is None:
+            return
+        for tell in self._tell_ended:
+            try:
+                tell(connection_id)
+            except Exception:  # boundary: one document server's failure is its own
+                _log.exception("connection_ended failed")
+
+    def revoke(self, *, principal: object = None, doc_id: str | None = None) -> None:
+        """End the subscriptions of a principal, to a document, or of the one to the other."""
+        self._revocations += 1
+        doc_ids = list(self._table) if doc_id is None else [doc_id]
+        for each in doc_ids:
+            for subscriber in list(self._table.get(each, ())):
+                if principal is None or principal_key(subscriber.context.principal) == principal:
+                    self._remove(subscriber, each)
+
+    def _ids(self, wanted: Json) -> list[str]:
+        if isinstance(wanted, str):
+            wanted = [wanted]
+        if not isinstance(wanted, list):
+            raise InvalidRequestError(
+                f"INVALID_REQUEST: a document id or a list of them is required "
+                f"(got {as_text(wanted)})"
+            )
+        maximum = self._limits.max_ids_per_call
+        if maximum is not None and len(wanted) > maximum:
+            raise InvalidRequestError(f"INVALID_REQUEST: at most {maximum} ids in one call")
+        return list(dict.fromkeys(item for item in wanted if is_doc_id(item, self._limits)))
+
+    async def _grant(self, subscriber: Subscriber, doc_id: str) -> bool:
+        try:
+            await self._require_read(subscriber, doc_id)
+        except DocDeletedError:
+            subscriber.outbox.put(_deletion(doc_id))
+            return False
+        except StatusError:
+            return False
+        if subscriber.ended:
+            return False
+        # Subscribed before the tombstone is looked for: a deletion in between is announced twice
+        # rather than never.
+        now = asyncio.get_running_loop().time()
+        self._table.setdefault(doc_id, {})[subscriber] = now
+        subscriber.subscriptions.add(doc_id)
+        if self._get_tombstone is not None and await self._get_tombstone(doc_id) is not None:
+            self._remove(subscriber, doc_id)
+            subscriber.outbox.put(_deletion(doc_id))
+            return False
+        return True
+
+    async def _require_read(self, subscriber: Subscriber, doc_id: str) -> None:
+        """Ask for the right. What is revoked meanwhile is asked again: the answer may be older."""
+        asked_after = None
+        while asked_after != self._revocations:
+            asked_after = self._revocations
+            await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
+
+    def _remove(self, subscriber: Subscriber, doc_id: str) -> bool:
+        self._holds.drop((doc_id, subscriber))
+        subscriber.subscriptions.discard(doc_id)
+        subscribers = self._table.get(doc_id)
+        if subscribers is None or subscriber not in subscribers:
+            return False
+        del subscribers[subscriber]
+        if not subscribers:
+            del self._table[doc_id]
+        return True
+
+    # Fan-out.
+
+    def publish(
+        self,
+        doc_id: str,
+        changes: Sequence[Change],
+        options: CommitOptions | None,
+        origin: str | None,
+    ) -> None:
+        """Tell every subscriber but `origin` what was committed."""
+        if doc_id in self._table:
+            self._deliver(doc_id, _committed(doc_id, changes, options), origin)
+
+    def publish_deletion(self, doc_id: str, origin: str | None) -> None:
+        """Tell every subscriber but `origin` that a document was deleted."""
+        if doc_id in self._table:
+            self._deliver(doc_id, _deletion(doc_id), origin)
+
+    def notify(
+        self, doc_id: str, method: str, params: Mapping[str, Json], to: str | None = None
+    ) -> None:
+        """A notification of a document server's own, to every subscriber of the document, or to the
+        one connection `to`. Its params get the `docId`.
+        """
+        frame = notification_frame(method, codec.encode({"docId": doc_id, **params}))
+        for subscriber in list(self._table.get(doc_id, ())):
+            if to is None or subscriber.context.connection_id == to:
+                self.deliver_one(doc_id, subscriber, frame)
+
+    def rest(self, doc_id: str, connection_id: str | None) -> None:
+        """Tell one connection nothing of a document until it has applied the answer to come.
+
+        For answers that stored nothing: the original's client takes them for newer than any
+        broadcast that it has applied. If it applies a broadcast first, an older row of the answer
+        stays for good (`spec/sync.md` 12.2). So what is due waits for the connection's next call
+        about the document, which it makes after the answer; or else until its end of the socket
+        has taken the answer, and a moment more. That is no proof: a client may take longer. Proof
+        would be a `base_rev` that makes it see a gap, and frames unlike the original's.
+        """
+        for subscriber in self._table.get(doc_id, ()):
+            if subscriber.context.connection_id == connection_id:
+                reason = self._holds.begin((doc_id, subscriber))
+                self._unanswered.setdefault(subscriber, []).append((doc_id, reason))
+
+    def answered(self, subscriber: Subscriber, doc_ids: Collection[str]) -> None:
+        """The answer to a call about documents is in the outbox, or there is none."""
+        if subscriber not in self._unanswered:
+            return
+        loop = asyncio.get_running_loop()
+        waiting = self._unanswered.pop(subscriber)
+        if left := [each for each in waiting if each[0] not in doc_ids]:
+            self._unanswered[subscriber] = left
+        for doc_id, reason in waiting:
+            if doc_id not in doc_ids:
+                continue
+            reason.is_answered = True
+            release = partial(self._release, doc_id, subscriber, reason)
+            loop.call_later(_LONGEST_REST_S, release)
+            subscriber.outbox.when_taken(partial(loop.call_later, _REST_S, release))
+
+    def called(self, subscriber: Subscriber, doc_ids: Iterable[str]) -> None:
+        """A subscriber makes a call about documents: it has applied earlier answers about them."""
+        for doc_id in doc_ids if self._holds else ():
+            self._end_rest(doc_id, subscriber)
+
+    def _end_rest(self, doc_id: str, subscriber: Subscriber) -> None:
+        for reason in self._holds.answered((doc_id, subscriber)):
+            self._release(doc_id, subscriber, reason)
+
+    def _release(
+        self, doc_id: str, subscriber: Subscriber, reason: Reason, *, may_read: bool = False
+    ) -> None:
+        """A reason to hold back is over; with the last one, what is due goes out in order.
+
+        `may_read`: the right to read was confirmed just now.
+        """
+        for frame in self._holds.end((doc_id, subscriber), reason):
+            if may_read:
+                self._put(subscriber, frame)
+            else:
+                self.deliver_one(doc_id, subscriber, frame)
+
+    async def _publish_views(
+        self,
+        doc_id: str,
+        changes: Sequence[Change],
+        options: CommitOptions | None,
+        origin: str | None,
+        view: Callable[..., Awaitable[Sequence[Change] | None]],
+    ) -> None:
+        async with self._views(doc_id):  # one commit after the other
+            for subscriber in list(self._table.get(doc_id, ())):
+                if origin is not None and subscriber.context.connection_id == origin:
+                    continue
+                seen = await view(doc_id, changes, subscriber.context)
+                if seen is not None:
+                    self.deliver_one(doc_id, subscriber, _committed(doc_id, seen, options))
+
+    def _deliver(self, doc_id: str, frame: bytes, origin: str | None) -> None:
+        if self._access.open and not self._holds:
+            for subscriber in self._table[doc_id]:
+                if subscriber.context.connection_id != origin or origin is None:
+                    self._put(subscriber, frame)
+            return
+        for subscriber in list(self._table[doc_id]):
+            if subscriber.context.connection_id != origin or origin is None:
+                self.deliver_one(doc_id, subscriber, frame)
+
+    def deliver_one(self, doc_id: str, subscriber: Subscriber, frame: bytes) -> None:
+        """Give one subscriber a frame about a document; nothing, if its right has ended."""
+        asked_at = self._table.get(doc_id, {}).get(subscriber)
+        if asked_at is None:
+            return
+        key = (doc_id, subscriber)
+        if self._holds.add(key, frame):
+            if self._holds.is_full(key):
+                self._end_hold(doc_id, subscriber)
+        elif asyncio.get_running_loop().time() - asked_at <= self._reauth_s or self._access.open:
+            self._put(subscriber, frame)
+        else:
+            reason = self._holds.begin(key)
+            self._holds.add(key, frame)
+            self._tasks.spawn(
+                self._ask_again(doc_id, subscriber, reason), name="rights asked again"
+            )
+
+    async def _ask_again(self, doc_id: str, subscriber: Subscriber, reason: Reason) -> None:
+        try:
+            await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
+        except StatusError as exc:
+            self._remove(subscriber, doc_id)
+            if exc.code == 503:  # nobody said no: it is to come back, and to catch up
+                subscriber.outbox.close(ASK_LATER, "rights cannot be asked now")
+            return
+        if self.is_subscribed(subscriber, doc_id):  # it has not left, nor was revoked, meanwhile
+            self._table[doc_id][subscriber] = asyncio.get_running_loop().time()
+            self._release(doc_id, subscriber, reason, may_read=True)
+
+    def _end_hold(self, doc_id: str, subscriber: Subscriber) -> None:
+        """Hold no more than may wait in an outbox: end a rest early, or else the connection."""
+        self._end_rest(doc_id, subscriber)
+        if self._holds.is_full((doc_id, subscriber)):  # a right is being asked, slowly
+            self._remove(subscriber, doc_id)
+            subscriber.outbox.close(ASK_LATER, "rights cannot be asked now")
+
+    def _put(self, subscriber: Subscriber, frame: bytes) -> None:
+        subscriber.outbox.put(frame)
+        self._stats.broadcast_frames += 1
+
+
+def _committed(doc_id: str, changes: Iterable[Change], options: CommitOptions | None) -> bytes:
+    wire: dict[str, Any] | None = options.to_wire() if options is not None else None
+    return notification_frame("changesCommitted", committed_params(doc_id, changes, wire))
+
+
+def _deletion(doc_id: str) -> bytes:
+    return notification_frame("docDeleted", b'{"docId":' + codec.encode(doc_id) + b"}")

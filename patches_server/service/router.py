@@ -1,0 +1,177 @@
+"""`Router`: which document server a document belongs to.
+
+A document keeps the algorithm of its first commit; until then the first route that matches its id
+decides (`design.md`, A document's algorithm).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+from patches.errors import InvalidRequestError, NotFoundError
+from patches.model.change import Change
+from patches.model.json_values import Json
+from patches.runtime import Millis
+from patches_server.documents.document_server import DocumentServer
+from patches_server.documents.records import Branch, ListVersionsOptions, Version
+
+_log = logging.getLogger("patches_server.service.router")
+
+#: Ids that match none of an application's routes.
+DEFAULT_ROUTES: Final = (("lww/*", "lww"), ("*", "ot"))
+#: Recorded algorithms that are remembered; a record does not change while its document lives.
+_REMEMBERED: Final = 10_000
+
+Routes: TypeAlias = Mapping[str, str] | Iterable[str | tuple[str, str]]
+AlgorithmOf: TypeAlias = Callable[[str], Awaitable[str | None]]
+
+
+class HistoryManager(Protocol):
+    """Versions of one algorithm's documents."""
+
+    async def list_versions(
+        self, doc_id: str, options: ListVersionsOptions | None = None
+    ) -> Sequence[Version]: ...
+    async def create_version(
+        self, doc_id: str, metadata: Mapping[str, Json] | None = None
+    ) -> str | None: ...
+    async def update_version(
+        self, doc_id: str, version_id: str, metadata: Mapping[str, Json]
+    ) -> None: ...
+    async def get_version_state(self, doc_id: str, version_id: str) -> Any: ...
+    async def get_version_changes(self, doc_id: str, version_id: str) -> Sequence[Change]: ...
+    async def get_state_before_version(self, doc_id: str, version_id: str) -> Any: ...
+
+
+class BranchManager(Protocol):
+    """Branches of one algorithm's documents."""
+
+    async def get_source_doc_id(self, branch_id: str) -> str: ...
+    async def list_branches(
+        self, doc_id: str, *, since: Millis | None = None
+    ) -> Sequence[Branch]: ...
+    async def create_branch(
+        self, doc_id: str, rev: int, metadata: Mapping[str, Json] | None = None
+    ) -> str: ...
+    async def update_branch(self, branch_id: str, metadata: Mapping[str, Json]) -> None: ...
+    async def delete_branch(self, branch_id: str) -> None: ...
+    async def merge_branch(self, branch_id: str) -> Sequence[Change]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that serves the documents of one algorithm."""
+
+    documents: DocumentServer
+    history: HistoryManager | None = None
+    branches: BranchManager | None = None
+
+
+def parse_route(text: str) -> tuple[str, str]:
+    """`PATTERN=ALGORITHM`, the last `=` being the one that divides."""
+    pattern, mark, algorithm = text.rpartition("=")
+    if not mark or not pattern or not algorithm:
+        raise InvalidRequestError(f"a route is PATTERN=ALGORITHM, such as 'lww/*=lww': {text!r}")
+    return pattern, algorithm
+
+
+def parse_routes(routes: Routes | None) -> list[tuple[str, str]]:
+    """Routes in any of their forms, as pairs; in order, the first that matches counts."""
+    if routes is None:
+        return []
+    if isinstance(routes, Mapping):
+        return list(routes.items())
+    return [parse_route(route) if isinstance(route, str) else route for route in routes]
+
+
+class Router:
+    """Finds the services of a document, by its record or else by its id."""
+
+    def __init__(
+        self,
+        services: Mapping[str, Services],
+        *,
+        routes: Routes | None = None,
+        algorithm_of: AlgorithmOf | None = None,
+    ) -> None:
+        self._services = dict(services)
+        self._algorithm_of = algorithm_of
+        self._recorded: OrderedDict[str, str] = OrderedDict()
+        given = parse_routes(routes)
+        for pattern, algorithm in given:
+            if algorithm not in self._services:
+                raise InvalidRequestError(
+                    f"route {pattern!r}: no algorithm {algorithm!r}; there are "
+                    f"{', '.join(sorted(self._services))}"
+                )
+        defaults = [route for route in DEFAULT_ROUTES if route[1] in self._services]
+        self._routes = [(_pattern(text), name) for text, name in [*given, *defaults]]
+
+    @property
+    def services(self) -> Mapping[str, Services]:
+        """All services, by algorithm."""
+        return self._services
+
+    async def find(self, doc_id: str) -> Services:
+        """The services that a document belongs to."""
+        name = self._recorded.get(doc_id)
+        if name is None:
+            recorded = await self._algorithm_of(doc_id) if self._algorithm_of else None
+            source = await self._source_of(doc_id)
+            if recorded is None:
+                # A branch that its client fills is of its source's algorithm, whatever its id.
+                return await self.find(source) if source else self._services[self._by_route(doc_id)]
+            self._remember(doc_id, recorded, may_differ=source is not None)
+            name = recorded
+        return self._services[name]
+
+    def forget(self, doc_id: str) -> None:
+        """The document was deleted, and its record with it."""
+        self._recorded.pop(doc_id, None)
+
+    def branch_manager(self) -> BranchManager | None:
+        """One that can look up any branch: they share their records."""
+        managers = (services.branches for services in self._services.values())
+        return next((manager for manager in managers if manager is not None), None)
+
+    async def _source_of(self, doc_id: str) -> str | None:
+        manager = self.branch_manager()
+        if manager is None:
+            return None
+        try:
+            return await manager.get_source_doc_id(doc_id)
+        except NotFoundError:
+            return None
+
+    def _remember(self, doc_id: str, recorded: str, *, may_differ: bool) -> None:
+        if recorded not in self._services:
+            raise InvalidRequestError(
+                f"document {doc_id!r} is kept with the algorithm {recorded!r}, which is not served"
+            )
+        by_route = self._by_route(doc_id)
+        if by_route != recorded and not may_differ:
+            _log.warning(
+                "document %.128r keeps the algorithm %s, though its route says %s",
+                doc_id,
+                recorded,
+                by_route,
+            )
+        self._recorded[doc_id] = recorded
+        if len(self._recorded) > _REMEMBERED:
+            self._recorded.popitem(last=False)
+
+    def _by_route(self, doc_id: str) -> str:
+        for pattern, name in self._routes:
+            if pattern.fullmatch(doc_id):
+                return name
+        raise InvalidRequestError(f"no route for document {doc_id!r}")
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    # `*` stands for any characters, `/` too; nothing else is special.
+    return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)

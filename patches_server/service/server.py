@@ -1,0 +1,192 @@
+"""`PatchesServer`: document servers, rights, subscriptions and sessions, without a transport.
+
+An application gets one from `create_app`; an in-memory transport and the simulation drive one
+directly: `connect` gives a session, which takes frames and fills an outbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from patches.aio.tasks import TaskScope
+from patches.errors import UnavailableError
+from patches.limits import Limits
+from patches.model.ids import random_id
+from patches.runtime import Runtime
+from patches_server.auth.access import Access, Auth, principal_key
+from patches_server.documents.offload import Aside
+from patches_server.service.calls import Calls
+from patches_server.service.fanout.hub import GetTombstone, Hub
+from patches_server.service.fanout.outbox import GOING_AWAY, SIGNED_OUT
+from patches_server.service.fanout.relay import AwarenessRelay
+from patches_server.service.methods import add_methods_of, method_table
+from patches_server.service.router import AlgorithmOf, Router, Routes, Services
+from patches_server.service.session import ServerSession
+from patches_server.service.stats import ServerStats
+from patches_server.service.validation import Validate, Validation
+
+_log = logging.getLogger("patches_server")
+
+
+class PatchesServer:
+    """Serves the documents of `services` to sessions. Use it as an async context manager.
+
+    Args:
+        services: what serves the documents of each algorithm, by its name.
+        auth: who may do what; nobody may do anything without it.
+        routes: which algorithm a new document gets, by its id; the first match counts.
+        algorithm_of: the recorded algorithm of a document, which wins over the routes.
+        get_tombstone: the tombstone of a deleted document.
+        relay: whether connections may pass messages to each other (presence).
+        reauth_s: rights older than this are asked again before something is delivered.
+        validate: your own rules about changes; see `patches_server.service.validation`.
+        hide_existence: refuse calls about branches that do not exist like those that are forbidden.
+        drain_s: how long `close` waits for calls under way, and over how much time it spreads the
+            closing of many connections.
+    """
+
+    def __init__(
+        self,
+        services: Mapping[str, Services],
+        *,
+        auth: Auth | None = None,
+        routes: Routes | None = None,
+        algorithm_of: AlgorithmOf | None = None,
+        get_tombstone: GetTombstone | None = None,
+        limits: Limits | None = None,
+        runtime: Runtime | None = None,
+        relay: bool = True,
+        reauth_s: float = 300.0,
+        validate: Validate | None = None,
+        hide_existence: bool = False,
+        drain_s: float = 10.0,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.runtime = runtime or Runtime()
+        self.aside = Aside(self.runtime, self.limits)
+        self.access = Access(auth, timeout_s=self.limits.hook_timeout_s)
+        self.router = Router(services, routes=routes, algorithm_of=algorithm_of)
+        self.sessions: dict[str, ServerSession] = {}
+        self.stats = ServerStats()
+        self.closing = False
+        self._tasks = TaskScope("patches server")
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._drain_s = drain_s
+        self.hub = Hub(
+            self.access,
+            limits=self.limits,
+            tasks=self._tasks,
+            get_tombstone=get_tombstone,
+            reauth_s=reauth_s,
+            stats=self.stats,
+        )
+        self.calls = Calls(
+            self.router,
+            self.access,
+            Validation(validate, self.limits, self.aside) if validate is not None else None,
+            limits=self.limits,
+            aside=self.aside,
+            stats=self.stats,
+            hide_existence=hide_existence,
+        )
+        self.relay = AwarenessRelay(self.hub, limits=self.limits) if relay else None
+        self.methods = method_table()
+        for each in services.values():
+            add_methods_of(self.methods, each)
+            self.hub.attach(each.documents)
+            each.documents.on_doc_deleted(lambda doc_id, _origin: self.router.forget(doc_id))
+
+    async def __aenter__(self) -> Self:
+        self._tasks.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Finish the calls under way, close every connection with 1001, end."""
+        self.closing = True
+        if self._under_way:
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(self._drain_s):
+                    await self._idle.wait()
+            except TimeoutError:
+                _log.warning("%d calls were still under way at the end", self._under_way)
+        # Many clients that are cut off at one instant would all come back at one instant (T41).
+        step_s = min(0.001, self._drain_s / max(1, len(self.sessions)))
+        for session in list(self.sessions.values()):
+            session.close(GOING_AWAY, "the server is going away")
+            if len(self.sessions) > 100:
+                await asyncio.sleep(step_s)
+        await self._tasks.close()
+
+    def connect(self, principal: object = None) -> ServerSession:
+        """A session for a peer that has been let in. Raises `UnavailableError` while closing."""
+        if self.closing:
+            raise UnavailableError("the server is going away", {"reason": "CLOSING"})
+        connection_id = random_id(self.runtime.random, 14)
+        session = ServerSession(self, connection_id=connection_id, principal=principal)
+        self.sessions[connection_id] = session
+        if self.relay is not None:
+            self.relay.join(session, now=asyncio.get_running_loop().time())
+        return session
+
+    @property
+    def poisoned(self) -> int:
+        """Committed changes that were found to be impossible to apply."""
+        documents = (services.documents for services in self.router.services.values())
+        return sum(getattr(each, "poisoned", 0) for each in documents)
+
+    @property
+    def clock_jumps(self) -> int:
+        """Leaps forward of the wall clock; each algorithm's clock sees the same ones."""
+        documents = (services.documents for services in self.router.services.values())
+        clocks = (getattr(each, "clock", None) for each in documents)
+        return max((clock.jumps for clock in clocks if clock is not None), default=0)
+
+    def revoke(self, *, principal: object = None, doc_id: str | None = None) -> None:
+        """Rights were taken away: what rests on them ends at once.
+
+        With a document, its subscriptions end (of all, or of one principal); with a principal
+        alone, its connections are closed with 4401. `principal` is what `authenticate` returned,
+        or its `id`.
+        """
+        key = principal_key(principal)
+        if doc_id is not None or key is None:
+            self.hub.revoke(principal=key, doc_id=doc_id)
+            return
+        for session in list(self.sessions.values()):
+            if principal_key(session.context.principal) == key:
+                self.hub.leave(session)
+                session.close(SIGNED_OUT, "access was revoked")
+
+    def begin(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a session's call as a task of the server."""
+        self._under_way += 1
+        self._tasks.spawn(self._counted(serve), name="call")
+
+    def disconnected(self, session: ServerSession) -> None:
+        """A session has ended; called by it."""
+        self.sessions.pop(session.connection_id, None)
+        self.hub.ended(session)
+        if self.relay is not None:
+            self.relay.leave(session)
+
+    async def _counted(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await serve()
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()

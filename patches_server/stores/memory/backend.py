@@ -1,0 +1,44 @@
+"""`MemoryBackend`: everything a server keeps, in memory."""
+
+from __future__ import annotations
+
+from patches.model.ids import random_id
+from patches.runtime import Runtime
+from patches_server.documents.branch_store import MemoryBranches
+from patches_server.documents.records import Tombstone
+from patches_server.documents.tombstones import MemoryDocuments
+from patches_server.documents.version_store import MemoryVersions
+from patches_server.stores.memory.lww import LWWMemoryServerStore
+from patches_server.stores.memory.ot import OTMemoryServerStore
+
+
+class MemoryBackend:
+    """The stores of all algorithms, and what they share. It is gone when the process ends."""
+
+    def __init__(self, *, runtime: Runtime | None = None) -> None:
+        self._runtime = runtime or Runtime()
+        self._epoch = random_id(self._runtime.random, 12)
+        self.documents = MemoryDocuments()
+        self.versions = MemoryVersions(self.documents, runtime=self._runtime)
+        self.branches = MemoryBranches()
+        self.ot = OTMemoryServerStore(
+            self.documents, self.versions, self.branches, runtime=self._runtime
+        )
+        self.lww = LWWMemoryServerStore(
+            self.documents, self.versions, self.branches, runtime=self._runtime
+        )
+
+    async def epoch(self) -> str:
+        """The id of this memory."""
+        return self._epoch
+
+    async def algorithm_of(self, doc_id: str) -> str | None:
+        """The algorithm that a document was first committed with, `None` if it does not exist."""
+        return self.documents.algorithm_of(doc_id)
+
+    async def get_tombstone(self, doc_id: str) -> Tombstone | None:
+        """The tombstone that stands in a document's place."""
+        return self.documents.get_tombstone(doc_id, now=self._runtime.wall_ms())
+
+    async def close(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,142 @@
+"""`OTMemoryServerStore`: OT documents in memory."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from patches.model.change import Change
+from patches.runtime import Millis, Runtime
+from patches_server.documents.branch_store import MemoryBranches
+from patches_server.documents.records import Tombstone
+from patches_server.documents.tombstones import MemoryDocuments
+from patches_server.documents.version_store import MemoryVersions
+from patches_server.ot.rows import (
+    ALGORITHM,
+    check_algorithm,
+    check_follows,
+    check_ids_new,
+    head_after,
+    stored,
+    within,
+)
+from patches_server.ot.store import NO_DOC, Bounds, DocHead, StoredSnapshot
+
+
+@dataclass(slots=True)
+class _Log:
+    """One document. `ids` outlive the changes that were pruned."""
+
+    head: DocHead = NO_DOC
+    changes: list[Change] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+
+
+class OTMemoryServerStore:
+    """An `OTServerStore` in memory. Keeps the bytes of changes, not the objects of callers.
+
+    What is not given, to be shared with other stores, it makes for itself.
+    """
+
+    def __init__(
+        self,
+        documents: MemoryDocuments | None = None,
+        versions: MemoryVersions | None = None,
+        branches: MemoryBranches | None = None,
+        *,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self._documents = documents or MemoryDocuments()
+        self.versions = versions or MemoryVersions(self._documents, runtime=runtime)
+        self.branches = branches or MemoryBranches()
+        self._runtime = runtime or Runtime()
+        self._logs: dict[str, _Log] = {}
+
+    async def get_head(self, doc_id: str) -> DocHead:
+        return self._read(doc_id).head
+
+    async def save_changes(
+        self,
+        doc_id: str,
+        changes: Sequence[Change],
+        *,
+        expected: DocHead,
+        now: Millis,
+        bounds: Bounds | None = None,
+    ) -> None:
+        self._documents.check_not_deleted(doc_id, now=now)
+        check_algorithm(doc_id, self._documents.algorithm_of(doc_id))
+        log = self._logs.get(doc_id) or _Log()
+        check_follows(changes, expected=expected, head=log.head)
+        check_ids_new(doc_id, changes, log.ids)
+        rows = [stored(change) for change in changes]  # may raise: before anything is written
+        self._documents.require_writable(doc_id, ALGORITHM, now=now)
+        log.changes.extend(rows)
+        log.ids.update(change.id for change in rows)
+        log.head = head_after(changes, bounds or log.head.bounds)
+        self._logs[doc_id] = log
+
+    async def list_changes(
+        self,
+        doc_id: str,
+        *,
+        start_after: int | None = None,
+        end_before: int | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
+        without_batch_id: str | None = None,
+        max_bytes: int | None = None,
+    ) -> list[Change]:
+        changes = self._read(doc_id).changes
+        start = 0 if start_after is None else bisect_right(changes, start_after, key=_rev)
+        end = len(changes) if end_before is None else bisect_left(changes, end_before, key=_rev)
+        places = range(end - 1, start - 1, -1) if reverse else range(start, end)
+        found: Iterator[Change] = (changes[place] for place in places)
+        if without_batch_id is not None:
+            found = (change for change in found if change.batch_id != without_batch_id)
+        if limit is not None:
+            found = islice(found, max(0, limit))
+        return within(found, max_bytes)
+
+    async def load_snapshot(self, doc_id: str, *, rev: int | None = None) -> StoredSnapshot:
+        log = self._read(doc_id)
+        through = log.head.rev if rev is None else min(rev, log.head.rev)
+        found = self.versions.newest_main(doc_id, through_rev=through)
+        version, state = found or (None, None)
+        start = bisect_right(log.changes, version.end_rev if version else 0, key=_rev)
+        end = bisect_right(log.changes, through, key=_rev)
+        return StoredSnapshot(version=version, state=state, changes=log.changes[start:end])
+
+    async def prune_changes(self, doc_id: str, *, through_rev: int) -> None:
+        changes = self._read(doc_id).changes
+        del changes[: bisect_right(changes, through_rev, key=_rev)]
+
+    async def delete_doc(self, doc_id: str, tombstone: Tombstone | None, *, now: Millis) -> None:
+        check_algorithm(doc_id, self._documents.algorithm_of(doc_id))
+        log = self._logs.pop(doc_id, None)
+        self.versions.delete_versions(doc_id)
+        self._documents.forget_document(doc_id)
+        if tombstone is None:
+            return
+        if log is not None or self._documents.get_tombstone(doc_id, now=now) is None:
+            last_rev = log.head.rev if log else 0
+            self._documents.put_tombstone(replace(tombstone, last_rev=last_rev))
+
+    async def get_tombstone(self, doc_id: str) -> Tombstone | None:
+        return self._documents.get_tombstone(doc_id, now=self._runtime.wall_ms())
+
+    async def remove_tombstone(self, doc_id: str) -> bool:
+        return self._documents.remove_tombstone(doc_id, now=self._runtime.wall_ms())
+
+    async def last_server_time(self) -> Millis:
+        return self._documents.last_server_time
+
+    def _read(self, doc_id: str) -> _Log:
+        self._documents.check_not_deleted(doc_id, now=self._runtime.wall_ms())
+        return self._logs.get(doc_id) or _Log()
+
+
+def _rev(change: Change) -> int:
+    return change.rev

@@ -1,0 +1,73 @@
+"""`SqliteBackend`: everything a server keeps, in one SQLite file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from patches.model.ids import random_id
+from patches.runtime import Runtime
+from patches.stores.sqlite.database import Durability, SqliteDatabase
+from patches_server.documents.records import Tombstone
+from patches_server.stores.sqlite import documents
+from patches_server.stores.sqlite.branches import SqliteBranches
+from patches_server.stores.sqlite.lww import LWWSqliteServerStore
+from patches_server.stores.sqlite.ot import OTSqliteServerStore
+from patches_server.stores.sqlite.versions import SqliteVersions
+
+
+class SqliteBackend:
+    """The stores of all algorithms, and what they share. Opened on first use, closed by `close`.
+
+    `durability="relaxed"` may lose the newest commits when the machine loses power.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = "full",
+        runtime: Runtime | None = None,
+    ) -> None:
+        self._runtime = runtime or Runtime()
+        self.database = SqliteDatabase(path, durability=durability, runtime=self._runtime)
+        self.database.add_schema(documents.DOCUMENTS_SCHEMA)
+        self.versions = SqliteVersions(self.database, runtime=self._runtime)
+        self.branches = SqliteBranches(self.database)
+        self.ot = OTSqliteServerStore(
+            self.database, self.versions, self.branches, runtime=self._runtime
+        )
+        self.lww = LWWSqliteServerStore(
+            self.database, self.versions, self.branches, runtime=self._runtime
+        )
+
+    async def epoch(self) -> str:
+        """The id of this file, made with it. Copies by `patches-server backup` have others.
+
+        Raises `StorageError` when the file cannot be used, or was written by a newer version.
+        """
+        known = await self.database.read(documents.epoch_of)
+        if known is not None:
+            return known
+        new = random_id(self._runtime.random, 12)
+
+        def write(conn: sqlite3.Connection) -> str:
+            other = documents.epoch_of(conn)  # another process was first
+            if other is None:
+                documents.put_epoch(conn, new)
+            return other or new
+
+        return await self.database.write(write)
+
+    async def algorithm_of(self, doc_id: str) -> str | None:
+        """The algorithm that a document was first committed with, `None` if it does not exist."""
+        return await self.database.read(lambda conn: documents.algorithm_of(conn, doc_id))
+
+    async def get_tombstone(self, doc_id: str) -> Tombstone | None:
+        """The tombstone that stands in a document's place."""
+        now = self._runtime.wall_ms()
+        return await self.database.read(lambda conn: documents.get_tombstone(conn, doc_id, now=now))
+
+    async def close(self) -> None:
+        """Finish what is being written and close the file."""
+        await self.database.close()

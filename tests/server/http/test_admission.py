@@ -1,0 +1,97 @@
+"""Who may open a socket at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from patches.limits import Limits
+from patches_server.http.admission import Admission, is_loopback, origin_allowed
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "allowed", "expected"),
+    [
+        (None, "example.org", (), True),
+        ("https://example.org", "example.org", (), True),
+        ("https://example.org:443", "example.org", (), True),
+        ("http://example.org", "example.org:80", (), True),
+        ("HTTPS://Example.org", "example.ORG", (), True),
+        ("http://localhost:8000", "localhost:8000", (), True),
+        ("http://[::1]:8000", "[::1]:8000", (), True),
+        ("https://example.org:8443", "example.org", (), False),
+        ("http://localhost:8000", "localhost:9000", (), False),
+        ("https://example.org.evil.example", "example.org", (), False),
+        ("https://evil.example", "example.org", (), False),
+        ("null", "example.org", (), False),
+        ("", "example.org", (), False),
+        ("file://", "example.org", (), False),
+        ("https://example.org:99999", "example.org", (), False),
+        ("https://example.org", None, (), False),
+        ("https://app.example", "example.org", ("https://app.example",), True),
+        ("http://app.example", "example.org", ("https://app.example",), False),
+        ("https://evil.example", "example.org", ("*",), True),
+    ],
+)
+def test_a_page_may_connect_to_its_own_server_and_where_it_was_allowed(
+    origin: str | None, host: str | None, allowed: tuple[str, ...], expected: bool
+) -> None:
+    assert origin_allowed(origin, host, allowed) is expected
+
+
+def test_connections_are_counted_while_they_are_open() -> None:
+    admission = Admission(Limits(max_connections=2, max_connections_per_ip=1))
+    with admission.counted("192.0.2.1"):
+        refusal = admission.look("192.0.2.1", now=0.0)
+        assert refusal is not None
+        assert (refusal.status, refusal.reason) == (429, "too many connections from this address")
+        assert admission.look("192.0.2.2", now=0.0) is None
+        with admission.counted("192.0.2.2"):
+            refusal = admission.look("192.0.2.3", now=0.0)
+            assert refusal is not None
+            assert refusal.status == 503
+    assert admission.look("192.0.2.1", now=0.0) is None
+
+
+def test_attempts_per_minute_are_limited_and_told_when_to_come_back() -> None:
+    admission = Admission(Limits(connects_per_min_per_ip=2))
+    assert admission.look("192.0.2.1", now=0.0) is None
+    assert admission.look("192.0.2.1", now=10.0) is None
+    refusal = admission.look("192.0.2.1", now=20.0)
+    assert refusal is not None
+    assert (refusal.status, refusal.retry_after_s) == (429, 40)
+    assert admission.look("192.0.2.1", now=60.5) is None
+
+
+def test_this_machine_is_not_counted_by_address() -> None:
+    admission = Admission(Limits(connects_per_min_per_ip=1, max_connections_per_ip=1))
+    with admission.counted("127.0.0.1"):
+        assert all(admission.look("127.0.0.1", now=0.0) is None for _ in range(5))
+
+
+def test_connections_of_one_principal_are_limited_and_of_nobody_not() -> None:
+    admission = Admission(Limits(max_connections_per_principal=1))
+    with admission.counted_principal("ann"), admission.counted_principal(None):
+        refusal = admission.look_at_principal("ann")
+        assert refusal is not None
+        assert refusal.status == 429
+        assert admission.look_at_principal("bob") is None
+        assert admission.look_at_principal(None) is None
+    assert admission.look_at_principal("ann") is None
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.0.1", False),
+        ("example.org", False),
+        ("", False),
+    ],
+)
+def test_loopback_addresses(address: str, expected: bool) -> None:
+    assert is_loopback(address) is expected

@@ -1,0 +1,125 @@
+"""An application's own rules about changes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from patches import Patches, PatchesSync
+from patches.errors import ChangeRefusedError, StatusError, UnavailableError
+from patches.limits import Limits
+from patches.model.change import ChangeInput
+from patches.runtime import Runtime
+from patches.testing.local_server import LocalServer
+from patches_server.documents.offload import Aside
+from patches_server.service.validation import Validation
+
+
+def change(change_id: str, value: Any, path: str = "/a") -> dict[str, Any]:
+    return {"id": change_id, "ops": [{"op": "replace", "path": path, "value": value}]}
+
+
+def no_shouting(_principal: object, _doc_id: str, changes: Any) -> ChangeRefusedError | None:
+    for each in changes:
+        if any(str(op.get("value", "")).isupper() for op in each.ops):
+            return ChangeRefusedError(each.id, "please do not shout")
+    return None
+
+
+async def test_a_refused_change_is_named_and_nothing_of_the_commit_is_stored(
+    serve: Any, documents: Any
+) -> None:
+    peer = (await serve(validate=no_shouting))()
+    error = await peer.error("commitChanges", "d", [change("c1", "calm"), change("c2", "LOUD")])
+    assert error == {
+        "code": 400,
+        "message": "please do not shout",
+        "data": {"changeId": "c2", "scope": "change", "final": True},
+    }
+    assert documents.logs == {}
+    assert len((await peer.result("commitChanges", "d", [change("c1", "calm")]))["changes"]) == 1
+
+
+@pytest.mark.parametrize("verdict", ["a reason", ChangeRefusedError("c1", "a reason")], ids=repr)
+async def test_a_hook_may_be_slow_raise_or_return_a_reason(serve: Any, verdict: Any) -> None:
+    async def returns(*_: object) -> Any:
+        await asyncio.sleep(0)
+        return verdict
+
+    async def raises(*_: object) -> Any:
+        raise verdict if isinstance(verdict, Exception) else ChangeRefusedError("c1", verdict)
+
+    for hook in (returns, raises):
+        error = await (await serve(validate=hook))().error("commitChanges", "d", [change("c1", 1)])
+        assert (error["code"], error["message"]) == (400, "a reason")
+        assert error["data"]["changeId"] == "c1"
+
+
+async def test_anything_but_none_is_a_refusal(serve: Any) -> None:
+    verdicts: list[Any] = [False, True, 0, {}]
+    for verdict in verdicts:
+        peer = (await serve(validate=lambda *_, v=verdict: v))()
+        assert (await peer.error("commitChanges", "d", [change("c1", 1)]))["code"] == 400
+
+
+async def test_rights_are_asked_first_and_operations_are_well_formed(serve: Any) -> None:
+    seen = []
+
+    def validate(_principal: object, _doc_id: str, changes: Any) -> None:
+        seen.extend(changes)
+
+    peer = (await serve(validate=validate, auth=None))()
+    assert (await peer.error("commitChanges", "d", [change("c1", 1)]))["code"] == 403
+    peer = (await serve(validate=validate))()
+    error = await peer.error("commitChanges", "d", [change("c1", 1, path="no pointer")])
+    assert error["data"] == {"changeId": "c1", "scope": "change"}
+    assert seen == []
+
+
+async def test_a_hook_that_hangs_is_503_and_one_that_fails_tells_nothing(serve: Any) -> None:
+    async def hangs(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    limits = Limits(hook_timeout_s=0.001)
+    validation = Validation(hangs, limits, Aside(Runtime(), limits))
+    with pytest.raises(UnavailableError):
+        await validation.require(None, "d", [ChangeInput.from_wire(change("c1", 1))])
+
+    def fails(*_: object) -> None:
+        raise StatusError(402, "pay first")
+
+    peer = (await serve(validate=fails))()
+    assert (await peer.error("commitChanges", "d", [change("c1", 1)]))["code"] == 402
+
+    def breaks(*_: object) -> None:
+        raise KeyError("/home/ann/secret")
+
+    peer = (await serve(validate=breaks))()
+    error = await peer.error("commitChanges", "d", [change("c1", 1)])
+    assert error["message"] == "Server error"
+    assert "ann" not in str(error)
+
+
+@pytest.mark.parametrize("algorithm", ["ot", "lww"])
+async def test_the_author_finds_the_refused_change_in_quarantine_with_the_reason(
+    algorithm: str,
+) -> None:
+    async with (
+        LocalServer(validate=no_shouting, routes={"*": algorithm}) as server,
+        Patches() as patches,
+        PatchesSync(patches, server.connection()) as sync,
+    ):
+        doc = await patches.open_doc("plan", algorithm=algorithm)
+        doc.change(lambda d: d.update({"title": "calm"}))
+        await sync.settled(5)
+        doc.change(lambda d: d.update({"title": "LOUD"}))
+        await sync.settled(5)
+        [entry] = await patches.list_quarantined_changes("plan")
+        assert entry.reason == "please do not shout"
+        assert entry.change.ops[0]["value"] == "LOUD"
+        assert doc.state == {"title": "calm"}
+        doc.change(lambda d: d.update({"more": "quiet"}))
+        await sync.settled(5)
+        assert doc.state == {"title": "calm", "more": "quiet"}

@@ -1,0 +1,301 @@
+"""Who is here, through the real relay."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from patches.client.patches import Patches
+from patches.errors import InvalidRequestError
+from patches.model.change import Snapshot
+from patches.model.json_values import Json
+from patches.runtime import Runtime
+from patches.sync import PatchesSync
+from patches.sync.presence.presence import Room
+from patches.testing.fake_connection import FakeConnection, committed
+from patches.testing.local_server import LocalServer
+from patches.testing.sync_scene import sync_scene
+from patches.testing.virtual_time import idle, virtual_time
+
+_seeds = itertools.count()
+
+
+@asynccontextmanager
+async def client(server: LocalServer, *doc_ids: str) -> AsyncIterator[PatchesSync]:
+    seed = next(_seeds)  # alike clients would make alike change ids
+    async with (
+        Patches(runtime=Runtime(random=random.Random(seed))) as patches,
+        PatchesSync(patches, server.connection()) as sync,
+    ):
+        for doc_id in doc_ids:
+            await patches.open_doc(doc_id)
+        await sync.settled(5)
+        yield sync
+
+
+def names(room: Room) -> list[Any]:
+    return sorted(str(state["name"]) for state in room.others.values())
+
+
+@virtual_time
+async def test_everybody_in_a_room_sees_everybody_else_whoever_came_first() -> None:
+    async with (
+        LocalServer() as server,
+        client(server, "d") as ann,
+        client(server, "d") as bob,
+        client(server, "d") as eve,
+    ):
+        async with (
+            bob.presence("d", {"name": "Bob"}) as bobs,
+            ann.presence("d", {"name": "Ann"}) as anns,
+            eve.presence("d", {"name": "Eve"}) as eves,
+        ):
+            await asyncio.sleep(1)
+            assert names(anns) == ["Bob", "Eve"]
+            assert names(bobs) == ["Ann", "Eve"]
+            assert names(eves) == ["Ann", "Bob"]
+            assert anns.id is not None
+            assert anns.id in bobs.others
+
+
+@virtual_time
+async def test_one_who_connects_later_is_known_to_those_who_were_there() -> None:
+    async with LocalServer() as server, client(server, "d") as ann:
+        async with (
+            client(server, "d") as bob,
+            bob.presence("d", {"name": "Bob"}) as bobs,
+        ):
+            await asyncio.sleep(1)
+            async with ann.presence("d", {"name": "Ann"}) as anns:
+                await asyncio.sleep(1)
+                assert names(anns) == ["Bob"]
+                assert names(bobs) == ["Ann"]
+
+
+@virtual_time
+async def test_a_state_that_changes_is_sent_soon_and_not_too_often() -> None:
+    async with LocalServer() as server, client(server, "d") as ann, client(server, "d") as bob:
+        async with (
+            ann.presence("d", {"name": "Ann"}) as anns,
+            bob.presence("d", {"name": "Bob"}) as bobs,
+        ):
+            await idle()
+            told: list[Mapping[str, Mapping[str, Json]]] = []
+            bobs.on_change(told.append)
+            for number in range(20):
+                anns.update(cursor=number)
+                await idle(3)
+            await asyncio.sleep(0.2)
+            assert len(told) <= 3
+            (state,) = bobs.others.values()
+            assert state == {"name": "Ann", "cursor": 19, "id": anns.id}
+            assert anns.state == {"name": "Ann", "cursor": 19}
+
+
+@virtual_time
+async def test_what_is_said_again_is_no_change() -> None:
+    connection = FakeConnection()
+    async with sync_scene(connection) as scene, scene.sync.presence("d", {}) as room:
+        told: list[Mapping[str, Mapping[str, Json]]] = []
+        room.on_change(told.append)
+        for cursor in ("1", "1", "true", "true", "1"):
+            data = f'{{"id":"a","cursor":{cursor}}}'
+            connection.on_notification.emit("signal", {"from": "a", "data": data, "room": "d"})
+        assert [others["a"]["cursor"] for others in told] == [1, True, 1]
+
+
+@virtual_time
+async def test_who_leaves_the_room_or_the_server_is_gone() -> None:
+    async with LocalServer() as server, client(server, "d") as ann:
+        async with ann.presence("d", {"name": "Ann"}) as anns:
+            async with client(server, "d") as bob:
+                async with bob.presence("d", {"name": "Bob"}):
+                    await idle()
+                    assert names(anns) == ["Bob"]
+                await idle()
+                assert names(anns) == []
+                async with bob.presence("d", {"name": "Bob again"}):
+                    await idle()
+                    assert names(anns) == ["Bob again"]
+                    await bob.disconnect()
+                    await idle()
+                    assert names(anns) == []
+
+
+@virtual_time
+async def test_who_leaves_before_anybody_has_answered_is_gone_too() -> None:
+    async with LocalServer() as server, client(server, "d") as ann, client(server, "d") as bob:
+        async with ann.presence("d", {"name": "Ann"}) as anns:
+            heard = asyncio.Event()
+            anns.on_change(lambda _others: heard.set())
+            async with bob.presence("d", {"name": "Bob"}):
+                await heard.wait()  # and the answer is under way
+            await asyncio.sleep(1)
+            assert names(anns) == []
+
+
+@virtual_time
+async def test_many_rooms_together_are_not_told_faster_than_the_relay_passes_on() -> None:
+    doc_ids = [f"d{number}" for number in range(30)]
+    async with (
+        LocalServer() as server,
+        client(server, *doc_ids) as ann,
+        client(server, *doc_ids) as bob,
+        AsyncExitStack() as inside,
+    ):
+        anns = [ann.presence(doc_id, {"name": "Ann"}) for doc_id in doc_ids]
+        bobs = [bob.presence(doc_id, {"name": "Bob"}) for doc_id in doc_ids]
+        for room in (*anns, *bobs):
+            await inside.enter_async_context(room)
+        await asyncio.sleep(10)
+        assert [names(room) for room in anns] == [["Bob"]] * 30
+        assert [names(room) for room in bobs] == [["Ann"]] * 30
+        for number in range(40):
+            for room in anns:
+                room.update(cursor=number)
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(10)
+        shown = [state["cursor"] for room in bobs for state in room.others.values()]
+        assert shown == [39] * 30
+        assert server.server.relay is not None
+        assert server.server.relay.dropped == 0
+
+
+@virtual_time
+async def test_a_state_that_the_relay_would_drop_is_refused_and_nothing_changes() -> None:
+    async with LocalServer() as server, client(server, "d") as ann, client(server, "d") as bob:
+        with pytest.raises(InvalidRequestError, match="16384"):
+            ann.presence("d", {"text": "x" * 16_384})
+        async with (
+            ann.presence("d", {"name": "Ann"}) as anns,
+            bob.presence("d", {"name": "Bob"}) as bobs,
+        ):
+            with pytest.raises(InvalidRequestError, match="16384"):
+                anns.update(name="x", text='"' * 9_000)  # twice as long in its frame
+            assert anns.state == {"name": "Ann"}
+            anns.update(text="x" * 16_000)  # the largest that goes, about
+            await asyncio.sleep(1)
+            (state,) = bobs.others.values()
+            assert state["text"] == "x" * 16_000
+
+
+@virtual_time
+async def test_rooms_are_apart_and_need_the_document() -> None:
+    async with (
+        LocalServer() as server,
+        client(server, "d", "e") as ann,
+        client(server, "d") as bob,
+        client(server) as eve,
+    ):
+        async with (
+            ann.presence("d", {"name": "Ann"}) as in_d,
+            ann.presence("e", {"name": "Ann"}) as in_e,
+            bob.presence("d", {"name": "Bob"}) as bobs,
+            eve.presence("d", {"name": "Eve"}) as eves,
+        ):
+            await asyncio.sleep(1)
+            assert names(in_d) == ["Bob"]
+            assert names(in_e) == []
+            assert names(bobs) == ["Ann"]
+            assert names(eves) == []
+
+
+@virtual_time
+async def test_a_lost_connection_empties_the_room_and_the_next_one_fills_it() -> None:
+    async with LocalServer() as server, client(server, "d") as ann, client(server, "d") as bob:
+        async with (
+            ann.presence("d", {"name": "Ann"}) as anns,
+            bob.presence("d", {"name": "Bob"}) as bobs,
+        ):
+            await idle()
+            server.network.cut()
+            await idle()
+            assert names(anns) == []
+            await asyncio.sleep(5)
+            assert names(anns) == ["Bob"]
+            assert names(bobs) == ["Ann"]
+
+
+@virtual_time
+async def test_cursors_move_as_the_text_changes() -> None:
+    async with LocalServer() as server, client(server, "d") as ann, client(server, "d") as bob:
+        anns_doc, bobs_doc = (sync.patches.get_open_doc("d") for sync in (ann, bob))
+        assert anns_doc is not None
+        assert bobs_doc is not None
+        anns_doc.change(lambda draft: draft.text("body").insert(0, "hello"))
+        await ann.settled(5)
+        await asyncio.sleep(1)
+        async with (
+            ann.presence("d", {"name": "Ann", "cursor": [2, 4]}, text="/body") as anns,
+            bob.presence("d", {"name": "Bob", "cursor": 1}, text="/body") as bobs,
+        ):
+            await asyncio.sleep(1)
+            bobs_doc.change(lambda draft: draft.text("body").insert(0, "oh "))
+            (shown,) = bobs.others.values()
+            assert shown["cursor"] == [5, 7]
+            assert bobs.state["cursor"] == 4
+            await bob.settled(5)
+            await asyncio.sleep(1)
+            assert anns.state["cursor"] == [5, 7]
+            (shown,) = anns.others.values()
+            assert shown["cursor"] == 4
+
+
+@virtual_time
+async def test_a_text_that_arrives_is_not_typed_before_the_cursors_in_it() -> None:
+    connection = FakeConnection()
+    async with sync_scene(connection) as scene:
+        doc = await scene.open()
+        load = await connection.next_call("getDoc")
+        async with scene.sync.presence("d", {"cursor": 3}, text="/body") as room:
+            data = '{"id":"a","cursor":2}'
+            connection.on_notification.emit("signal", {"from": "a", "data": data, "room": "d"})
+            load.answer(Snapshot(state={"body": "hello"}, rev=1))
+            await idle()
+            assert doc.state == {"body": "hello"}
+            assert (room.others["a"]["cursor"], room.state["cursor"]) == (2, 3)
+            ops = [{"op": "replace", "path": "/body", "value": "oh hello"}]
+            scene.broadcast(committed(2).replace(ops=ops))
+            await idle()
+            assert (room.others["a"]["cursor"], room.state["cursor"]) == (5, 6)
+
+
+@virtual_time
+async def test_what_other_clients_say_is_taken_with_care() -> None:
+    connection = FakeConnection()
+    async with sync_scene(connection) as scene:
+        for method, params in (
+            ("peer-welcome", {"id": "me", "peers": ["old", 7, "me"]}),
+            ("peer-welcome", None),
+            ("signal", ["x"]),
+        ):
+            connection.on_notification.emit(method, params)
+        async with scene.sync.presence("d", {"name": "Me"}) as room:
+            await idle()
+            say = connection.on_notification.emit
+            say("signal", {"from": "a", "data": '{"id":"forged","name":"A"}', "room": "d"})
+            say("signal", {"from": "b", "data": {"id": "b", "name": "B"}})  # no text, no room
+            say("signal", {"from": "c", "data": '{"id":"c","name":"C"}', "room": "other"})
+            say("signal", {"from": "d", "data": "nonsense"})
+            say("signal", {"from": "e", "data": "{}"})
+            say("signal", {"from": "me", "data": '{"id":"me"}', "room": "d"})
+            say("signal", {"from": 5, "data": '{"id":"x"}'})
+            await asyncio.sleep(1)
+            assert names(room) == ["A", "B"]
+            assert room.others["a"]["id"] == "a"
+            say("peer-disconnected", {"id": "a"})
+            say("peer-disconnected", {})
+            assert names(room) == ["B"]
+            # a repeated welcome is the roster: who is not in it has gone
+            say("peer-welcome", {"id": "me2", "peers": []})
+            assert names(room) == []
+        sent = [call.args for call in connection.calls if call.method == "peer-signal"]
+        assert ("old", "{}", None) in sent
+        assert ("old", '{"name":"Me","id":"me"}', "d") in sent
+        assert ("e", '{"name":"Me","id":"me"}', "d") in sent
