@@ -37,6 +37,7 @@ SERVICE = frozenset(
 #: a module's name counts. A new folder gets a row here.
 MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(BASE, BASE),
+    "patches.change": BASE,
     "patches.aio": BASE,
     "patches.text": BASE,
     "patches.json_patch": BASE | {"patches.text"},
