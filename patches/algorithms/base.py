@@ -165,13 +165,14 @@ class Algorithm(ABC):
         committed: Sequence[Change],
         doc: Document | None,
     ) -> list[Change]:
-        """Fold the answer to a commit in: confirm `sent`, apply `committed`, drop what came to
-        nothing.
+        """Apply the answer to a commit: confirm `sent`, apply `committed`, drop sent changes that
+        came to nothing.
 
-        Returns the changes above the revision known before. What it leaves pending is sent again if
-        the answer brought something new and none of `sent`: such a commit was refused for being
-        made on an old revision. Raises `MissingChangesError`, `ApplyChangesError`,
-        `AlgorithmMismatchError`; then nothing was confirmed that cannot be sent again.
+        Returns the newly committed changes, as `apply_server_changes` does; the own ones among
+        them as the server committed them. What it leaves pending is sent again if the answer holds
+        new changes and none of `sent`: the server refused such a commit because it was made on an
+        old revision. Raises `MissingChangesError`, `ApplyChangesError`, `AlgorithmMismatchError`;
+        then nothing was confirmed that cannot be sent again.
         """
 
     # ---- receiving -------------------------------------------------------------------------------
@@ -181,6 +182,12 @@ class Algorithm(ABC):
         self, doc_id: str, changes: Sequence[Change], doc: Document | None
     ) -> list[Change]:
         """Apply committed changes: to the store, to unsent work, to the open document.
+
+        Returns the newly committed changes and nothing else: those of `changes` above the revision
+        known before, in ascending order, as the server sent them; `[]` if all were known. What
+        another process that shares the store has stored already may be left out. A pending change
+        is never among them. Afterwards the store and the open document are at one revision: that
+        of the last change returned, or a higher one if another process has stored more.
 
         Duplicates and stale changes are dropped (an own id still confirms). Raises
         `MissingChangesError` for a gap, `ApplyChangesError`, `AlgorithmMismatchError`; then nothing

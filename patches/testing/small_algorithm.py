@@ -14,7 +14,12 @@ from typing import Any, ClassVar
 from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm, SyncHost
 from patches.documents.document import Document
-from patches.errors import ApplyChangesError, MissingChangesError, PatchError
+from patches.errors import (
+    ApplyChangesError,
+    MissingChangesError,
+    PatchError,
+    PendingChangeError,
+)
 from patches.json_patch import apply_patch
 from patches.limits import Limits
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
@@ -260,6 +265,26 @@ class SmallAlgorithm(Algorithm):
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         return [entry for entry in self.quarantine if doc_id in (None, entry.doc_id)]
+
+    async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
+        self.quarantine = [
+            entry
+            for entry in self.quarantine
+            if (entry.doc_id, entry.change_id) != (doc_id, change_id)
+        ]
+
+    async def retry_quarantined_change(
+        self, doc_id: str, change_id: str, doc: Document | None
+    ) -> list[Change]:
+        record = self.records[doc_id]
+        for entry in self.quarantine:
+            if (entry.doc_id, entry.change_id) == (doc_id, change_id):
+                await self.discard_quarantined_change(doc_id, change_id)
+                change = entry.change.replace(base_rev=record.rev)
+                record.pending.append(change)
+                self._show(doc_id, doc)
+                return [change]
+        raise PendingChangeError(f"document {doc_id!r} has no change {change_id!r} in quarantine")
 
     # ---- a wire of its own -----------------------------------------------------------------------
 

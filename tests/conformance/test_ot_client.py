@@ -558,9 +558,10 @@ class Trace:
         return await self.store.save_pending_changes(self.doc_id, changes_of(args["changes"]))
 
     async def do_apply_server_changes(self, args: Case) -> Any:
-        return await self.algorithm.apply_server_changes(
-            self.doc_id, changes_of(args["changes"]), self.doc
-        )
+        changes = changes_of(args["changes"])
+        await self.algorithm.apply_server_changes(self.doc_id, changes, self.doc)
+        # Recorded is what 0.28.1 returns: what was given, and the queue behind it.
+        return [*changes, *await self.store.get_pending_changes(self.doc_id)] if changes else []
 
     async def do_get_pending_to_send(self, args: Case) -> Any:
         return await self.algorithm.get_pending_to_send(self.doc_id, self.doc)

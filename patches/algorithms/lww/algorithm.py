@@ -21,7 +21,6 @@ from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm
 from patches.algorithms.lww import quarantine, transactions
 from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
-from patches.algorithms.lww.merge import merge_server_with_local
 from patches.algorithms.lww.steps import Step
 from patches.algorithms.lww.tables import LWWStore
 from patches.documents.document import Document
@@ -189,10 +188,8 @@ class LWWAlgorithm(Algorithm):
         committed: Sequence[Change],
         doc: Document | None,
     ) -> list[Change]:
-        """Confirm the sent pieces by id and apply the answer's rows, in one transaction.
-
-        Returns the changes above the revision known before. Raises `MissingChangesError`,
-        `AlgorithmMismatchError`; then nothing was confirmed.
+        """As `Algorithm` has it: the sent pieces are confirmed by id, in the one transaction that
+        applies the answer's rows.
         """
         opened = _lww(doc)
         async with self._locks(doc_id):
@@ -202,7 +199,7 @@ class LWWAlgorithm(Algorithm):
                 lambda tables: transactions.fold_answer(tables, doc_id, sent, committed, known),
             )
             await self._follow(opened, step)
-        return [change for change in step.accepted if change.rev > step.before_rev]
+        return _newly_committed(step)
 
     async def confirm_sent(
         self, doc_id: str, changes: Sequence[Change], doc: Document | None = None
@@ -226,10 +223,7 @@ class LWWAlgorithm(Algorithm):
     async def apply_server_changes(
         self, doc_id: str, changes: Sequence[Change], doc: Document | None = None
     ) -> list[Change]:
-        """Apply committed changes; returns them as they show beside unsent writes (11.3).
-
-        Stale ones are dropped. A document that another process has left behind takes what is
-        stored. Raises `MissingChangesError` for a gap, `AlgorithmMismatchError`; then nothing was
+        """As `Algorithm` has it. A document that another process has left behind takes what is
         stored.
         """
         if not changes:
@@ -242,8 +236,7 @@ class LWWAlgorithm(Algorithm):
                 lambda tables: transactions.fold_changes(tables, doc_id, changes, expected, known),
             )
             await self._follow(opened, step)
-        unsent = step.unsent if opened is None else opened.unsent_ops()
-        return list(merge_server_with_local(step.accepted, unsent))
+        return _newly_committed(step)
 
     async def install_snapshot(
         self,
@@ -357,6 +350,10 @@ class LWWAlgorithm(Algorithm):
     def _own_ids(self) -> IdSource:
         """Ids for a function in another thread, where the runtime's source must not be used."""
         return change_ids(random.Random(self._runtime.random.getrandbits(64)))
+
+
+def _newly_committed(step: Step) -> list[Change]:
+    return [change for change in step.accepted if change.rev > step.before_rev]
 
 
 def _lww(doc: Document | None) -> LWWDoc | None:

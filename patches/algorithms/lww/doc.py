@@ -108,10 +108,6 @@ class LWWDoc(Document):
 
     # ---- for the algorithm -----------------------------------------------------------------------
 
-    def unsent_ops(self) -> list[Op]:
-        """The stored ops that the server has not confirmed, those being sent first."""
-        return self._unsent.stored()
-
     def install(self, work: Work) -> None:
         """Take over everything that is stored; what is unsaved stays on top."""
         self._committed = work.state

@@ -40,5 +40,4 @@ class Step:
     corrections: Sequence[Op] = ()
     local: Sequence[Op] = ()
     before_rev: int = 0
-    unsent: Sequence[Op] = ()  # where no document is open that knows
     work: Work | None = None

@@ -277,7 +277,6 @@ def fold_changes(
         sending=left if confirmed else None,
         accepted=accepted,
         before_rev=cursor,
-        unsent=_unsent_of(tables) if known is None and not confirms else (),
         work=work_of(tables) if missed else _work_if_missed(tables, before, known),
     )
 
@@ -294,10 +293,6 @@ def _receive(tables: DocTables, accepted: Sequence[Change]) -> list[Op] | None:
     tables.put_snapshot(Snapshot(state=reset["value"], rev=0))
     receive_rows(tables.committed, [row for row in rows_of(changes) if row["rev"]], 0)
     return None
-
-
-def _unsent_of(tables: DocTables) -> list[Op]:
-    return [*(op for piece in tables.sending() for op in piece.ops), *tables.pending.ops()]
 
 
 def taken(tables: DocTables, ids: Collection[str]) -> tuple[list[Change], list[Change]]:

@@ -176,17 +176,16 @@ class OTAlgorithm(Quarantine):
         committed: Sequence[Change],
         doc: Document | None,
     ) -> list[Change]:
-        known = doc.committed_rev if doc is not None else await self.get_committed_rev(doc_id)
         # A sent change that the answer does not name came to nothing at the server: there will be
         # no echo of it, and a replaced root never becomes empty here (`spec/ot.md` 9.6).
         answered = {change.id for change in committed}
         resolved = {change.id for change in sent if change.id not in answered}
         async with self._locks(doc_id):
             if committed:
-                await self._apply_server_changes(doc_id, committed, ot_doc(doc), resolved)
-            elif resolved:
+                return await self._apply_server_changes(doc_id, committed, ot_doc(doc), resolved)
+            if resolved:
                 await self._drop(doc_id, resolved, ot_doc(doc))
-        return [change for change in committed if change.rev > known]
+        return []
 
     async def drop_resolved_pending(
         self,
@@ -229,7 +228,6 @@ class OTAlgorithm(Quarantine):
     async def apply_server_changes(
         self, doc_id: str, changes: Sequence[Change], doc: Document | None = None
     ) -> list[Change]:
-        """As `Algorithm` has it. Returns the changes given, then the pending ones, rebased."""
         if not changes:
             return []
         async with self._locks(doc_id):
@@ -254,7 +252,7 @@ class OTAlgorithm(Quarantine):
                 doc.receive(new, reception.pending, preview)
             elif doc is not None:
                 await self._show_received(doc_id, doc, reception)
-            return [*changes, *reception.pending]
+            return reception.new
 
         return await self._converge("applyServerChanges", doc_id, step)
 

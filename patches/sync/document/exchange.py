@@ -55,7 +55,8 @@ class Exchange:
             return
         changes = [change for frame in frames if not isinstance(frame, Notice) for change in frame.changes]  # fmt: skip  # noqa: E501
         new = await self._applied(changes)
-        self._keeper.tell(folds.received(self._keeper.doc, _last_rev(new)))
+        rev = await self._reached(changes, new)
+        self._keeper.tell(folds.received(self._keeper.doc, rev))
         await self._committed(new)
 
     async def push(self, step: Push) -> None:
@@ -90,7 +91,8 @@ class Exchange:
         )
         # Answered with what was missed and none of ours: made on an old revision, it is made again.
         is_outdated = bool(new) and not self.resolved
-        await self._worked(step, _last_rev(new), sent=() if is_outdated else ids)
+        rev = await self._reached(answer.changes, new)
+        await self._worked(step, rev, sent=() if is_outdated else ids)
         await self._committed(new)
 
     async def pull(self, step: Pull) -> None:
@@ -99,7 +101,7 @@ class Exchange:
             self._keeper.id, step.since, await self._keeper.algorithm.sync_options(self._keeper.id)
         )
         new = await self._applied(changes) if changes else []
-        await self._worked(step, _last_rev(new))
+        await self._worked(step, await self._reached(changes, new))
         await self._committed(new)
 
     async def load(self, step: Load) -> None:
@@ -210,6 +212,15 @@ class Exchange:
         self._report_skipped(snapshot.changes)
         await self._keeper.refresh()
 
+    async def _reached(self, changes: Sequence[Change], new: Sequence[Change]) -> int:
+        """The revision of the store after `changes` were applied and `new` of them were new."""
+        doc = self._keeper.open_doc
+        rev = max(new[-1].rev if new else 0, doc.committed_rev if doc is not None else 0)
+        if changes and rev < changes[-1].rev:
+            # None of it was new: another process that shares the store was faster.
+            rev = max(rev, await self._keeper.algorithm.get_committed_rev(self._keeper.id))
+        return rev
+
     async def _worked(
         self, step: Request, rev: int, *, sent: tuple[str, ...] | None = None
     ) -> None:
@@ -233,7 +244,3 @@ class Exchange:
             for change in skipped:
                 error = CommittedPoisonSkippedError(self._keeper.id, change.id, change.rev)
                 self._keeper.host.report(error, self._keeper.id)
-
-
-def _last_rev(changes: Sequence[Change]) -> int:
-    return changes[-1].rev if changes else 0
