@@ -11,7 +11,7 @@ from patches.json_patch.bitmask import combine_bitmasks
 from patches.json_patch.handlers import delta_of
 from patches.json_patch.kinds import CustomOps, path_of
 from patches.json_patch.transform.relations import source_of
-from patches.model.json_values import Json, Op
+from patches.model.json_values import MAX_DOUBLE, Json, Op
 from patches.text import DeltaOp, compose
 
 
@@ -136,7 +136,10 @@ def _compose_texts(a: Json, b: Json) -> Json:
 def _sum(a: Json, b: Json) -> Json:
     if a is javascript.ABSENT:
         raise ValueError("no number to add to")
-    return javascript.add(a, b)
+    total = javascript.add(a, b)
+    if isinstance(total, float) and abs(total) == MAX_DOUBLE:
+        raise ValueError("a sum that was cut off does less than the two do in turn")
+    return total
 
 
 def _bits(a: Json, b: Json) -> Json:

@@ -9,7 +9,7 @@ import json
 import math
 from typing import Any, Final
 
-from patches.model.json_values import MAX_SAFE_INTEGER, Json, plain_number
+from patches.model.json_values import Json, number_sum
 from patches.text import utf16_key
 
 _NOT_A_NUMBER: Final = math.nan
@@ -51,25 +51,16 @@ def is_number(value: Json) -> bool:
 
 
 def add(current: Json, value: Json) -> Json:
-    """`(current || 0) + value`: two numbers add, with a text the two are joined.
+    """`(current || 0) + value`: two numbers add; if either is a string, the two are joined.
 
-    Raises `ValueError` for what has no sum that JSON could hold.
+    Raises `ValueError` for an object or a list, which have no sum.
     """
     current = 0 if is_falsy(current) else current
     if isinstance(current, (list, dict)) or isinstance(value, (list, dict)) or value is ABSENT:
         raise ValueError("the result is not a finite number")
     if isinstance(current, str) or isinstance(value, str):
         return scalar_text(current) + scalar_text(value)
-    try:
-        if _is_safe_integer(current) and _is_safe_integer(value):
-            return plain_number(current + value)
-        return plain_number(float(current or 0) + float(value or 0))
-    except OverflowError as exc:
-        raise ValueError("the result is not a finite number") from exc
-
-
-def _is_safe_integer(value: Json) -> bool:
-    return isinstance(value, int) and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER
+    return number_sum(current or 0, value or 0)
 
 
 def is_greater(a: Json, b: Json) -> bool:

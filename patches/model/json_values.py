@@ -6,6 +6,7 @@ In Python `True == 1`, also inside lists and dicts; in JSON only `1` and `1.0` a
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -18,6 +19,8 @@ Op: TypeAlias = dict[str, Any]
 
 #: The largest integer that a browser holds exactly.
 MAX_SAFE_INTEGER = 2**53 - 1
+#: The largest finite double.
+MAX_DOUBLE = sys.float_info.max
 
 
 def json_equal(a: Json, b: Json) -> bool:
@@ -41,18 +44,37 @@ def json_equal(a: Json, b: Json) -> bool:
     return False
 
 
-def plain_number(value: float) -> int | float:
-    """`value` as JSON numbers are written: an integral one within ±(2^53-1) is an `int`.
+def number_sum(a: float, b: float) -> int | float:
+    """`a + b` as every replica must compute it, whatever language it is written in.
 
-    Raises `OverflowError` when `value` is not finite.
+    Beyond ±(2^53-1) the sum is rounded to a double, as JavaScript does. A sum that no double can
+    hold is the largest double of its sign: an increment never fails because of what others wrote.
+    Raises `ValueError` for NaN.
     """
+    if _is_safe_integer(a) and _is_safe_integer(b):
+        total: float = a + b
+        if -MAX_SAFE_INTEGER <= total <= MAX_SAFE_INTEGER:
+            return total
+    return plain_number(_as_double(_as_double(a) + _as_double(b)))
+
+
+def plain_number(value: float) -> int | float:
+    """A finite number as JSON has it: an integral one within ±(2^53-1) is an `int`."""
     if isinstance(value, int):
-        return value if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else float(value)
-    if not math.isfinite(value):
-        raise OverflowError("the result is not a finite number")
+        return value if _is_safe_integer(value) else float(value)
     if value.is_integer() and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
         return int(value)
     return value
+
+
+def _is_safe_integer(value: float) -> bool:
+    return isinstance(value, int) and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER
+
+
+def _as_double(value: float) -> float:
+    if value != value:
+        raise ValueError("the result is not a finite number")
+    return float(max(-MAX_DOUBLE, min(MAX_DOUBLE, value)))
 
 
 def checked_copy(value: object, *, path: str = "", max_depth: int = 60) -> Json:

@@ -15,11 +15,11 @@ from typing import Final
 from patches.algorithms.lww import FieldTable, consolidate_into, convert_delta_ops
 from patches.algorithms.lww.consolidate import value_inside
 from patches.algorithms.lww.field_table import ancestor_paths, is_below
-from patches.errors import ChangeRefusedError, OpsRefusedError, PatchError
+from patches.errors import OpsRefusedError, PatchError
 from patches.json_patch import apply_patch
 from patches.model import codec
 from patches.model.change import Change, ChangeInput
-from patches.model.json_values import MAX_SAFE_INTEGER, Json, Op
+from patches.model.json_values import Json, Op
 from patches.runtime import Millis
 from patches_server.lww.holdings import after_removal, after_write
 from patches_server.lww.rows import Row, RowTable, commit_order, holds
@@ -83,9 +83,9 @@ def check_lww_ops(change: AnyChange) -> None:
 
 
 def decide(table: RowTable, changes: Sequence[AnyChange], now: Millis) -> Decision:
-    """Fold `changes` into the rows that were read. Raises `ChangeRefusedError`."""
+    """Fold `changes` into the rows that were read."""
     timed = [(change, timed_ops(change, now)) for change in changes]
-    if _needs_steps(table, timed):
+    if _edits_text(timed):
         outcome = _in_steps(table, timed)
     else:
         result = consolidate_into(table, (op for _, ops in timed for op in ops))
@@ -189,33 +189,15 @@ def _decision(table: RowTable, outcome: _Outcome) -> Decision:
     )
 
 
-def _needs_steps(table: RowTable, timed: Sequence[tuple[AnyChange, list[Op]]]) -> bool:
-    """Whether an op edits text, or might add up to what is no exact number any more."""
-    sums: dict[str, float] = {}
-    increments = False
-    for _, ops in timed:
-        for op in ops:
-            name, value = op["op"], op.get("value")
-            if name == "@txt":
-                return True
-            increments = increments or name == "@inc"
-            if isinstance(value, (int, float)):
-                sums[op["path"]] = sums.get(op["path"], 0) + abs(value)
-    return increments and any(
-        total + _size_of(table.get(path)) > MAX_SAFE_INTEGER for path, total in sums.items()
-    )
-
-
-def _size_of(op: Op | None) -> float:
-    value = (op or {}).get("value")
-    return abs(value) if isinstance(value, (int, float)) else 0
+def _edits_text(timed: Sequence[tuple[AnyChange, list[Op]]]) -> bool:
+    return any(op["op"] == "@txt" for _, ops in timed for op in ops)
 
 
 def _in_steps(table: RowTable, timed: Sequence[tuple[AnyChange, list[Op]]]) -> _Outcome:
-    """The same as one consolidation, op by op, with the value at hand that each op meets."""
+    """The same as one consolidation, op by op: a text edit needs the text that it meets."""
     outcome = _Outcome()
     fields = FieldTable(row.op for row in table.rows())
-    for change, ops in timed:
+    for _, ops in timed:
         for op in ops:
             step = op
             if op["op"] == "@txt":
@@ -223,8 +205,6 @@ def _in_steps(table: RowTable, timed: Sequence[tuple[AnyChange, list[Op]]]) -> _
                 if text is None:  # not a text: the sender gets what is there
                     continue
                 step = text
-            elif op["op"] == "@inc":
-                _check_sum(fields, change, op)
             _fold(outcome, fields, step)
     return outcome
 
@@ -242,19 +222,6 @@ def _fold(outcome: _Outcome, fields: FieldTable, op: Op) -> None:
         outcome.to_delete.pop(path, None)
         outcome.to_save[path] = saved
         fields.put(saved)
-
-
-def _check_sum(fields: FieldTable, change: AnyChange, op: Op) -> None:
-    row = fields.get(op["path"])
-    old, step = (row or {}).get("value") or 0, op["value"]
-    if not _is_number(old) or not _is_number(step):
-        return
-    total = old + step
-    if total != old and not abs(total) <= MAX_SAFE_INTEGER:
-        raise ChangeRefusedError(
-            change.id,
-            f"[op:@inc] at {op['path']!r}: the sum is beyond ±(2^53-1), more than a browser holds",
-        )
 
 
 def _edited_text(fields: FieldTable, op: Op) -> Op | None:
@@ -313,7 +280,3 @@ def _is_under(path: str, parents: Collection[str]) -> bool:
     return any(above in parents for above in ancestor_paths(path)) or (
         "" in parents and is_below(path, "")
     )
-
-
-def _is_number(value: Json) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

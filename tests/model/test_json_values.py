@@ -14,7 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patches.errors import InvalidValueError
-from patches.model.json_values import checked_copy, json_equal, plain_number
+from patches.model.json_values import (
+    MAX_DOUBLE,
+    checked_copy,
+    json_equal,
+    number_sum,
+    plain_number,
+)
 
 scalars = (
     st.none()
@@ -88,10 +94,30 @@ def test_an_integral_number_within_the_safe_range_is_an_int(
     assert isinstance(plain_number(number), kind)
 
 
-@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
-def test_a_number_that_is_not_finite_is_no_result(number: float) -> None:
-    with pytest.raises(OverflowError):
-        plain_number(number)
+@pytest.mark.parametrize(
+    ("a", "b", "total"),
+    [
+        (2**53 - 2, 1, 2**53 - 1),
+        (2**53 - 1, 5, 9007199254740996.0),
+        (-(2**53 - 1), -5, -9007199254740996.0),
+        (2**53 + 1, 1, 9007199254740992.0),
+        (9007199254740996.0, -5, 2**53 - 1),
+        (0.5, 1.5, 2),
+        (1e308, 1e308, MAX_DOUBLE),
+        (-1e308, -1e308, -MAX_DOUBLE),
+        (MAX_DOUBLE, -MAX_DOUBLE, 0),
+        (10**400, 1, MAX_DOUBLE),
+        (-math.inf, math.inf, 0),
+    ],
+)
+def test_a_sum_is_a_double_and_always_finite(a: float, b: float, total: float) -> None:
+    assert number_sum(a, b) == total
+    assert type(number_sum(a, b)) is type(total)
+
+
+def test_what_is_no_number_has_no_sum() -> None:
+    with pytest.raises(ValueError, match="not a finite number"):
+        number_sum(1, math.nan)
 
 
 class Colour(enum.StrEnum):

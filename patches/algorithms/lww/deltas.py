@@ -11,7 +11,7 @@ from typing import Final
 
 from patches.errors import PatchError
 from patches.json_patch import apply_bitmask, combine_bitmasks
-from patches.model.json_values import Json, Op, plain_number
+from patches.model.json_values import Json, Op, number_sum
 from patches.text import utf16_key
 
 DELTAS: Final = frozenset({"@inc", "@bit", "@max", "@min"})
@@ -30,8 +30,7 @@ def is_soft(op: Op) -> bool:
 def apply_delta(name: str, current: Json, operand: Json) -> Json:
     """The value after the delta `name` with `operand`; `None` reads as 0 on either side.
 
-    Raises `PatchError` for a pair that is not two numbers or two strings, and when the result is
-    not finite.
+    Raises `PatchError` for a pair that is not two numbers or two strings.
     """
     return _calculate(_APPLY, name, current, operand)
 
@@ -55,10 +54,7 @@ def _calculate(
     a, b = 0 if a is None else a, 0 if b is None else b
     if not (_is_number(a) and _is_number(b)) and not (isinstance(a, str) and isinstance(b, str)):
         raise PatchError(f"[op:{name}] takes two numbers or two strings")
-    try:
-        return functions[name](a, b)
-    except OverflowError as exc:
-        raise PatchError(f"[op:{name}] the result is not a finite number") from exc
+    return functions[name](a, b)
 
 
 def _is_number(value: Json) -> bool:
@@ -66,7 +62,7 @@ def _is_number(value: Json) -> bool:
 
 
 def _inc(a: Json, b: Json) -> Json:
-    return a + b if isinstance(a, str) else plain_number(a + b)
+    return a + b if isinstance(a, str) else number_sum(a, b)
 
 
 def _greater(a: Json, b: Json) -> bool:

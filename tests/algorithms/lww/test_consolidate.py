@@ -20,7 +20,7 @@ from patches.algorithms.lww import (
 from patches.algorithms.lww.consolidate import value_inside
 from patches.algorithms.lww.deltas import is_delta, is_soft
 from patches.algorithms.lww.field_table import ancestor_paths, is_below
-from patches.model.json_values import Json, Op, json_equal
+from patches.model.json_values import MAX_DOUBLE, Json, Op, json_equal
 
 KEYS = ("a", "b", "ab")
 
@@ -138,10 +138,10 @@ def test_a_delta_that_does_not_fit_changes_nothing(value: Json) -> None:
     assert consolidate_field_op(held, {"op": "@inc", "path": "/n", "value": 1, "ts": 2}) is None
 
 
-def test_a_sum_that_no_number_holds_changes_nothing() -> None:
+def test_a_sum_stays_at_the_largest_double() -> None:
     held = {"op": "replace", "path": "/n", "value": 1.7e308, "ts": 1}
     op = {"op": "@inc", "path": "/n", "value": 1.7e308, "ts": 2}
-    assert consolidate_field_op(held, op) is None
+    assert consolidate_field_op(held, op) == {**held, "value": MAX_DOUBLE, "ts": 2}
 
 
 def test_an_integral_sum_is_an_integer() -> None:
