@@ -156,11 +156,12 @@ class PatchesServer:
         return max((clock.jumps for clock in clocks if clock is not None), default=0)
 
     def revoke(self, *, principal: object = None, doc_id: str | None = None) -> None:
-        """Rights were taken away: what rests on them ends at once.
+        """Rights have changed: nothing is delivered any more on the strength of the old ones.
 
-        With a document, its subscriptions end (of all, or of one principal); with a principal
-        alone, its connections are closed with 4401. `principal` is what `authenticate` returned,
-        or its `id`.
+        With a document, the rights of its subscribers (all of them, or one principal) are asked
+        again: who may still read misses nothing, the others' subscriptions end and they are told.
+        With a principal alone, its connections are closed with 4401. `principal` is what
+        `authenticate` returned, or its `id`.
         """
         key = principal_key(principal)
         if doc_id is not None or key is None:

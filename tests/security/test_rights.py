@@ -175,7 +175,12 @@ async def test_t05_a_lost_right_ends_the_broadcasts(serve: Any) -> None:
     await bob.result("commitChanges", "d", [{**CHANGE, "id": "c2"}])
     await bob.result("getDoc", "d")
     await bob.result("commitChanges", "d", [{**CHANGE, "id": "c3"}])
-    assert ann.unread() == []
+    assert ann.unread("changesCommitted") == []
+    assert await ann.notification("subscriptionEnded") == {
+        "docId": "d",
+        "code": 403,
+        "message": "READ_FORBIDDEN:d",
+    }
     assert len(connect.server.hub) == 0
 
 
@@ -200,14 +205,44 @@ async def test_t05_a_lost_right_ends_presence_in_the_documents_room(serve: Any) 
 
 
 async def test_t05_revoking_a_document_ends_its_broadcasts_at_once(serve: Any) -> None:
-    connect = await serve(auth=only("d", "e"))
-    reader, author = connect(Principal(id="ann")), connect(Principal(id="bob"))
-    await reader.result("subscribe", ["d", "e"])
-    connect.server.revoke(principal="ann", doc_id="d")
+    readable = {"ann": {"d", "e"}, "bob": {"d", "e"}, "eve": {"d", "e"}}
+
+    async def can_access(principal: Any, doc_id: str, *_: object) -> bool:
+        await asyncio.sleep(0)
+        return doc_id in readable[principal.id]
+
+    connect = await serve(auth=can_access)
+    ann, bob, eve = (connect(Principal(id=name)) for name in readable)
+    for peer in (ann, eve):
+        await peer.result("subscribe", ["d", "e"])
+    readable["ann"] = {"e"}
+    connect.server.revoke(doc_id="d")
     for doc_id in ("d", "e"):
-        await author.result("commitChanges", doc_id, [CHANGE])
-    assert (await reader.notification("changesCommitted"))["docId"] == "e"
-    assert reader.unread() == []
+        await bob.result("commitChanges", doc_id, [CHANGE])
+    ended = {"docId": "d", "code": 403, "message": "READ_FORBIDDEN:d"}
+    assert await ann.notification("subscriptionEnded") == ended
+    assert (await ann.notification("changesCommitted"))["docId"] == "e"
+    assert [(await eve.notification("changesCommitted"))["docId"] for _ in "de"] == ["d", "e"]
+    assert ann.unread() == eve.unread() == []
+    assert len(connect.server.hub) == 3
+    assert (await ann.error("getChangesSince", "d", 0))["code"] == 403
+
+
+async def test_t05_a_subscription_that_nobody_could_decide_on_is_named(serve: Any) -> None:
+    async def can_access(_p: object, doc_id: str, *_: object) -> bool:
+        if doc_id == "hangs":
+            await asyncio.Event().wait()
+        return doc_id == "mine"
+
+    peer = (await serve(auth=can_access, limits=Limits(hook_timeout_s=0.01)))()
+    assert await peer.result("subscribe", ["mine", "hangs", "theirs"]) == ["mine"]
+    assert peer.unread() == [
+        {
+            "jsonrpc": "2.0",
+            "method": "subscriptionEnded",
+            "params": {"docId": "hangs", "code": 503, "message": "authorization timed out"},
+        }
+    ]
 
 
 async def test_t07_a_branch_may_not_take_the_name_of_a_document_of_others(serve: Any) -> None:

@@ -96,7 +96,7 @@ class Conversation:
 
     def _check_notification(self, method: str, params: dict[str, Any]) -> None:
         doc_id = params.get("docId", params.get("room"))
-        if doc_id is None:
+        if doc_id is None or method == "subscriptionEnded":  # that is how the loss is told
             return
         rights = self.watch.rights
         grace_s = 0.0 if rights.was_told(self.who, doc_id) else rights.reauth_s

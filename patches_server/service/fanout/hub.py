@@ -31,7 +31,7 @@ from patches_server.auth.access import Access, principal_key
 from patches_server.documents.context import CallContext
 from patches_server.documents.document_server import DocumentServer
 from patches_server.documents.records import CommitOptions, Tombstone
-from patches_server.service.fanout.held_broadcasts import Holds, Reason
+from patches_server.service.fanout.held_broadcasts import Holds, Key, Reason
 from patches_server.service.fanout.outbox import ASK_LATER, Outbox
 from patches_server.service.stats import ServerStats
 from patches_server.wire.checks import is_doc_id
@@ -39,7 +39,7 @@ from patches_server.wire.frames import as_text, committed_params, notification_f
 
 _log = logging.getLogger("patches_server.service.fanout.hub")
 
-#: Checks of one `subscribe` that are under way at once.
+#: Rights that are asked at once: for one `subscribe`, and again for all subscriptions together.
 _PARALLEL: Final = 64
 #: What a client gets to apply an answer, from when its end of the socket has taken it.
 _REST_S: Final = 0.2
@@ -87,6 +87,9 @@ class Hub:
         self._unanswered: dict[Subscriber, list[tuple[str, Reason]]] = {}
         self._views = KeyedLocks()
         self._revocations = 0
+        #: Why broadcasts are held back while a subscriber's right is asked again.
+        self._asking: dict[Key, Reason] = {}
+        self._asks = asyncio.Semaphore(_PARALLEL)
         #: Document servers that keep something for each connection.
         self._tell_ended: list[Callable[[str], object]] = []
 
@@ -170,13 +173,19 @@ class Hub:
                 _log.exception("connection_ended failed")
 
     def revoke(self, *, principal: object = None, doc_id: str | None = None) -> None:
-        """End the subscriptions of a principal, to a document, or of the one to the other."""
+        """Rights have changed: those of a principal, to a document, or of the one to the other.
+
+        Nothing more is delivered to these subscriptions before their rights have been asked again.
+        A subscriber that may still read misses nothing; the subscription of any other ends, and
+        `subscriptionEnded` tells it so.
+        """
         self._revocations += 1
-        doc_ids = list(self._table) if doc_id is None else [doc_id]
-        for each in doc_ids:
+        if self._access.open:
+            return
+        for each in list(self._table) if doc_id is None else [doc_id]:
             for subscriber in list(self._table.get(each, ())):
                 if principal is None or principal_key(subscriber.context.principal) == principal:
-                    self._remove(subscriber, each)
+                    self._start_asking(each, subscriber)
 
     def _ids(self, wanted: Json) -> list[str]:
         if isinstance(wanted, str):
@@ -192,25 +201,30 @@ class Hub:
         return list(dict.fromkeys(item for item in wanted if is_doc_id(item, self._limits)))
 
     async def _grant(self, subscriber: Subscriber, doc_id: str) -> bool:
-        try:
-            await self._require_read(subscriber, doc_id)
-        except DocDeletedError:
-            subscriber.outbox.put(_deletion(doc_id))
-            return False
-        except StatusError:
-            return False
-        if subscriber.ended:
-            return False
-        # Subscribed before the tombstone is looked for: a deletion in between is announced twice
-        # rather than never.
-        now = asyncio.get_running_loop().time()
-        self._table.setdefault(doc_id, {})[subscriber] = now
-        subscriber.subscriptions.add(doc_id)
-        if self._get_tombstone is not None and await self._get_tombstone(doc_id) is not None:
+        while True:
+            try:
+                await self._require_read(subscriber, doc_id)
+            except DocDeletedError:
+                subscriber.outbox.put(_deletion(doc_id))
+                return False
+            except StatusError as exc:
+                if exc.code == 503:  # nobody said no: the client is to ask again
+                    subscriber.outbox.put(_ended(doc_id, exc))
+                return False
+            if subscriber.ended:
+                return False
+            revocations = self._revocations
+            # Subscribed before the tombstone is looked for: a deletion in between is announced
+            # twice rather than never.
+            self._table.setdefault(doc_id, {})[subscriber] = asyncio.get_running_loop().time()
+            subscriber.subscriptions.add(doc_id)
+            if self._get_tombstone is None or await self._get_tombstone(doc_id) is None:
+                return self.is_subscribed(subscriber, doc_id)
             self._remove(subscriber, doc_id)
-            subscriber.outbox.put(_deletion(doc_id))
-            return False
-        return True
+            if revocations == self._revocations:
+                subscriber.outbox.put(_deletion(doc_id))
+                return False
+            # The right may be gone since it was asked, and with it the right to know this.
 
     async def _require_read(self, subscriber: Subscriber, doc_id: str) -> None:
         """Ask for the right. What is revoked meanwhile is asked again: the answer may be older."""
@@ -221,6 +235,7 @@ class Hub:
 
     def _remove(self, subscriber: Subscriber, doc_id: str) -> bool:
         self._holds.drop((doc_id, subscriber))
+        self._asking.pop((doc_id, subscriber), None)
         subscriber.subscriptions.discard(doc_id)
         subscribers = self._table.get(doc_id)
         if subscribers is None or subscriber not in subscribers:
@@ -350,23 +365,41 @@ class Hub:
         elif asyncio.get_running_loop().time() - asked_at <= self._reauth_s or self._access.open:
             self._put(subscriber, frame)
         else:
-            reason = self._holds.begin(key)
+            self._start_asking(doc_id, subscriber)
             self._holds.add(key, frame)
+
+    def _start_asking(self, doc_id: str, subscriber: Subscriber) -> None:
+        """Hold back what is due from now on until a subscriber's right has been asked again."""
+        key = (doc_id, subscriber)
+        if key not in self._asking:
+            reason = self._asking[key] = self._holds.begin(key)
             self._tasks.spawn(
                 self._ask_again(doc_id, subscriber, reason), name="rights asked again"
             )
 
     async def _ask_again(self, doc_id: str, subscriber: Subscriber, reason: Reason) -> None:
-        try:
-            await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
-        except StatusError as exc:
-            self._remove(subscriber, doc_id)
-            if exc.code == 503:  # nobody said no: it is to come back, and to catch up
-                subscriber.outbox.close(ASK_LATER, "rights cannot be asked now")
-            return
-        if self.is_subscribed(subscriber, doc_id):  # it has not left, nor was revoked, meanwhile
+        key = (doc_id, subscriber)
+        refusal = None
+        async with self._asks:
+            try:
+                if self._asking.get(key) is reason:
+                    await self._require_read(subscriber, doc_id)
+            except StatusError as exc:
+                refusal = exc
+        if self._asking.get(key) is not reason:
+            return  # it has left meanwhile
+        if refusal is None:
+            del self._asking[key]
             self._table[doc_id][subscriber] = asyncio.get_running_loop().time()
             self._release(doc_id, subscriber, reason, may_read=True)
+            return
+        self._remove(subscriber, doc_id)
+        deleted = isinstance(refusal, DocDeletedError)
+        subscriber.outbox.put(_deletion(doc_id) if deleted else _ended(doc_id, refusal))
+        if refusal.code == 503:
+            # Nobody said no: the peer is to come back and to catch up. The connection is closed for
+            # clients that do not know the notification.
+            subscriber.outbox.close(ASK_LATER, "rights cannot be asked now")
 
     def _end_hold(self, doc_id: str, subscriber: Subscriber) -> None:
         """Hold no more than may wait in an outbox: end a rest early, or else the connection."""
@@ -387,3 +420,9 @@ def _committed(doc_id: str, changes: Iterable[Change], options: CommitOptions | 
 
 def _deletion(doc_id: str) -> bytes:
     return notification_frame("docDeleted", b'{"docId":' + codec.encode(doc_id) + b"}")
+
+
+def _ended(doc_id: str, refusal: StatusError) -> bytes:
+    """A subscription that its client did not end. A client of @dabble/patches ignores this."""
+    why = {"docId": doc_id, "code": refusal.code, "message": str(refusal)}
+    return notification_frame("subscriptionEnded", codec.encode(why))

@@ -185,16 +185,22 @@ async def test_fresh_rights_are_not_asked_again(serve: Any) -> None:
     assert rights.asked == 1
 
 
-async def test_revoking_ends_the_subscriptions_of_one_principal_at_once(serve: Any) -> None:
-    connect = await serve(auth=Rights())
+async def test_revoking_asks_the_rights_of_one_principal_again(serve: Any) -> None:
+    rights = Rights()
+    connect = await serve(auth=rights)
     ann, bob = connect(Principal(id="ann")), connect(Principal(id="bob"))
     for peer in (ann, bob):
         await peer.result("subscribe", ["d", "e"])
+    rights.gate.clear()
+    connect.server.revoke(principal="ann", doc_id="d")
     connect.server.revoke(principal="ann", doc_id="d")
     for doc_id in ("d", "e"):
         connect.server.hub.publish(doc_id, [_change(1)], None, None)
     assert [frame["params"]["docId"] for frame in ann.unread()] == ["e"]
     assert [frame["params"]["docId"] for frame in bob.unread()] == ["d", "e"]
+    rights.gate.set()
+    assert [(await ann.next())["params"]["docId"] for _ in range(2)] == ["e", "d"]
+    assert len(connect.server.hub) == 4
     connect.server.revoke(principal=Principal(id="ann"))
     assert ann.session.outbox.closing.code == 4401
     assert bob.session.outbox.closing is None
@@ -221,6 +227,32 @@ async def test_a_right_that_is_revoked_while_it_is_asked_for_is_asked_for_again(
     go_on.set()
     assert (await reader.answer(1))["result"] == []
     assert len(connect.server.hub) == 0
+
+
+async def test_a_deletion_is_not_told_to_who_lost_the_right_while_the_store_was_asked(
+    serve: Any, documents: Any
+) -> None:
+    right = {"read": True}
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def get_tombstone(doc_id: str) -> Any:
+        asked.set()
+        await go_on.wait()
+        return documents.deleted.get(doc_id)
+
+    async def can_access(*_: object) -> bool:
+        return right["read"]
+
+    connect = await serve(auth=can_access, get_tombstone=get_tombstone)
+    await connect().result("deleteDoc", "d")
+    reader = connect(Principal(id="ann"))
+    await reader.start("subscribe", "d")
+    await asked.wait()
+    right["read"] = False
+    connect.server.revoke(principal="ann", doc_id="d")
+    go_on.set()
+    assert (await reader.answer(1))["result"] == []
+    assert reader.unread("docDeleted") == []
 
 
 async def test_too_many_subscriptions_add_nothing(serve: Any) -> None:
