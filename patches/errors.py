@@ -335,13 +335,21 @@ class ChangeRefusedError(StatusError):
     """400 or 413: one change that any replica would refuse. Named, so that it can be set aside.
 
     `final`: it is against the server's own rules, so that its author's client sets it aside though
-    it can be applied.
+    it can be applied. `limit` is the field of `Limits` that the document would pass with it.
     """
 
     def __init__(
-        self, change_id: str, message: str, *, code: int = 400, final: bool = False
+        self,
+        change_id: str,
+        message: str,
+        *,
+        code: int = 400,
+        final: bool = False,
+        limit: str | None = None,
     ) -> None:
         data: dict[str, Any] = {"changeId": change_id, "scope": "change"}
+        if limit is not None:
+            data["limit"] = limit
         if final:
             data["final"] = True
         super().__init__(code, message, data)

@@ -14,7 +14,6 @@ from patches.errors import (
     OpsRefusedError,
     PatchesError,
     RevConflictError,
-    StatusError,
     VersionError,
 )
 from patches.json_patch import JSONPatch
@@ -47,7 +46,7 @@ from patches_server.lww.commit import (
 )
 from patches_server.lww.encoding import change_of_rows, newest, reset_row
 from patches_server.lww.rows import Row, RowTable, commit_order
-from patches_server.lww.sizes import DocRoom, size_of, sizes_around
+from patches_server.lww.sizes import DocRoom, first_beyond, size_of, sizes_around
 from patches_server.lww.state import build_state
 from patches_server.lww.store import LoadedRows, LWWServerStore
 
@@ -275,7 +274,7 @@ class LWWServer:
         steps = steps_of(fresh) + steps_of_encoded(loaded.rows)
         decision, stored = await self.aside(steps, lambda: _decided(loaded, fresh, now))
         if stored:
-            await self._require_room(doc_id, stored, now)
+            await self._require_room(doc_id, loaded, fresh, stored, now)
             await self.store.save_rows(
                 doc_id,
                 stored,
@@ -295,22 +294,39 @@ class LWWServer:
         answer = await self.aside(_STEPS * (len(paths) + len(loaded.rows)), answered)
         return _Committed(loaded.rev + 1 if stored else loaded.rev, stored, answer)
 
-    async def _require_room(self, doc_id: str, stored: Sequence[Row], now: Millis) -> None:
-        """Raise `StatusError` 413 for what lets a document grow beyond its limit."""
-        if self._room.suffices(doc_id, size_of(stored)):
+    async def _require_room(
+        self,
+        doc_id: str,
+        loaded: LoadedRows,
+        fresh: Sequence[AnyChange],
+        stored: Sequence[Row],
+        now: Millis,
+    ) -> None:
+        """Raise `ChangeRefusedError` for the change that lets a document grow beyond its limit."""
+        max_doc_bytes = self._room.max_doc_bytes
+        if max_doc_bytes is None or self._room.suffices(doc_id, size_of(stored)):
             return
         whole = await self.store.load_rows(doc_id, now=now)
-        before, after = await self.aside(
+        sizes = await self.aside(
             _STEPS * (len(whole.rows) + len(stored)), lambda: sizes_around(whole, stored)
         )
-        most = self._room.max_doc_bytes
-        if most is not None and after > max(most, before):
-            raise StatusError(
-                413,
-                f"Document {doc_id} would have {after} bytes, at most {most} are allowed",
-                {"limit": "max_doc_bytes"},
+        most = max(max_doc_bytes, sizes.before)
+        if sizes.after > most:
+            # Named and final: its author's client sets it aside, and what makes the document
+            # smaller, which may come right after it, gets through.
+            change_id = await self.aside(
+                _STEPS * (len(whole.rows) + len(stored)) * len(fresh),
+                lambda: first_beyond(whole, loaded, fresh, now, most=most),
             )
-        self._room.measured(doc_id, before)
+            raise ChangeRefusedError(
+                change_id,
+                f"Document {doc_id} would have {sizes.after} bytes, at most {max_doc_bytes} are "
+                f"allowed",
+                code=413,
+                limit="max_doc_bytes",
+                final=True,
+            )
+        self._room.measured(doc_id, sizes.before)
 
     def _check(self, changes: Sequence[AnyChange]) -> None:
         for change in changes:

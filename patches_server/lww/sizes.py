@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from patches_server.lww.rows import Row
+from patches.runtime import Millis
+from patches_server.lww.commit import AnyChange, decide, new_rows
+from patches_server.lww.rows import Row, RowTable
 from patches_server.lww.store import LoadedRows
 
 _REMEMBERED: Final = 10_000
@@ -59,13 +62,39 @@ def size_of(rows: Sequence[Row]) -> int:
     return sum(len(row.encoded) for row in rows)
 
 
-def sizes_around(whole: LoadedRows, written: Sequence[Row]) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes of a document before and after a commit."""
+
+    before: int
+    after: int
+
+
+def sizes_around(whole: LoadedRows, written: Sequence[Row]) -> Sizes:
     """The size of a document before and after rows are written to it, which replace what is at
     their paths and below them."""
     paths = {row.path for row in written}
     kept = [row for row in whole.rows if not _is_within(row.path, paths)]
     state = len(whole.snapshot.state) if whole.snapshot else 0
-    return state + size_of(whole.rows), state + size_of(kept) + size_of(written)
+    return Sizes(state + size_of(whole.rows), state + size_of(kept) + size_of(written))
+
+
+def first_beyond(
+    whole: LoadedRows, loaded: LoadedRows, changes: Sequence[AnyChange], now: Millis, *, most: int
+) -> str:
+    """The id of a change that takes the document over `most` bytes, where those before it do not.
+
+    All of `changes` together do; `loaded` is what their commit has read of `whole`.
+    """
+    fitting, too_many = 0, len(changes)
+    while too_many - fitting > 1:
+        middle = (fitting + too_many) // 2
+        decision = decide(RowTable(loaded.rows), changes[:middle], now)
+        if sizes_around(whole, new_rows(loaded, decision)).after <= most:
+            fitting = middle
+        else:
+            too_many = middle
+    return changes[fitting].id
 
 
 def _is_within(path: str, paths: set[str]) -> bool:

@@ -11,7 +11,7 @@ times is measured now and then; the measuring resets it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from patches.errors import PatchError
@@ -45,31 +45,46 @@ def exceeded(bounds: Bounds, limits: Limits) -> bool:
     return over_size or bounds.depth > limits.max_doc_depth
 
 
-def measured_after(state: Json, changes: Sequence[Change], limits: Limits) -> tuple[Bounds, Bounds]:
-    """The true bounds of `state`, and those after changes.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The true bounds of a state, and what changes make of them.
 
-    The latter are exact wherever that matters: the state is measured again as soon as a bound
-    passes a limit, and no further than the first operation that really does. A state that was over
-    a limit before may stay there, but not grow.
+    `beyond` is the id of the first change that lets the document grow past a limit; `after` is
+    then what it would have with that change.
+    """
+
+    before: Bounds
+    after: Bounds
+    beyond: str | None = None
+
+
+def measured_after(state: Json, changes: Sequence[Change], limits: Limits) -> Measured:
+    """Measure `state`, and apply `changes` for as long as they stay within `limits`.
+
+    `after` is exact wherever that matters: the state is measured again as soon as a bound passes a
+    limit, and no further than the first operation that really does. A state that was over a limit
+    before may stay there, but not grow.
     """
     before = measure(state)
     ceiling = _ceiling(before, limits)
-    size, depth = before.size, before.depth
+    bounds = before
     for change in changes:
-        size += len(change.encoded)
         levels = _levels(change, limits)
+        state_before, bounds_before = state, bounds
         for op in change.ops:
-            size, depth = _after(op, size, depth, levels=levels)
+            # By operation, not by change: measuring in between forgets what was not applied yet.
+            size = bounds.size + codec.json_size(op)
+            bounds = Bounds(*_after(op, size, bounds.depth, levels=levels))
             try:
                 state = apply_patch(state, [op], strict=True)
-            except PatchError:
-                continue  # the replicas skip the change; until then it counts as written
-            if exceeded(Bounds(size, depth), ceiling):
-                exact = measure(state)
-                size, depth = exact.size, exact.depth
-                if exceeded(exact, ceiling):
-                    return before, exact
-    return before, Bounds(size, depth)
+            except PatchError:  # every replica skips such a change as a whole
+                state, bounds = state_before, bounds_before
+                break
+            if exceeded(bounds, ceiling):
+                bounds = measure(state)
+                if exceeded(bounds, ceiling):
+                    return Measured(before, bounds, beyond=change.id)
+    return Measured(before, bounds)
 
 
 def _ceiling(before: Bounds, limits: Limits) -> Limits:

@@ -26,7 +26,7 @@ from patches.runtime import Millis
 from patches_server.documents.context import CallContext
 from patches_server.documents.offload import BYTES_PER_STEP, Aside, steps_of_encoded
 from patches_server.documents.records import CommitOptions
-from patches_server.ot.bounds import exceeded, grown, measured_after
+from patches_server.ot.bounds import Measured, exceeded, grown, measured_after
 from patches_server.ot.commit import (
     Decision,
     Submission,
@@ -219,26 +219,15 @@ class Committer:
             await self._make_session_versions(submission, changes, decision.session_origin)
 
     async def _measured(self, doc_id: str, changes: Sequence[Change], head_size: int) -> Bounds:
-        """The true bounds. Raises `StatusError` 413 or `ChangeRefusedError` beyond the limits."""
+        """The true bounds. Raises `ChangeRefusedError` for the change that passes a limit."""
         state, _ = await self._history.state_at(doc_id)
         limits = self._limits
-        before, after = await self._aside(
+        measured = await self._aside(
             head_size // BYTES_PER_STEP, lambda: measured_after(state, changes, limits)
         )
-        if limits.max_doc_bytes is not None and after.size > max(limits.max_doc_bytes, before.size):
-            raise StatusError(
-                413,
-                f"Document {doc_id} would have {after.size} bytes, at most "
-                f"{limits.max_doc_bytes} are allowed",
-                {"limit": "max_doc_bytes"},
-            )
-        if after.depth > max(limits.max_doc_depth, before.depth):
-            raise ChangeRefusedError(
-                changes[0].id,
-                f"Document {doc_id} would be nested {after.depth} levels deep, at most "
-                f"{limits.max_doc_depth} are allowed",
-            )
-        return after
+        if measured.beyond is not None:
+            raise _too_large(doc_id, measured, measured.beyond, limits)
+        return measured.after
 
     def _version_is_due(self, head: DocHead, submission: Submission) -> bool:
         return head.rev > 0 and (
@@ -274,6 +263,30 @@ class Committer:
             )
         except Exception:  # boundary: the commit is stored, and does not fail for this
             _log.exception("document %.128r: no version was made of a session", submission.doc_id)
+
+
+def _too_large(
+    doc_id: str, measured: Measured, change_id: str, limits: Limits
+) -> ChangeRefusedError:
+    # Named and final: the author's client sets that change aside, and what comes after it, which
+    # may be what makes the document smaller, gets through.
+    before, after = measured.before, measured.after
+    if limits.max_doc_bytes is not None and after.size > max(limits.max_doc_bytes, before.size):
+        return ChangeRefusedError(
+            change_id,
+            f"Document {doc_id} would have {after.size} bytes, at most "
+            f"{limits.max_doc_bytes} are allowed",
+            code=413,
+            limit="max_doc_bytes",
+            final=True,
+        )
+    return ChangeRefusedError(
+        change_id,
+        f"Document {doc_id} would be nested {after.depth} levels deep, at most "
+        f"{limits.max_doc_depth} are allowed",
+        limit="max_doc_depth",
+        final=True,
+    )
 
 
 def _refuse_pruned(submission: Submission, committed: Sequence[Change]) -> None:

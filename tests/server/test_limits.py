@@ -7,15 +7,17 @@ import math
 import types
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import pytest
 
-from patches.errors import InvalidRequestError
+from patches import Patches, PatchesSync
+from patches.errors import InvalidRequestError, PatchesError
 from patches.limits import Limits
+from patches.testing.local_server import LocalServer
 from patches.testing.raw_peer import Peers
 from patches_server.auth.access import allow_all
 from patches_server.http.app import create_app
@@ -148,7 +150,8 @@ async def test_a_document_is_bounded_in_depth_and_size(begin: Begin) -> None:
     assert error["data"]["scope"] == "change"
     peer = (await begin(Limits(max_doc_bytes=1_000)))()
     error = await peer.error("commitChanges", "d", commit({**OP, "value": "x" * 2_000}))
-    assert (error["code"], error["data"]) == (413, {"limit": "max_doc_bytes"})
+    assert (error["code"], error["data"]["limit"]) == (413, "max_doc_bytes")
+    assert (error["data"]["scope"], error["data"]["final"]) == ("change", True)
 
 
 async def test_work_on_old_revisions_is_bounded(begin: Begin) -> None:
@@ -244,3 +247,27 @@ async def test_long_catch_ups_are_loaded_a_few_at_a_time_and_whole(begin: Begin)
     for peer, request_id in zip(peers, started, strict=True):
         assert len((await peer.answer(request_id))["result"]) == 5
     assert most == 1
+
+
+@pytest.mark.parametrize("algorithm", ["ot", "lww"])
+async def test_a_document_that_grew_too_large_can_shrink_again(algorithm: str) -> None:
+    limits = Limits(max_doc_bytes=10_000)
+    async with (
+        LocalServer(limits=limits, routes={"*": algorithm}) as server,
+        Patches() as patches,
+        PatchesSync(patches, server.connection()) as sync,
+    ):
+        doc = await patches.open_doc("d", algorithm=algorithm)
+        doc.change(lambda draft: draft.update(kept="x" * 9_000))
+        await sync.settled(10)
+        doc.change(lambda draft: draft.update(more="y" * 5_000))
+        with suppress(PatchesError):
+            await sync.settled(10)
+        [entry] = await patches.list_quarantined_changes("d")
+        assert "at most 10000 are allowed" in entry.reason
+        doc.change(lambda draft: draft.update(kept="x"))
+        await sync.settled(10)
+        doc.change(lambda draft: draft.update(more="z" * 5_000))
+        await sync.settled(10)
+        assert doc.state == {"kept": "x", "more": "z" * 5_000}
+        assert not doc.has_pending

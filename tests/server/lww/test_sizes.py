@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from patches.errors import StatusError
+from patches.errors import ChangeRefusedError, StatusError
 from patches.limits import Limits
 from patches.model.change import ChangeInput
 from patches_server.lww.server import LWWServer
@@ -31,7 +31,12 @@ async def filled(limits: Limits) -> tuple[LWWServer, MemoryBackend]:
     with pytest.raises(StatusError) as refused:
         await server.commit_changes("d", [change(99, "/last", "x" * MOST)])
     assert refused.value.code == 413
-    assert refused.value.data == {"limit": "max_doc_bytes"}
+    assert refused.value.data == {
+        "changeId": "c99",
+        "scope": "change",
+        "limit": "max_doc_bytes",
+        "final": True,
+    }
     return server, backend
 
 
@@ -52,6 +57,18 @@ async def test_a_full_document_may_be_changed_and_shrink() -> None:
     await server.commit_changes("d", [change(204, "/more", "y" * 5_000)])
     [rows] = (await server.get_doc("d")).changes
     assert len(rows.encoded) < 6_000
+
+
+async def test_of_several_changes_the_one_that_does_not_fit_is_named() -> None:
+    server = LWWServer(MemoryBackend().lww, limits=Limits(max_doc_bytes=MOST))
+    await server.commit_changes("d", [change(1, "/a", "x" * (MOST - 2_000))])
+    several = [change(n, f"/k{n}", "y" * 600) for n in range(2, 8)]
+    with pytest.raises(ChangeRefusedError) as refused:
+        await server.commit_changes("d", several)
+    assert refused.value.change_id == "c4"
+    await server.commit_changes("d", several[:2])
+    await server.commit_changes("d", [change(9, "/a", 0)])
+    await server.commit_changes("d", several[2:])
 
 
 async def test_other_documents_and_a_new_one_of_that_name_have_room() -> None:

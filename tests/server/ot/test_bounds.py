@@ -72,7 +72,7 @@ operations = st.one_of(
 @given(ops=st.lists(operations, max_size=8))
 def test_no_state_is_larger_or_deeper_than_its_bounds(ops: list[Op]) -> None:
     state, bounds = START, measure(START)
-    _, exact = measured_after(START, [a_change(op) for op in ops], LIMITS)
+    exact = measured_after(START, [a_change(op) for op in ops], LIMITS).after
     for op in ops:
         change = a_change(op)
         bounds = grown(bounds, [change], LIMITS)
@@ -98,9 +98,9 @@ def test_a_value_that_is_shared_counts_as_often_as_it_stands_there() -> None:
 
 def test_a_bomb_is_measured_without_being_built() -> None:
     ops: list[Op] = [{"op": "copy", "from": "/a", "path": f"/a/k{n}"} for n in range(5_000)]
-    _, after = measured_after(START, [a_change(*ops)], LIMITS)
-    assert exceeded(after, LIMITS)
-    assert after.size > 64 * 1024 * 1024
+    measured = measured_after(START, [a_change(*ops)], LIMITS)
+    assert measured.beyond == "c"
+    assert measured.after.size > 64 * 1024 * 1024
 
 
 def test_a_bound_that_is_too_high_is_lowered() -> None:
@@ -108,22 +108,69 @@ def test_a_bound_that_is_too_high_is_lowered() -> None:
     limits = Limits(max_doc_bytes=1_000)
     copies = [a_change({"op": "copy", "from": "/a", "path": f"/c{n}"}) for n in range(9)]
     assert exceeded(grown(measure(big), copies, limits), limits)
-    _, after = measured_after(big, copies, limits)
-    assert not exceeded(after, limits)
-    assert measure(apply_changes(big, copies)).size <= after.size
+    measured = measured_after(big, copies, limits)
+    assert measured.beyond is None
+    assert measure(apply_changes(big, copies)).size <= measured.after.size <= 1_000
 
 
 def test_a_state_that_was_over_the_limit_may_shrink_but_not_grow() -> None:
     big: Json = {"a": "x" * 500, "b": "x" * 500}
     limits = Limits(max_doc_bytes=100)
     shrink: Op = {"op": "remove", "path": "/a"}
-    before, after = measured_after(big, [a_change(shrink)], limits)
-    assert before == measure(big)
-    assert after.size <= before.size
+    measured = measured_after(big, [a_change(shrink)], limits)
+    assert measured.before == measure(big)
+    assert measured.after.size <= measured.before.size
+    assert measured.beyond is None
     grow: Op = {"op": "copy", "from": "/b", "path": "/c"}
     for ops in ([grow], [shrink, grow, {**grow, "path": "/d"}]):
-        before, after = measured_after(big, [a_change(*ops)], limits)
-        assert after.size > before.size
+        measured = measured_after(big, [a_change(*ops)], limits)
+        assert measured.after.size > measured.before.size
+        assert measured.beyond == "c"
+
+
+def test_the_change_that_grows_past_the_limit_is_named() -> None:
+    limits = Limits(max_doc_bytes=1_000)
+    add: Op = {"op": "add", "path": "/k", "value": "x" * 600}
+    changes = [
+        Change(id=f"c{n}", ops=[{**add, "path": f"/k{n}"}], base_rev=0, rev=n + 1, created_at=1)
+        for n in range(3)
+    ]
+    assert measured_after({}, changes, limits).beyond == "c1"
+
+
+def test_what_is_written_after_a_measurement_counts() -> None:
+    full: Json = {"a": "x" * 990}
+    remove: Op = {"op": "remove", "path": "/a"}
+    add: Op = {"op": "add", "path": "/b", "value": "x" * 5_000}
+    assert measured_after(full, [a_change(remove, add)], Limits(max_doc_bytes=1_000)).beyond == "c"
+
+
+def test_a_change_that_does_not_apply_adds_and_removes_nothing() -> None:
+    full: Json = {"a": "x" * 900}
+    limits = Limits(max_doc_bytes=1_000)
+    grows: Op = {"op": "add", "path": "/b", "value": "x" * 90}
+    shrinks: Op = {"op": "remove", "path": "/a"}
+    fails: Op = {"op": "move", "from": "/none", "path": "/" + "x" * 500}
+    measured = measured_after(full, [a_change(shrinks, fails), a_change(grows)], limits)
+    assert measured.beyond == "c"
+    measured = measured_after(full, [a_change(fails)], limits)
+    assert (measured.beyond, measured.after) == (None, measure(full))
+
+
+def test_formatting_counts_for_each_part_of_a_text_edit() -> None:
+    attributes = {"link": "x" * 100}
+    parts = [
+        {"retain": 1, "attributes": attributes},
+        {"retain": 1},
+        {"retain": 1, "attributes": attributes},
+        {"retain": 1},
+    ]
+    one = grown(
+        Bounds(100, 3), [a_change({"op": "@txt", "path": "/t", "value": parts[:2]})], LIMITS
+    )
+    both = grown(Bounds(100, 3), [a_change({"op": "@txt", "path": "/t", "value": parts})], LIMITS)
+    # Once for the bytes of the edit itself, once for the run that the attributes go onto.
+    assert both.size - one.size > 2 * codec.json_size(attributes)
 
 
 @pytest.mark.parametrize(

@@ -340,7 +340,12 @@ async def test_a_copy_bomb_is_refused_before_it_is_stored(world: Any) -> None:
             refused.append(exc)
     assert len(refused) > 10
     assert {exc.code for exc in refused} == {413}
-    assert refused[0].data == {"limit": "max_doc_bytes"}
+    assert refused[0].data == {
+        "changeId": refused[0].change_id,
+        "scope": "change",
+        "limit": "max_doc_bytes",
+        "final": True,
+    }
     assert 20_000 < len(repr(await world.state())) < 120_000
 
 
@@ -369,7 +374,12 @@ async def test_a_document_does_not_grow_deeper_than_the_limit(world: Any) -> Non
         await world.commit(
             world.change("f", [{"op": "copy", "from": "/a", "path": f"/b{down}/f"}], base_rev=4)
         )
-    assert raised.value.data == {"changeId": "f", "scope": "change"}
+    assert raised.value.data == {
+        "changeId": "f",
+        "scope": "change",
+        "limit": "max_doc_depth",
+        "final": True,
+    }
     assert await world.ids() == ["root", "b", "c", "e"]
 
 
