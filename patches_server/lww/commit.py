@@ -25,8 +25,10 @@ from patches_server.lww.holdings import after_removal, after_write
 from patches_server.lww.rows import Row, RowTable, commit_order, holds
 from patches_server.lww.store import LoadedRows
 
-#: The operations that a client may send.
-LWW_OPS: Final = frozenset({"replace", "remove", "add", "@inc", "@bit", "@max", "@min", "@txt"})
+#: The operations that a client may send; `move`, `copy` and `test` become writes first.
+LWW_OPS: Final = frozenset(
+    {"replace", "remove", "add", "@inc", "@bit", "@max", "@min", "@txt", "move", "copy", "test"}
+)
 
 AnyChange = Change | ChangeInput
 
@@ -61,6 +63,17 @@ def fresh_changes(changes: Iterable[AnyChange], seen: frozenset[str]) -> list[An
         if change.id not in seen:
             fresh.setdefault(change.id, change)
     return list(fresh.values())
+
+
+def sent_paths(changes: Iterable[AnyChange]) -> list[str]:
+    """The paths that changes write or take from, each once: what becomes of them is answered."""
+    paths: dict[str, None] = {}
+    for change in changes:
+        for op in change.ops:
+            paths[op["path"]] = None
+            if "from" in op:
+                paths[op["from"]] = None
+    return list(paths)
 
 
 def timed_ops(change: AnyChange, now: Millis) -> list[Op]:
@@ -101,7 +114,7 @@ def answer_rows(
     loaded: LoadedRows,
     stored: Sequence[Row],
     decision: Decision,
-    sent_paths: Iterable[str],
+    paths: Iterable[str],
     client_rev: int | None,
 ) -> list[Row]:
     """The sender's answer in commit order: corrections, what it wrote as it is now, what it missed.
@@ -109,7 +122,7 @@ def answer_rows(
     `loaded` was read before the commit, `stored` are its own rows. `client_rev` is what the sender
     has, `None` if it did not say, 0 if it is to get everything.
     """
-    sent, written, hidden = set(sent_paths), {row.path for row in stored}, set(decision.hide)
+    sent, written, hidden = set(paths), {row.path for row in stored}, set(decision.hide)
     answer = {op["path"]: _correction(op) for op in decision.corrections}
     for row in loaded.rows:
         if row.path in written or _is_under(row.path, written):

@@ -43,12 +43,14 @@ from patches_server.lww.commit import (
     decide,
     fresh_changes,
     new_rows,
+    sent_paths,
 )
 from patches_server.lww.encoding import change_of_rows, newest, reset_row
 from patches_server.lww.rows import Row, RowTable, commit_order
 from patches_server.lww.sizes import DocRoom, first_beyond, size_of, sizes_around
 from patches_server.lww.state import build_state
 from patches_server.lww.store import LoadedRows, LWWServerStore
+from patches_server.lww.structural import as_field_writes, has_structural_ops
 
 DAY_MS: Final = 86_400_000
 _MAX_ATTEMPTS: Final = 5
@@ -262,15 +264,26 @@ class LWWServer:
         self, doc_id: str, changes: Sequence[AnyChange], now: Millis
     ) -> _Committed:
         client_rev = client_rev_of(changes[0])
-        paths = list(dict.fromkeys(op["path"] for change in changes for op in change.ops))
+        paths = sent_paths(changes)
         ids = [change.id for change in changes] if self.store.keeps_change_ids else []
+        needs_whole = has_structural_ops(changes)
         loaded = await self.store.load_rows(
-            doc_id, now=now, paths=paths, since_rev=client_rev, change_ids=ids
+            doc_id,
+            now=now,
+            paths=None if needs_whole else paths,
+            since_rev=None if needs_whole else client_rev,
+            change_ids=ids,
         )
         is_behind = client_rev is not None and client_rev < loaded.floor
         if is_behind:
             loaded = await self.store.load_rows(doc_id, now=now, change_ids=ids)
         fresh = fresh_changes(changes, loaded.seen)
+        if needs_whole:
+            given, whole = fresh, loaded
+            fresh = await self.aside(
+                steps_of(fresh) + steps_of_encoded(loaded.rows),
+                lambda: as_field_writes(whole, given, self._limits),
+            )
         steps = steps_of(fresh) + steps_of_encoded(loaded.rows)
         decision, stored = await self.aside(steps, lambda: _decided(loaded, fresh, now))
         if stored:

@@ -11,7 +11,12 @@ from patches_server.lww.store import LoadedRows
 
 
 def build_state(loaded: LoadedRows) -> bytes:
-    """The state as JSON text: the snapshot with all rows applied as every client applies them.
+    """The state as JSON text: the snapshot with all rows applied as every client applies them."""
+    return codec.encode(state_of(loaded))
+
+
+def state_of(loaded: LoadedRows) -> Json:
+    """The same as a value. A removed root reads as `null`.
 
     A row that cannot be applied (below another row's number, say) is left out, so that there always
     is a state.
@@ -23,7 +28,7 @@ def build_state(loaded: LoadedRows) -> bytes:
     except PatchError:
         for op in ops:
             state = _applied(state, op)
-    return codec.encode(None if state is ABSENT else state)  # a removed root reads as null
+    return None if state is ABSENT else state
 
 
 def _plain(op: Op) -> Op:

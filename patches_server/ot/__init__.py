@@ -1,10 +1,11 @@
 """The OT document server: commits, catch-up, versions and branches (`spec/ot.md` 13-19)."""
 
+from patches_server.documents.measure import Bounds
 from patches_server.ot.branches.manager import ContentDuplicationGuard, OTBranchManager
 from patches_server.ot.compressed import CompressedStore, Compressor, ZlibCompressor
 from patches_server.ot.history_manager import PatchesHistoryManager
 from patches_server.ot.server import OTServer
-from patches_server.ot.store import NO_DOC, Bounds, DocHead, OTServerStore, StoredSnapshot
+from patches_server.ot.store import NO_DOC, DocHead, OTServerStore, StoredSnapshot
 
 __all__ = [
     "NO_DOC",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from patches.errors import PatchError
 from patches.json_patch import apply_patch
@@ -20,7 +20,7 @@ from patches.limits import Limits
 from patches.model import codec
 from patches.model.change import Change
 from patches.model.json_values import Json, Op
-from patches_server.ot.store import Bounds
+from patches_server.documents.measure import Bounds, measure
 
 #: No run of formatted text is shorter: `{"insert":"a"},`.
 _SHORTEST_RUN: Final = 15
@@ -93,46 +93,6 @@ def _ceiling(before: Bounds, limits: Limits) -> Limits:
         max_doc_bytes=limits.max_doc_bytes and max(limits.max_doc_bytes, before.size),
         max_doc_depth=max(limits.max_doc_depth, before.depth),
     )
-
-
-def measure(state: Json) -> Bounds:
-    """The size and depth of a value. What a state holds several times is looked at once."""
-    known: dict[int, tuple[int, int]] = {}
-    waiting: list[Any] = [state]
-    while waiting:
-        value = waiting[-1]
-        inside = list(_containers_in(value))
-        missing = [child for child in inside if id(child) not in known]
-        if missing:
-            waiting.extend(missing)
-            continue
-        waiting.pop()
-        known[id(value)] = _measured(value, known)
-    return Bounds(*known[id(state)])
-
-
-def _measured(value: Json, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    if not isinstance(value, (dict, list)):
-        return codec.json_size(value), 0
-    shell: Any
-    if isinstance(value, dict):
-        shell = {key: 0 if isinstance(item, (dict, list)) else item for key, item in value.items()}
-    else:
-        shell = [0 if isinstance(item, (dict, list)) else item for item in value]
-    size, depth = codec.json_size(shell), 0
-    for child in _containers_in(value):
-        child_size, child_depth = known[id(child)]
-        size += child_size - 1  # in the place of a 0
-        depth = max(depth, child_depth)
-    return size, depth + 1
-
-
-def _containers_in(value: Json) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return (item for item in value.values() if isinstance(item, (dict, list)))
-    if isinstance(value, list):
-        return (item for item in value if isinstance(item, (dict, list)))
-    return ()
 
 
 def _levels(change: Change, limits: Limits) -> int:

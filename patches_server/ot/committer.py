@@ -24,6 +24,7 @@ from patches.limits import Limits
 from patches.model.change import Change, ChangeInput
 from patches.runtime import Millis
 from patches_server.documents.context import CallContext
+from patches_server.documents.measure import Bounds
 from patches_server.documents.offload import BYTES_PER_STEP, Aside, steps_of_encoded
 from patches_server.documents.records import CommitOptions
 from patches_server.ot.bounds import Measured, exceeded, grown, measured_after
@@ -38,7 +39,7 @@ from patches_server.ot.commit import (
 )
 from patches_server.ot.history import OTHistory
 from patches_server.ot.recent import RecentLogs
-from patches_server.ot.store import Bounds, DocHead, OTServerStore
+from patches_server.ot.store import DocHead, OTServerStore
 
 AnyChange: TypeAlias = Change | ChangeInput
 Done: TypeAlias = tuple[Submission, Decision]

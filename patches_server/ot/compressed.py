@@ -18,9 +18,10 @@ from patches.model import codec
 from patches.model.change import Change
 from patches.runtime import Millis
 from patches_server.documents.branch_store import BranchStore
+from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Tombstone
 from patches_server.documents.version_store import VersionStore
-from patches_server.ot.store import Bounds, DocHead, OTServerStore, StoredSnapshot
+from patches_server.ot.store import DocHead, OTServerStore, StoredSnapshot
 
 #: Before compressed operations, which are then a text where a list would stand.
 _MARK: Final = "compressed:"

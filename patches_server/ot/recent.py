@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from patches.model.change import Change
+from patches_server.documents.measure import Bounds
 from patches_server.ot.rows import head_after, stored
-from patches_server.ot.store import Bounds, DocHead
+from patches_server.ot.store import DocHead
 
 MAX_DOCS: Final = 10_000
 MAX_BYTES: Final = 32 * 1024 * 1024

@@ -8,7 +8,8 @@ from typing import Final
 
 from patches.errors import AlgorithmMismatchError, DuplicateChangeIdsError, RevConflictError
 from patches.model.change import Change
-from patches_server.ot.store import Bounds, DocHead
+from patches_server.documents.measure import Bounds
+from patches_server.ot.store import DocHead
 
 #: What a document of this kind is recorded as.
 ALGORITHM: Final = "ot"

@@ -13,17 +13,9 @@ from typing import Final, Protocol
 from patches.model.change import Change
 from patches.runtime import Millis
 from patches_server.documents.branch_store import BranchStore
+from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Tombstone, Version
 from patches_server.documents.version_store import VersionStore
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a document's state does not exceed: bytes of JSON, and levels of nesting."""
-
-    size: int = 0
-    depth: int = 0
-
 
 _NOTHING: Final = Bounds()
 

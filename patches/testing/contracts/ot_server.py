@@ -15,8 +15,9 @@ from patches.errors import (
 )
 from patches.model.change import Change
 from patches.model.json_values import Json
+from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Branch, Tombstone, Version
-from patches_server.ot.store import NO_DOC, Bounds, DocHead, OTServerStore
+from patches_server.ot.store import NO_DOC, DocHead, OTServerStore
 
 NOW: Final = 1_700_000_000_000
 

@@ -14,13 +14,14 @@ from patches.model.ids import change_ids, random_id
 from patches.model.json_values import Json
 from patches.model.records import check_branch_metadata, own_fields
 from patches.runtime import Millis, Runtime
+from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Branch
 from patches_server.ot.bounds import grown
 from patches_server.ot.branches.duplication_guard import find_duplication
 from patches_server.ot.branches.merge import Merge, MergeWindow, load_live
 from patches_server.ot.branches.merge_frame import MergeFrame
 from patches_server.ot.server import OTServer
-from patches_server.ot.store import NO_DOC, Bounds
+from patches_server.ot.store import NO_DOC
 
 _log = logging.getLogger("patches_server.ot")
 

@@ -10,6 +10,7 @@ from itertools import islice
 from patches.model.change import Change
 from patches.runtime import Millis, Runtime
 from patches_server.documents.branch_store import MemoryBranches
+from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import MemoryDocuments
 from patches_server.documents.version_store import MemoryVersions
@@ -22,7 +23,7 @@ from patches_server.ot.rows import (
     stored,
     within,
 )
-from patches_server.ot.store import NO_DOC, Bounds, DocHead, StoredSnapshot
+from patches_server.ot.store import NO_DOC, DocHead, StoredSnapshot
 
 
 @dataclass(slots=True)

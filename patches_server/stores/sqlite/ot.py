@@ -12,6 +12,7 @@ from patches.errors import CorruptDataError, DuplicateChangeIdsError
 from patches.model.change import Change
 from patches.runtime import Millis, Runtime
 from patches.stores.sqlite.database import SqliteDatabase
+from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Tombstone
 from patches_server.ot.rows import (
     ALGORITHM,
@@ -20,7 +21,7 @@ from patches_server.ot.rows import (
     head_after,
     within,
 )
-from patches_server.ot.store import NO_DOC, Bounds, DocHead, StoredSnapshot
+from patches_server.ot.store import NO_DOC, DocHead, StoredSnapshot
 from patches_server.stores.sqlite import documents
 from patches_server.stores.sqlite.branches import SqliteBranches
 from patches_server.stores.sqlite.documents import SqliteDocuments

@@ -14,8 +14,9 @@ from patches.limits import Limits
 from patches.model import codec
 from patches.model.change import Change
 from patches.model.json_values import Json, Op
+from patches_server.documents.measure import measure
 from patches_server.ot import Bounds
-from patches_server.ot.bounds import exceeded, grown, measure, measured_after
+from patches_server.ot.bounds import exceeded, grown, measured_after
 
 LIMITS = Limits()
 START: Json = {"a": {"b": [1, {"c": None}]}, "t": {"ops": [{"insert": "hello 😀 world\n"}]}}
