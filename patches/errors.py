@@ -15,7 +15,7 @@
     ├── CommittedPoisonSkippedError      a committed change that cannot be applied was skipped
     ├── PendingChangeError               a pending change cannot be ejected or retried
     ├── StorageError                     a store failed
-    │   ├── StorageTimeoutError, StorageFullError, CorruptDataError
+    │   ├── StorageTimeoutError, StorageFullError, CorruptDataError, WrongFileError
     ├── RevConflictError                 a store write rested on a revision that has moved
     ├── DuplicateChangeIdsError          a store write holds ids that are committed already
     ├── ConvergenceError                 a read-decide-write loop lost too often to another writer
@@ -175,6 +175,10 @@ class StorageTimeoutError(StorageError):
 
 class StorageFullError(StorageError):
     """The disk, or the room a store may use, is full."""
+
+
+class WrongFileError(StorageError):
+    """A file is not of the expected kind, or of a newer version. Nothing was written to it."""
 
 
 class CorruptDataError(StorageError):

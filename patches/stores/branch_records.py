@@ -14,6 +14,7 @@ from patches.model import codec
 from patches.model.records import Branch
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability, SqliteDatabase
+from patches.stores.sqlite.file_kind import CLIENT_FILE
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS branch_records (
@@ -64,7 +65,7 @@ class SqliteBranchStore:
         self._database = (
             path
             if isinstance(path, SqliteDatabase)
-            else SqliteDatabase(path, durability=durability, runtime=runtime)
+            else SqliteDatabase(path, durability=durability, runtime=runtime, kind=CLIENT_FILE)
         )
         self._database.add_schema(_SCHEMA)
 

@@ -8,6 +8,7 @@ from patches.algorithms.lww.stores.sqlite import LWWSqliteStore
 from patches.algorithms.ot.stores.sqlite import OTSqliteStore
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability, SqliteDatabase
+from patches.stores.sqlite.file_kind import CLIENT_FILE
 
 
 class SqliteBackend:
@@ -24,7 +25,9 @@ class SqliteBackend:
         runtime: Runtime | None = None,
     ) -> None:
         runtime = runtime or Runtime()
-        self.database = SqliteDatabase(path, durability=durability, runtime=runtime)
+        self.database = SqliteDatabase(
+            path, durability=durability, runtime=runtime, kind=CLIENT_FILE
+        )
         self.ot = OTSqliteStore(self.database, runtime=runtime)
         self.lww = LWWSqliteStore(self.database, runtime=runtime)
 

@@ -4,7 +4,7 @@ Each write is a function of the connection, run inside a savepoint of the group'
 of it happens or none of it, and the writes that wait while a group commits make up the next group.
 A write has returned only after its group is on disk (`spec/reliability.md` 1.2). Reads have
 connections of their own, which see what was committed and never wait for the writer. Nothing is
-opened before the first use.
+opened before the first use. A file that is not of the expected kind is refused unchanged.
 """
 
 from __future__ import annotations
@@ -22,6 +22,14 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from patches.errors import CorruptDataError, PatchesError, StorageError, StorageFullError
 from patches.runtime import Runtime
+from patches.stores.sqlite.file_kind import (
+    FileKind,
+    Schema,
+    build,
+    check_head,
+    claim,
+    make_private,
+)
 
 T = TypeVar("T")
 
@@ -51,6 +59,7 @@ class SqliteDatabase:
     `durability="relaxed"` survives a crash of the process and may lose the newest commits when the
     machine loses power. A `:memory:` path keeps all in memory. Functions given to `read` and
     `write` run in another thread: they may touch nothing but the connection and their own values.
+    `kind` says what the file has to be: the first use raises `WrongFileError` for another one.
     """
 
     def __init__(
@@ -59,11 +68,14 @@ class SqliteDatabase:
         *,
         durability: Durability = "full",
         runtime: Runtime | None = None,
+        kind: FileKind | None = None,
     ) -> None:
         self.path = os.fspath(path)
+        self._kind = kind
         self._durability: Durability = durability
         self._runtime = runtime or Runtime()
-        self._schemas: list[str] = []
+        self._schemas: list[str | Schema] = []
+        self._built = 0  # how many of them are in the file
         self._writer: sqlite3.Connection | None = None
         self._writing = threading.Lock()  # the writer is used by one thread at a time
         self._idle_readers: list[sqlite3.Connection] = []
@@ -73,9 +85,13 @@ class SqliteDatabase:
         self._pump: asyncio.Task[None] | None = None
         self._closed = False
 
-    def add_schema(self, script: str) -> None:
-        """Add `CREATE TABLE IF NOT EXISTS ...` statements, run when the file is opened."""
-        self._schemas.append(script)
+    def add_schema(self, schema: str | Schema) -> None:
+        """Add the tables of a part, or `CREATE TABLE IF NOT EXISTS ...` statements.
+
+        They are made before the next use. The same ones again change nothing.
+        """
+        if schema not in self._schemas:
+            self._schemas.append(schema)
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query function and return its result; it cannot write. Raises `StorageError`.
@@ -142,6 +158,7 @@ class SqliteDatabase:
             raise _storage_error(self.path, exc) from exc
 
     def _backup(self, path: str) -> None:
+        make_private(path)
         try:
             with self._reader() as connection, closing(sqlite3.connect(path)) as copy:
                 connection.backup(copy)
@@ -160,6 +177,9 @@ class SqliteDatabase:
             self._reading += 1
             connection = self._idle_readers.pop() if self._idle_readers else None
         try:
+            if self._writer is None or self._built < len(self._schemas):
+                with self._writing:
+                    self._opened()  # makes the file and its tables
             if connection is None:
                 connection = self._open_reader()
             yield connection
@@ -167,9 +187,6 @@ class SqliteDatabase:
             self._done_reading(connection)
 
     def _open_reader(self) -> sqlite3.Connection:
-        if self._writer is None:
-            with self._writing:
-                self._opened()  # makes the file and its tables
         connection = self._connect()
         connection.execute("PRAGMA query_only=ON")
         return connection
@@ -220,16 +237,31 @@ class SqliteDatabase:
     def _opened(self) -> sqlite3.Connection:
         if self._writer is None:
             self._check_open()
+            if self.path != ":memory:":
+                if self._kind is not None:
+                    check_head(self.path, self._kind)
+                make_private(self.path)
             connection = self._connect()
             try:
+                if self._kind is not None:
+                    claim(connection, self.path, self._kind)
                 _log_ahead(connection)
-                for script in self._schemas:
-                    connection.executescript(script)
+                self._build(connection)
             except BaseException:
                 connection.close()
                 raise
             self._writer = connection
+        elif self._built < len(self._schemas):
+            self._build(self._writer)
         return self._writer
+
+    def _build(self, connection: sqlite3.Connection) -> None:
+        schemas = list(self._schemas)
+        for script in schemas:
+            if isinstance(script, str):
+                connection.executescript(script)
+        build(connection, self.path, [s for s in schemas if isinstance(s, Schema)])
+        self._built = len(schemas)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)

@@ -103,11 +103,13 @@ class LWWSqliteStore:
     async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         """The quarantine of one document, or of all."""
 
+        key = None if doc_id is None else to_key(doc_id)
+
         def run(connection: sqlite3.Connection) -> list[QuarantinedChange]:
             rows = connection.execute(
                 "SELECT doc_id, change, reason, quarantined_at FROM lww_quarantine"
-                " WHERE ?1 IS NULL OR doc_id = ?1 ORDER BY position",
-                (None if doc_id is None else to_key(doc_id),),
+                " WHERE ? IS NULL OR doc_id = ? ORDER BY position",
+                (key, key),
             )
             return [_quarantined(*row) for row in rows]
 
@@ -135,6 +137,11 @@ class _SqliteTables:
     def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
         """Run a statement whose first parameter is the document's key."""
         return self._connection.execute(sql, (self._doc, *values))
+
+    @property
+    def doc(self) -> int | None:
+        """The document's key."""
+        return self._doc
 
     def make(self) -> None:
         """Create the record that rows belong to, if it is not there."""
@@ -231,9 +238,10 @@ class _SqliteTables:
         )
 
     def discard_quarantined(self, change_id: str | None = None) -> None:
+        key = None if change_id is None else to_key(change_id)
         self._connection.execute(
-            "DELETE FROM lww_quarantine WHERE doc_id = ?1 AND (?2 IS NULL OR change_id = ?2)",
-            (to_key(self._doc_id), None if change_id is None else to_key(change_id)),
+            "DELETE FROM lww_quarantine WHERE doc_id = ? AND (? IS NULL OR change_id = ?)",
+            (to_key(self._doc_id), key, key),
         )
 
     def clear(self) -> None:
@@ -280,11 +288,14 @@ class _SqliteRows:
     def put(self, op: Op) -> None:
         self._tables.make()
         self._tables.execute(
-            "INSERT INTO lww_rows (doc, pending, path, position, op) VALUES (?1, ?2, ?3, (SELECT"
-            " COALESCE(MAX(position), 0) + 1 FROM lww_rows WHERE doc = ?1 AND pending = ?2), ?4)"
+            "INSERT INTO lww_rows (doc, pending, path, position, op)"
+            " SELECT ?, ?, ?, (SELECT COALESCE(MAX(position), 0) + 1 FROM lww_rows"
+            " WHERE doc = ? AND pending = ?), ? WHERE true"
             " ON CONFLICT (doc, pending, path) DO UPDATE SET op = excluded.op",
             self._pending,
             to_key(op["path"]),
+            self._tables.doc,
+            self._pending,
             codec.encode(op),
         )
 

@@ -102,9 +102,9 @@ def has_moved(db: sqlite3.Connection, key: bytes, read: PendingQueue) -> bool:
 def _has_quarantined(db: sqlite3.Connection, key: bytes, read: PendingQueue) -> bool:
     """Whether a change of the queue was ejected since: what followed it was rewritten as well."""
     rows = db.execute(
-        "SELECT change_id FROM ot_quarantine WHERE doc_id = ?1 AND change_id NOT IN"
-        " (SELECT change_id FROM ot_pending WHERE doc_id = ?1)",
-        (key,),
+        "SELECT change_id FROM ot_quarantine WHERE doc_id = ? AND change_id NOT IN"
+        " (SELECT change_id FROM ot_pending WHERE doc_id = ?)",
+        (key, key),
     ).fetchall()
     return bool(rows) and not {row[0] for row in rows}.isdisjoint(
         to_key(change.id) for change in read.pending

@@ -200,11 +200,12 @@ class OTSqliteStore:
         return await self._database.write(write)
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
+        only = None if doc_id is None else to_key(doc_id)
         rows = await self._database.read(
             lambda db: db.execute(
                 "SELECT doc_id, change_id, change, reason, quarantined_at FROM ot_quarantine"
-                " WHERE ?1 IS NULL OR doc_id = ?1 ORDER BY place",
-                (None if doc_id is None else to_key(doc_id),),
+                " WHERE ? IS NULL OR doc_id = ? ORDER BY place",
+                (only, only),
             ).fetchall()
         )
         return [
