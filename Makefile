@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n auto --dist worksteal
 
-.PHONY: help serve test lint format types bench interop clean
+.PHONY: help serve test test-compiled lint format types bench interop clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -26,6 +26,14 @@ format: $(VENV)/.dev  ## ruff: mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+test-compiled: $(VENV)/.dev  ## conformance and property tests on the core compiled by mypyc
+	rm -rf .compiled && mkdir .compiled
+	git ls-files --cached --others --exclude-standard | tar -c -T - | tar -x -C .compiled
+	cd .compiled && $(abspath $(BIN))/python hatch_build.py
+	cd .compiled && $(abspath $(BIN))/python -m pytest -m "not interpreted" $(PYTEST_ARGS) \
+		tests/conformance tests/json_patch tests/text tests/algorithms tests/documents tests/model
+	rm -rf .compiled
+
 interop: $(VENV)/.test  ## many rounds with a model of the original's client and server
 	INTEROP_ROUNDS=$${INTEROP_ROUNDS:-50} $(BIN)/python -m pytest tests/interop $(PYTEST_ARGS)
 
@@ -33,7 +41,7 @@ bench: $(VENV)/.test  ## measure
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) .compiled .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x ...")'

@@ -169,5 +169,5 @@ def json_text(value: Json) -> str:
         return "[" + ",".join(map(json_text, value)) + "]"
     if isinstance(value, str):
         text = json.dumps(value, ensure_ascii=False)
-        return "".join(f"\\u{ord(c):04x}" if "\ud800" <= c <= "\udfff" else c for c in text)
+        return "".join(f"\\u{ord(c):04x}" if 0xD800 <= ord(c) <= 0xDFFF else c for c in text)
     return scalar_text(value)

@@ -13,7 +13,13 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
-_HALVES: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+#: Written with `chr`: a literal surrogate cannot be compiled.
+_HIGH_FIRST: Final = chr(0xD800)
+_HIGH_LAST: Final = chr(0xDBFF)
+_LOW_FIRST: Final = chr(0xDC00)
+_LOW_LAST: Final = chr(0xDFFF)
+
+_HALVES: Final = re.compile(f"[{_HIGH_FIRST}-{_HIGH_LAST}][{_LOW_FIRST}-{_LOW_LAST}]")
 _ASTRAL: Final = re.compile("[\U00010000-\U0010ffff]")
 _IS_CPYTHON: Final = sys.implementation.name == "cpython"
 
@@ -88,7 +94,12 @@ def halves(character: str) -> tuple[str, str]:
 
 def join(left: str, right: str) -> str:
     """`left + right`; where a pair's halves meet there, they become one character again."""
-    if left and right and "\ud800" <= left[-1] <= "\udbff" and "\udc00" <= right[0] <= "\udfff":
+    if (
+        left
+        and right
+        and _HIGH_FIRST <= left[-1] <= _HIGH_LAST
+        and _LOW_FIRST <= right[0] <= _LOW_LAST
+    ):
         return left[:-1] + joined(left[-1] + right[0]) + right[1:]
     return left + right
 
@@ -96,7 +107,7 @@ def join(left: str, right: str) -> str:
 def join_all(pieces: Iterable[str]) -> str:
     """The pieces as one text; where a pair's halves meet, they become one character again."""
     whole = [piece for piece in pieces if piece]
-    if all(piece[0] < "\udc00" or piece[0] > "\udfff" for piece in whole):
+    if all(piece[0] < _LOW_FIRST or piece[0] > _LOW_LAST for piece in whole):
         return "".join(whole)
     text = ""
     for piece in whole:

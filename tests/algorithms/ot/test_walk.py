@@ -146,6 +146,7 @@ def test_an_edit_that_comes_back_to_where_it_was_made_is_there() -> None:
     assert walk(queue, history) == plain_walk(queue, history) == (queue, history)
 
 
+@pytest.mark.interpreted
 def test_pairs_that_cannot_meet_are_not_transformed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
