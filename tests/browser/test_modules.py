@@ -19,6 +19,8 @@ COMPUTE = """async (cases) => {
     inverted: delta.apply(delta.apply(before, a), delta.invert(a, before)),
     first: delta.transform(a, b, true),
     second: delta.transform(a, b, false),
+    oneWay: delta.apply(delta.apply(before, a), delta.transform(a, b, true)),
+    otherWay: delta.apply(delta.apply(before, b), delta.transform(b, a, false)),
   }));
 }"""
 
@@ -84,6 +86,7 @@ async def test_its_text_deltas_agree_with_the_librarys(window: Any) -> None:
         assert got["first"] == merged(text.transform(a, b, priority=True))
         assert got["second"] == merged(text.transform(a, b, priority=False))
         assert got["inverted"] == before
+        assert got["oneWay"] == got["otherWay"]
 
 
 async def test_its_order_keys_stay_sorted_and_distinct(window: Any) -> None:

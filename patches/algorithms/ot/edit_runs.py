@@ -211,8 +211,9 @@ class _Block:
 
     __slots__ = (
         "edits",
-        "is_chain",
+        "first_insert",
         "is_measured",
+        "last_insert",
         "max_reach",
         "min_low",
         "net",
@@ -240,20 +241,19 @@ class _Block:
             return
         self.is_measured = True
         net, min_low, max_reach = 0, 1 << 62, -1
-        is_chain = True
-        at: int | None = None
+        first_insert = last_insert = True
         for edit in self.edits:
-            if edit.low < min_low:
+            if edit.low <= min_low:
+                first_insert = edit.inserts and (first_insert or edit.low < min_low)
                 min_low = edit.low
-            if edit.high - net > max_reach:
-                max_reach = edit.high - net
-            if not edit.inserts or (at is not None and edit.low != at):
-                is_chain = False
-            at = edit.low + edit.net
+            reach = edit.high - net
+            if reach >= max_reach:
+                last_insert = edit.inserts and (last_insert or reach > max_reach)
+                max_reach = reach
             net += edit.net
         self.net, self.min_low, self.max_reach = net, min_low, max_reach
-        #: Typing: each edit puts something in where the one before it ended.
-        self.is_chain = is_chain and bool(self.edits) and self.edits[0].kind == "text"
+        #: Whether all edits that stand at `min_low`, and at `max_reach`, only insert.
+        self.first_insert, self.last_insert = first_insert, last_insert
 
 
 class EditRun:
@@ -318,11 +318,10 @@ def _pass_block(edit: Edit, block: _Block) -> bool:
         _shift_block(block, edit.net)
     elif edit.low > block.max_reach:
         edit.shift(block.net)
-    elif block.is_chain and edit.inserts and edit.low == block.min_low:
-        # At one point the edit that is transformed goes behind, in both directions: so it meets the
-        # next edit of the chain at one point again.
-        _shift_block(block, edit.net)
-        edit.shift(block.net)
+    elif edit.inserts and edit.low == block.min_low and block.first_insert and edit.kind == "text":
+        _shift_block(block, edit.net)  # at one point the history's insertion is first in a text
+    elif edit.inserts and edit.low == block.max_reach and block.last_insert and edit.kind == "list":
+        edit.shift(block.net)  # and last in a list
     else:
         return False
     return True
@@ -365,12 +364,12 @@ def _pass_each(edit: Edit, block: _Block, start: int, stop: int) -> int | None:
 def _touching(edit: Edit, low: int, mine: Edit) -> tuple[int, int] | None:
     """How far `mine` moves behind `edit`, and `edit` over `mine`, where they touch at `low`."""
     if edit.kind == "text":
-        # Two insertions at one point: each is behind the other one.
+        # Two insertions at one point: the history's is first.
         both_insert = edit.inserts and mine.inserts and low == mine.low
-        return (edit.net, mine.net) if both_insert else None
+        return (edit.net, 0) if both_insert else None
     match (edit.net, mine.net):
         case (1, 1):
-            return (0, 0)  # an insertion keeps its index beside another one
+            return (0, 1)  # two insertions at one index: the queue's is first
         case (1, -1):
             return (1, 0)  # what is removed has moved up
         case (-1, 1):

@@ -134,8 +134,9 @@ def update(ctx: Context, committed: Op, ops: list[Op]) -> list[Op]:
             soft_seen = True
             result.put(index)
         elif at == path and text is not None and (change := _text_of(op)) is not None:
-            rebased = transform(text, change, priority=True)
-            text = transform(change, text, priority=False)
+            older_first = ctx.older_inserts_first
+            rebased = transform(text, change, priority=not older_first)
+            text = transform(change, text, priority=older_first)
             if json_equal(rebased, op["value"]):
                 result.keep(op)
             else:
@@ -201,12 +202,13 @@ def shift(ctx: Context, path: str, by: int, ops: list[Op], *, follow: bool = Fal
             return result.end_with(index, rest)
         if target == (here, -1) and like in INSERT_LIKES and is_marked_soft(op):
             return result.end_with(index, ops[index + 1 :])
-        shifted = _shifted(op, like, prefix, here, by, target, origin)
+        is_behind = by > 0 and ctx.older_inserts_first  # where it inserts at the same index
+        shifted = _shifted(op, like, prefix, here, by, target, origin, is_behind=is_behind)
         if len(shifted) == 1 and shifted[0] is op:
             result.keep(op)
         else:
             result.put(index, *shifted)
-        ends, here = _advanced(here, by, like, target, origin)
+        ends, here = _advanced(here, by, like, target, origin, is_behind=is_behind)
         if ends:
             return result.end(index + 1)
     return result.end(len(ops))
@@ -217,9 +219,20 @@ _Place = tuple[int, int] | None
 
 
 def _shifted(
-    op: Op, like: Like | None, prefix: str, here: int, by: int, target: _Place, origin: _Place
+    op: Op,
+    like: Like | None,
+    prefix: str,
+    here: int,
+    by: int,
+    target: _Place,
+    origin: _Place,
+    *,
+    is_behind: bool,
 ) -> list[Op]:
-    """What becomes of one operation: none, itself, one with other pointers, or two."""
+    """What becomes of one operation: none, itself, one with other pointers, or two.
+
+    `is_behind`: an insertion at the index of the change goes behind it.
+    """
     at, source = op["path"], source_of(op)
     if source is not None and origin is not None:
         index, end = origin
@@ -234,6 +247,8 @@ def _shifted(
         if index == here and end < 0 and like in INSERT_LIKES:
             if by > 0 and is_marked_soft(op):
                 return []
+            if is_behind:
+                at = with_index(at, prefix, index + 1, end)
         elif index == here and by < 0:
             return _on_removed(op, like) if end < 0 else []
         elif index >= here:
@@ -251,7 +266,13 @@ def _on_removed(op: Op, like: Like | None) -> list[Op]:
 
 
 def _advanced(
-    here: int, by: int, like: Like | None, target: _Place, origin: _Place
+    here: int,
+    by: int,
+    like: Like | None,
+    target: _Place,
+    origin: _Place,
+    *,
+    is_behind: bool,
 ) -> tuple[bool, int]:
     """Whether the pass ends after an operation, and where the change is then."""
     if like == "move" and origin is not None and origin[1] < 0 and origin[0] < here:
@@ -260,7 +281,8 @@ def _advanced(
         return False, here
     index = target[0]
     if like in INSERT_LIKES:
-        return False, here + 1 if index <= here else here
+        is_before = index < here or (index == here and not is_behind)
+        return False, here + 1 if is_before else here
     if like == "remove" and index < here:
         return False, here - 1
     settled = by < 0 and index == here and like in ("remove", "replace")

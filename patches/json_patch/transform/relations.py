@@ -17,11 +17,14 @@ _MOST_DIGITS: Final = 15
 class Context:
     """What one call of `transform_patch` is about: the state, if any, and who comes first."""
 
-    __slots__ = ("custom_ops", "other_ops_first", "state")
+    __slots__ = ("custom_ops", "older_inserts_first", "other_ops_first", "state")
 
     def __init__(self, state: Json, *, other_ops_first: bool, custom_ops: CustomOps | None) -> None:
         self.state = None if is_falsy(state) else state
         self.other_ops_first = other_ops_first
+        #: Two insertions at one place must end in the same order in both directions: where the list
+        #: is older, it takes the side that it had when the other one was moved behind it.
+        self.older_inserts_first = other_ops_first
         self.custom_ops = custom_ops
 
     def like(self, op: Op) -> Like | None:
