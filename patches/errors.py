@@ -7,6 +7,7 @@
     ├── InvalidJsonError (ValueError)    bytes that are not JSON
     ├── ApplyChangesError                a change does not apply to the state it was made for
     ├── MissingChangesError              server changes do not follow on from what is held here
+    ├── HistoryChangedError              the server has another history of a document than before
     ├── AlgorithmMismatchError           a document is used with another algorithm than its own
     ├── DocNotTrackedError               a call that needs a tracked document
     ├── QueueFullError                   too much unsent work on one document
@@ -27,8 +28,9 @@
     │   └── JSONRPCParseError            the peer sent something that is not JSON
     └── StatusError                      an answer with a status code
         ├── 400 InvalidRequestError, 400/413 ChangeRefusedError, 401 UnauthorizedError,
-        └── 403 ForbiddenError, 404 NotFoundError, 409 StaleSubmissionError, 410 DocDeletedError,
-            429 TooManyRequestsError, 503 UnavailableError
+        └── 403 ForbiddenError, 404 NotFoundError, 409 StaleSubmissionError,
+            409 OtherHistoryError, 410 DocDeletedError, 429 TooManyRequestsError,
+            503 UnavailableError
 
 A class carries its wire `code` and `data`, where it has them; a `PatchesError` without a code goes
 over the wire as -32000 with its message and no data (`design.md`, Errors).
@@ -93,6 +95,32 @@ class MissingChangesError(PatchesError):
             f"Missing changes from the server. Expected rev {expected_rev}, got {got_rev}. "
             f"Request changes since {since_rev}."
         )
+
+
+class HistoryChangedError(PatchesError):
+    """The server has another history of a document than the one this copy was made from.
+
+    Its storage was replaced or set back, or the document was deleted and made again. The copy has
+    been fetched anew, with the unsent work on top. `old_state` is what was shown before, unsent
+    work included.
+    """
+
+    def __init__(self, doc_id: str, *, old_rev: int, new_rev: int, old_state: Any) -> None:
+        self.doc_id, self.old_rev, self.new_rev = doc_id, old_rev, new_rev
+        self.old_state = old_state
+        super().__init__(
+            f"document {doc_id!r}: the server has another history than before; revision {old_rev} "
+            f"was replaced by its revision {new_rev}, unsent changes were kept"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _history_changed, (self.doc_id, self.old_rev, self.new_rev, self.old_state)
+
+
+def _history_changed(
+    doc_id: str, old_rev: int, new_rev: int, old_state: Any
+) -> HistoryChangedError:
+    return HistoryChangedError(doc_id, old_rev=old_rev, new_rev=new_rev, old_state=old_state)
 
 
 class AlgorithmMismatchError(PatchesError):
@@ -384,6 +412,19 @@ class StaleSubmissionError(_FixedStatusError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, {"scope": "doc"})
+
+
+class OtherHistoryError(_FixedStatusError):
+    """409: the caller's copy is of another history of the document; reload it, without a tail."""
+
+    status = 409
+
+    def __init__(self, doc_id: str) -> None:
+        self.doc_id = doc_id
+        super().__init__(
+            f"Document {doc_id} has another history than this copy. Reload the document.",
+            {"scope": "doc", "reason": "HISTORY"},
+        )
 
 
 class DocDeletedError(_FixedStatusError):

@@ -69,10 +69,14 @@ class CommitOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitResult:
-    """The answer to a commit: catch-up first, then the own changes as they were stored."""
+    """The answer to a commit: catch-up first, then the own changes as they were stored.
+
+    `token`: of the document's history, for a caller that asked for it.
+    """
 
     changes: Sequence[Change]
     doc_reload_required: bool = False
+    token: str | None = None
 
 
 #: Fields of a version that only the server sets, by their wire names.

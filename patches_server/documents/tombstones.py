@@ -11,20 +11,29 @@ from __future__ import annotations
 
 from patches.errors import AlgorithmMismatchError, DocDeletedError
 from patches.runtime import Millis
+from patches_server.documents.history import token_of
 from patches_server.documents.records import Tombstone
 
 
 class MemoryDocuments:
     """Algorithms, tombstones and the last server time, shared by the memory stores of a backend."""
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: str = "memory") -> None:
+        self._epoch = epoch
         self._algorithms: dict[str, str] = {}
+        self._lives: dict[str, int] = {}
+        self._last_life = 0
         self._tombstones: dict[str, Tombstone] = {}
         self.last_server_time: Millis = 0
 
     def algorithm_of(self, doc_id: str) -> str | None:
         """The algorithm of a document that has been committed to."""
         return self._algorithms.get(doc_id)
+
+    def token_of(self, doc_id: str) -> str | None:
+        """The token of a document's history, `None` if it does not exist."""
+        life = self._lives.get(doc_id)
+        return None if life is None else token_of(self._epoch, life)
 
     def check_not_deleted(self, doc_id: str, *, now: Millis) -> None:
         """Raise `DocDeletedError` while a tombstone stands."""
@@ -38,14 +47,18 @@ class MemoryDocuments:
         `now` is the server time of the write. Raises `DocDeletedError`, `AlgorithmMismatchError`.
         """
         self.check_not_deleted(doc_id, now=now)
-        expected = self._algorithms.setdefault(doc_id, algorithm)
-        if expected != algorithm:
+        expected = self._algorithms.get(doc_id)
+        if expected is None:
+            self._algorithms[doc_id] = algorithm
+            self._last_life = self._lives[doc_id] = next_life(now, self._last_life)
+        elif expected != algorithm:
             raise AlgorithmMismatchError(doc_id, expected=expected, got=algorithm)
         self.last_server_time = max(self.last_server_time, now)
 
     def forget_document(self, doc_id: str) -> None:
         """The document is gone: another may start under its id, with any algorithm."""
         self._algorithms.pop(doc_id, None)
+        self._lives.pop(doc_id, None)
 
     def put_tombstone(self, tombstone: Tombstone) -> None:
         """Set or replace a document's tombstone."""
@@ -61,6 +74,14 @@ class MemoryDocuments:
         stood = self.get_tombstone(doc_id, now=now) is not None
         self._tombstones.pop(doc_id, None)
         return stood
+
+
+def next_life(now: Millis, last_life: int) -> int:
+    """The number of a document that is made now, above all others of the storage.
+
+    The time is in it so that an older copy of a storage does not give the same numbers again.
+    """
+    return max(now, last_life + 1)
 
 
 def stands(tombstone: Tombstone, now: Millis) -> bool:

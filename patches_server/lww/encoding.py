@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from patches.model import codec
 from patches.model.change import Change
@@ -19,10 +19,12 @@ def change_of_rows(
     rev: int,
     created_at: Millis,
     committed_at: Millis | None = None,
+    *,
+    extra: Mapping[str, Json] | None = None,
 ) -> Change:
     """One change whose ops are rows that are encoded already; they are parsed on first use.
 
-    `committed_at` is `created_at` unless it is given.
+    `committed_at` is `created_at` unless it is given. `extra` are members of our own.
     """
     if committed_at is None:
         committed_at = created_at
@@ -34,6 +36,7 @@ def change_of_rows(
             "rev": rev,
             "createdAt": created_at,
             "committedAt": committed_at,
+            **(extra or {}),
         }
     )
     return Change.from_encoded(
@@ -45,7 +48,7 @@ def change_of_rows(
         committed_at=committed_at,
         batch_id=None,
         client_id=None,
-        metadata={},
+        metadata=dict(extra or {}),
     )
 
 

@@ -12,6 +12,7 @@ from patches.aio.signals import Signal
 from patches.errors import (
     ChangeRefusedError,
     OpsRefusedError,
+    OtherHistoryError,
     PatchesError,
     RevConflictError,
     VersionError,
@@ -26,6 +27,12 @@ from patches.runtime import Millis, Runtime
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.context import CallContext, current_context
 from patches_server.documents.document_server import ChangesCommitted, DocDeleted, NothingStored
+from patches_server.documents.history import (
+    HistoryMark,
+    KnownHistory,
+    known_history,
+    require_same_history,
+)
 from patches_server.documents.offload import Aside, steps_of, steps_of_encoded
 from patches_server.documents.records import (
     CommitOptions,
@@ -115,6 +122,15 @@ class LWWServer:
             rev=changes[0].rev if changes else max(base_rev, loaded.floor),
             changes=changes,
         )
+
+    async def history_of(
+        self, doc_id: str, known: KnownHistory | None = None, rev: int = 0
+    ) -> HistoryMark:
+        """The document's history. Raises `OtherHistoryError` if a copy at `rev` is of another."""
+        loaded = await self.store.load_rows(doc_id, now=await self.clock.now(), paths=())
+        if known is not None:
+            await self._require_history(doc_id, known, loaded, rev)
+        return HistoryMark(loaded.token, loaded.rev, loaded.head_id)
 
     async def get_changes_since(self, doc_id: str, rev: int) -> list[Change]:
         """No change, or one with every row written after `rev`. Raises `DocDeletedError`."""
@@ -234,7 +250,8 @@ class LWWServer:
         async with self._locks(doc_id):
             caller.require_waiting()
             now = await self.clock.now()
-            done = await self._store(doc_id, changes, now)
+            known = known_history(caller.options)
+            done = await self._store(doc_id, changes, now, known)
             if done.stored:
                 await self._compact(doc_id, done.rev, now)
         if done.stored:
@@ -248,20 +265,40 @@ class LWWServer:
         else:
             self.on_nothing_stored.emit(doc_id, caller.connection_id)
         base_rev = client_rev_of(changes[0]) or 0
-        answer = change_of_rows(changes[0].id, done.answer, base_rev, done.rev, now)
-        return CommitResult(changes=[answer])
+        extra = None if known is None else {"head": done.head_id}
+        answer = change_of_rows(changes[0].id, done.answer, base_rev, done.rev, now, extra=extra)
+        return CommitResult(changes=[answer], token=done.token)
 
-    async def _store(self, doc_id: str, changes: Sequence[AnyChange], now: Millis) -> _Committed:
+    async def _require_history(
+        self, doc_id: str, known: KnownHistory, loaded: LoadedRows, rev: int
+    ) -> None:
+        require_same_history(doc_id, known, token=loaded.token, head_rev=loaded.rev, rev=rev)
+        if known.last_id is None or (known.last_rev, known.last_id) == (loaded.rev, loaded.head_id):
+            return
+        if await self.store.made_by(doc_id, known.last_rev, known.last_id) is False:
+            raise OtherHistoryError(doc_id)
+
+    async def _store(
+        self,
+        doc_id: str,
+        changes: Sequence[AnyChange],
+        now: Millis,
+        known: KnownHistory | None,
+    ) -> _Committed:
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
-                return await self._store_once(doc_id, changes, now)
+                return await self._store_once(doc_id, changes, now, known)
             except RevConflictError:  # another process: decide again on what it wrote
                 if attempt == _MAX_ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
 
     async def _store_once(
-        self, doc_id: str, changes: Sequence[AnyChange], now: Millis
+        self,
+        doc_id: str,
+        changes: Sequence[AnyChange],
+        now: Millis,
+        known: KnownHistory | None,
     ) -> _Committed:
         client_rev = client_rev_of(changes[0])
         paths = sent_paths(changes)
@@ -274,6 +311,8 @@ class LWWServer:
             since_rev=None if needs_whole else client_rev,
             change_ids=ids,
         )
+        if known is not None:
+            await self._require_history(doc_id, known, loaded, client_rev or 0)
         is_behind = client_rev is not None and client_rev < loaded.floor
         if is_behind:
             loaded = await self.store.load_rows(doc_id, now=now, change_ids=ids)
@@ -296,6 +335,8 @@ class LWWServer:
                 hide=decision.hide,
                 change_ids=[change.id for change in fresh] if ids else [],
                 expires_at=now + self._change_id_ttl,
+                head_id=changes[0].id,
+                token=loaded.token,
             )
             self._room.wrote(doc_id, size_of(stored))
 
@@ -305,7 +346,16 @@ class LWWServer:
             return [*first, *(row.encoded for row in rows)]
 
         answer = await self.aside(_STEPS * (len(paths) + len(loaded.rows)), answered)
-        return _Committed(loaded.rev + 1 if stored else loaded.rev, stored, answer)
+        token = loaded.token
+        if known is not None and token is None and stored:  # the document was made by this
+            token = (await self.store.load_rows(doc_id, now=now, paths=())).token
+        return _Committed(
+            rev=loaded.rev + 1 if stored else loaded.rev,
+            stored=stored,
+            answer=answer,
+            head_id=changes[0].id if stored else loaded.head_id,
+            token=None if known is None else token,
+        )
 
     async def _require_room(
         self,
@@ -363,6 +413,10 @@ class LWWServer:
     async def _as_changes(
         self, loaded: LoadedRows, base_rev: int, now: Millis, *, first: Sequence[bytes] = ()
     ) -> list[Change]:
+        # The id of such a change says nothing; who asks for the token is told the head's.
+        asked = "token" in current_context().options
+        extra = {"head": loaded.head_id} if asked else None
+
         def change() -> list[Change]:
             reader_rev = 0 if first else base_rev  # who starts anew has missed everything
             rows = [row for row in loaded.rows if not row.hidden or row.concerns(reader_rev)]
@@ -371,7 +425,8 @@ class LWWServer:
             rev = max(base_rev, loaded.floor, *(row.rev for row in rows))
             encoded = [*first, *(row.encoded for row in commit_order(rows))]
             committed_at = newest(rows) or now
-            return [change_of_rows(self._new_id(rev), encoded, base_rev, rev, now, committed_at)]
+            id = self._new_id(rev)
+            return [change_of_rows(id, encoded, base_rev, rev, now, committed_at, extra=extra)]
 
         return await self.aside(_STEPS * len(loaded.rows), change)
 
@@ -390,3 +445,5 @@ class _Committed:
     rev: int
     stored: Sequence[Row]
     answer: Sequence[bytes]
+    head_id: str | None
+    token: str | None

@@ -27,7 +27,9 @@ class LoadedRows:
 
     `rev` is the head, 0 for a document that does not exist. `floor`: removals up to this revision
     may have been dropped, so that a reader behind it cannot catch up by rows alone. `seen`: the
-    change ids asked for that are committed and not expired.
+    change ids asked for that are committed and not expired. `head_id` is the id of the change that
+    made the head, where it is known; `token` that of the document's history, `None` if there is no
+    document.
     """
 
     rev: int = 0
@@ -35,6 +37,8 @@ class LoadedRows:
     floor: int = 0
     snapshot: SavedSnapshot | None = None
     seen: frozenset[str] = field(default_factory=frozenset)
+    head_id: str | None = None
+    token: str | None = None
 
 
 class LWWServerStore(Protocol):
@@ -72,13 +76,19 @@ class LWWServerStore(Protocol):
         hide: Sequence[str] = (),
         change_ids: Sequence[str] = (),
         expires_at: Millis = 0,
+        head_id: str | None = None,
+        token: str | None = None,
     ) -> None:
         """Write a revision: hide rows, then let each row replace those at and below its path.
 
         `rows` carry `expected_rev + 1`. Records the ids until `expires_at`, and prunes some that
-        have expired. Raises `RevConflictError` when the head is not `expected_rev`,
+        have expired. `head_id` names the new head. Raises `RevConflictError` when the head is not
+        `expected_rev`, or the document's token, if it has one, not the `token` given;
         `DocDeletedError`, `AlgorithmMismatchError`; then nothing was written.
         """
+
+    async def made_by(self, doc_id: str, rev: int, change_id: str) -> bool | None:
+        """Whether this change made the revision; `None` when that is not known any more."""
 
     async def get_current_rev(self, doc_id: str) -> int:
         """The head, 0 if unknown or deleted."""

@@ -24,6 +24,12 @@ from patches.limits import Limits
 from patches.model.change import Change, ChangeInput
 from patches.runtime import Millis
 from patches_server.documents.context import CallContext
+from patches_server.documents.history import (
+    KnownHistory,
+    known_history,
+    require_same_change,
+    require_same_history,
+)
 from patches_server.documents.measure import Bounds
 from patches_server.documents.offload import BYTES_PER_STEP, Aside, steps_of_encoded
 from patches_server.documents.records import CommitOptions
@@ -38,11 +44,12 @@ from patches_server.ot.commit import (
     session_gap,
 )
 from patches_server.ot.history import OTHistory
-from patches_server.ot.recent import RecentLogs
+from patches_server.ot.recent import RecentLog, RecentLogs
 from patches_server.ot.store import DocHead, OTServerStore
 
 AnyChange: TypeAlias = Change | ChangeInput
-Done: TypeAlias = tuple[Submission, Decision]
+#: What was submitted and decided, and the token of the history, for a caller that asked for it.
+Done: TypeAlias = tuple[Submission, Decision, str | None]
 
 _MAX_ATTEMPTS: Final = 5
 
@@ -90,18 +97,51 @@ class Committer:
 
     async def commit(self, call: CommitCall) -> Done:
         """What was submitted and decided, once it is stored. Raises what the refusals are."""
-        return await self._on_recent(call) or await self._on_store(call)
+        known = known_history(call.caller.options)
+        submission, decision, token = await self._on_recent(call, known) or await self._on_store(
+            call, known
+        )
+        if known is None:
+            token = None
+        elif token is None and decision.to_store:  # the document was made by this
+            token = (await self._store.get_head(call.doc_id)).token
+        return submission, decision, token
+
+    async def require_history(
+        self,
+        doc_id: str,
+        known: KnownHistory,
+        head: DocHead,
+        rev: int,
+        recent: RecentLog | None = None,
+    ) -> None:
+        """Raise `OtherHistoryError` for a copy at `rev` that is not of the history of `head`."""
+        require_same_history(doc_id, known, token=head.token, head_rev=head.rev, rev=rev)
+        last_rev = known.last_rev
+        if known.last_id is None or (last_rev, known.last_id) == (head.rev, head.change_id):
+            return
+        change_id = recent.id_at(last_rev) if recent is not None else None
+        if change_id is None:
+            found = await self._store.list_changes(
+                doc_id, start_after=last_rev - 1, end_before=last_rev + 1
+            )
+            change_id = found[0].id if found else None
+        require_same_change(doc_id, known, change_id)
 
     def forget(self, doc_id: str) -> None:
         """The document was written by somebody else: keep nothing of it."""
         self._recent.forget(doc_id)
 
-    async def _on_recent(self, call: CommitCall) -> Done | None:
+    async def _on_recent(self, call: CommitCall, known: KnownHistory | None) -> Done | None:
         """Commit on the end of the log that is at hand; `None` when it takes more than that."""
         log = self._recent.get(call.doc_id)
         if log is None or await self._needs_first_change(call, log.head):
             return None
         try:
+            if known is not None:
+                await self.require_history(
+                    call.doc_id, known, log.head, _base_of(call.changes), log
+                )
             submission = await self._admitted(call, log.head, None)
             committed = log.since(submission.base_rev)
             if committed is None or self._version_is_due(log.head, submission):
@@ -113,11 +153,13 @@ class Committer:
         except (StatusError, RevConflictError, DuplicateChangeIdsError):
             self._recent.forget(call.doc_id)  # may be out of date: only the store can refuse
             return None
-        return submission, decision
+        return submission, decision, log.head.token
 
-    async def _on_store(self, call: CommitCall) -> Done:
+    async def _on_store(self, call: CommitCall, known: KnownHistory | None) -> Done:
         doc_id = call.doc_id
         head = await self._store.get_head(doc_id)
+        if known is not None:
+            await self.require_history(doc_id, known, head, _base_of(call.changes))
         first_change = None
         if await self._needs_first_change(call, head):
             oldest = await self._store.list_changes(doc_id, limit=1)
@@ -147,11 +189,13 @@ class Committer:
                     raise
                 stored_ids.update(exc.change_ids)
             head = await self._store.get_head(doc_id)
+            if known is not None:
+                await self.require_history(doc_id, known, head, _base_of(call.changes))
             if head.rev < submission.initial_rev:
                 raise StaleSubmissionError(
                     f"Document {doc_id} was deleted and made again. Reload the document."
                 )
-        return submission, decision
+        return submission, decision, head.token
 
     async def _needs_first_change(self, call: CommitCall, head: DocHead) -> bool:
         return await self._aside(
@@ -288,6 +332,11 @@ def _too_large(
         limit="max_doc_depth",
         final=True,
     )
+
+
+def _base_of(changes: Sequence[AnyChange]) -> int:
+    """The revision that a submission stands on, 0 if it does not say."""
+    return changes[0].base_rev or 0
 
 
 def _refuse_pruned(submission: Submission, committed: Sequence[Change]) -> None:

@@ -42,6 +42,11 @@ class RecentLog:
             return None
         return self.changes[-behind:]
 
+    def id_at(self, rev: int) -> str | None:
+        """The id of the change that made a revision, `None` if it is not at hand."""
+        after = self.since(rev - 1)
+        return after[0].id if after else None
+
 
 class RecentLogs:
     """The ends of the most recently written logs, within a number of documents and of bytes."""
@@ -67,7 +72,7 @@ class RecentLogs:
         if log is None or log.head != expected or len(kept) < len(changes):
             self.forget(doc_id)
             log = self._logs[doc_id] = RecentLog(expected, [], 0)
-        log.head = head_after(changes, bounds)
+        log.head = head_after(changes, bounds, token=expected.token)
         # As bytes: the operations of the objects are the caller's, who might change them.
         log.changes.extend(map(stored, kept))
         added = sum(len(change.encoded) for change in kept)

@@ -41,14 +41,18 @@ def check_ids_new(doc_id: str, changes: Iterable[Change], known: Collection[str]
 
 
 def same_head(head: DocHead, expected: DocHead) -> bool:
-    """Whether two heads end the same log."""
+    """Whether two heads end the same log. A token that is not known is not compared."""
+    if head.token != expected.token and head.token is not None and expected.token is not None:
+        return False
     return (head.rev, head.change_id) == (expected.rev, expected.change_id)
 
 
-def head_after(changes: Sequence[Change], bounds: Bounds) -> DocHead:
+def head_after(changes: Sequence[Change], bounds: Bounds, *, token: str | None = None) -> DocHead:
     """The head that `changes` make."""
     last = changes[-1]
-    return DocHead(rev=last.rev, change_id=last.id, created_at=last.created_at, bounds=bounds)
+    return DocHead(
+        rev=last.rev, change_id=last.id, created_at=last.created_at, bounds=bounds, token=token
+    )
 
 
 def within(changes: Iterable[Change], max_bytes: int | None) -> list[Change]:

@@ -27,6 +27,7 @@ from patches_server.documents.clock import ServerClock
 from patches_server.documents.concurrency_limit import Gate
 from patches_server.documents.context import CallContext, current_context
 from patches_server.documents.document_server import ChangesCommitted, DocDeleted
+from patches_server.documents.history import HistoryMark, KnownHistory
 from patches_server.documents.offload import Aside, steps_of
 from patches_server.documents.records import (
     CommitOptions,
@@ -123,6 +124,15 @@ class OTServer:
         async with self._long_answers():
             return await self.store.list_changes(doc_id, start_after=rev)
 
+    async def history_of(
+        self, doc_id: str, known: KnownHistory | None = None, rev: int = 0
+    ) -> HistoryMark:
+        """The document's history. Raises `OtherHistoryError` if a copy at `rev` is of another."""
+        head = await self.store.get_head(doc_id)
+        if known is not None:
+            await self._committer.require_history(doc_id, known, head, rev)
+        return HistoryMark(head.token, head.rev, head.change_id)
+
     async def commit_changes(
         self,
         doc_id: str,
@@ -155,7 +165,7 @@ class OTServer:
             await self.aside(steps, lambda: self._check(changes))
             now = await self.clock.now()
             call = CommitCall(caller, doc_id, changes, options, now, steps)
-            submission, decision = await self._committer.commit(call)
+            submission, decision, token = await self._committer.commit(call)
         if decision.to_store:
             # Right after the lock: subscribers are called before another commit can go on, and one
             # that commits to this document in turn does not wait for itself.
@@ -165,6 +175,7 @@ class OTServer:
         return CommitResult(
             changes=[*decision.catch_up, *decision.to_store],
             doc_reload_required=submission.reload_required,
+            token=token,
         )
 
     async def change(

@@ -7,7 +7,7 @@ A store saves and loads, atomically, and takes no decision: each method is one t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from patches.model.change import Change
@@ -28,6 +28,8 @@ class DocHead:
     change_id: str | None = None  # of the newest change; with `rev` it tells one log from another
     created_at: Millis = 0  # of the newest change
     bounds: Bounds = _NOTHING
+    #: Of the document's history; `None` if it does not exist, or the token is not at hand.
+    token: str | None = field(default=None, compare=False)
 
 
 #: The head of a document that does not exist.
@@ -74,9 +76,9 @@ class OTServerStore(Protocol):
 
         In this order: `DocDeletedError` under a tombstone, `AlgorithmMismatchError` for a document
         of another algorithm (the first write records it as `ot`), `RevConflictError` unless
-        `expected` is still the head (`rev` and `change_id` count), `DuplicateChangeIdsError` naming
-        those ids that were ever committed to the document, pruned ones included. `bounds` replaces
-        those of the head.
+        `expected` is still the head (`rev`, `change_id` and, where both have one, `token` count),
+        `DuplicateChangeIdsError` naming those ids that were ever committed to the document, pruned
+        ones included. `bounds` replaces those of the head.
         """
 
     async def list_changes(

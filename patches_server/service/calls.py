@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from patches.errors import ForbiddenError, NotFoundError, StatusError
 from patches.limits import Limits
@@ -17,6 +17,7 @@ from patches.model.json_values import Json
 from patches_server.auth.access import Access
 from patches_server.documents.concurrency_limit import Gate
 from patches_server.documents.context import CallContext, call_context
+from patches_server.documents.history import HISTORY_OPTIONS
 from patches_server.documents.offload import BYTES_PER_STEP, Aside
 from patches_server.service.methods import Given, Method, encoded, steps_to_encode
 from patches_server.service.router import Router
@@ -24,6 +25,8 @@ from patches_server.service.stats import ServerStats
 from patches_server.service.validation import Validation
 from patches_server.wire import checks as wire_checks
 from patches_server.wire.frames import Answer
+
+_HISTORY_OPTIONS: Final = frozenset(HISTORY_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +128,10 @@ class Calls:
 
 
 def _has_options(params: Sequence[Json]) -> bool:
-    return any(isinstance(value, dict) and value for value in params[1:])
+    """Whether a call has options that not everybody may use."""
+    return any(
+        isinstance(value, dict) and not value.keys() <= _HISTORY_OPTIONS for value in params[1:]
+    )
 
 
 def _shown(call: Call) -> Mapping[str, Any] | None:

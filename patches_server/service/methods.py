@@ -18,6 +18,8 @@ from patches.model.change import Change, ChangeInput, Snapshot
 from patches.model.json_values import Json
 from patches.runtime import Millis
 from patches_server.auth.access import Kind
+from patches_server.documents.context import current_context
+from patches_server.documents.history import KeepsHistory, KnownHistory, known_history
 from patches_server.documents.records import Branch, CommitOptions, CommitResult, Version
 from patches_server.service.router import BranchManager, HistoryManager, Services
 from patches_server.wire import checks as wire_checks
@@ -107,6 +109,14 @@ def _calling(handler: Callable[..., Any]) -> Run:
     return run
 
 
+@dataclass(frozen=True, slots=True)
+class _Tokened:
+    """Changes for a caller that asked for the history's token."""
+
+    changes: Sequence[Change]
+    token: str | None
+
+
 def encoded(result: Any) -> Answer:
     """What a method gave, as JSON; `None` stays what it is."""
     return None if result is None else _encoded(result)
@@ -114,7 +124,8 @@ def encoded(result: Any) -> Answer:
 
 def steps_to_encode(result: Any) -> int:
     """About how many microseconds that takes."""
-    parts = result.changes if isinstance(result, (CommitResult, Snapshot)) else result
+    has_changes = isinstance(result, (CommitResult, Snapshot, _Tokened))
+    parts = result.changes if has_changes else result
     return 4 * len(parts) if isinstance(parts, (list, tuple)) else 0
 
 
@@ -183,11 +194,33 @@ def _read_create_branch(given: Given) -> tuple[int, dict[str, Json]]:
 
 
 async def _get_doc(on: Services, doc_id: str, rev: int | None) -> Any:
-    return await on.documents.get_doc(doc_id, rev=rev)
+    known, keeper = _asked(on)
+    if known is None or keeper is None:
+        return await on.documents.get_doc(doc_id, rev=rev)
+    # The token first: should the document be made again in between, an old token is noticed with
+    # the next call; a new one beside old content would not be.
+    mark = await keeper.history_of(doc_id)
+    snapshot = await on.documents.get_doc(doc_id, rev=rev)
+    own: dict[str, Json] = {"token": mark.token}
+    if mark.change_id is not None:
+        own["last"] = [mark.rev, mark.change_id]
+    snapshot.metadata = {**snapshot.metadata, **own}
+    return snapshot
 
 
 async def _get_changes_since(on: Services, doc_id: str, rev: int) -> Any:
-    return await on.documents.get_changes_since(doc_id, rev)
+    known, keeper = _asked(on)
+    if known is None or keeper is None:
+        return await on.documents.get_changes_since(doc_id, rev)
+    mark = await keeper.history_of(doc_id, known, rev)
+    return _Tokened(await on.documents.get_changes_since(doc_id, rev), mark.token)
+
+
+def _asked(on: Services) -> tuple[KnownHistory | None, KeepsHistory | None]:
+    """What the caller says of its copy, and who can judge it; `None` where it does not ask."""
+    known = known_history(current_context().options)
+    documents = on.documents
+    return known, documents if isinstance(documents, KeepsHistory) else None
 
 
 async def _commit_changes(
@@ -279,8 +312,13 @@ def _or_null(result: Any) -> Any:
 def _encoded(result: Any) -> bytes:
     """Whatever a document server gave, as JSON; what it keeps encoded goes in as it is."""
     if isinstance(result, CommitResult):
-        tail = b',"docReloadRequired":true}' if result.doc_reload_required else b"}"
-        return b'{"changes":' + encoded_changes(result.changes) + tail
+        tail = b',"docReloadRequired":true' if result.doc_reload_required else b""
+        if result.token is not None:
+            tail += b',"token":' + codec.encode(result.token)
+        return b'{"changes":' + encoded_changes(result.changes) + tail + b"}"
+    if isinstance(result, _Tokened):
+        token = codec.encode(result.token)
+        return b'{"changes":' + encoded_changes(result.changes) + b',"token":' + token + b"}"
     if isinstance(result, Snapshot):
         return encoded_snapshot(result)
     if isinstance(result, Change):

@@ -23,6 +23,7 @@ from patches.model.checks import check_value
 from patches.model.codec import json_size
 from patches.model.json_values import Json
 from patches.runtime import Millis
+from patches_server.documents.history import HISTORY_OPTIONS
 from patches_server.documents.records import CommitOptions, ListVersionsOptions
 from patches_server.wire.frames import ABSENT, as_text
 
@@ -94,6 +95,8 @@ def metadata(value: object, limits: Limits) -> dict[str, Json]:
 def commit_options(value: object, capabilities: Collection[str]) -> CommitOptions | None:
     """The options of a commit that this caller may use; the others are dropped (T11)."""
     given = dict(options(value))
+    for key in HISTORY_OPTIONS:  # between this caller and us: not told to the others
+        given.pop(key, None)
     if not {IMPORT, ADMIN} & set(capabilities):
         for key in _PRIVILEGED_OPTIONS:
             given.pop(key, None)

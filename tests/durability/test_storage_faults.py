@@ -152,9 +152,9 @@ async def test_a_file_of_a_newer_server_is_refused_at_the_start(tmp_path: Path) 
     assert await again.epoch() == epoch, "it is the same file"
     await again.close()
     with closing(sqlite3.connect(path)) as conn, conn:
-        conn.execute("UPDATE server_file SET schema = 99")
+        conn.execute("PRAGMA user_version=99")
     runner = web.AppRunner(create_app(path, auth=allow_all))
-    with pytest.raises(StorageError, match="schema 99 and this server knows 1"):
+    with pytest.raises(StorageError, match="format 99, this one knows"):
         await runner.setup()
     await runner.cleanup()
 

@@ -18,7 +18,7 @@ class MemoryBackend:
     def __init__(self, *, runtime: Runtime | None = None) -> None:
         self._runtime = runtime or Runtime()
         self._epoch = random_id(self._runtime.random, 12)
-        self.documents = MemoryDocuments()
+        self.documents = MemoryDocuments(self._epoch)
         self.versions = MemoryVersions(self.documents, runtime=self._runtime)
         self.branches = MemoryBranches()
         self.ot = OTMemoryServerStore(

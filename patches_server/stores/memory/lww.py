@@ -26,6 +26,9 @@ class _Doc:
     stored_at: dict[str, Millis] = field(default_factory=dict)  # of removals that may be dropped
     tree: FieldTable = field(default_factory=FieldTable)  # the same paths; knows what is below
     change_ids: dict[str, Millis] = field(default_factory=dict)  # id -> expiry, the first first
+    revs: dict[str, int] = field(default_factory=dict)  # what the ids made
+    ids_floor: int = 0  # ids of revisions up to this one may be forgotten
+    head_id: str | None = None
 
 
 class LWWMemoryServerStore:
@@ -73,6 +76,8 @@ class LWWMemoryServerStore:
             floor=doc.floor,
             snapshot=doc.snapshot,
             seen=frozenset(id for id in change_ids if doc.change_ids.get(id, 0) > now),
+            head_id=doc.head_id,
+            token=self._documents.token_of(doc_id),
         )
 
     async def save_rows(
@@ -85,9 +90,13 @@ class LWWMemoryServerStore:
         hide: Sequence[str] = (),
         change_ids: Sequence[str] = (),
         expires_at: Millis = 0,
+        head_id: str | None = None,
+        token: str | None = None,
     ) -> None:
         head = self._docs[doc_id].rev if doc_id in self._docs else 0
-        if head != expected_rev:
+        if head != expected_rev or (
+            token is not None and token != self._documents.token_of(doc_id)
+        ):
             self._documents.check_not_deleted(doc_id, now=now)
             raise RevConflictError
         self._documents.require_writable(doc_id, "lww", now=now)
@@ -102,6 +111,18 @@ class LWWMemoryServerStore:
         for change_id in change_ids:
             doc.change_ids.pop(change_id, None)  # so that the order stays that of expiry
             doc.change_ids[change_id] = expires_at
+            doc.revs[change_id] = doc.rev
+        doc.head_id = head_id
+        if not change_ids:
+            doc.ids_floor = doc.rev
+
+    async def made_by(self, doc_id: str, rev: int, change_id: str) -> bool | None:
+        doc = self._docs.get(doc_id) or _Doc()
+        if rev == doc.rev and doc.head_id == change_id:
+            return True
+        if change_id in doc.revs:
+            return doc.revs[change_id] == rev
+        return None if rev <= doc.ids_floor else False
 
     async def get_current_rev(self, doc_id: str) -> int:
         doc = self._docs.get(doc_id)
@@ -188,3 +209,4 @@ def _prune_ids(doc: _Doc, now: Millis) -> None:
         if doc.change_ids[oldest] > now:
             return
         del doc.change_ids[oldest]
+        doc.ids_floor = max(doc.ids_floor, doc.revs.pop(oldest, 0))

@@ -56,7 +56,8 @@ class OTMemoryServerStore:
         self._logs: dict[str, _Log] = {}
 
     async def get_head(self, doc_id: str) -> DocHead:
-        return self._read(doc_id).head
+        head = self._read(doc_id).head
+        return replace(head, token=self._documents.token_of(doc_id)) if head.rev else head
 
     async def save_changes(
         self,
@@ -70,7 +71,8 @@ class OTMemoryServerStore:
         self._documents.check_not_deleted(doc_id, now=now)
         check_algorithm(doc_id, self._documents.algorithm_of(doc_id))
         log = self._logs.get(doc_id) or _Log()
-        check_follows(changes, expected=expected, head=log.head)
+        token = self._documents.token_of(doc_id)
+        check_follows(changes, expected=expected, head=replace(log.head, token=token))
         check_ids_new(doc_id, changes, log.ids)
         rows = [stored(change) for change in changes]  # may raise: before anything is written
         self._documents.require_writable(doc_id, ALGORITHM, now=now)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 
-from patches.model.ids import random_id
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability, SqliteDatabase
 from patches_server.documents.records import Tombstone
@@ -30,7 +28,9 @@ class SqliteBackend:
         runtime: Runtime | None = None,
     ) -> None:
         self._runtime = runtime or Runtime()
-        self.database = SqliteDatabase(path, durability=durability, runtime=self._runtime)
+        self.database = SqliteDatabase(
+            path, durability=durability, runtime=self._runtime, kind=documents.SERVER_FILE
+        )
         self.database.add_schema(documents.DOCUMENTS_SCHEMA)
         self.versions = SqliteVersions(self.database, runtime=self._runtime)
         self.branches = SqliteBranches(self.database)
@@ -44,20 +44,10 @@ class SqliteBackend:
     async def epoch(self) -> str:
         """The id of this file, made with it. Copies by `patches-server backup` have others.
 
-        Raises `StorageError` when the file cannot be used, or was written by a newer version.
+        Raises `WrongFileError` for a file of another kind or of a newer version, `StorageError`
+        when it cannot be used.
         """
-        known = await self.database.read(documents.epoch_of)
-        if known is not None:
-            return known
-        new = random_id(self._runtime.random, 12)
-
-        def write(conn: sqlite3.Connection) -> str:
-            other = documents.epoch_of(conn)  # another process was first
-            if other is None:
-                documents.put_epoch(conn, new)
-            return other or new
-
-        return await self.database.write(write)
+        return await self.database.read(documents.epoch_of)
 
     async def algorithm_of(self, doc_id: str) -> str | None:
         """The algorithm that a document was first committed with, `None` if it does not exist."""

@@ -9,16 +9,20 @@ from typing import Any, Final
 from patches.model import codec
 from patches.runtime import Millis
 from patches.stores.sqlite.database import SqliteDatabase
+from patches.stores.sqlite.file_kind import Schema
 from patches_server.documents.branch_store import matches, tombstone_of, updated
 from patches_server.documents.records import Branch
 
-BRANCHES_SCHEMA: Final = """
+_SCRIPT: Final = """
 CREATE TABLE IF NOT EXISTS server_branches (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, doc_id TEXT NOT NULL,
     modified_at INTEGER NOT NULL, deleted INTEGER NOT NULL, record BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS server_branches_by_doc ON server_branches (doc_id);
 """
+BRANCHES_SCHEMA: Final = Schema(
+    name="branches", script=_SCRIPT, known_by=frozenset({"server_branches"})
+)
 
 
 class SqliteBranches:

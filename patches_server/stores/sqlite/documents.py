@@ -9,22 +9,31 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from patches.errors import AlgorithmMismatchError, StorageError
+from patches.errors import AlgorithmMismatchError, CorruptDataError
 from patches.runtime import Millis, Runtime
 from patches.stores.sqlite.database import SqliteDatabase
+from patches.stores.sqlite.file_kind import FileKind, Schema, statements
+from patches_server.documents.history import token_of as history_token
 from patches_server.documents.records import Tombstone
-from patches_server.documents.tombstones import deleted, stands
+from patches_server.documents.tombstones import deleted, next_life, stands
 
-#: Raised when older servers cannot use a file any more.
-SCHEMA_VERSION: Final = 1
-
-DOCUMENTS_SCHEMA: Final = """
+#: What a server's file says of itself. The id reads "PTCS".
+SERVER_FILE: Final = FileKind(
+    name="server's file",
+    application_id=0x50544353,
+    known_by=frozenset({"server_file", "server_documents", "ot_heads"}),
+)
+# `schema` is for servers from before a file had parts: they refuse a file above 1.
+_SCRIPT: Final = """
 CREATE TABLE IF NOT EXISTS server_file (
     one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, schema INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS server_documents (
-    doc_id TEXT PRIMARY KEY, algorithm TEXT NOT NULL
+    doc_id TEXT PRIMARY KEY, algorithm TEXT NOT NULL, life INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS server_lives (
+    one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS server_tombstones (
     doc_id TEXT PRIMARY KEY, deleted_at INTEGER NOT NULL, last_rev INTEGER NOT NULL,
     deleted_by_client_id TEXT, expires_at INTEGER
@@ -32,7 +41,24 @@ CREATE TABLE IF NOT EXISTS server_tombstones (
 CREATE TABLE IF NOT EXISTS server_time (
     one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL
 );
+INSERT OR IGNORE INTO server_file VALUES (1, lower(hex(randomblob(8))), 2);
 """
+
+
+def _give_lives(conn: sqlite3.Connection) -> None:
+    conn.execute("ALTER TABLE server_documents ADD COLUMN life INTEGER NOT NULL DEFAULT 0")
+    for statement in statements(_SCRIPT):
+        conn.execute(statement)
+    conn.execute("UPDATE server_file SET schema = 2")
+
+
+DOCUMENTS_SCHEMA: Final = Schema(
+    name="documents",
+    version=2,
+    script=_SCRIPT,
+    known_by=frozenset({"server_documents"}),
+    migrations={1: _give_lives},
+)
 
 
 class SqliteDocuments:
@@ -57,23 +83,26 @@ class SqliteDocuments:
         return await self._database.read(last_server_time)
 
 
-def epoch_of(conn: sqlite3.Connection) -> str | None:
-    """The file's epoch, `None` when it is new. Raises `StorageError` if it is of a newer server."""
-    row = conn.execute("SELECT epoch, schema FROM server_file").fetchone()
+def epoch_of(conn: sqlite3.Connection) -> str:
+    """The file's epoch."""
+    row = conn.execute("SELECT epoch FROM server_file").fetchone()
     if row is None:
-        return None
-    epoch, schema = row
-    if schema > SCHEMA_VERSION:
-        raise StorageError(
-            f"the file has schema {schema} and this server knows {SCHEMA_VERSION}: it was written "
-            f"by a newer version; use that one"
-        )
-    return str(epoch)
+        raise CorruptDataError("the file has lost its epoch; patches-server doctor --repair")
+    return str(row[0])
 
 
 def put_epoch(conn: sqlite3.Connection, epoch: str) -> None:
     """Give the file an epoch, a new one if it has one."""
-    conn.execute("INSERT OR REPLACE INTO server_file VALUES (1, ?, ?)", (epoch, SCHEMA_VERSION))
+    conn.execute("INSERT OR REPLACE INTO server_file VALUES (1, ?, 2)", (epoch,))
+
+
+def token_of(conn: sqlite3.Connection, doc_id: str) -> str | None:
+    """The token of a document's history, `None` if it does not exist."""
+    row = conn.execute(
+        "SELECT f.epoch, d.life FROM server_documents d, server_file f WHERE d.doc_id = ?",
+        (doc_id,),
+    ).fetchone()
+    return None if row is None else history_token(row[0], row[1])
 
 
 def algorithm_of(conn: sqlite3.Connection, doc_id: str) -> str | None:
@@ -96,7 +125,7 @@ def require_writable(conn: sqlite3.Connection, doc_id: str, algorithm: str, *, n
     check_not_deleted(conn, doc_id, now=now)
     expected = algorithm_of(conn, doc_id)
     if expected is None:
-        conn.execute("INSERT INTO server_documents VALUES (?, ?)", (doc_id, algorithm))
+        record_document(conn, doc_id, algorithm, now=now)
     elif expected != algorithm:
         raise AlgorithmMismatchError(doc_id, expected=expected, got=algorithm)
     conn.execute(
@@ -104,6 +133,14 @@ def require_writable(conn: sqlite3.Connection, doc_id: str, algorithm: str, *, n
         "WHERE last < excluded.last",
         (now,),
     )
+
+
+def record_document(conn: sqlite3.Connection, doc_id: str, algorithm: str, *, now: Millis) -> None:
+    """Record a document that is made now, with a life of its own."""
+    row = conn.execute("SELECT last FROM server_lives").fetchone()
+    life = next_life(now, row[0] if row else 0)
+    conn.execute("INSERT OR REPLACE INTO server_lives VALUES (1, ?)", (life,))
+    conn.execute("INSERT INTO server_documents VALUES (?, ?, ?)", (doc_id, algorithm, life))
 
 
 def forget_document(conn: sqlite3.Connection, doc_id: str) -> None:

@@ -17,6 +17,7 @@ from patches.algorithms.lww.field_table import ancestor_paths
 from patches.errors import CorruptDataError, RevConflictError
 from patches.runtime import Millis, Runtime
 from patches.stores.sqlite.database import SqliteDatabase
+from patches.stores.sqlite.file_kind import Schema
 from patches.stores.sqlite.keys import from_key, range_below, to_key
 from patches_server.documents.branch_store import BranchStore
 from patches_server.documents.records import Tombstone
@@ -29,11 +30,13 @@ from patches_server.stores.sqlite.branches import SqliteBranches
 from patches_server.stores.sqlite.documents import SqliteDocuments
 from patches_server.stores.sqlite.versions import SqliteVersions, pack, unpack
 
-# droppable: a removal, and not pinned. stored_at: the server time of the commit.
-LWW_SCHEMA: Final = """
+# droppable: a removal, and not pinned. stored_at: the server time of the commit. head_id: the id of
+# the change that made the head. ids_floor: ids of revisions up to this one may be forgotten.
+_SCRIPT: Final = """
 CREATE TABLE IF NOT EXISTS lww_docs (
     doc INTEGER PRIMARY KEY, doc_id TEXT NOT NULL UNIQUE, rev INTEGER NOT NULL DEFAULT 0,
-    floor INTEGER NOT NULL DEFAULT 0, snapshot_rev INTEGER, snapshot BLOB
+    floor INTEGER NOT NULL DEFAULT 0, snapshot_rev INTEGER, snapshot BLOB,
+    head_id BLOB, ids_floor INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS lww_rows (
     doc INTEGER NOT NULL, path BLOB NOT NULL, rev INTEGER NOT NULL, pos INTEGER NOT NULL,
@@ -46,11 +49,21 @@ CREATE TABLE IF NOT EXISTS lww_rows (
 CREATE INDEX IF NOT EXISTS lww_rows_by_rev ON lww_rows (doc, rev);
 CREATE INDEX IF NOT EXISTS lww_removals ON lww_rows (doc, stored_at) WHERE droppable = 1;
 CREATE TABLE IF NOT EXISTS lww_change_ids (
-    doc INTEGER NOT NULL, change_id BLOB NOT NULL, expires_at INTEGER NOT NULL,
+    doc INTEGER NOT NULL, change_id BLOB NOT NULL, expires_at INTEGER NOT NULL, rev INTEGER,
     PRIMARY KEY (doc, change_id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lww_change_ids_by_expiry ON lww_change_ids (expires_at);
 """
+
+
+def _keep_head_ids(conn: sqlite3.Connection) -> None:
+    conn.execute("ALTER TABLE lww_docs ADD COLUMN head_id BLOB")
+    conn.execute("ALTER TABLE lww_docs ADD COLUMN ids_floor INTEGER NOT NULL DEFAULT 0")
+    conn.execute("UPDATE lww_docs SET ids_floor = rev")
+    conn.execute("ALTER TABLE lww_change_ids ADD COLUMN rev INTEGER")
+
+
+LWW_SCHEMA: Final = Schema(name="lww", version=2, script=_SCRIPT, migrations={1: _keep_head_ids})
 _ROW: Final = "path, rev, pos, ts, held, hidden, pinned, crc, op"
 _Values: TypeAlias = tuple[bytes, int, int, float, bytes, int, int, int, bytes]
 _PARAMETERS: Final = 500
@@ -102,18 +115,26 @@ class LWWSqliteServerStore(SqliteDocuments):
         hide: Sequence[str] = (),
         change_ids: Sequence[str] = (),
         expires_at: Millis = 0,
+        head_id: str | None = None,
+        token: str | None = None,
     ) -> None:
+        rev = expected_rev + 1
+
         def write(conn: sqlite3.Connection) -> None:
-            doc = _require_head(conn, doc_id, expected_rev, now)
+            doc = _require_head(conn, doc_id, expected_rev, now, token)
             conn.executemany(
                 "UPDATE lww_rows SET hidden = 1 WHERE doc = ? AND path = ?",
                 [(doc, to_key(path)) for path in hide],
             )
             _write_revision(conn, doc, rows, now)
+            conn.execute(
+                "UPDATE lww_docs SET head_id = ?, ids_floor = max(ids_floor, ?) WHERE doc = ?",
+                (None if head_id is None else to_key(head_id), 0 if change_ids else rev, doc),
+            )
             _prune_ids(conn, now, at_most=2 * len(change_ids) + _LEAST_PRUNED)
             conn.executemany(
-                "INSERT OR REPLACE INTO lww_change_ids VALUES (?, ?, ?)",
-                [(doc, to_key(change_id), expires_at) for change_id in change_ids],
+                "INSERT OR REPLACE INTO lww_change_ids VALUES (?, ?, ?, ?)",
+                [(doc, to_key(change_id), expires_at, rev) for change_id in change_ids],
             )
 
         await self._database.write(write)
@@ -126,8 +147,30 @@ class LWWSqliteServerStore(SqliteDocuments):
             _put_snapshot(conn, doc, packed, 0)
             if rows:
                 _write_revision(conn, doc, rows, now)
+                conn.execute("UPDATE lww_docs SET ids_floor = 1 WHERE doc = ?", (doc,))
 
         await self._database.write(write)
+
+    async def made_by(self, doc_id: str, rev: int, change_id: str) -> bool | None:
+        key = to_key(change_id)
+
+        def read(conn: sqlite3.Connection) -> bool | None:
+            found = conn.execute(
+                "SELECT d.rev, d.head_id, d.ids_floor, i.rev, i.change_id FROM lww_docs d "
+                "LEFT JOIN lww_change_ids i ON i.doc = d.doc AND i.change_id = ? "
+                "WHERE d.doc_id = ?",
+                (key, doc_id),
+            ).fetchone()
+            if found is None:
+                return False
+            head, head_id, floor, made, is_known = found
+            if rev == head and head_id == key:
+                return True
+            if is_known is not None:
+                return None if made is None else bool(made == rev)
+            return None if rev <= floor else False
+
+        return await self._database.read(read)
 
     async def get_current_rev(self, doc_id: str) -> int:
         row = await self._database.read(
@@ -200,11 +243,13 @@ def _doc(conn: sqlite3.Connection, doc_id: str) -> tuple[int, int]:
     return found
 
 
-def _require_head(conn: sqlite3.Connection, doc_id: str, expected_rev: int, now: Millis) -> int:
-    """The number of a document that may be written and stands at this revision."""
+def _require_head(
+    conn: sqlite3.Connection, doc_id: str, expected_rev: int, now: Millis, token: str | None = None
+) -> int:
+    """The number of a document that may be written and stands at this revision of a history."""
     documents.require_writable(conn, doc_id, "lww", now=now)
     doc, head = _doc(conn, doc_id)
-    if head != expected_rev:
+    if head != expected_rev or (token is not None and token != documents.token_of(conn, doc_id)):
         raise RevConflictError
     return doc
 
@@ -230,11 +275,12 @@ def _loaded(
     change_ids: Sequence[str],
 ) -> LoadedRows:
     found = conn.execute(
-        "SELECT doc, rev, floor, snapshot_rev, snapshot FROM lww_docs WHERE doc_id = ?", (doc_id,)
+        "SELECT doc, rev, floor, snapshot_rev, snapshot, head_id FROM lww_docs WHERE doc_id = ?",
+        (doc_id,),
     ).fetchone()
     if found is None:
         return LoadedRows()
-    doc, rev, floor, snapshot_rev, packed = found
+    doc, rev, floor, snapshot_rev, packed, head_id = found
     snapshot = (
         None if packed is None else SavedSnapshot(rev=snapshot_rev, state=unpack(doc_id, packed))
     )
@@ -252,6 +298,8 @@ def _loaded(
         floor=floor,
         snapshot=snapshot,
         seen=frozenset(_seen(conn, doc, now, change_ids)),
+        head_id=None if head_id is None else from_key(head_id),
+        token=documents.token_of(conn, doc_id),
     )
 
 
@@ -337,12 +385,19 @@ def _write(conn: sqlite3.Connection, doc: int, row: Row, now: Millis) -> None:
 def _prune_ids(conn: sqlite3.Connection, now: Millis, *, at_most: int) -> None:
     """A few more than a commit adds: the table shrinks, and no commit pays for all of it."""
     expired = conn.execute(
-        "SELECT doc, change_id FROM lww_change_ids WHERE expires_at <= ? "
+        "SELECT doc, change_id, rev FROM lww_change_ids WHERE expires_at <= ? "
         "ORDER BY expires_at LIMIT ?",
         (now, at_most),
     ).fetchall()
     # one by one: as a subquery this would look at every id of the document
-    conn.executemany("DELETE FROM lww_change_ids WHERE doc = ? AND change_id = ?", expired)
+    conn.executemany(
+        "DELETE FROM lww_change_ids WHERE doc = ? AND change_id = ?",
+        [(doc, change_id) for doc, change_id, _ in expired],
+    )
+    conn.executemany(
+        "UPDATE lww_docs SET ids_floor = max(ids_floor, ?) WHERE doc = ?",
+        [(rev, doc) for doc, _, rev in expired if rev is not None],
+    )
 
 
 def _chunks(keys: Iterable[bytes]) -> Iterator[list[bytes]]:

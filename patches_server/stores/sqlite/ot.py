@@ -12,6 +12,7 @@ from patches.errors import CorruptDataError, DuplicateChangeIdsError
 from patches.model.change import Change
 from patches.runtime import Millis, Runtime
 from patches.stores.sqlite.database import SqliteDatabase
+from patches.stores.sqlite.file_kind import Schema
 from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Tombstone
 from patches_server.ot.rows import (
@@ -28,7 +29,7 @@ from patches_server.stores.sqlite.documents import SqliteDocuments
 from patches_server.stores.sqlite.versions import SqliteVersions, delete_versions, newest_main
 
 # The ids stand in a table of their own: they stay when changes are pruned.
-OT_SCHEMA: Final = """
+_SCRIPT: Final = """
 CREATE TABLE IF NOT EXISTS ot_heads (
     doc_id TEXT PRIMARY KEY, rev INTEGER NOT NULL, change_id TEXT NOT NULL,
     created_at INTEGER NOT NULL, size_bound INTEGER NOT NULL, depth_bound INTEGER NOT NULL
@@ -43,6 +44,7 @@ CREATE TABLE IF NOT EXISTS ot_change_ids (
     doc_id TEXT NOT NULL, change_id TEXT NOT NULL, PRIMARY KEY (doc_id, change_id)
 ) WITHOUT ROWID;
 """
+OT_SCHEMA: Final = Schema(name="ot", script=_SCRIPT)
 _ROW: Final = "rev, change_id, created_at, batch_id, client_id, crc, change"
 #: A size bound grows by doubling and may be larger than what an INTEGER holds.
 _LARGEST: Final = 2**62
@@ -176,7 +178,13 @@ def _head(conn: sqlite3.Connection, doc_id: str) -> DocHead:
     ).fetchone()
     if row is None:
         return NO_DOC
-    return DocHead(rev=row[0], change_id=row[1], created_at=row[2], bounds=Bounds(row[3], row[4]))
+    return DocHead(
+        rev=row[0],
+        change_id=row[1],
+        created_at=row[2],
+        bounds=Bounds(row[3], row[4]),
+        token=documents.token_of(conn, doc_id),
+    )
 
 
 def _put_head(conn: sqlite3.Connection, doc_id: str, head: DocHead) -> None:

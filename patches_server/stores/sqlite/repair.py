@@ -198,7 +198,7 @@ def _orphans_removed(conn: sqlite3.Connection) -> Iterator[str]:
 def _records_made(conn: sqlite3.Connection) -> Iterator[str]:
     for algorithm, table in (("ot", "ot_heads"), ("lww", "lww_docs")):
         made = conn.execute(
-            f"INSERT OR IGNORE INTO server_documents SELECT doc_id, ? FROM {table}",  # noqa: S608 -- two names
+            f"INSERT OR IGNORE INTO server_documents SELECT doc_id, ?, 0 FROM {table}",  # noqa: S608 -- two names
             (algorithm,),
         ).rowcount
         if made:

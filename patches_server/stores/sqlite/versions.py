@@ -12,11 +12,12 @@ from patches.model import codec
 from patches.model.json_values import Json
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import SqliteDatabase
+from patches.stores.sqlite.file_kind import Schema
 from patches_server.documents.records import ListVersionsOptions, Version
 from patches_server.documents.version_store import ORDERS
 from patches_server.stores.sqlite.documents import check_not_deleted
 
-VERSIONS_SCHEMA: Final = """
+_SCRIPT: Final = """
 CREATE TABLE IF NOT EXISTS server_versions (
     seq INTEGER PRIMARY KEY, doc_id TEXT NOT NULL, version_id TEXT NOT NULL,
     origin TEXT NOT NULL, group_id TEXT, start_rev INTEGER NOT NULL, end_rev INTEGER NOT NULL,
@@ -25,6 +26,9 @@ CREATE TABLE IF NOT EXISTS server_versions (
 );
 CREATE INDEX IF NOT EXISTS server_versions_by_rev ON server_versions (doc_id, end_rev, seq);
 """
+VERSIONS_SCHEMA: Final = Schema(
+    name="versions", script=_SCRIPT, known_by=frozenset({"server_versions"})
+)
 
 
 class SqliteVersions:

@@ -25,7 +25,7 @@ def docs(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield memory
         return
     conn = sqlite3.connect(":memory:")
-    conn.executescript(documents.DOCUMENTS_SCHEMA)
+    conn.executescript(documents.DOCUMENTS_SCHEMA.script)
     names = (
         "algorithm_of",
         "check_not_deleted",
