@@ -37,8 +37,9 @@ test-compiled: $(VENV)/.dev  ## conformance and property tests on the core compi
 interop: $(VENV)/.test  ## many rounds with a model of the original's client and server
 	INTEROP_ROUNDS=$${INTEROP_ROUNDS:-50} $(BIN)/python -m pytest tests/interop $(PYTEST_ARGS)
 
-bench: $(VENV)/.test  ## measure
-	$(BIN)/python -m benchmarks
+bench: $(VENV)/.test  ## measure, beside the peers that are installed (QUICK=1: two minutes)
+	$(BIN)/python -m benchmarks.peers.table
+	[ -n "$(QUICK)" ] || $(BIN)/python -m benchmarks
 
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .compiled .pytest_cache .hypothesis .mypy_cache .ruff_cache
