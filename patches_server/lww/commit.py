@@ -71,7 +71,7 @@ def sent_paths(changes: Iterable[AnyChange]) -> list[str]:
     for change in changes:
         for op in change.ops:
             paths[op["path"]] = None
-            if "from" in op:
+            if op["op"] in ("move", "copy"):  # on others `from` means nothing, and is not checked
                 paths[op["from"]] = None
     return list(paths)
 

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from patches.errors import ForbiddenError, NotFoundError, StatusError
+from patches.errors import ForbiddenError, NotFoundError
 from patches.limits import Limits
 from patches.model.json_values import Json
 from patches_server.auth.access import Access
@@ -99,32 +99,37 @@ class Calls:
         else:
             doc_id, shown = subject, _shown(call)
             await self._access.require(principal, doc_id, call.method.kind, call.name, shown)
+        if call.method.also_reads:
+            try:
+                await self._access.require(principal, doc_id, "read", call.name)
+            except ForbiddenError:
+                raise ForbiddenError(f"READ_FORBIDDEN:{subject}") from None
         if call.name == "createBranch" and arguments[1].get("id") is not None:
             # Whoever names a branch needs the right to that name: it may be somebody's document.
             await self._access.require(principal, arguments[1]["id"], "write", call.name)
         return doc_id
 
     async def _writable_source(self, call: Call, branch_id: str) -> str:
-        """The document that a branch came from, on which its calls are judged (T7)."""
+        """The document that a branch came from, on which its calls are judged (T7).
+
+        A stranger learns neither that document's id nor whether there is a branch: an unknown id is
+        judged by itself, a deleted branch still on its source, and a refusal names the branch.
+        """
+        manager = self._router.branch_manager()
+        source = None if manager is None else await manager.find_source(branch_id)
         try:
-            doc_id = await self._source_of_branch(branch_id)
-            await self._access.require(call.context.principal, doc_id, "write", call.name)
-        except (NotFoundError, ForbiddenError):
-            if self._hide_existence:  # neither the branch nor its source's id is told
+            await self._access.require(
+                call.context.principal, source or branch_id, "write", call.name
+            )
+            if manager is None or source is None:
+                raise NotFoundError(f"Branch {branch_id} not found")
+            return await manager.get_source_doc_id(branch_id)
+        except ForbiddenError:
+            raise ForbiddenError(f"WRITE_FORBIDDEN:{branch_id}") from None
+        except NotFoundError:
+            if self._hide_existence:
                 raise ForbiddenError(f"WRITE_FORBIDDEN:{branch_id}") from None
             raise
-        return doc_id
-
-    async def _source_of_branch(self, branch_id: str) -> str:
-        """The document that a branch came from. 404 for what is no branch."""
-        manager = self._router.branch_manager()
-        unknown = NotFoundError(f"Branch {branch_id} not found")
-        if manager is None:
-            raise unknown
-        try:
-            return await manager.get_source_doc_id(branch_id)
-        except StatusError as exc:
-            raise exc if exc.code != 404 else unknown from exc
 
 
 def _has_options(params: Sequence[Json]) -> bool:

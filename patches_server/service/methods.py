@@ -47,13 +47,15 @@ Run: TypeAlias = Callable[..., Awaitable[Any]]
 @dataclass(frozen=True, slots=True)
 class Method:
     """A remote method. `subject` says what its first parameter names; `is_dear` that it loads a
-    whole state, which few do at once."""
+    whole state, which few do at once; `also_reads` that a writing method gives content away, in its
+    answer or in a copy, so that it takes the right to read too."""
 
     kind: Kind
     read: Read
     run: Run
     subject: Literal["doc", "branch"] = "doc"
     is_dear: bool = False
+    also_reads: bool = False
     #: Which parameter is the options object that an algorithm may use as it likes.
     options_at: int | None = None
 
@@ -68,7 +70,9 @@ def method_table() -> dict[str, Method]:
     return {
         "getDoc": Method("read", _read_get_doc, _get_doc, is_dear=True, options_at=1),
         "getChangesSince": Method("read", _read_since_rev, _get_changes_since, options_at=2),
-        "commitChanges": Method("write", _read_commit, _commit_changes, options_at=2),
+        "commitChanges": Method(
+            "write", _read_commit, _commit_changes, also_reads=True, options_at=2
+        ),
         "deleteDoc": Method("write", _read_delete_doc, _delete_doc),
         "undeleteDoc": Method("write", _read_nothing, _undelete_doc),
         "listVersions": Method("read", _read_list_versions, _list_versions),
@@ -80,10 +84,10 @@ def method_table() -> dict[str, Method]:
             "read", _read_version, _get_state_before_version, is_dear=True
         ),
         "listBranches": Method("read", _read_list_branches, _list_branches),
-        "createBranch": Method("write", _read_create_branch, _create_branch),
+        "createBranch": Method("write", _read_create_branch, _create_branch, also_reads=True),
         "updateBranch": Method("write", _read_metadata, _update_branch, "branch"),
         "deleteBranch": Method("write", _read_nothing, _delete_branch, "branch"),
-        "mergeBranch": Method("write", _read_nothing, _merge_branch, "branch"),
+        "mergeBranch": Method("write", _read_nothing, _merge_branch, "branch", also_reads=True),
     }
 
 

@@ -51,6 +51,7 @@ class HistoryManager(Protocol):
 class BranchManager(Protocol):
     """Branches of one algorithm's documents."""
 
+    async def find_source(self, branch_id: str) -> str | None: ...
     async def get_source_doc_id(self, branch_id: str) -> str: ...
     async def list_branches(
         self, doc_id: str, *, since: Millis | None = None
@@ -119,15 +120,17 @@ class Router:
 
     async def find(self, doc_id: str) -> Services:
         """The services that a document belongs to."""
-        name = self._recorded.get(doc_id)
-        if name is None:
+        passed: set[str] = set()
+        while (name := self._recorded.get(doc_id)) is None:
+            passed.add(doc_id)
             recorded = await self._algorithm_of(doc_id) if self._algorithm_of else None
             source = await self._source_of(doc_id)
-            if recorded is None:
-                # A branch that its client fills is of its source's algorithm, whatever its id.
-                return await self.find(source) if source else self._services[self._by_route(doc_id)]
-            self._remember(doc_id, recorded, may_differ=source is not None)
-            name = recorded
+            if recorded is not None:
+                self._remember(doc_id, recorded, may_differ=source is not None)
+            elif source is None or source in passed:  # records in a circle lead nowhere
+                return self._services[self._by_route(doc_id)]
+            else:  # a branch that its client fills is of its source's algorithm, whatever its id
+                doc_id = source
         return self._services[name]
 
     def forget(self, doc_id: str) -> None:

@@ -12,6 +12,7 @@ from patches.limits import Limits
 from patches.runtime import Millis, Runtime
 from patches_server.auth.access import Principal, allow_all
 from patches_server.cli.main import _auth, main
+from patches_server.documents.records import Branch
 
 OP = {"op": "replace", "path": "/a", "value": 1}
 CHANGE = {"id": "c1", "ops": [OP]}
@@ -47,7 +48,7 @@ async def test_t07_a_branch_is_judged_on_its_source(serve: Any) -> None:
     writer = connect()
     await writer.result("commitChanges", "source", [CHANGE])
     branch = await writer.result("createBranch", "source", 1)
-    rights = {"source": False, branch: True}
+    rights = {"source": False, branch: True, "nowhere": True}
 
     async def only_the_branch(_p: object, doc_id: str, *_: object) -> bool:
         return rights[doc_id]
@@ -58,8 +59,62 @@ async def test_t07_a_branch_is_judged_on_its_source(serve: Any) -> None:
         ("deleteBranch", [branch]),
         ("updateBranch", [branch, {"name": "x"}]),
     ):
-        assert (await writer.error(method, *params))["message"] == "WRITE_FORBIDDEN:source"
+        assert (await writer.error(method, *params))["message"] == f"WRITE_FORBIDDEN:{branch}"
     assert (await writer.error("mergeBranch", "nowhere"))["code"] == 404
+
+
+async def test_t07_a_stranger_cannot_tell_a_branch_from_what_is_none(serve: Any) -> None:
+    connect = await serve(auth=only("source"))
+    writer = connect()
+    await writer.result("commitChanges", "source", [CHANGE])
+    branch, closed = [await writer.result("createBranch", "source", 1) for _ in range(2)]
+    await writer.result("deleteBranch", closed)
+    assert (await writer.error("mergeBranch", closed))["code"] == 404
+    connect.server.access._can_access = only("mine")
+    for method in ("mergeBranch", "deleteBranch", "updateBranch"):
+        for name in (branch, closed, "nowhere"):
+            error = await writer.error(method, name)
+            assert error == {"code": 403, "message": f"WRITE_FORBIDDEN:{name}"}
+
+
+async def test_t06_who_may_not_read_gets_no_content_by_writing(serve: Any) -> None:
+    connect = await serve(auth=only("d", "b"))
+    await connect().result("commitChanges", "d", [CHANGE])
+    branch = await connect().result("createBranch", "d", 1)
+    connect.server.access._can_access = only("d", "b", kinds=("write",))
+    peer = connect()
+    late = {**CHANGE, "id": "late", "baseRev": 1}
+    for method, params in (
+        ("commitChanges", ["d", [late]]),
+        ("createBranch", ["d", 1, {"id": "b"}]),
+        ("mergeBranch", [branch]),
+    ):
+        error = await peer.error(method, *params)
+        assert error == {"code": 403, "message": f"READ_FORBIDDEN:{params[0]}"}
+    await peer.result("deleteDoc", "d")
+
+
+async def test_t07_a_document_is_no_branch_of_itself(serve: Any) -> None:
+    connect = await serve(auth=only("x"))
+    peer = connect()
+    error = await peer.error("createBranch", "x", 0, {"id": "x", "contentStartRev": 1})
+    assert "a branch of itself" in error["message"]
+    await peer.result("commitChanges", "x", [CHANGE])
+    # A record of an older server: it leads nowhere, and nobody is kept from the document by it.
+    branches = connect.server.router.branch_manager()._branches
+    for doc_id, source in (("y", "z"), ("z", "y"), ("x", "x")):
+        record = Branch(
+            id=doc_id,
+            doc_id=source,
+            branched_at_rev=0,
+            content_start_rev=1,
+            created_at=1,
+            modified_at=1,
+        )
+        await branches.create_branch(record)
+    connect.server.access._can_access = only("x", "y")
+    assert len((await peer.result("getDoc", "x"))["changes"]) == 1
+    assert (await peer.result("getDoc", "y"))["rev"] == 0
 
 
 async def test_t09_nothing_is_allowed_without_a_provider(serve: Any) -> None:

@@ -21,13 +21,12 @@ from patches.errors import (
     StatusError,
 )
 from patches.model.change import Change
-from patches_server.documents.branch_store import BranchStore
+from patches_server.documents.branches import advance_watermark, load_live
 from patches_server.documents.context import CallContext
 from patches_server.documents.records import Branch, ListVersionsOptions, Version
 from patches_server.ot.branches.merge_frame import (
     MergeFrame,
     after_commit,
-    first_content_rev,
     follow,
     lift,
 )
@@ -39,7 +38,6 @@ _log = logging.getLogger("patches_server.ot")
 
 _MAX_WINDOWS: Final = 500
 _PAGE: Final = 500
-_MAX_ATTEMPTS: Final = 5
 _STEPS_PER_ROW: Final = 40  # it is decoded
 _NOBODY: Final = CallContext()
 
@@ -201,23 +199,12 @@ class Merge:
 
     async def _keep(self, record: Branch, frame: MergeFrame) -> None:
         """Write down how far the branch is merged, unless somebody has come further."""
-        seen: Branch | None = record
-        for _ in range(_MAX_ATTEMPTS):
-            if seen is None or seen.deleted:
-                return
-            if frame.branch_rev <= (seen.last_merged_rev or first_content_rev(seen) - 1):
-                return
-            fields = {
-                "last_merged_rev": frame.branch_rev,
-                "merge_frame": frame.to_record(),
-                "modified_at": await self._server.clock.now(),
-            }
-            expected = {"last_merged_rev": seen.last_merged_rev}
-            if await self._store.branches.update_branch_if(record.id, fields, expected):
-                return
-            seen = await self._store.branches.load_branch(record.id)
-        raise BranchError(
-            f"Failed to advance merge watermark for branch {record.id} after concurrent merges."
+        await advance_watermark(
+            self._store.branches,
+            self._server.clock,
+            record,
+            frame.branch_rev,
+            {"merge_frame": frame.to_record()},
         )
 
     async def _copy_versions(
@@ -285,16 +272,6 @@ class Merge:
 
     def _rows(self) -> list[Change]:
         return sorted(self._seen.values(), key=_rev)
-
-
-async def load_live(branches: BranchStore, branch_id: str) -> Branch:
-    """The record of a branch that can be merged. Raises `BranchError`."""
-    record = await branches.load_branch(branch_id)
-    if record is None:
-        raise BranchError(f"Branch with ID {branch_id} not found.")
-    if record.deleted:
-        raise BranchError(f"Branch {branch_id} has been deleted.")
-    return record
 
 
 def _mapped(rev: int, frame: MergeFrame, changes: Sequence[Change]) -> int:

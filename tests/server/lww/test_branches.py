@@ -123,8 +123,20 @@ async def test_a_branch_that_was_made_half_way_can_be_made_again(
         patched.setattr(server.store.branches, "create_branch", crash)
         with pytest.raises(ConnectionError):
             await branches.create_branch("d", 1, {"id": "b"})
+    await write(server, clock, "d", put("/a", 2))
     assert await branches.create_branch("d", 1, {"id": "b"}) == "b"
-    assert await state_of(server, "b") == {"a": 1}
+    assert await state_of(server, "b") == {"a": 2}
+    await write(server, clock, "b", put("/a", 3))
+    assert await branches.create_branch("d", 1, {"id": "b"}) == "b"
+    assert await state_of(server, "b") == {"a": 3}
+
+
+async def test_a_document_is_no_branch_of_itself(
+    server: LWWServer, branches: LWWBranchManager, clock: Any
+) -> None:
+    await write(server, clock, "d", put("/a", 1))
+    with pytest.raises(BranchError, match="a branch of itself"):
+        await branches.create_branch("d", 0, {"id": "d", "contentStartRev": 1})
 
 
 async def test_records_are_listed_changed_and_deleted(

@@ -14,7 +14,6 @@ from patches.errors import (
     MergeContentDuplicationError,
     MergePartialProgressError,
     NotFoundError,
-    RevConflictError,
     StorageError,
 )
 from patches.model.json_values import Op
@@ -312,14 +311,41 @@ async def test_branches_that_cannot_be(world: Any) -> None:
         await manager.create_branch(branch_id, 1)
     with pytest.raises(BranchError, match="Cannot modify branch field deleted"):
         await manager.update_branch(branch_id, {"deleted": True})
-    with pytest.raises(RevConflictError):
+    with pytest.raises(BranchError, match="Document e already exists"):
         await manager.create_branch("d", 1, {"id": "e"})
+    with pytest.raises(BranchError, match="a branch of itself"):
+        await manager.create_branch("d", 0, {"id": "d", "contentStartRev": 1})
     assert await world.state("e") == {}
     await manager.delete_branch(branch_id)
     with pytest.raises(NotFoundError):
         await manager.get_source_doc_id(branch_id)
     with pytest.raises(BranchError, match="has been deleted"):
         await manager.merge_branch(branch_id)
+
+
+@pytest.mark.parametrize("cut", ["create_version", "create_branch"])
+async def test_a_branch_that_was_made_half_way_can_be_made_again(
+    world: Any, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    manager = managed(world, max_payload_bytes=200)
+    await world.create({"a": "x" * 300, "b": 1})
+
+    async def crash(*_: object, **__: object) -> None:
+        raise ConnectionError("cut")
+
+    owner = world.server.history if cut == "create_version" else world.backend.branches
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, cut, crash)
+        with pytest.raises(ConnectionError):
+            await manager.create_branch("d", 1, {"id": "b"})
+    await world.commit(world.change("later", base_rev=1))
+    assert await manager.create_branch("d", 1, {"id": "b"}) == "b"
+    assert await world.state("b") == {"a": "x" * 300, "b": 1}
+    assert len(await world.backend.versions.list_versions("b")) == 1
+    await edit_branch(world, "b", [{"op": "replace", "path": "/b", "value": 2}])
+    assert await manager.create_branch("d", 1, {"id": "b"}) == "b"
+    await manager.merge_branch("b")
+    assert (await world.state())["b"] == 2
 
 
 TEXT = "A paragraph that is long enough to be noticed when it is there twice.\n"
