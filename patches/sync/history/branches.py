@@ -11,7 +11,7 @@ from patches.client.patches import Patches
 from patches.errors import BranchError, NetworkError, PatchesError
 from patches.model.change import Change
 from patches.model.ids import random_id
-from patches.model.json_values import Json, Op
+from patches.model.json_values import Json, Op, json_equal
 from patches.model.records import Branch, check_branch_metadata, without_merge_fields
 from patches.net.connection import changes_from_wire
 from patches.options import DEFAULT_MAX_PAYLOAD_BYTES, DocOptions
@@ -179,11 +179,19 @@ class PatchesBranchClient:
             raise BranchError(
                 "metadata['id'] is required when a branch is made with an initial state"
             )
+        if branch_id == self.id:
+            raise BranchError(f"Document {branch_id} cannot be a branch of itself.")
         if await self._is_branch(self.id):
             raise BranchError("Cannot create a branch from another branch.")
+        if await self._is_made(branch_id):
+            return branch_id
         most = self._patches.doc_options.max_payload_bytes or DEFAULT_MAX_PAYLOAD_BYTES
         edits = seed_edits(state, most)
         was_tracked = branch_id in self._patches.tracked_docs
+        if was_tracked and await self._holds_seed(branch_id, state):
+            edits = []  # of a call that was cut before its record was written
+        elif not was_tracked:
+            await self._require_new_document(branch_id)
         try:
             await self._patches.track_docs([branch_id], self._algorithm_name())
             metadata["contentStartRev"] = await self._seed(branch_id, edits, most) + 1
@@ -192,12 +200,58 @@ class PatchesBranchClient:
             else:
                 await self._save_new(branch_id, rev, metadata)
         except BaseException:
-            if self._sync.branch_store is not None:
-                await self._sync.branch_store.remove([branch_id])
+            await self._forget_record(branch_id)
             if not was_tracked:
                 await self._patches.untrack_docs([branch_id])
             raise
         return branch_id
+
+    async def _is_made(self, branch_id: str) -> bool:
+        """Whether this is a branch of the document already. Raises `BranchError` for another's."""
+        store = self._sync.branch_store
+        if store is None:
+            made = await _fetch(self._sync.connection, self.id)
+            return any(branch.id == branch_id for branch in made)
+        known = await store.load(branch_id)
+        if known is None:
+            return False
+        _require_source(known, self.id)
+        if known.deleted:
+            raise BranchError(f"Branch {branch_id} was deleted; choose another id")
+        return True
+
+    async def _holds_seed(self, branch_id: str, state: Json) -> bool:
+        """Whether the document here is just `state`, unsent. Raises `BranchError` if it is more."""
+        doc = await self._patches.open_doc(branch_id)
+        try:
+            if not doc.committed_rev and not doc.has_pending:
+                return False
+            if not doc.committed_rev and json_equal(doc.state, state):
+                return True
+        finally:
+            await self._patches.close_doc(branch_id)
+        raise BranchError(
+            f"Document {branch_id} already exists; a branch with an initial state needs an id "
+            f"that is not used"
+        )
+
+    async def _require_new_document(self, branch_id: str) -> None:
+        """Raise `BranchError` if the server has a document of this id, where it can be asked."""
+        try:
+            found = await self._sync.connection.call("getChangesSince", branch_id, 0)
+        except NetworkError:
+            if self._sync.branch_store is None:
+                raise
+            return  # made offline; a server that has the document will refuse the record
+        if found:
+            raise BranchError(f"Document {branch_id} already exists")
+
+    async def _forget_record(self, branch_id: str) -> None:
+        store = self._sync.branch_store
+        if store is not None:
+            record = await store.load(branch_id)
+            if record is not None and record.doc_id == self.id:
+                await store.remove([branch_id])
 
     async def _seed(self, branch_id: str, edits: Sequence[list[Op]], most: int) -> int:
         """Store a branch's first content; the last revision that it will take.
@@ -205,25 +259,23 @@ class PatchesBranchClient:
         The first batch is made up at once, so that no later edit can slip into it: an algorithm may
         consolidate what waits, and then the branch's own content could not be told from its seed.
         """
-        last_rev = 0
         for ops in edits:
-            for change in await self._patches.submit_doc_change(branch_id, ops):
-                last_rev = max(last_rev, change.rev)
-        if not last_rev:
-            raise BranchError("Branch seeding persisted no changes")
+            await self._patches.submit_doc_change(branch_id, ops)
         options = DocOptions(max_payload_bytes=most).over(self._patches.doc_options)
         doc = self._patches.get_open_doc(branch_id)
         algorithm = self._patches.algorithm_of(branch_id)
+        pending = await algorithm.list_pending(branch_id, doc)
+        if not pending:
+            raise BranchError("Branch seeding persisted no changes")
         batch = await algorithm.next_batch(branch_id, doc, options)
-        return max(last_rev, batch[0].base_rev + len(batch) if batch else 0)
+        return max(pending[-1].rev, batch[0].base_rev + len(batch) if batch else 0)
 
     async def _save_new(self, branch_id: str, rev: int, metadata: Mapping[str, Json]) -> None:
         store = self._sync.branch_store
         assert store is not None
         known = await store.load(branch_id)
         if known is not None:
-            if known.doc_id != self.id:
-                raise BranchError(f"Branch {branch_id} already exists for a different document")
+            _require_source(known, self.id)
             return
         await store.save([new_branch(branch_id, self.id, rev, metadata, now=self._now())])
         await self._sync.send_branch_records()
@@ -293,6 +345,11 @@ async def _confirm(store: BranchStore, sent: Branch) -> None:
     elif now is None and sent.pending_op == "create":  # deleted here while it was being sent
         mark = Branch(id=sent.id, doc_id=sent.doc_id, deleted=True, pending_op="delete")
         await store.save([mark])
+
+
+def _require_source(branch: Branch, doc_id: str) -> None:
+    if branch.doc_id != doc_id:
+        raise BranchError(f"Branch {branch.id} already exists for a different document")
 
 
 async def _known(store: BranchStore, branch_id: str) -> Branch:

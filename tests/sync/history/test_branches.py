@@ -147,6 +147,85 @@ async def test_a_large_first_state_counts_the_revisions_it_took() -> None:
         assert copy.committed_rev == branch.content_start_rev - 1
 
 
+@ALGORITHMS
+@pytest.mark.parametrize("kept", [True, False], ids=["store", "no store"])
+def test_a_branch_made_again_keeps_its_edits(algorithm: str, kept: bool) -> None:
+    @virtual_time
+    async def run() -> None:
+        store = MemoryBranchStore() if kept else None
+        async with a_server(algorithm) as server, client(server, store) as (patches, sync):
+            for doc_id in ("d", "e"):
+                doc = await patches.open_doc(doc_id, algorithm=algorithm)
+                doc.change(lambda draft: draft.update(a=1))
+            await sync.settled(5)
+            branches = PatchesBranchClient("d", sync, algorithm=algorithm)
+            await branches.create_branch(1, {"id": "b"}, initial_state={"a": 1})
+            copy = await patches.open_doc("b", algorithm=algorithm)
+            copy.change(lambda draft: draft.update(mine=2))
+            await sync.settled(5)
+            assert await branches.create_branch(1, {"id": "b"}, initial_state={"a": 9}) == "b"
+            await sync.settled(5)
+            assert copy.state == {"a": 1, "mine": 2}
+            others = PatchesBranchClient("e", sync, algorithm=algorithm)
+            with pytest.raises(BranchError, match="already exists"):
+                await others.create_branch(1, {"id": "b"}, initial_state={"a": 9})
+            with pytest.raises(BranchError, match="already exists"):
+                await branches.create_branch(1, {"id": "e"}, initial_state={"a": 9})
+            await sync.settled(5)
+            assert copy.state == {"a": 1, "mine": 2}
+            assert [branch.id for branch in await branches.list_branches()] == ["b"]
+
+        async with a_server(algorithm) as server, client(server, store) as (patches, sync):
+            assert store is None or [branch.id for branch in await store.list("d")] == ["b"]
+
+    run()
+
+
+@ALGORITHMS
+def test_a_document_that_is_not_tracked_here_is_not_written_over(algorithm: str) -> None:
+    @virtual_time
+    async def run() -> None:
+        async with a_server(algorithm) as server:
+            async with client(server) as (patches, sync):
+                doc = await patches.open_doc("e", algorithm=algorithm)
+                doc.change(lambda draft: draft.update(a=1))
+                await sync.settled(5)
+            async with client(server, MemoryBranchStore()) as (patches, sync):
+                branches = PatchesBranchClient("d", sync, algorithm=algorithm)
+                with pytest.raises(BranchError, match="already exists"):
+                    await branches.create_branch(0, {"id": "e"}, initial_state={"a": 9})
+                assert "e" not in patches.tracked_docs
+                again = await patches.open_doc("e", algorithm=algorithm)
+                await sync.settled(5)
+                assert again.state == {"a": 1}
+
+    run()
+
+
+@ALGORITHMS
+def test_a_branch_cut_before_its_record_is_made_with_the_same_seed(algorithm: str) -> None:
+    @virtual_time
+    async def run() -> None:
+        store = MemoryBranchStore()
+        options = DocOptions(max_payload_bytes=5_000)
+        async with a_server(algorithm) as server, client(server, store, options) as (patches, sync):
+            sync.set_online(False)
+            branches = PatchesBranchClient("d", sync, algorithm=algorithm)
+            state = {f"k{number}": "x" * 900 for number in range(20)}
+            await branches.create_branch(0, {"id": "b"}, initial_state=state)
+            (made,) = branches.branches
+            await store.remove(["b"])  # as if the process had ended just before it was saved
+            await branches.create_branch(0, {"id": "b"}, initial_state=state)
+            (again,) = branches.branches
+            assert again.content_start_rev == made.content_start_rev
+            sync.set_online(True)
+            await idle()
+            await sync.settled(5)
+            assert (await patches.open_doc("b")).state == state
+
+    run()
+
+
 @pytest.mark.parametrize("most", [None, 100_000, 3_000, 1_500])
 def test_seed_edits_make_the_state_and_fit(most: int | None) -> None:
     from patches.json_patch import apply_patch
