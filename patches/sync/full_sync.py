@@ -122,7 +122,7 @@ class FullSync:
                     found.append(record.doc_id)
         # What is tracked is asked only now: it may have changed while the lists were read.
         tracked = self._patches.tracked_docs
-        for doc_id in (*found, *tracked):
+        for doc_id in (*found, *sorted(tracked)):
             if doc_id in tracked:
                 self._docs.add(doc_id)
         await self._docs.learn(self._docs)

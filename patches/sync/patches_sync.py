@@ -285,7 +285,7 @@ class PatchesSync(SyncSignals):
         ]
         for algorithm in self.patches.algorithms.values():
             algorithm.attach(self._docs)
-        for doc_id in self.patches.tracked_docs:
+        for doc_id in sorted(self.patches.tracked_docs):  # a set has another order in each process
             self._docs.add(doc_id)
 
     def _taken_over(self, by: object) -> None:

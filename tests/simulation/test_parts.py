@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from patches.errors import CorruptDataError, NetworkError, StorageError
+from patches.model.json_values import Op
 from patches.stores.memory.backend import MemoryBackend
 from patches.testing.sim import Config, draw, run
 from patches.testing.sim.__main__ import main
 from patches.testing.sim.config import numbers, ranges
 from patches.testing.sim.disk import SimDisk
+from patches.testing.sim.field_model import Field, after_commit
 from patches.testing.sim.journal import Journal
 from patches.testing.sim.loop import Life, SimLoop, SleepForeverError
 from patches.testing.sim.net import SimNet, SimStream
@@ -53,6 +58,60 @@ def test_waiting_for_nothing_is_an_error() -> None:
     task.cancel()
     loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
     loop.close()
+
+
+def test_a_frozen_process_goes_on_with_what_was_due_meanwhile() -> None:
+    async def scene() -> list[float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        life, woken = Life("client-0", 1), list[float]()
+
+        async def tick() -> None:
+            for _ in range(3):
+                await asyncio.sleep(1)
+                woken.append(loop.time())
+
+        life.spawn(tick(), name="ticks")
+        await asyncio.sleep(1.5)
+        loop.freeze(life)
+        assert loop.is_frozen(life)
+        await asyncio.sleep(10)
+        loop.thaw(life)
+        await asyncio.sleep(3)
+        return woken
+
+    assert in_simulation(scene()) == pytest.approx([1, 11.5, 12.5])
+
+
+@pytest.mark.parametrize(
+    ("before", "ts", "wins"), [(5, 4, False), (5, 5, True), (5, 6, True), (5, 99, True)]
+)
+def test_of_two_writes_the_later_wins_and_of_equal_ones_the_second(
+    before: int, ts: int, wins: bool
+) -> None:
+    fields = {"/f0": Field(before, "old")}
+    op: Op = {"op": "replace", "path": "/f0", "value": "new", "ts": ts}
+    after = after_commit(fields, [[op]], now=8)
+    assert after == {"/f0": Field(min(ts, 8), "new")} if wins else fields
+
+
+def test_a_seed_is_the_same_run_in_every_process() -> None:
+    code = (
+        "import logging; logging.disable(logging.ERROR)\n"
+        "from patches.testing.sim import draw, run\n"
+        "print([run(draw(seed, 'light')).digest for seed in (3, 20)])"
+    )
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("text", ["", "4", "1-3", "1-3,7,9-10"])

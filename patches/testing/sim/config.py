@@ -33,11 +33,27 @@ FAULTS: Final = (
     "bad_row",
     "absence",
     "busy",
+    "coarse_clock",
+    "freeze",
+    "refusing",
+    "small_limits",
+    "revoke",
+    "shared_file",
+    "rebirth",
+    "set_back",
+    "bad_client_row",
+    "close_edits",
+    "wide",
 )
 #: How often a class is on, where that is not one half.
 _CHANCES: Final = {
     "servers": 0.3, "hostile": 0.1, "power_loss": 0.15, "bad_row": 0.3, "absence": 0.3,
+    "coarse_clock": 0.3, "freeze": 0.0, "refusing": 0.0, "small_limits": 0.0, "revoke": 0.3,
+    "shared_file": 0.0, "rebirth": 0.0, "set_back": 0.0, "bad_client_row": 0.2, "wide": 0.3,
+    "close_edits": 0.0,
 }  # fmt: skip
+#: The classes that a seed may have; the others are on only where they are asked for.
+DRAWN: Final = tuple(fault for fault in FAULTS if _CHANCES.get(fault, 0.5))
 #: Classes that came later are drawn from sources of their own: the older ones stay as they were.
 _LATER: Final = FAULTS[FAULTS.index("servers") :]
 
@@ -92,6 +108,14 @@ class Config:
         return [
             f"{kinds[number % len(kinds)]}mortal-{number}" for number in range(self.mortal_docs)
         ]
+
+    @property
+    def disks(self) -> list[int]:
+        """Per client, the one whose disk it uses: its own but where several share a file."""
+        owners = list(range(self.clients))
+        if "shared_file" in self.faults and self.clients > 1:
+            owners[-1] = self.stream("shared").randrange(self.clients - 1)
+        return owners
 
     @property
     def absence_days(self) -> float:

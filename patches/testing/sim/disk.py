@@ -16,13 +16,13 @@ from random import Random
 from typing import Any, Final, TypeAlias
 
 from patches.errors import CorruptDataError, StorageError
-from patches.testing.sim.journal import Journal, Write
+from patches.testing.sim.journal import Journal, Write, copied
 from patches.testing.sim.loop import Life
 from patches.testing.sim.trace import Trace
 
 _READS: Final = ("get_", "list_", "load_", "last_", "read", "algorithm_of")
-#: What reads the rows of one document.
-_ROWS: Final = ("list_changes", "load_snapshot", "load_rows")
+#: What reads the rows of one document, on a server and on a client.
+_ROWS: Final = ("list_changes", "load_snapshot", "load_rows", "load_queue", "get_doc", "read")
 #: What else of a store or backend leads to stores.
 _PARTS: Final = ("ot", "lww", "versions", "branches")
 
@@ -77,6 +77,17 @@ class SimDisk:
         self.backend, kept, lost = self.journal.after_power_loss()
         self._trace.add("disk", "power lost", f"{len(kept)} kept, {len(lost)} lost")
         return kept, lost
+
+    def copy(self) -> Any:
+        """What is on the disk now, for `set_back`."""
+        return copied(self.backend)
+
+    def set_back(self, backend: Any) -> None:
+        """Put an older copy in place. Every process must have ended."""
+        self.backend = backend
+        if self.journal is not None:
+            self.journal.start(backend)
+        self._trace.add("disk", "set back")
 
     async def call(
         self,

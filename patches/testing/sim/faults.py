@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from patches.testing.sim.checker import Checker, Log
 from patches.testing.sim.config import FAULTS, Config
-from patches.testing.sim.journal import Write
 from patches.testing.sim.loop import Life
 from patches.testing.sim.net import Latency, Link, Pipe, SimNet
 from patches.testing.sim.nodes import SimClient
@@ -66,10 +66,11 @@ ALL_POINTS: Final = sorted(
 #: Classes that are no events: they hold all the time, or are what users do.
 _UNTIMED: Final = frozenset(
     {"latency", "crash_points", "servers", "sign_in", "hostile", "presence", "undo", "absence"}
-    | {"busy"}
+    | {"busy", "coarse_clock", "refusing", "small_limits", "shared_file", "rebirth"}
+    | {"close_edits", "wide"}
 )
 #: Classes of which there is more: one of them seldom meets what it is there for.
-_OFTEN: Final = {"rights": 4}
+_OFTEN: Final = {"rights": 4, "revoke": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +118,12 @@ class Faults:
         trace: Trace,
         rights: Rights,
         crash: Callable[[str, float, bool], None],
-        on_power_loss: Callable[[Sequence[Write], Sequence[Write]], None],
+        checker: Checker,
     ) -> None:
         self._config, self._net, self._trace = config, net, trace
-        self._rights, self._crash, self._on_power_loss = rights, crash, on_power_loss
+        self._rights, self._crash, self._checker = rights, crash, checker
         self._random = config.stream("points")
-        self.points_on = False
+        self.points_on = self._is_over = False
         self.points: Counter[str] = Counter()  # how often each was passed
         self.crashes: Counter[str] = Counter()  # how often each was where a process ended
         self.happened: Counter[str] = Counter()
@@ -134,7 +135,8 @@ class Faults:
     def begin(self, config: Config) -> None:
         """The crash points are live from now on."""
         self.points_on = "crash_points" in config.faults
-        self.happened["busy"] += "busy" in config.faults
+        for kind in ("busy", "coarse_clock", "small_limits", "shared_file"):
+            self.happened[kind] += kind in config.faults
         if "servers" in config.faults:
             self.happened["servers"] += len(config.server_names)
 
@@ -187,18 +189,44 @@ class Faults:
                 clock.offset_ms += int((fault.weight - 0.5) * 2 * span_ms)
             case "rights":
                 self._take_rights(fault, node.name, servers)
-            case "bad_row":
+            case "bad_row" | "bad_client_row":
                 ids = self._config.doc_ids
-                server.node.disk.bad_docs[ids[fault.target // 4 % len(ids)]] = (
-                    loop.time() + 90 * fault.weight
-                )
+                disk = server.node.disk if fault.kind == "bad_row" else node.disk
+                disk.bad_docs[ids[fault.target // 4 % len(ids)]] = loop.time() + 90 * fault.weight
+            case "freeze":
+                client = clients[fault.target % len(clients)]
+                client.freeze()
+                loop.call_later(1 + 300 * fault.weight * fault.weight, client.thaw)
+            case "revoke":
+                ids = self._config.doc_ids
+                for each in servers:
+                    if each.core is not None:
+                        doc_id = ids[fault.target // 4 % len(ids)]
+                        each.core.revoke(principal=node.name, doc_id=doc_id)
+            case "set_back":
+                copy, logs = server.node.disk.copy(), self._checker.copied()
+                wait_s = 2 + 200 * fault.weight * fault.weight
+                loop.call_later(wait_s, self._set_back, servers, copy, logs)
             case "power_loss":
                 for each in servers:
                     self._crash(each.name, fault.weight, False)
                 if all(each.core is None for each in servers):  # one may be stopping in good order
-                    self._on_power_loss(*servers[0].node.disk.lose_power())
+                    self._checker.power_lost(*servers[0].node.disk.lose_power())
             case other:
                 raise AssertionError(other)
+
+    def _set_back(self, servers: list[SimServer], copy: Any, logs: Mapping[str, Log]) -> None:
+        """The servers end, and start again on an older copy of their disk."""
+        if not self._is_over:
+            for each in servers:
+                self._crash(each.name, 0.1, False)
+            if all(each.core is None for each in servers):
+                servers[0].node.disk.set_back(copy)
+                self._checker.set_back(logs)
+
+    def end(self) -> None:
+        """Nothing goes wrong any more."""
+        self.points_on, self._is_over = False, True
 
     def _take_rights(self, fault: Fault, who: str, servers: list[SimServer]) -> None:
         """Somebody loses rights for a while; the servers are told, or not."""

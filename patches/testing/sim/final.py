@@ -18,7 +18,8 @@ from patches.testing.sim.checker import RETENTION_DAYS, Checker, Made
 from patches.testing.sim.config import Config
 from patches.testing.sim.net import SimNet
 from patches.testing.sim.nodes import SimClient
-from patches.testing.sim.servers import SimServer
+from patches.testing.sim.servers import SimServer, is_vetoed
+from patches.testing.sim.workload import COUNTING, LASTING, cell_of
 from patches_server.documents.records import ListVersionsOptions
 
 #: Within this time everybody has heard of everybody else.
@@ -42,12 +43,15 @@ class FinalChecks:
 
     async def check(self) -> None:
         """Compare every document everywhere."""
-        self._aside = [
-            entry
-            for client in self._clients
-            if client.patches is not None
-            for entry in await client.patches.list_quarantined_changes()
-        ]
+        found: dict[tuple[int, str], QuarantinedChange] = {}
+        for client in self._clients:
+            if client.patches is not None:
+                for entry in await client.patches.list_quarantined_changes():
+                    found[id(client.node.disk), entry.change_id] = entry
+        self._aside = list(found.values())
+        if "rebirth" in self._config.faults:
+            for message in self._checker.undone_deletions():
+                self._fail("I10", message)
         for doc_id in self._config.doc_ids:
             log = self._checker.log(doc_id)
             if log.deleted:
@@ -65,7 +69,8 @@ class FinalChecks:
         for entry in self._aside:
             if entry.change_id in self._checker.log(entry.doc_id).ids:
                 self._fail("I10", f"{entry.doc_id}: {entry.change_id} is committed and set aside")
-            if entry.reason != "app-requested" and entry.doc_id in self._config.lasting_ids:
+            is_expected = entry.reason == "app-requested" or is_vetoed(entry.change.ops)
+            if not is_expected and entry.doc_id in self._config.lasting_ids:
                 message = f"{entry.change_id}: {entry.reason}"
                 self._fail("I10", f"{entry.doc_id}: an honest change was set aside: {message}")
 
@@ -132,9 +137,14 @@ class FinalChecks:
         aside = [entry.change for entry in self._aside if entry.doc_id == doc_id]
         kept = set(_characters([change.ops for change in aside]))
         for edit in edits:
-            if edit.kind != "count":
+            if edit.kind == "vetoed":
+                self._check_vetoed(edit, found[edit.mark], edit.mark in kept)
+            elif edit.kind in LASTING and edit.kind not in COUNTING:
                 self._check_edit(edit, found[edit.mark], edit.mark in kept)
-        counts = [edit for edit in edits if edit.kind == "count"]
+            elif edit.kind == "flat" and "close_edits" in self._config.faults:
+                self._check_undone(edit, state)
+        self._check_cells(doc_id, state)
+        counts = [edit for edit in edits if edit.kind in COUNTING]
         least = sum(edit.stored and not edit.given_up for edit in counts)
         least -= sum(op["op"] == "@inc" for change in aside for op in change.ops)
         if doc_id.startswith("lww/") and self._config.absence_days > RETENTION_DAYS:
@@ -149,6 +159,27 @@ class FinalChecks:
             self._fail("I11", f"{edit.doc_id}: {edit} is there {times} times")
         if not times and not kept and edit.stored and not edit.given_up:
             self._fail("I10", f"{edit.doc_id}: {edit} was stored and is lost")
+
+    def _check_vetoed(self, edit: Made, times: int, kept: bool) -> None:
+        """What the server refuses for good is set aside, and seen by nobody else."""
+        if times:
+            self._fail("I10", f"{edit.doc_id}: {edit} was refused, and is there")
+        if not kept and edit.stored and not edit.given_up:
+            self._fail("I10", f"{edit.doc_id}: {edit} was refused, and is not set aside")
+
+    def _check_undone(self, edit: Made, state: Json) -> None:
+        """A write that was made over what its author saw is not undone by that (I11)."""
+        shown = state.get(edit.field) if isinstance(state, dict) else None
+        if shown and shown == edit.seen and edit.stored and not edit.given_up:
+            message = f"{edit} was made over {shown}, which is there again"
+            self._fail("I11", f"{edit.doc_id}: {message}")
+
+    def _check_cells(self, doc_id: str, state: Json) -> None:
+        """Each cell is at the key it was written to (I11)."""
+        table = state.get("table") if isinstance(state, dict) else None
+        for key, mark in table.items() if isinstance(table, dict) else ():
+            if isinstance(mark, str) and _is_private(mark) and cell_of(mark) != key:
+                self._fail("I11", f"{doc_id}: {mark!r} was written to {cell_of(mark)}, is at {key}")
 
     def _compare(self, who: str, doc_id: str, one: Json, other: Json) -> None:
         if not json_equal(one, other):

@@ -33,14 +33,19 @@ class Journal:
 
     def __init__(self, backend: Any, random: Random, on_sync: Callable[[], None]) -> None:
         self._random, self._on_sync = random, on_sync
-        self._synced = _copied(backend)
         self._writes: list[Write] = []
+        self.start(backend)
+
+    def start(self, backend: Any) -> None:
+        """Everything is synced as it is now."""
+        self._synced = copied(backend)
+        self._writes.clear()
 
     def wrote(self, backend: Any, write: Write) -> None:
         """A transaction has been written."""
         self._writes.append(write)
         if self._random.random() < _SYNC_CHANCE:
-            self._synced = _copied(backend)
+            self._synced = copied(backend)
             self._writes.clear()
             self._on_sync()
 
@@ -48,7 +53,7 @@ class Journal:
         """What is left: the backend, the transactions in it since the last sync, and those lost."""
         keep = self._random.randint(0, len(self._writes))
         kept, lost = self._writes[:keep], self._writes[keep:]
-        backend = _copied(self._synced)
+        backend = copied(self._synced)
         for write in kept:
             target = backend
             for part in filter(None, write.store.split(".")):
@@ -58,7 +63,8 @@ class Journal:
         return backend, list(kept), lost
 
 
-def _copied(backend: Any) -> Any:
+def copied(backend: Any) -> Any:
+    """A copy of a backend in memory that shares nothing with it but its clock."""
     runtime = backend._runtime  # its clock goes on
     return copy.deepcopy(backend, {id(runtime): runtime})
 

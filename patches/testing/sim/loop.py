@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import selectors
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVarTuple
+
+Args = TypeVarTuple("Args")
 
 #: The life that the running code belongs to; tasks inherit it from the task that makes them.
 CURRENT_LIFE: Final[contextvars.ContextVar[Life | None]] = contextvars.ContextVar(
@@ -42,9 +45,13 @@ class Life:
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Run a coroutine as a task of this life."""
+        return asyncio.get_running_loop().create_task(work, name=name, context=self.context())
+
+    def context(self) -> contextvars.Context:
+        """A context in which code belongs to this life."""
         context = contextvars.copy_context()
         context.run(CURRENT_LIFE.set, self)
-        return asyncio.get_running_loop().create_task(work, name=name, context=context)
+        return context
 
 
 class SimTask(asyncio.Task[Any]):
@@ -89,6 +96,8 @@ class SimLoop(asyncio.SelectorEventLoop):
         self._world = _NoWorld()
         self._numbers = 0
         self._on_unhandled = on_unhandled
+        self._frozen: dict[Life | None, list[asyncio.Handle]] = {}
+        self._ready: deque[asyncio.Handle]  # asyncio's own: what runs next
         super().__init__(self._world)
         self.set_task_factory(self._make_task)
         self.set_exception_handler(self._unhandled)
@@ -96,6 +105,34 @@ class SimLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._world.now
+
+    def freeze(self, life: Life) -> None:
+        """Let nothing of a process run until `thaw`, as when a laptop sleeps."""
+        self._frozen.setdefault(life, [])
+
+    def thaw(self, life: Life) -> None:
+        """Let a process run again. Whatever was due meanwhile happens now, in its order."""
+        for handle in self._frozen.pop(life, ()):
+            self._ready.append(handle)
+
+    def is_frozen(self, life: Life) -> bool:
+        """Whether a process stands still."""
+        return life in self._frozen
+
+    def call_soon(
+        self,
+        callback: Callable[[*Args], object],
+        *args: *Args,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """As every loop has it, but what belongs to a frozen process waits for `thaw`."""
+        if self._frozen:
+            life = CURRENT_LIFE.get() if context is None else context.get(CURRENT_LIFE)
+            if life in self._frozen:
+                handle = asyncio.Handle(callback, args, self, context)
+                self._frozen[life].append(handle)
+                return handle
+        return super().call_soon(callback, *args, context=context)
 
     def next_number(self) -> int:
         """The number of the next task or future."""
@@ -114,7 +151,8 @@ class SimLoop(asyncio.SelectorEventLoop):
         if life is not None:
             task.life = life
             life.tasks[task] = None
-            task.add_done_callback(_forget)
+            # in the task's own context: whoever makes it may stand still by then
+            task.add_done_callback(_forget, context=context)
             if not life.alive:
                 task.cancel()
         return task

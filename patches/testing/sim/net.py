@@ -50,6 +50,7 @@ class Pipe:
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
         self.silent = False  # half-open: what is sent vanishes
+        self.breaks = False  # its end is no `NetworkError` to whoever reads, but some other error
         self.closed = False  # nothing more can be sent
         self._ended = False  # nothing more will arrive
 
@@ -80,6 +81,8 @@ class Pipe:
     async def receive(self) -> bytes:
         """The next frame. Raises `NetworkError` once the link has ended."""
         while not self._inbox:
+            if self._ended and self.breaks:
+                raise ConnectionResetError(f"{self.name}: cannot write to a closing transport")
             if self._ended:
                 raise NetworkError(f"{self.name}: the connection was lost")
             self._changed.clear()

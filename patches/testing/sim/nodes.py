@@ -17,13 +17,14 @@ from patches.net.streams import StreamTransport
 from patches.runtime import Millis, Runtime
 from patches.sync import PatchesSync
 from patches.testing.sim.disk import SimDisk
-from patches.testing.sim.loop import Life
-from patches.testing.sim.net import SimNet
+from patches.testing.sim.loop import Life, SimLoop
+from patches.testing.sim.net import HEARTBEAT_S, Link, SimNet
 from patches.testing.sim.trace import Trace
 
 T = TypeVar("T")
 OnCommit: TypeAlias = Callable[[str, Sequence[Change]], None]
 OnAck: TypeAlias = Callable[[str, Sequence[Change], CommitAnswer], None]
+OnStart: TypeAlias = Callable[["SimClient", Patches, PatchesSync], None]
 
 _EPOCH_MS: Final = 1_750_000_000_000
 #: Bytes of one `commitChanges` of a client: small, so that large changes are split.
@@ -31,15 +32,16 @@ MAX_PAYLOAD_BYTES: Final = 4_000
 
 
 class SimClock:
-    """A node's wall clock: it drifts, and may be set."""
+    """A node's wall clock: it drifts, and may be set. It moves in steps of `step_ms`."""
 
-    def __init__(self, drift: float) -> None:
-        self._drift = drift
+    def __init__(self, drift: float, step_ms: int = 1) -> None:
+        self._drift, self._step_ms = drift, step_ms
         self.offset_ms = 0
 
     def __call__(self) -> Millis:
         now_s = asyncio.get_running_loop().time()
-        return _EPOCH_MS + self.offset_ms + int(now_s * 1000 * (1 + self._drift))
+        now_ms = self.offset_ms + int(now_s * 1000 * (1 + self._drift))
+        return _EPOCH_MS + now_ms // self._step_ms * self._step_ms
 
 
 @dataclass(slots=True)
@@ -92,9 +94,10 @@ class SimClient:
         trace: Trace,
         on_commit: OnCommit,
         on_ack: OnAck,
+        on_start: OnStart,
     ) -> None:
         self.node, self._net, self._trace = node, net, trace
-        self._on_commit, self._on_ack = on_commit, on_ack
+        self._on_commit, self._on_ack, self._on_start = on_commit, on_ack, on_start
         self.life: Life | None = None
         self.patches: Patches | None = None
         self.sync: PatchesSync | None = None
@@ -120,6 +123,7 @@ class SimClient:
         """The process ends at once."""
         assert self.life is not None
         self._trace.add(self.life, "crash")
+        self.thaw()
         for link in self._net.links_of(self.name):
             link.cut()
             link.down.lose_inbox()
@@ -138,8 +142,38 @@ class SimClient:
     def set_online(self, online: bool) -> None:
         """The host has a network, or not."""
         self.online = online
-        if self.sync is not None:
-            self.sync.set_online(online)
+        if self.sync is not None and self.life is not None:
+            if self._loop.is_frozen(self.life):  # it learns of it when it goes on
+                self._loop.call_soon(self.sync.set_online, online, context=self.life.context())
+            else:
+                self.sync.set_online(online)
+
+    def freeze(self) -> None:
+        """The process stands still, and its connections notice in time."""
+        if self.life is None or self._loop.is_frozen(self.life):
+            return
+        self._trace.add(self.life, "frozen")
+        self._loop.freeze(self.life)
+        for link in self._net.links_of(self.name):
+            self._loop.call_later(HEARTBEAT_S, self._hang_up, link, self.life)
+
+    def thaw(self) -> None:
+        """The process goes on, if it stood still."""
+        if self.life is not None and self._loop.is_frozen(self.life):
+            self._trace.add(self.life, "goes on")
+            self._loop.thaw(self.life)
+
+    def _hang_up(self, link: Link, life: Life) -> None:
+        """The server has heard nothing for too long."""
+        if self._loop.is_frozen(life):
+            link.down.breaks = True
+            link.cut()
+
+    @property
+    def _loop(self) -> SimLoop:
+        loop = asyncio.get_event_loop()
+        assert isinstance(loop, SimLoop)
+        return loop
 
     def doc(self, doc_id: str) -> Document | None:
         """The document, if it is open."""
@@ -162,6 +196,7 @@ class SimClient:
         sync = PatchesSync(patches, connection, max_payload_bytes=MAX_PAYLOAD_BYTES)
         if not self.online:
             sync.set_online(False)
+        self._on_start(self, patches, sync)
         while True:
             try:
                 await sync.connect(background=True)

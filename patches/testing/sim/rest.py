@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from patches.testing.sim.agreement import Agreement
 from patches.testing.sim.checker import Checker
 from patches.testing.sim.config import Config
 from patches.testing.sim.net import SimNet
@@ -33,19 +34,21 @@ class Rest:
         processes: Processes,
         users: Users,
         checker: Checker,
+        agreement: Agreement,
         rights: Rights,
         fail: Callable[[str, str], None],
     ) -> None:
         self._config, self._net, self._fail = config, net, fail
         self._servers, self._clients = servers, clients
         self._processes, self._users, self._checker = processes, users, checker
-        self._rights = rights
+        self._agreement, self._rights = agreement, rights
 
     def heal(self) -> None:
         """All faults end, and whoever was kept out may come back."""
         self._servers[0].node.disk.heal()
         for client in self._clients:
             client.node.disk.heal()
+            client.thaw()
         self._net.heal()
         self._rights.give_all()
 
@@ -72,6 +75,8 @@ class Rest:
                     await self._settle(client)
             look()
             if not self._restless():
+                for difference in self._agreement.at_rest(self._clients, self._config.doc_ids):
+                    self._fail("I13", f"at rest: {difference}")
                 return
         self._fail("I9", f"nothing comes to rest: {self._restless()}")
 
@@ -107,6 +112,8 @@ class Rest:
             if client.sync is None or not client.sync.state.connected:
                 return f"{client.name} is not connected"
             for doc_id in self._config.doc_ids:
+                if self._is_deleted_here(client, doc_id):
+                    return f"{client.name} has not told that {doc_id} was deleted"
                 log, doc = self._checker.log(doc_id), client.doc(doc_id)
                 if log.deleted:
                     continue
@@ -119,3 +126,14 @@ class Rest:
                         f"document pending: {doc.has_pending}"
                     )
         return ""
+
+    @staticmethod
+    def _is_deleted_here(client: SimClient, doc_id: str) -> bool:
+        """Whether a deletion waits on the client's disk to be told to the server."""
+        disk = client.node.disk.backend
+        if doc_id.startswith("lww/"):
+            tables = disk.lww._docs.get(doc_id)
+            head = tables.head() if tables is not None else None
+            return head is not None and head.deleted
+        stored = disk.ot._docs.get(doc_id)
+        return stored is not None and stored.deleted

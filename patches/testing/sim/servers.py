@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from patches.errors import NetworkError, PatchesError
+from patches.errors import ChangeRefusedError, NetworkError, PatchesError
+from patches.model.change import Change, ChangeInput
+from patches.model.json_values import Op
 from patches.runtime import Runtime
 from patches.testing.sim.config import Config
 from patches.testing.sim.loop import Life
@@ -22,6 +25,8 @@ from patches_server.service.session import ServerSession
 
 #: How long a peer that was cut off for being slow still has, as in `patches_server.http.websocket`.
 _CUT_OFF_S: Final = 2.0
+#: What servers with small limits take at once: less than the clients are set to send.
+SMALL_COMMIT_BYTES: Final = 2_600
 
 
 class SimServer:
@@ -35,7 +40,11 @@ class SimServer:
         self.life: Life | None = None
         self.core: PatchesServer | None = None
         self.services: dict[str, Services] = {}
-        self._asks = bool(config.faults & {"rights", "hostile"})
+        self._asks = bool(config.faults & {"rights", "hostile", "revoke"})
+        self._refuses = "refusing" in config.faults
+        self._limits = LIMITS
+        if "small_limits" in config.faults:
+            self._limits = replace(LIMITS, max_commit_bytes=SMALL_COMMIT_BYTES)
         self._sign_ins = config.stream(f"sign-ins:{node.name}")
         self._expire = "sign_in" in config.faults
         net.servers[node.name] = None
@@ -83,15 +92,16 @@ class SimServer:
 
     async def _run(self, life: Life, runtime: Runtime) -> None:
         backend = self.node.disk.backend_of(life)
-        self.services = services_on(backend, limits=LIMITS, runtime=runtime)
+        self.services = services_on(backend, limits=self._limits, runtime=runtime)
         auth: Auth = self._watch.rights.can_access if self._asks else allow_all
         core = PatchesServer(
             self.services,
             auth=auth,
             algorithm_of=backend.algorithm_of,
             get_tombstone=backend.get_tombstone,
-            limits=LIMITS,
+            limits=self._limits,
             runtime=runtime,
+            validate=refuse_vetoed if self._refuses else None,
             reauth_s=self._watch.rights.reauth_s,
         )
         await core.__aenter__()
@@ -134,6 +144,21 @@ class SimServer:
         days = self._sign_ins.uniform(1, 10)
         lasts_s = self._sign_ins.choice((self._sign_ins.uniform(20, 400), days * 86_400))
         return Principal(id=who, expires_at=self.node.clock() + int(lasts_s * 1000))
+
+
+def refuse_vetoed(
+    _principal: object, _doc_id: str, changes: Sequence[Change | ChangeInput]
+) -> ChangeRefusedError | None:
+    """The rule of an application: nobody writes `/vetoed`."""
+    for change in changes:
+        if is_vetoed(change.ops):
+            return ChangeRefusedError(change.id, "vetoed")
+    return None
+
+
+def is_vetoed(ops: Sequence[Op]) -> bool:
+    """Whether a server of the class `refusing` refuses these operations."""
+    return any(op["path"] == "/vetoed" for op in ops)
 
 
 def _replace_outbox(session: ServerSession, outbox: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from patches.testing.sim.config import FAULTS
+from patches.testing.sim.config import DRAWN, FAULTS
 from patches.testing.sim.faults import ALL_POINTS
 from patches.testing.sim.world import Outcome
 
@@ -49,7 +49,7 @@ class Total:
     @property
     def missed(self) -> list[str]:
         """The classes of faults, crash points and refusals that no run has hit."""
-        missed = [fault for fault in FAULTS if not self.faults[fault]]
+        missed = [fault for fault in DRAWN if not self.faults[fault]]
         missed += [point for point in ALL_POINTS if not self.crash_points[point]]
         return [*missed, *(f"refusal {code}" for code in REFUSALS if not self.errors[code])]
 

@@ -21,16 +21,24 @@ from patches.testing.sim.workload import (
     first_state,
     halves,
     marker,
+    mistyped,
     offline_time_s,
     undoable,
 )
 
 
 class Users:
-    """The users of a run, one per client."""
+    """The users of a run, one per client. `restart(name)` ends a client's process and starts it."""
 
-    def __init__(self, config: Config, clients: list[SimClient], checker: Checker, trace: Trace):
-        self._config, self._clients = config, clients
+    def __init__(
+        self,
+        config: Config,
+        clients: list[SimClient],
+        checker: Checker,
+        trace: Trace,
+        restart: Callable[[str], None],
+    ) -> None:
+        self._config, self._clients, self._restart = config, clients, restart
         self._checker, self._trace = checker, trace
         self._markers = 0
         self._branches: list[str] = []
@@ -50,6 +58,10 @@ class Users:
     def _go_offline(self, client: SimClient, for_s: float) -> None:
         client.set_online(False)
         asyncio.get_running_loop().call_later(for_s, client.set_online, True)
+
+    def _shares(self, client: SimClient) -> bool:
+        """Whether another client works on the same file: its data is not this one's to remove."""
+        return any(other is not client and other.node.disk is client.node.disk for other in self._clients)  # fmt: skip  # noqa: E501
 
     async def _act(self, client: SimClient, action: Action) -> None:
         try:
@@ -72,14 +84,24 @@ class Users:
             case "close":
                 await patches.close_doc(doc_id)
             case "untrack":
-                await self._untrack(client, doc_id)
+                if not self._shares(client):
+                    await self._untrack(client, doc_id)
             case "delete":
-                await patches.delete_doc(doc_id)
+                await self._delete(client, doc_id)
+            case "delete_offline":
+                await self._delete_offline(client, doc_id, random)
+            case "delete_and_open":
+                await self._delete(client, doc_id)
+                await self.open(client, doc_id)
             case "undelete":
-                # A client that was away would take the new document for the old one: neither the
-                # original's wire nor ours tells them apart (docs/simulation.md).
-                if not any(other.holds(doc_id) for other in self._clients):
+                if "rebirth" in self._config.faults or not any(
+                    other.holds(doc_id) for other in self._clients
+                ):
                     await self._call(client, "undeleteDoc", doc_id)
+            case "remake":
+                await self._remake(client, doc_id, random)
+            case "mistype":
+                await self._mistype(client, doc_id, random)
             case "version":
                 await self._call(client, "createVersion", doc_id, {"name": f"v{action.number}"})
             case "branch":
@@ -119,10 +141,14 @@ class Users:
     async def _draft(
         self, client: SimClient, action: Action, kind: str, random: Random, *, flush: bool = True
     ) -> None:
-        if kind in LASTING or kind == "flat":
+        if kind in LASTING or kind in ("flat", "wide", "vetoed"):
             self._markers += 1
         mark = marker(self._markers, kind)
-        made = Made(action.doc_id, client.name, mark, kind) if kind in LASTING else None
+        made = None
+        if kind in LASTING or kind in ("flat", "wide", "vetoed"):
+            self.besides["wide"] += kind == "wide"
+            self.besides["refusing"] += kind == "vetoed"
+            made = Made(action.doc_id, client.name, mark, kind)
         await self._edit(
             client,
             action,
@@ -143,8 +169,12 @@ class Users:
         doc = client.doc(action.doc_id)
         if doc is None or not doc.is_loaded or not doc.state:
             return
+        before = doc.state
         edit(doc)
         if made is not None and action.doc_id in self._config.lasting_ids:
+            if made.kind == "flat":
+                made.field = "f0" if doc.state["f0"] == made.mark else "f1"
+                made.seen = before[made.field]
             self._checker.made(made)
         if flush:
             await doc.flush()
@@ -158,6 +188,53 @@ class Users:
         self._checker.given_up(client.name, doc_id)
         await asyncio.sleep(1.0)
         await self.open(client, doc_id)
+
+    async def _delete(self, client: SimClient, doc_id: str) -> None:
+        """Delete a document for everybody, unless another client keeps it in the same file."""
+        if self._shares(client):
+            return
+        assert client.patches is not None
+        life = self._checker.lives[doc_id]
+        await client.patches.delete_doc(doc_id)
+        self._checker.deleted(doc_id, client.name, life)
+
+    async def _delete_offline(self, client: SimClient, doc_id: str, random: Random) -> None:
+        """Delete a document without a connection; perhaps the process ends before there is one."""
+        self.besides["rebirth"] += 1
+        self._go_offline(client, random.uniform(5, 90))
+        await self._delete(client, doc_id)
+        if random.random() < 0.7:
+            self._restart(client.name)
+
+    async def _remake(self, client: SimClient, doc_id: str, random: Random) -> None:
+        """Delete a document and make it again under its id, while somebody may be away."""
+        self.besides["rebirth"] += 1
+        if random.random() < 0.7:
+            self._go_offline(random.choice(self._clients), random.uniform(10, 200))
+        if not client.sync or not client.sync.state.connected or self._shares(client):
+            return
+        if not self._checker.log(doc_id).deleted:
+            await self._delete(client, doc_id)
+        await asyncio.sleep(random.uniform(0.2, 3.0))
+        await self._call(client, "undeleteDoc", doc_id)
+        await self._create(client, doc_id)
+        for _ in range(random.randint(0, 8)):  # revisions that those who are away know, too
+            doc = client.doc(doc_id)
+            if doc is not None and isinstance(doc.state, dict) and "count" in doc.state:
+                doc.change(lambda draft: draft.increment("count", 1))
+                await doc.flush()
+                await asyncio.sleep(0.2)
+
+    async def _mistype(self, client: SimClient, doc_id: str, random: Random) -> None:
+        """Write something and take it back at once, as two changes."""
+        self.besides["close_edits"] += 1
+        doc = client.doc(doc_id)
+        if doc is None or not doc.is_loaded or not isinstance(doc.state, dict) or not doc.state:
+            return
+        back: list[Callable[[Any], object]] = []
+        doc.change(lambda draft: back.append(mistyped(draft, random)))
+        doc.change(back[0])
+        await doc.flush()
 
     async def _set_aside(self, client: SimClient, action: Action, random: Random) -> None:
         """Take a pending change out of the queue, and put it back some time later.
@@ -173,6 +250,7 @@ class Users:
         if not pending or doc_id not in patches.tracked_docs:
             return
         change_id = random.choice(pending).id
+        self._checker.set_aside(change_id)
         if await patches.eject_pending_change(doc_id, change_id) is not None:
             await asyncio.sleep(random.choice((0, 0.1, 20)) * random.random())
             if doc_id in patches.tracked_docs:
@@ -206,7 +284,9 @@ class Users:
 
     async def _create(self, client: SimClient, doc_id: str) -> None:
         """Fill a document that nobody has, by one write of the whole."""
-        if any(other is not client and other.holds(doc_id) for other in self._clients):
+        if "rebirth" not in self._config.faults and any(
+            other is not client and other.holds(doc_id) for other in self._clients
+        ):
             return  # the server takes such a write from one creator
         await self.open(client, doc_id)
         doc = client.doc(doc_id)

@@ -30,7 +30,16 @@ _LIFE: Final = {
 _MORTAL: Final = {"delete": 3, "undelete": 4}
 _BRANCHING: Final = {"branch": 2, "merge": 3}
 #: Per class of `FAULTS`: what its users do besides, and how often per 100 actions.
-_BESIDES: Final = {"presence": (("presence",), 6), "undo": (("undo", "undo", "create"), 8)}
+_BESIDES: Final = {
+    "presence": (("presence",), 6),
+    "undo": (("undo", "undo", "create"), 8),
+    "refusing": (("vetoed",), 6),
+    "rebirth": (("remake", "remake", "delete_offline", "delete_and_open"), 6),
+    "close_edits": (("front", "front", "mistype", "cell"), 25),
+    "wide": (("wide",), 4),
+}
+#: What is done to documents that may be deleted, alone.
+_TO_MORTALS: Final = frozenset({"create", "remake", "delete_offline", "delete_and_open"})
 
 _WORDS: Final = (
     "plan",
@@ -96,7 +105,7 @@ def _besides(config: Config, until_s: float) -> Iterator[Action]:
         for count in range(max(2, config.actions * per_100 // 100)):
             number, at_s = place * 100_000 + count, random.uniform(1, until_s)
             client, kind = random.randrange(config.clients), random.choice(kinds)
-            docs = config.mortal_ids if kind == "create" else config.doc_ids
+            docs = config.mortal_ids if kind in _TO_MORTALS else config.doc_ids
             if docs and number not in config.without_actions:
                 seed, doc_id = f"{config.seed}:action:{number}", random.choice(docs)
                 yield Action(number, at_s, client, kind, doc_id, seed)
@@ -122,13 +131,15 @@ def marker(number: int, kind: str) -> str:
     In text it is one of a single UTF-16 unit: two edits at one offset may end up inside each other
     (`spec/reliability.md` 6.7), which would tear a pair apart.
     """
-    return chr(0xE000 + number % 6_400) if kind == "note" else chr(0xF0000 + number)
+    in_text = kind in ("note", "front")
+    return chr(0xE000 + number % 6_400) if in_text else chr(0xF0000 + number)
 
 
 def first_state(doc_id: str) -> dict[str, Any]:
     """What a document starts as."""
     shared: dict[str, Any] = {
         "count": 0, "flags": 0, "high": 0, "low": 0, "tree": {"a": {"b": {}}, "c": {}},
+        "table": {},
     }  # fmt: skip
     if doc_id.startswith("lww/"):
         return {**shared, "marks": {}, "f0": "", "f1": ""}
@@ -228,6 +239,57 @@ def _flat(draft: Any, random: Random, mark: str) -> None:
     draft[random.choice(("f0", "f1"))] = mark
 
 
+def _front(draft: Any, random: Random, mark: str) -> None:
+    """At the very place where others write, too."""
+    if random.random() < 0.5 and "notes" in draft:
+        draft.text("notes").insert(0, mark)
+    elif "log" in draft:
+        draft["log"].insert(0, mark)
+    else:
+        draft["marks"][mark] = 0
+
+
+def _cell(draft: Any, random: Random, mark: str) -> None:
+    """A key of an object that looks like the index of a list."""
+    draft["table"][cell_of(mark)] = mark
+
+
+def _wide(draft: Any, random: Random, mark: str) -> None:
+    """More than one commit carries, and an increment with it."""
+    if "body" in draft:
+        draft.text("body").insert(0, "wide " * random.randint(1_000, 2_000))
+    else:
+        draft["wide"] = {}
+        for number in range(random.randint(60, 120)):
+            draft["wide"][f"field {number}"] = "x" * 40
+    draft.increment("count", 1)
+
+
+def _vetoed(draft: Any, random: Random, mark: str) -> None:
+    """What the server's validation refuses."""
+    draft["vetoed"] = mark
+
+
+def cell_of(mark: str) -> str:
+    """The key of a cell that holds this and nothing else, ever."""
+    return str(ord(mark) - 0xF0000 + 10)
+
+
+def mistyped(draft: Any, random: Random) -> Callable[[Any], object]:
+    """Write something where others write, too; what is returned takes it back."""
+    how = random.choice(("text", "list", "key"))
+    if how == "text" and "notes" in draft:
+        slip = random.choice(("x", "slip", "hello"))
+        draft.text("notes").insert(0, slip)
+        return lambda after: after.text("notes").delete(0, len(slip))
+    if how == "list" and "log" in draft:
+        draft["log"].insert(0, "slip")
+        return lambda after: after["log"].pop(0)
+    key = str(random.randrange(3))
+    draft["table"][key] = "slip"
+    return lambda after: after["table"].pop(key, None)
+
+
 EDITS: Final[dict[str, Edit]] = {
     "note": _note,
     "log": _log,
@@ -241,9 +303,15 @@ EDITS: Final[dict[str, Edit]] = {
     "numbers": _numbers,
     "large": _large,
     "flat": _flat,
+    "front": _front,
+    "cell": _cell,
+    "wide": _wide,
+    "vetoed": _vetoed,
 }
 #: Edits whose effect nobody takes back: each is there exactly once in the end.
-LASTING: Final = frozenset({"note", "log", "mark", "count"})
+LASTING: Final = frozenset({"note", "log", "mark", "count", "front", "cell"})
+#: Edits that count one up in `/count`.
+COUNTING: Final = frozenset({"count", "wide"})
 
 
 def halves(random: Random) -> list[Op]:

@@ -14,6 +14,7 @@ from patches.runtime import Runtime
 from patches.stores.memory.backend import MemoryBackend
 from patches.testing.sim import faults as fault_script
 from patches.testing.sim import workload
+from patches.testing.sim.agreement import Agreement
 from patches.testing.sim.checker import Checker
 from patches.testing.sim.config import Config
 from patches.testing.sim.disk import SimDisk
@@ -35,6 +36,8 @@ from patches.testing.sim.workload import Action
 from patches_server.service.fanout.outbox import SIGNED_OUT
 from patches_server.stores.memory.backend import MemoryBackend as ServerMemoryBackend
 
+#: A coarse clock moves so much at once: many writes are made at one time.
+_COARSE_MS: Final = 10_000
 #: What one process may have under way at once.
 MOST_TASKS: Final = 400
 
@@ -160,7 +163,7 @@ class World:
             else:
                 self.faults.strike(event, self.clients, self.servers)
         self.trace.add("world", "heal")
-        self.faults.points_on = False
+        self.faults.end()
         self.hostile.stop()
         self.rest.heal()
         await self.rest.come_to_rest(self._look)
@@ -188,12 +191,13 @@ class World:
     def _build(self) -> None:
         config = self.config
         self.net = SimNet(random=config.stream("net"), trace=self.trace)
-        self.checker = Checker(self.fail)
+        names = [f"client-{number}" for number in range(config.clients)]
+        disk_of = {name: names[owner] for name, owner in zip(names, config.disks, strict=True)}
+        self.checker = Checker(self.fail, disk_of, servers=len(config.server_names))
+        self.agreement = Agreement(self.checker, self.fail)
         self.rights = Rights(config.stream("auth"))
         self.watch = Watch(self.rights, self.fail)
-        self.faults = Faults(
-            config, self.net, self.trace, self.rights, self._crash, self.checker.power_lost
-        )
+        self.faults = Faults(config, self.net, self.trace, self.rights, self._crash, self.checker)
         clock = self._clock("server")
         backend = ServerMemoryBackend(
             runtime=Runtime(wall_ms=clock, random=config.stream("server disk"))
@@ -203,29 +207,33 @@ class World:
             clock = clock if name == "server" else self._clock(name)
             node = Node(name, clock, disk, str(config.seed))
             self.servers.append(SimServer(node, self.net, self.trace, self.watch, config))
-        for number in range(config.clients):
-            name = f"client-{number}"
+        for name in names:
             clock = self._clock(name)
-            store = MemoryBackend(runtime=Runtime(wall_ms=clock, random=config.stream(name)))
-            disk = self._disk(name, store, CLIENT_POINTS)
+            if disk_of[name] == name:
+                store = MemoryBackend(runtime=Runtime(wall_ms=clock, random=config.stream(name)))
+                disk = self._disk(name, store, CLIENT_POINTS)
+            else:
+                disk = self.clients[names.index(disk_of[name])].node.disk
             node = Node(name, clock, disk, str(config.seed))
+            checker = self.checker
             client = SimClient(
-                node, self.net, self.trace, self.checker.sent, self.checker.acknowledged
+                node, self.net, self.trace, checker.sent, checker.acknowledged, self.agreement.watch
             )
             self.clients.append(client)
-        self.users = Users(config, self.clients, self.checker, self.trace)
+        self.users = Users(config, self.clients, self.checker, self.trace, self._restart)
         self.hostile = HostilePeer(self.net, config.stream("hostile"), self.watch.heard)
         nodes = (self.servers, self.clients)
         self.processes = Processes(config, *nodes, self.users, self.fail)
         self.rest = Rest(
-            config, self.net, *nodes, self.processes, self.users, self.checker, self.rights,
-            self.fail,
+            config, self.net, *nodes, self.processes, self.users, self.checker, self.agreement,
+            self.rights, self.fail,
         )  # fmt: skip
         self.final = FinalChecks(config, self.checker, self.clients, self.servers, self.fail)
 
     def _clock(self, name: str) -> SimClock:
         random = self.config.stream(f"clock:{name}")
-        clock = SimClock(random.uniform(-2e-4, 2e-4))
+        drift = random.uniform(-2e-4, 2e-4)
+        clock = SimClock(drift, _COARSE_MS if "coarse_clock" in self.config.faults else 1)
         if "clock" in self.config.faults:
             clock.offset_ms = random.randint(-5_000, 5_000)
         return clock
@@ -251,6 +259,9 @@ class World:
                     patch.add(f"/{name}", value)
 
             await server.life.spawn(documents.change(doc_id, fill), name="seed")
+
+    def _restart(self, name: str) -> None:
+        self._crash(name, 0.3, False)
 
     def _crash(self, name: str, weight: float, gracefully: bool) -> None:
         self.processes.crash(name, weight, gracefully=gracefully)
@@ -281,6 +292,7 @@ class World:
     def _look(self) -> None:
         """What has to hold at any time; a run that has failed goes no further."""
         self.watch.check(self.processes.lives, MOST_TASKS)
+        self.agreement.look(self.clients)
         if self.outcome.failure is not None:
             raise _Failed
 
