@@ -13,14 +13,16 @@ MIB = 1024 * KIB
 #: A rate or a time of nothing lets nothing through, ever.
 _LEAST = 1e-6
 _MAY_BE_ZERO = frozenset({"yield_every_ms"})
+#: What surrounds the changes of a commit in its frame: the method, the document's id, options.
+_CALL_BYTES = 4 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """All limits, with their defaults. `None` switches a limit off; the starred ones cannot be.
+    """All limits, with their defaults. `None` switches a limit off, except the starred ones.
 
     Sizes are bytes of UTF-8 JSON, durations seconds unless the name says otherwise. Raises
-    `InvalidRequestError` for a value that is no limit.
+    `InvalidRequestError` for an invalid value.
     """
 
     # connections
@@ -75,6 +77,8 @@ class Limits:
         for each in fields(self):
             value = getattr(self, each.name)
             if each.name == "compress":
+                if not isinstance(value, bool):
+                    raise InvalidRequestError(f"limits: compress must be a bool, not {value!r}")
                 continue
             if value is None and "None" in str(each.type):
                 continue
@@ -82,3 +86,12 @@ class Limits:
             least = 0 if each.name in _MAY_BE_ZERO else _LEAST
             if not is_number or not least <= value < math.inf:
                 raise InvalidRequestError(f"limits: {each.name} cannot be {value!r}")
+            if "float" not in str(each.type) and not isinstance(value, int):
+                raise InvalidRequestError(f"limits: {each.name} must be an int, not {value!r}")
+
+    @property
+    def largest_change_bytes(self) -> int:
+        """Bytes of the largest change that fits into a change, a commit and a frame."""
+        frame = max(1, self.max_frame_bytes - _CALL_BYTES)
+        sizes = (self.max_change_bytes, self.max_commit_bytes, frame)
+        return min(size for size in sizes if size is not None)

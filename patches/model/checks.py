@@ -1,8 +1,8 @@
-"""What an operation list, and a document's id, must be before anything is done with it.
+"""What a list of operations must be before anything is done with it.
 
-Nothing is queued at a client that a default server refuses, because both call `check_ops`
-(`spec/reliability.md` 3.2, T21, T26, T27). Pure: what is wrong with operations is raised as
-`OpsRefusedError`, whose `code` is the answer's.
+Client and server both call `check_ops`, so a client queues nothing that a default server refuses
+(`spec/reliability.md` 3.2, T21, T26, T27). Pure: a fault is raised as `OpsRefusedError`, whose
+`code` is the answer's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from patches.errors import OpsRefusedError, PatchError
+from patches.errors import OpsRefusedError
 from patches.limits import Limits
 from patches.model.json_values import MAX_SAFE_INTEGER
 
@@ -41,38 +41,30 @@ _MAX_TEXT_PART: Final = 2**31 - 1
 
 
 def check_ops(
-    ops: object, limits: Limits, *, custom_ops: Collection[str] = (), where: str = "ops"
+    ops: object,
+    limits: Limits,
+    *,
+    custom_ops: Collection[str] = (),
+    where: str = "ops",
+    counted: bool = True,
 ) -> None:
     """Check one change's operations. Raises `OpsRefusedError` naming the operation and the fault.
 
-    `ops` may be any value, as it came from outside. Size limits of whole changes are not checked
-    here.
+    `ops` may be any value, as it came from outside. Without `counted` any number of them is fine:
+    an edit is cut into several changes before it is sent. Sizes of changes are not checked here.
     """
     if not isinstance(ops, list):
-        raise OpsRefusedError(f"{where}: expected a list of operations, got {_kind(ops)}")
-    if limits.max_ops_per_change is not None and len(ops) > limits.max_ops_per_change:
+        raise OpsRefusedError(f"{where}: expected a list of operations, got {kind_of(ops)}")
+    most = limits.max_ops_per_change if counted else None
+    if most is not None and len(ops) > most:
         raise OpsRefusedError(
-            f"{where}: {len(ops)} operations in one change, at most "
-            f"{limits.max_ops_per_change} are allowed",
-            code=413,
+            f"{where}: {len(ops)} operations in one change, at most {most} are allowed", code=413
         )
     for index, op in enumerate(ops):
         try:
             _check_op(op, limits, custom_ops)
         except OpsRefusedError as exc:
             raise OpsRefusedError(f"{where}[{index}]: {exc}", code=exc.code) from None
-
-
-def check_doc_id(doc_id: object, limits: Limits) -> None:
-    """Check that a document may have this id. Raises `PatchError`."""
-    if not isinstance(doc_id, str) or not doc_id:
-        raise PatchError(f"a document id is text that is not empty, not {doc_id!r}")
-    size = len(doc_id.encode("utf-8", "surrogatepass"))
-    if size > limits.max_doc_id_bytes:
-        raise PatchError(
-            f"the document id {doc_id[:40]!r}... has {size} bytes, at most "
-            f"{limits.max_doc_id_bytes} are allowed"
-        )
 
 
 def check_value(value: object, limits: Limits, *, max_depth: int | None = None) -> None:
@@ -82,7 +74,7 @@ def check_value(value: object, limits: Limits, *, max_depth: int | None = None) 
 
 def _check_op(op: object, limits: Limits, custom_ops: Collection[str]) -> None:
     if not isinstance(op, Mapping):
-        raise OpsRefusedError(f"expected an operation object, got {_kind(op)}")
+        raise OpsRefusedError(f"expected an operation object, got {kind_of(op)}")
     name = op.get("op")
     if not isinstance(name, str):
         raise OpsRefusedError("an operation needs a name in 'op'")
@@ -110,7 +102,7 @@ def _check_op(op: object, limits: Limits, custom_ops: Collection[str]) -> None:
 
 def _check_path(path: object, field: str, limits: Limits) -> None:
     if not isinstance(path, str):
-        raise OpsRefusedError(f"{field!r} must be a JSON Pointer, got {_kind(path)}")
+        raise OpsRefusedError(f"{field!r} must be a JSON Pointer, got {kind_of(path)}")
     if path and path[0] != "/":
         raise OpsRefusedError(f"{field!r} must be empty or start with '/': {path[:80]!r}")
     if path.count("/") > limits.max_path_segments:
@@ -150,7 +142,7 @@ def _check_value(value: object, depth: int) -> None:
             )
         for key, member in value.items():
             if not isinstance(key, str):
-                raise OpsRefusedError(f"a member name is {_kind(key)}, not text")
+                raise OpsRefusedError(f"a member name is {kind_of(key)}, not a string")
             if not isinstance(member, str):
                 _check_value(member, depth - 1)
     elif isinstance(value, list):
@@ -160,16 +152,16 @@ def _check_value(value: object, depth: int) -> None:
             if not isinstance(item, str):
                 _check_value(item, depth - 1)
     else:
-        raise OpsRefusedError(f"{_kind(value)} is not a JSON value")
+        raise OpsRefusedError(f"{kind_of(value)} is not a JSON value")
 
 
 def _check_special(name: str, value: object, limits: Limits) -> None:
     if name == "@txt":
         _check_text(value, limits)
     elif isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise OpsRefusedError(f"[op:{name}] needs a number or text, got {_kind(value)}")
+        raise OpsRefusedError(f"[op:{name}] needs a number or a string, got {kind_of(value)}")
     elif name == "@bit" and isinstance(value, str):
-        raise OpsRefusedError("[op:@bit] needs a number, got text")
+        raise OpsRefusedError("[op:@bit] needs a number, got a string")
 
 
 def _check_text(value: object, limits: Limits) -> None:
@@ -189,10 +181,10 @@ def _check_text(value: object, limits: Limits) -> None:
 
 def _text_part_length(part: object) -> int:
     if not isinstance(part, dict):
-        raise OpsRefusedError(f"[op:@txt] expected a text operation object, got {_kind(part)}")
+        raise OpsRefusedError(f"[op:@txt] expected a text operation object, got {kind_of(part)}")
     attributes = part.get("attributes")
     if attributes is not None and not isinstance(attributes, dict):
-        raise OpsRefusedError(f"[op:@txt] attributes must be an object, got {_kind(attributes)}")
+        raise OpsRefusedError(f"[op:@txt] attributes must be an object, got {kind_of(attributes)}")
     kinds = [kind for kind in ("insert", "retain", "delete") if kind in part]
     if len(kinds) != 1:
         raise OpsRefusedError("[op:@txt] a part is one of insert, retain and delete")
@@ -204,7 +196,7 @@ def _text_part_length(part: object) -> int:
             )
         if isinstance(size, dict):
             return 1
-        raise OpsRefusedError(f"[op:@txt] insert needs text or an object, got {_kind(size)}")
+        raise OpsRefusedError(f"[op:@txt] insert needs a string or an object, got {kind_of(size)}")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _MAX_TEXT_PART:
         raise OpsRefusedError(f"[op:@txt] {kinds[0]} needs an integer from 0 to 2^31-1")
     return size
@@ -214,7 +206,7 @@ def _check_extras(op: Mapping[str, Any]) -> None:
     """Fields beyond op, path and value: what we know must be of its type, the rest must be JSON."""
     for key, value in op.items():
         if not isinstance(key, str):
-            raise OpsRefusedError(f"a field name is {_kind(key)}, not text")
+            raise OpsRefusedError(f"a field name is {kind_of(key)}, not a string")
         if key in ("op", "path", "value", "from"):
             continue
         if key == "ts":
@@ -222,7 +214,7 @@ def _check_extras(op: Mapping[str, Any]) -> None:
                 raise OpsRefusedError("'ts' must be a number, not negative")
         elif key == "soft":
             if value is not None and not isinstance(value, bool):
-                raise OpsRefusedError(f"'soft' must be true or false, got {_kind(value)}")
+                raise OpsRefusedError(f"'soft' must be true or false, got {kind_of(value)}")
         else:
             _check_value(value, 8)
 
@@ -237,11 +229,12 @@ def _is_finite_number(value: object, *, minimum: float) -> bool:
     )
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """What kind of JSON value it is, with its article, for messages."""
     names: dict[type, str] = {
         dict: "an object",
         list: "a list",
-        str: "text",
+        str: "a string",
         bool: "a boolean",
         int: "a number",
         float: "a number",

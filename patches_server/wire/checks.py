@@ -7,7 +7,7 @@ is `ChangeRefusedError`, which names it, so that its author's client can set it 
 from __future__ import annotations
 
 import math
-import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
@@ -22,12 +22,12 @@ from patches.model.change import ChangeInput
 from patches.model.checks import check_value
 from patches.model.codec import json_size
 from patches.model.json_values import Json
+from patches.model.request_checks import check_metadata, id_fault
 from patches.runtime import Millis
 from patches_server.documents.history import HISTORY_OPTIONS
 from patches_server.documents.records import CommitOptions, ListVersionsOptions
 from patches_server.wire.frames import ABSENT, as_text
 
-_FORBIDDEN_IN_ID: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CHANGE_FIELDS: Final = frozenset(
     ("id", "ops", "baseRev", "rev", "createdAt", "committedAt", "batchId", "clientId")
 )
@@ -54,7 +54,7 @@ def version_id(value: object, limits: Limits) -> str:
 
 def is_doc_id(value: object, limits: Limits) -> bool:
     """Whether a value may be a document's id."""
-    return _is_id(value, limits.max_doc_id_bytes)
+    return id_fault(value, limits.max_doc_id_bytes) is None
 
 
 def revision(value: object, name: str = "rev") -> int:
@@ -82,13 +82,11 @@ def metadata(value: object, limits: Limits) -> dict[str, Json]:
     """Metadata of a version or branch: an object of plain JSON, of bounded size."""
     found = options(value)
     try:
-        check_value(found, limits)
+        check_metadata(found, limits)
     except OpsRefusedError as exc:
+        if exc.code == 413:
+            raise StatusError(413, str(exc), {"limit": "max_metadata_bytes"}) from None
         raise InvalidRequestError(f"INVALID_REQUEST: metadata: {exc}") from None
-    if limits.max_metadata_bytes is not None and json_size(found) > limits.max_metadata_bytes:
-        raise StatusError(
-            413, f"metadata: more than {limits.max_metadata_bytes} bytes", {"limit": "metadata"}
-        )
     return dict(found)
 
 
@@ -167,16 +165,14 @@ def _change(item: object, index: int, limits: Limits, frame_bytes: int) -> Chang
             f"INVALID_REQUEST: changes[{index}] must be an object (got {as_text(item)})"
         )
     change_id = item.get("id")
-    if not _is_id(change_id, limits.max_change_id_bytes):
-        raise InvalidRequestError(
-            f"INVALID_REQUEST: changes[{index}].id must be text of 1 to "
-            f"{limits.max_change_id_bytes} bytes"
-        )
+    fault = id_fault(change_id, limits.max_change_id_bytes)
+    if fault is not None:
+        raise InvalidRequestError(f"INVALID_REQUEST: changes[{index}].id {fault}")
     assert isinstance(change_id, str)
     try:
         _check_fields(item, limits)
         if not item.keys() <= _CHANGE_FIELDS:
-            _check_extra_keys(item, limits, frame_bytes)
+            _check_extra_keys(item, limits)
     except OpsRefusedError as exc:
         raise ChangeRefusedError(change_id, f"change {change_id}: {exc}", code=exc.code) from None
     if limits.max_change_bytes is not None and frame_bytes > limits.max_change_bytes:
@@ -202,37 +198,25 @@ def _check_fields(item: Mapping[str, Json], limits: Limits) -> None:
         if value is not None and not _is_time(value):
             raise OpsRefusedError(f"{name} must be a time of 0 or more, got {as_text(value)}")
     for name in ("batchId", "clientId"):
-        if item.get(name) is not None and not _is_id(item[name], limits.max_change_id_bytes):
-            raise OpsRefusedError(f"{name} must be text of 1 to {limits.max_change_id_bytes} bytes")
+        value = item.get(name)
+        fault = None if value is None else id_fault(value, limits.max_change_id_bytes)
+        if fault is not None:
+            raise OpsRefusedError(f"{name} {fault}")
 
 
-def _check_extra_keys(item: Mapping[str, Json], limits: Limits, frame_bytes: int) -> None:
+def _check_extra_keys(item: Mapping[str, Json], limits: Limits) -> None:
     extra = {key: value for key, value in item.items() if key not in _CHANGE_FIELDS}
-    if not extra:
-        return
-    check_value(extra, limits)
-    maximum = limits.max_metadata_bytes
-    if maximum is not None and frame_bytes > maximum and json_size(extra) > maximum:
-        raise OpsRefusedError(f"more than {maximum} bytes of extra keys", code=413)
+    if extra:
+        check_metadata(extra, limits)
 
 
 def _id(value: object, name: str, limits: Limits) -> str:
     if not isinstance(value, str) or value == "":
         raise InvalidRequestError(f"INVALID_REQUEST: {name} is required (got {as_text(value)})")
-    if not is_doc_id(value, limits):
-        raise InvalidRequestError(
-            f"INVALID_REQUEST: {name} must be 1 to {limits.max_doc_id_bytes} bytes of text without "
-            f"control characters"
-        )
+    fault = id_fault(value, limits.max_doc_id_bytes)
+    if fault is not None:
+        raise InvalidRequestError(f"INVALID_REQUEST: {name} {fault}")
     return value
-
-
-def _is_id(value: object, max_bytes: int) -> bool:
-    if not isinstance(value, str) or value == "" or len(value) > max_bytes:
-        return False
-    if value.isascii() and value.isprintable():
-        return True
-    return _FORBIDDEN_IN_ID.search(value) is None and len(value.encode()) <= max_bytes
 
 
 def _whole(value: object) -> int | None:
@@ -266,6 +250,7 @@ def _text(given: Mapping[str, Json], name: str) -> str | None:
     value = given.get(name)
     if value is not None and not isinstance(value, str):
         raise InvalidRequestError(f"INVALID_REQUEST: {name} must be text (got {as_text(value)})")
-    if value is not None and _FORBIDDEN_IN_ID.search(value):  # a store refuses halves of pairs
-        raise InvalidRequestError(f"INVALID_REQUEST: {name} must have no control characters")
+    fault = id_fault(value, sys.maxsize) if value else None  # stores refuse lone surrogates
+    if fault is not None:
+        raise InvalidRequestError(f"INVALID_REQUEST: {name} {fault}")
     return value
