@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from patches.errors import InvalidRequestError
+
+T = TypeVar("T")
 
 #: Gives the bytes that a change takes in a store (a compressed size, for example).
 SizeCalculator: TypeAlias = Callable[[Any], float]
@@ -57,6 +59,15 @@ class DocOptions:
         """These options, with commits of at most so many bytes."""
         payload = min(self.max_payload_bytes or max_payload_bytes, max_payload_bytes)
         return DocOptions(max_payload_bytes=payload).over(self)
+
+
+def instance_or(default: Callable[[], T], name: str, value: T | None, kind: type[T]) -> T:
+    """A setting that must be of a class, or its default. Raises `InvalidRequestError`."""
+    if value is None:
+        return default()
+    if not isinstance(value, kind):
+        raise InvalidRequestError(f"{name} must be {kind.__name__} or None, not {value!r}")
+    return value
 
 
 def _first(value: int | None, fallback: int | None) -> int | None:

@@ -50,6 +50,11 @@ class Edit:
     #: What it was stored as, for a caller who waits for it.
     stored: asyncio.Future[list[Change]] | None = None
 
+    async def stored_changes(self) -> list[Change]:
+        """Wait for what it is stored as. Raises why it cannot be stored."""
+        assert self.stored is not None
+        return await self.stored
+
     def finish(self, changes: list[Change]) -> None:
         """Tell who waits that this is done."""
         if self.stored is not None and not self.stored.done():

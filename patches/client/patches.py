@@ -33,10 +33,12 @@ from patches.errors import (
 )
 from patches.limits import Limits
 from patches.model.change import Change, QuarantinedChange, Snapshot
-from patches.model.checks import check_doc_id, check_ops
+from patches.model.checks import kind_of
+from patches.model.codec import json_size
 from patches.model.ids import random_id
-from patches.model.json_values import Json, Op, checked_copy
-from patches.options import DocOptions
+from patches.model.json_values import Json, Op
+from patches.model.request_checks import check_doc_id, checked_metadata
+from patches.options import DocOptions, instance_or
 from patches.runtime import Runtime
 
 _log = logging.getLogger("patches.client.patches")
@@ -63,10 +65,10 @@ class Patches(ClientSignals):
         limits: Limits | None = None,
         runtime: Runtime | None = None,
     ) -> None:
-        self.limits: Final = limits or Limits()
-        self.doc_options: Final = doc_options or DocOptions()
-        self.runtime: Final = runtime or Runtime()
-        self.metadata: Final[Mapping[str, Json]] = checked_copy(metadata or {}, path="/metadata")
+        self.limits: Final = instance_or(Limits, "limits", limits, Limits)
+        self.doc_options: Final = instance_or(DocOptions, "doc_options", doc_options, DocOptions)
+        self.runtime: Final = instance_or(Runtime, "runtime", runtime, Runtime)
+        self.metadata: Final[Mapping[str, Json]] = checked_metadata(metadata, self.limits)
         known = default_algorithms(
             options=self.doc_options, limits=self.limits, runtime=self.runtime
         )
@@ -161,12 +163,10 @@ class Patches(ClientSignals):
         check_doc_id(doc_id, self.limits)
         if algorithm is not None:
             self._algorithm_named(algorithm)
-        own_metadata = checked_copy(metadata or {}, path="/metadata")
+        all_metadata = self._with_own(metadata)
         await self._ready()
         return await self._docs.open(
-            doc_id,
-            algorithm,
-            partial(self._load, doc_id, algorithm, {**self.metadata, **own_metadata}),
+            doc_id, algorithm, partial(self._load, doc_id, algorithm, all_metadata)
         )
 
     async def close_doc(self, doc_id: str, *, untrack: bool = False, force: bool = False) -> None:
@@ -239,28 +239,19 @@ class Patches(ClientSignals):
         Returns the changes stored; while the store fails it waits for `retry_saving_changes`.
         Raises `PatchError`, `DocNotTrackedError`, and what can never be stored.
         """
+        check_doc_id(doc_id, self.limits)
+        all_metadata = self._with_own(metadata)
         await self._ready()
         self._check_open()
-        algorithm = self.algorithm_of(doc_id)
-        if not ops:
-            return []
+        self.algorithm_of(doc_id)
+        await self._docs.settle(doc_id)
         opened = self._docs.get(doc_id)
         if opened is not None:
-            live = opened.doc.take_ops(ops)
-            if not live:
-                return []
+            edit = self._taken(doc_id, opened.doc, ops, all_metadata, is_open=True)
         else:
-            check_ops(ops, self.limits)
-            live = list(ops)
-        edit = self._edit(
-            live,
-            algorithm,
-            opened.doc if opened is not None else None,
-            {**self.metadata, **checked_copy(metadata or {}, path="/metadata")},
-        )
-        edit.stored = asyncio.get_running_loop().create_future()
-        self._queues.of(doc_id).put(edit)
-        return await edit.stored
+            async with self._life(doc_id):  # so that nobody opens it meanwhile
+                edit = await self._taken_closed(doc_id, ops, all_metadata)
+        return [] if edit is None else await edit.stored_changes()
 
     def apply_snapshot(self, doc_id: str, snapshot: Snapshot) -> None:
         """Show a newer snapshot of the store in the document, if it is open or being opened."""
@@ -375,6 +366,7 @@ class Patches(ClientSignals):
             if doc.dropped_pending_changes:
                 self.on_pending_dropped.emit(doc_id, doc.dropped_pending_changes)
             opened = OpenDoc(doc, algorithm, metadata)
+            doc.metadata_bytes = json_size(metadata)
             doc.spawn = self._tasks.spawn
             doc.flusher = queue.flush
             doc.on_change(partial(self._edited, queue, opened))
@@ -407,6 +399,41 @@ class Patches(ClientSignals):
     ) -> Edit:
         return Edit(ops, self._new_id(), algorithm, doc, metadata)
 
+    async def _taken_closed(
+        self, doc_id: str, ops: list[Op], metadata: Mapping[str, Json]
+    ) -> Edit | None:
+        """Queue an edit of a document that is not in memory, made as in one that is."""
+        opened = self._docs.get(doc_id)
+        if opened is not None:  # while this waited
+            return self._taken(doc_id, opened.doc, ops, metadata, is_open=True)
+        await self._queues.of(doc_id).settle()
+        algorithm = self.algorithm_of(doc_id)
+        doc = algorithm.create_doc(doc_id, await algorithm.load_doc(doc_id))
+        return self._taken(doc_id, doc, ops, metadata, is_open=False)
+
+    def _taken(
+        self,
+        doc_id: str,
+        doc: Document,
+        ops: list[Op],
+        metadata: Mapping[str, Json],
+        *,
+        is_open: bool,
+    ) -> Edit | None:
+        live = doc.take_ops(ops, metadata_bytes=json_size(metadata))
+        if not live:
+            return None
+        edit = self._edit(live, self.algorithm_of(doc_id), doc if is_open else None, metadata)
+        edit.stored = asyncio.get_running_loop().create_future()
+        self._queues.of(doc_id).put(edit)
+        return edit
+
+    def _with_own(self, metadata: Mapping[str, Json] | None) -> dict[str, Json]:
+        """The metadata of every change made here, and on top what a call gives."""
+        return checked_metadata(
+            {**self.metadata, **checked_metadata(metadata, self.limits)}, self.limits
+        )
+
     def _new_id(self) -> str:
         return random_id(self.runtime.random, _EDIT_ID_LENGTH)
 
@@ -432,6 +459,6 @@ class Patches(ClientSignals):
 
 
 def _listed(doc_ids: Iterable[str]) -> list[str]:
-    if isinstance(doc_ids, str):
-        raise PatchError(f"expected several document ids, got the text {doc_ids!r}")
+    if isinstance(doc_ids, str) or not isinstance(doc_ids, Iterable):
+        raise PatchError(f"expected a list of document ids, got {kind_of(doc_ids)}: {doc_ids!r}")
     return list(doc_ids)

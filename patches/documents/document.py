@@ -18,13 +18,21 @@ from typing import Any, ClassVar, Final
 
 from patches.aio.signals import Signal, Spawn, Unsubscribe
 from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
-from patches.errors import PatchError, PatchesError, QueueFullError, UnsupportedOperationError
+from patches.documents.room import DocRoom
+from patches.errors import (
+    OpsRefusedError,
+    PatchError,
+    PatchesError,
+    QueueFullError,
+    UnsupportedOperationError,
+)
 from patches.json_patch import ABSENT, apply_patch
 from patches.limits import Limits
 from patches.model.change import Change, DocSyncStatus, Snapshot
 from patches.model.checks import check_ops
 from patches.model.codec import json_size
-from patches.model.json_values import Json, Op, checked_copy
+from patches.model.json_values import Json, Op
+from patches.model.request_checks import CHANGE_ENVELOPE_BYTES
 
 _log = logging.getLogger("patches.documents.document")
 
@@ -51,6 +59,8 @@ class Document(ABC):
         self.limits: Final = limits or Limits()
         #: Edits in the shown state that are not stored yet, oldest first.
         self.unsaved: Final[deque[list[Op]]] = deque()
+        #: The size of the metadata that goes onto each change; set by the owner.
+        self.metadata_bytes = 0
         #: Stored changes that could not be applied when this document was made; they are gone.
         self.dropped_pending_changes: Sequence[Change] = ()
         #: Waits until what is unsaved is stored; set by the owner.
@@ -69,6 +79,7 @@ class Document(ABC):
         self._closed = False
         self._telling = False  # subscribers are being told: a newer state makes one more round
         self._waiting: set[asyncio.Future[None]] = set()
+        self._room = DocRoom(self.limits)
         self._work_bytes: int | None = None  # unsent work, at most; measured when it looks too much
 
     # ---- what it shows ---------------------------------------------------------------------------
@@ -207,10 +218,14 @@ class Document(ABC):
         self._closed = True
         self._wake()
 
-    def take_ops(self, ops: list[Op]) -> list[Op]:
-        """Apply the owner's operations like an edit, without `on_change`; returns the live list."""
+    def take_ops(self, ops: list[Op], *, metadata_bytes: int = 0) -> list[Op]:
+        """Apply the owner's operations like an edit, without `on_change`; returns the live list.
+
+        `metadata_bytes`: the size of what the owner stores beside them.
+        """
         before = self._state
-        live = self._apply_locally(plain_ops(before, ops, max_depth=self.limits.max_value_depth))
+        plain = plain_ops(before, ops, max_depth=self.limits.max_value_depth)
+        live = self._apply_locally(plain, metadata_bytes)
         if before is not self._state:
             self._tell()
         return live
@@ -223,6 +238,10 @@ class Document(ABC):
         Raises `UnsupportedOperationError`.
         """
         return ops
+
+    def can_cut(self, op: Op, max_bytes: int) -> bool:
+        """Whether one operation can be divided into pieces of at most so many bytes."""
+        return False
 
     @property
     def pending_count(self) -> int:
@@ -255,7 +274,7 @@ class Document(ABC):
                 f"document {self.id!r} changed while it was being edited; "
                 f"an edit holds no await and no other edit"
             )
-        prepared = self._apply_locally(ops)
+        prepared = self._apply_locally(ops, self.metadata_bytes)
         if prepared:
             # The owner queues the edit before any subscriber runs: one may edit again at once.
             self.on_change.emit(prepared)
@@ -263,25 +282,37 @@ class Document(ABC):
                 self._tell()
 
     def _ops_to(self, state: Json, *, text: bool) -> list[Op]:
-        depth, most = self.limits.max_doc_depth, self.limits.max_ops_per_change
-        ops = ops_to_reach(self._state, state, max_depth=depth, text=text)
-        if most is not None and len(ops) > most:
-            # No server takes as many in one change, and a part of an edit is not that edit.
-            return [{"op": "replace", "path": "", "value": checked_copy(state, max_depth=depth)}]
-        return ops
+        return ops_to_reach(self._state, state, max_depth=self.limits.max_doc_depth, text=text)
 
-    def _apply_locally(self, ops: list[Op]) -> list[Op]:
+    def _apply_locally(self, ops: list[Op], metadata_bytes: int) -> list[Op]:
         prepared = self.prepare_ops(ops)
         if not prepared:
             return prepared
-        check_ops(prepared, self.limits)
+        check_ops(prepared, self.limits, counted=False)
         state = apply_patch(self._state, prepared, strict=True)
-        self._check_room(prepared)
-        self._state = {} if state is None or state is ABSENT else state
+        state = {} if state is None or state is ABSENT else state
+        size = json_size(prepared)
+        self._check_divisible(prepared, size, metadata_bytes)
+        self._room.check(self.id, prepared, size, before=self._state, after=state)
+        self._check_queue(size)
+        self._state = state
         self.unsaved.append(prepared)
         return prepared
 
-    def _check_room(self, ops: list[Op]) -> None:
+    def _check_divisible(self, ops: list[Op], size: int, metadata_bytes: int) -> None:
+        """Refuse an operation that no change can hold. An edit of several is cut between them."""
+        most = self.limits.largest_change_bytes - CHANGE_ENVELOPE_BYTES - metadata_bytes
+        if size <= most:
+            return
+        for index, op in enumerate(ops):
+            if json_size(op) > most and not self.can_cut(op, most):
+                raise OpsRefusedError(
+                    f"ops[{index}]: [op:{op['op']}] at {op['path'][:80]!r} has {json_size(op)} "
+                    f"bytes, at most {most} fit into one change; write the value in parts",
+                    code=413,
+                )
+
+    def _check_queue(self, size: int) -> None:
         most = self.limits.max_pending_per_doc
         if most is not None and len(self.unsaved) + self.pending_count >= most:
             raise QueueFullError(
@@ -290,7 +321,6 @@ class Document(ABC):
         most = self.limits.max_pending_bytes_per_doc
         if most is None:
             return
-        size = json_size(ops)
         if self._work_bytes is None or not (self.unsaved or self._has_pending):
             self._work_bytes = self.measure_pending()
         if self._work_bytes + size > most:

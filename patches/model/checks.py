@@ -240,4 +240,4 @@ def kind_of(value: object) -> str:
         float: "a number",
         type(None): "null",
     }
-    return names.get(type(value), type(value).__name__)
+    return names.get(type(value), f"a {type(value).__name__}")

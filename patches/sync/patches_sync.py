@@ -71,7 +71,9 @@ class PatchesSync(SyncSignals):
             else url_or_connection
         )
         self._scope = TaskScope("patches sync", on_error=self._task_failed)
-        self._subscriptions = Subscriptions(subscribe_filter)
+        self._subscriptions = Subscriptions(
+            subscribe_filter, max_ids=patches.limits.max_ids_per_call
+        )
         self._presence = PresenceHub(self.connection)
         self._disconnects = 0  # so far
         self._links = 0  # connections so far
@@ -91,6 +93,7 @@ class PatchesSync(SyncSignals):
             )
             .over(patches.doc_options)
             .over(DocOptions(max_payload_bytes=DEFAULT_MAX_PAYLOAD_BYTES))
+            .up_to(patches.limits.largest_change_bytes)
         )
         self._published = Published(self.on_synced_change)
         self._docs = Documents(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from patches.errors import NetworkError
+from patches.errors import InvalidRequestError, NetworkError
 
 #: Maps the tracked ids to the ids to subscribe to. `None` means all of them.
 SubscribeFilter: TypeAlias = Callable[[list[str]], Iterable[str] | None]
@@ -22,8 +22,15 @@ class Subscriptions:
     for already has to wait for that answer. The lock is the connection's, no document's.
     """
 
-    def __init__(self, subscribe_filter: SubscribeFilter | None) -> None:
+    def __init__(
+        self, subscribe_filter: SubscribeFilter | None, max_ids: int | None = None
+    ) -> None:
+        if subscribe_filter is not None and not callable(subscribe_filter):
+            raise InvalidRequestError(
+                f"subscribe_filter must be a function, not {subscribe_filter!r}"
+            )
         self._filter = subscribe_filter
+        self._max_ids = max_ids
         self._granted: dict[str, None] = {}
         self._turn = asyncio.Lock()
         self._life = 0
@@ -41,17 +48,16 @@ class Subscriptions:
     async def cover(self, tracked: Callable[[], Iterable[str]], subscribe: Ask) -> None:
         """Subscribe to what the tracked documents need and is not granted yet.
 
-        Raises as `subscribe` does; then none of it is granted.
+        Raises as `subscribe` does; then what was not granted before the failure is not.
         """
         async with self._turn:
             life = self._life
             missing = [doc_id for doc_id in self._wanted(tracked()) if doc_id not in self._granted]
-            if not missing:
-                return
-            granted = await subscribe(missing)
-            if life != self._life:
-                raise NetworkError("the connection was lost while subscribing")
-            self._granted.update(dict.fromkeys(granted))
+            for ids in self._calls(missing):
+                granted = await subscribe(ids)
+                if life != self._life:
+                    raise NetworkError("the connection was lost while subscribing")
+                self._granted.update(dict.fromkeys(granted))
 
     async def trim(self, tracked: Callable[[], Iterable[str]], unsubscribe: Ask) -> None:
         """Unsubscribe from what no tracked document needs any more."""
@@ -60,8 +66,13 @@ class Subscriptions:
             needless = [doc_id for doc_id in self._granted if doc_id not in needed]
             for doc_id in needless:
                 del self._granted[doc_id]
-            if needless:
-                await unsubscribe(needless)
+            for ids in self._calls(needless):
+                await unsubscribe(ids)
+
+    def _calls(self, doc_ids: list[str]) -> Iterator[list[str]]:
+        """The ids in lists that one call may have."""
+        size = self._max_ids or max(1, len(doc_ids))
+        return (doc_ids[start : start + size] for start in range(0, len(doc_ids), size))
 
     def _wanted(self, tracked: Iterable[str]) -> list[str]:
         ids = list(tracked)

@@ -50,7 +50,7 @@ class LWWAlgorithm(Algorithm):
         self._given_store = store
         self._options = options or DocOptions()
         self._runtime = runtime or Runtime()
-        self._limits = limits
+        self._limits = limits or Limits()
         self._locks = KeyedLocks()
         self._expected_ids: dict[str, frozenset[str]] = {}
 
@@ -175,7 +175,13 @@ class LWWAlgorithm(Algorithm):
             piece, step = await self._store.change(
                 doc_id,
                 lambda tables: transactions.next_piece(
-                    tables, options, new_id=new_id, now=now, doc_id=doc_id, known=known
+                    tables,
+                    options,
+                    new_id=new_id,
+                    now=now,
+                    doc_id=doc_id,
+                    known=known,
+                    max_ops=self._limits.max_ops_per_change,
                 ),
             )
             await self._follow(opened, step)

@@ -56,7 +56,7 @@ class LWWDoc(Document):
 
     def prepare_ops(self, ops: list[Op]) -> list[Op]:
         """The writes that recorded operations amount to. Raises `UnsupportedOperationError`."""
-        check_ops(ops, self.limits)
+        check_ops(ops, self.limits, counted=False)
         return as_writes(self.state, ops, self._unsent)
 
     @property

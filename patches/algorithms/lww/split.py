@@ -15,18 +15,25 @@ _LIST_BYTES = 2  # a commit sends a list of changes
 
 
 def split_change(
-    change: Change, options: DocOptions, *, new_id: IdSource, doc_id: str
+    change: Change,
+    options: DocOptions,
+    *,
+    new_id: IdSource,
+    doc_id: str,
+    max_ops: int | None = None,
 ) -> list[Change]:
     """The pieces of a change that fit the payload and the storage limit; `[change]` if it fits.
 
+    None has more than `max_ops` ops.
     The first piece keeps the id. An op that alone is too large makes a piece of its own. Raises
     `UnsplittableChangeError` if it is larger than `max_unsplittable_bytes`.
     """
-    if _fits(change, options):
+    most = len(change.ops) if max_ops is None else max_ops
+    if len(change.ops) <= most and _fits(change, options):
         return [change]
     pieces = [
         piece
-        for group in _groups(change, _json_limit(options))
+        for group in _groups(change, _json_limit(options), most)
         for piece in _halved(change.replace(ops=group), options)
     ]
     for piece in pieces:
@@ -55,13 +62,13 @@ def _fits(change: Change, options: DocOptions) -> bool:
     return options.size_calculator(change.to_wire()) <= options.max_storage_bytes
 
 
-def _groups(change: Change, limit: float) -> list[list[Op]]:
+def _groups(change: Change, limit: float, max_ops: int) -> list[list[Op]]:
     envelope = len(change.replace(ops=[]).encoded)
     groups: list[list[Op]] = []
     size = 0
     for op in change.ops:
         bytes_more = json_size(op) + 1
-        if not groups or size + bytes_more > limit:
+        if not groups or size + bytes_more > limit or len(groups[-1]) >= max_ops:
             groups.append([])
             size = envelope
         groups[-1].append(op)

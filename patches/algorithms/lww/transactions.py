@@ -141,6 +141,7 @@ def next_piece(
     now: Millis,
     doc_id: str,
     known: int | None,
+    max_ops: int | None = None,
 ) -> tuple[Change | None, Step | None]:
     """The piece to send next, with its id in the store, and the step if that took a write.
 
@@ -158,7 +159,7 @@ def next_piece(
         first = _piece(ops, rev, new_id, now)
     pieces = [first]
     if options is not None:
-        pieces = split_change(first, options, new_id=new_id, doc_id=doc_id)
+        pieces = split_change(first, options, new_id=new_id, doc_id=doc_id, max_ops=max_ops)
     if sending and len(pieces) == 1:
         return first, None
     before = _version(tables)

@@ -19,12 +19,22 @@ from itertools import pairwise
 from typing import ClassVar, Final
 
 from patches.algorithms.ot.apply import apply_changes, apply_pending_for_view, without_absent
+from patches.algorithms.ot.splitting import break_changes
 from patches.algorithms.ot.walk import TransformWalk
 from patches.documents.document import Document
-from patches.errors import ApplyChangesError, PatchError, PatchesError
-from patches.json_patch import apply_patch
+from patches.documents.draft import ops_to_reach
+from patches.errors import (
+    ApplyChangesError,
+    OpsRefusedError,
+    PatchError,
+    PatchesError,
+    UnsupportedOperationError,
+)
+from patches.json_patch import ABSENT, apply_patch
 from patches.limits import Limits
 from patches.model.change import Change, DocSyncStatus, Snapshot
+from patches.model.checks import check_ops, kind_of
+from patches.model.codec import json_size
 from patches.model.json_values import Json, Op, json_equal
 
 _log = logging.getLogger("patches.ot")
@@ -92,6 +102,38 @@ class OTDoc(Document):
         return Snapshot(
             state=self.committed_state, rev=self.committed_rev, changes=list(self._pending)
         )
+
+    def prepare_ops(self, ops: list[Op]) -> list[Op]:
+        """As `Document` has it. A write of the whole document becomes the edits that lead there:
+        on a document that exists a server refuses it, since it would undo what others do.
+        """
+        for index, op in enumerate(ops):
+            if op.get("ts") is not None:
+                raise UnsupportedOperationError(
+                    f"ops[{index}]: 'ts' belongs to last-write-wins documents; leave it out"
+                )
+        if not self.committed_rev or all(op.get("path") != "" for op in ops):
+            return ops
+        check_ops(ops, self.limits, counted=False)
+        target = apply_patch(self.state, ops, strict=True)
+        target = {} if target is ABSENT else target
+        if type(target) is not type(self.state):
+            raise UnsupportedOperationError(
+                f"document {self.id!r} exists on the server and stays {kind_of(self.state)}; it "
+                f"cannot become {kind_of(target)}: put the value under a key, or make another "
+                f"document"
+            )
+        return ops_to_reach(self.state, target, max_depth=self.limits.max_doc_depth)
+
+    def can_cut(self, op: Op, max_bytes: int) -> bool:
+        change = Change(id="", ops=[op], base_rev=0, rev=1, created_at=0)
+        pieces = break_changes([change], max_bytes, new_id=lambda _rev: "", is_exact=True)
+        try:
+            for piece in pieces:  # a text that is taken out of a value becomes a text edit
+                check_ops(piece.ops, self.limits)
+        except OpsRefusedError:
+            return False
+        return all(json_size(piece.ops) <= max_bytes for piece in pieces)
 
     @property
     def pending_count(self) -> int:

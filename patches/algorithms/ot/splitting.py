@@ -121,6 +121,23 @@ def break_changes(
     return result
 
 
+def cut_by_ops(change: Change, max_ops: int | None, *, new_id: IdSource) -> list[Change]:
+    """The change, cut into several of at most `max_ops` operations that follow each other.
+
+    The first piece keeps the id.
+    """
+    if max_ops is None or len(change.ops) <= max_ops:
+        return [change]
+    return [
+        change.replace(
+            id=change.id if index == 0 else new_id(change.rev + index),
+            rev=change.rev + index,
+            ops=change.ops[start : start + max_ops],
+        )
+        for index, start in enumerate(range(0, len(change.ops), max_ops))
+    ]
+
+
 def split_change(change: Change, rules: SplitRules) -> list[Change]:
     """One change, cut to size if it has to be."""
     pieces = _Split(change, rules).pieces()

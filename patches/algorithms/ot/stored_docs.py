@@ -13,7 +13,7 @@ from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm
 from patches.algorithms.ot.doc import OTDoc
-from patches.algorithms.ot.splitting import OversizedOp, break_changes
+from patches.algorithms.ot.splitting import OversizedOp, break_changes, cut_by_ops
 from patches.algorithms.ot.store import Conflict, OTClientStore, PendingQueue
 from patches.documents.document import Document
 from patches.errors import ConvergenceError, PatchesError, UnstoredPendingError
@@ -175,10 +175,11 @@ class StoredDocs(Algorithm):
 
     def _split(self, doc_id: str, change: Change) -> list[Change]:
         options = self._options
+        pieces = cut_by_ops(change, self._limits.max_ops_per_change, new_id=self._new_id)
         if not options.max_storage_bytes:
-            return [change]
+            return pieces
         return break_changes(
-            [change],
+            pieces,
             options.max_storage_bytes,
             options.size_calculator,
             new_id=self._new_id,

@@ -13,6 +13,7 @@ from patches.model.change import Change
 from patches.model.ids import random_id
 from patches.model.json_values import Json, Op, json_equal
 from patches.model.records import Branch, check_branch_metadata, without_merge_fields
+from patches.model.request_checks import check_doc_id, checked_metadata
 from patches.net.connection import changes_from_wire
 from patches.options import DEFAULT_MAX_PAYLOAD_BYTES, DocOptions
 from patches.sync.history.branch_seed import seed_edits
@@ -112,7 +113,9 @@ class PatchesBranchClient:
         Without `initial_state` the server makes the branch's document of its own state at `rev`.
         With it the document is made here, offline too; `metadata["id"]` then names it.
         """
-        metadata = dict(metadata or {})
+        metadata = checked_metadata(metadata, self._patches.limits)
+        if metadata.get("id") is not None:
+            check_doc_id(metadata["id"], self._patches.limits, what="branch id")
         check_branch_metadata({key: value for key, value in metadata.items() if key != "id"})
         if initial_state is not None:
             branch_id = await self._create_here(rev, metadata, initial_state)
@@ -129,6 +132,8 @@ class PatchesBranchClient:
 
     async def update_branch(self, branch_id: str, metadata: Mapping[str, Json]) -> None:
         """Set fields of a branch, such as its `name`. Raises `BranchError` for fixed ones."""
+        check_doc_id(branch_id, self._patches.limits, what="branch id")
+        metadata = checked_metadata(metadata, self._patches.limits)
         check_branch_metadata(metadata)
         store = self._sync.branch_store
         if store is None:

@@ -39,7 +39,7 @@ def test_ids_that_are_allowed(doc_id: str) -> None:
     ids=["NUL", "newline", "DEL", "C1", "half a pair", "too many bytes", "too long", "1 MB"],
 )
 def test_ids_that_are_not(doc_id: str) -> None:
-    with pytest.raises(InvalidRequestError, match="docId must be 1 to 512 bytes"):
+    with pytest.raises(InvalidRequestError, match=r"docId (must have no|has \d+ bytes)"):
         wire_checks.doc_id(doc_id, LIMITS)
 
 
@@ -139,7 +139,7 @@ def test_metadata_is_an_object_of_bounded_size() -> None:
     for bad in refused:
         with pytest.raises(InvalidRequestError):
             wire_checks.metadata(bad, LIMITS)
-    with pytest.raises(StatusError, match="more than"):
+    with pytest.raises(StatusError, match="metadata has 20008 bytes, at most 16384"):
         wire_checks.metadata({"a": "x" * 20_000}, LIMITS)
 
 
