@@ -35,7 +35,10 @@ class Stream(Protocol):
         """Hand a frame to the network. Raises `NetworkError` when the stream has ended."""
 
     async def receive(self) -> bytes:
-        """The next frame. Raises `NetworkError` that names the cause when the stream has ended."""
+        """The next frame. Raises `NetworkError` that names the cause when the stream has ended.
+
+        Any other exception, here and in `send`, ends the stream too, and is logged.
+        """
 
     async def close(self) -> None:
         """Close it. Closing twice is fine."""
@@ -144,6 +147,8 @@ class StreamTransport:
         stream = None
         try:
             await asyncio.wait((opening, offline), return_when=asyncio.FIRST_COMPLETED)
+            if opening.cancelled():
+                raise NetworkError(f"{self._name}: connecting was cancelled")
             if opening.done():
                 stream = opening.result()
             return stream
@@ -152,7 +157,7 @@ class StreamTransport:
                 part.cancel()
             await asyncio.wait((opening, offline))
             if stream is None and not opening.cancelled() and opening.exception() is None:
-                await opening.result().close()  # it opened in the turn in which it was given up
+                await _close(opening.result())  # it opened in the turn in which it was given up
 
     async def _open(self) -> Stream:
         try:
@@ -176,14 +181,27 @@ class StreamTransport:
             self._settle_first(None)
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             # the reader knows why; the writer only that it cannot write
-            return next(part.result() for part in parts if part in done)
+            return next(self._why(part) for part in parts if part in done)
         finally:
             if self._outbox is outbox:
                 self._outbox = None
             for part in parts:
                 part.cancel()
             await asyncio.wait(parts)
-            await stream.close()
+            await _close(stream)
+
+    def _why(self, part: asyncio.Future[NetworkError]) -> NetworkError:
+        """Why a part of the stream's work ended. Whatever a stream raises ends that stream alone;
+        raised here, it would end the reconnecting too."""
+        if part.cancelled():
+            return NetworkError(f"{self._name}: the stream was cancelled")
+        error = part.exception()
+        if error is None:
+            return part.result()
+        _log.warning("%s: the stream failed", self._name, exc_info=error)
+        failure = NetworkError(f"{self._name}: {type(error).__name__}: {error}")
+        failure.__cause__ = error
+        return failure
 
     async def _read(self, stream: Stream, outbox: asyncio.Queue[bytes]) -> NetworkError:
         try:
@@ -245,3 +263,10 @@ async def _write(stream: Stream, outbox: asyncio.Queue[bytes]) -> NetworkError:
             await stream.send(await outbox.get())
     except NetworkError as exc:
         return exc
+
+
+async def _close(stream: Stream) -> None:
+    try:
+        await stream.close()
+    except Exception as exc:  # boundary: the stream is given up either way
+        _log.warning("a stream could not be closed", exc_info=exc)

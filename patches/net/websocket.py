@@ -97,7 +97,11 @@ class WebSocketStream:
 
     async def receive(self) -> bytes:
         while True:
-            message = await self._socket.receive()
+            try:
+                message = await self._socket.receive()
+            except (aiohttp.ClientError, OSError, RuntimeError) as exc:
+                # aiohttp answers a ping in here, also on a socket that the peer has closed
+                raise NetworkError(f"the websocket was lost: {_cause(exc)}") from exc
             if message.type is aiohttp.WSMsgType.TEXT:
                 data: bytes = message.data
                 return data

@@ -385,3 +385,83 @@ async def test_an_application_error_while_dialing_is_a_failed_attempt() -> None:
     await asyncio.sleep(1.5)
     assert attempts == 2
     await transport.disconnect()
+
+
+class _Broken:
+    """A stream that fails in ways that `Stream` does not allow."""
+
+    def __init__(self, *, receiving: BaseException | None, sending: BaseException | None) -> None:
+        self._receiving, self._sending = receiving, sending
+
+    async def send(self, frame: bytes) -> None:
+        if self._sending is not None:
+            raise self._sending
+
+    async def receive(self) -> bytes:
+        if self._receiving is None:
+            await asyncio.Event().wait()
+            raise AssertionError
+        raise self._receiving
+
+    async def close(self) -> None:
+        raise OSError("closed already")
+
+
+@pytest.mark.parametrize(
+    ("receiving", "sending"),
+    [
+        (ConnectionResetError("Cannot write to closing transport"), None),
+        (ValueError("a bug"), None),
+        (asyncio.CancelledError(), None),
+        (None, ValueError("a bug")),
+        (None, asyncio.CancelledError()),
+    ],
+    ids=repr,
+)
+@virtual_time
+async def test_whatever_a_stream_raises_ends_it_and_the_next_is_dialled(
+    receiving: BaseException | None, sending: BaseException | None
+) -> None:
+    dialled: list[object] = []
+
+    async def dial() -> _Broken:
+        if not dialled:
+            dialled.append(1)
+            return _Broken(receiving=receiving, sending=sending)
+        await asyncio.sleep(0)
+        dialled.append(2)
+        return _Broken(receiving=None, sending=None)
+
+    transport = StreamTransport(dial, name="broken", runtime=Runtime(random=_NoChance()))
+    states: list[TransportState] = []
+    transport.on_state_change(states.append)
+    await transport.connect(background=True)
+    await idle()
+    if sending is not None:
+        transport.send(b"x")
+        await idle()
+    assert state_of(transport) == "disconnected"
+    assert isinstance(transport.failure, NetworkError)
+    await asyncio.sleep(1.1)
+    assert state_of(transport) == "connected"
+    assert dialled == [1, 2]
+    await transport.disconnect()
+
+
+@virtual_time
+async def test_a_dial_that_is_cancelled_from_within_is_a_failed_attempt() -> None:
+    attempts = 0
+
+    async def dial() -> _Broken:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise asyncio.CancelledError
+        return _Broken(receiving=None, sending=None)
+
+    transport = StreamTransport(dial, name="broken", runtime=Runtime(random=_NoChance()))
+    with pytest.raises(NetworkError, match="cancelled"):
+        await transport.connect()
+    await asyncio.sleep(1.1)
+    assert state_of(transport) == "connected"
+    await transport.disconnect()

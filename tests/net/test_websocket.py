@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from patches.errors import FrameTooLargeError, InvalidRequestError, NetworkError
-from patches.net.websocket import HANDSHAKE_S, WebSocketTransport
+from patches.net.websocket import HANDSHAKE_S, WebSocketStream, WebSocketTransport
 from patches.testing.virtual_time import virtual_time
 
 Handler = Callable[[web.Request, web.WebSocketResponse], Awaitable[None]]
@@ -290,3 +290,17 @@ async def test_a_heartbeat_that_is_not_answered_ends_the_connection() -> None:
         assert transport.failure is not None
         await transport.disconnect()
         asleep.set()
+
+
+class _ClosedWhileAsleep:
+    """aiohttp's socket as a client finds it that was frozen while the peer hung up: the answer to
+    the peer's last ping fails inside `receive`."""
+
+    async def receive(self) -> Any:
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+
+
+async def test_a_pong_that_cannot_be_sent_ends_the_stream() -> None:
+    stream = WebSocketStream(cast(Any, _ClosedWhileAsleep()), None)
+    with pytest.raises(NetworkError, match="closing transport"):
+        await stream.receive()
