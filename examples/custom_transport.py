@@ -77,9 +77,12 @@ class LineServer:
         self.writers.add(writer)
 
         async def write() -> None:
-            while (frame := await session.outbox.get()) is not None:
-                writer.write(frame + b"\n")
-                await writer.drain()
+            try:
+                while (frame := await session.outbox.get()) is not None:
+                    writer.write(frame + b"\n")
+                    await writer.drain()
+            except OSError:  # it is gone: the session must not wait for room any more
+                session.outbox.close(1006, "the connection was lost", discard=True)
 
         writing = asyncio.create_task(write(), name="line writer")
         try:

@@ -22,6 +22,7 @@ from patches.runtime import Runtime
 from patches.testing.streams import MemoryNetwork, MemoryStream, memory_transport
 from patches_server.auth.access import allow_all
 from patches_server.http.services import services_on
+from patches_server.service.fanout.outbox import LOST
 from patches_server.service.server import PatchesServer
 from patches_server.service.session import ServerSession
 from patches_server.stores.url import Backend, open_backend
@@ -106,7 +107,11 @@ async def serve_stream(session: ServerSession, stream: MemoryStream) -> None:
 
 
 async def _write(session: ServerSession, stream: MemoryStream) -> None:
-    while (frame := await session.outbox.get()) is not None:
-        await stream.send(frame)
+    try:
+        while (frame := await session.outbox.get()) is not None:
+            await stream.send(frame)
+    except NetworkError:
+        session.outbox.close(LOST, "the connection was lost", discard=True)
+        return
     closing = session.outbox.closing
     stream.cut(closing.code if closing is not None else 1000)

@@ -14,7 +14,7 @@ from typing import Final
 from aiohttp import ClientConnectionError, WSMsgType, web
 
 from patches.limits import Limits
-from patches_server.service.fanout.outbox import TOO_SLOW, Mark, Outbox
+from patches_server.service.fanout.outbox import LOST, TOO_SLOW, Mark, Outbox
 from patches_server.service.session import ServerSession
 
 #: Sub-protocols that a browser may name; a token can be sent as a second one beside it.
@@ -31,7 +31,7 @@ async def serve_websocket(
     """Serve a peer until either side closes. Authentication is over when this is called."""
     ws = web.WebSocketResponse(
         timeout=_CLOSE_TIMEOUT_S,
-        heartbeat=limits.heartbeat_s,
+        heartbeat=None,  # see `_Heartbeat`
         autoping=False,  # pings and pongs are signs of life that `_read` wants to see
         protocols=SUBPROTOCOLS,
         compress=limits.compress,
@@ -56,9 +56,9 @@ async def serve_websocket(
                 _write(ws, session.outbox, marks, transport, limits.send_timeout_s),
                 name="websocket writer",
             )
-            with _Silent(transport, limits.heartbeat_s) as silent:
+            with _Heartbeat(transport, session.outbox, limits.heartbeat_s) as heartbeat:
                 watch = _Stalled(transport, limits.send_timeout_s)
-                await _read(ws, session, marks, silent, watch)
+                await _read(ws, session, marks, heartbeat, watch)
             writer.cancel()
     finally:
         session.end()
@@ -69,11 +69,11 @@ async def _read(
     ws: web.WebSocketResponse,
     session: ServerSession,
     marks: _Marks,
-    silent: _Silent,
+    heartbeat: _Heartbeat,
     watch: _Stalled,
 ) -> None:
     async for message in ws:
-        silent.is_reading = False
+        heartbeat.is_reading = False
         # A binary frame is taken for text, as the original's server does.
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             await session.receive(message.data)
@@ -85,7 +85,7 @@ async def _read(
                 return
         elif message.type is WSMsgType.PONG:
             marks.answered(message.data)
-        silent.heard()
+        heartbeat.heard()
 
 
 async def _write(
@@ -108,7 +108,9 @@ async def _write(
                         written += len(item)
                     item = outbox.get_any_nowait() if written < _BATCH_BYTES else None
     except (ClientConnectionError, ConnectionError):
-        pass  # the reader ends too, and with it the connection
+        # The reader ends too, and with it the connection. It may wait for room in the outbox.
+        outbox.close(LOST, "the connection was lost", discard=True)
+        return
     close = outbox.closing
     if close is None:
         return
@@ -145,27 +147,33 @@ class _Marks:
             self._asked.popleft()[1].taken()
 
 
-class _Silent:
-    """Aborts a connection that sends no whole message, not even a pong, for too long.
+class _Heartbeat:
+    """Asks a silent peer whether it is there, and aborts the connection if it does not answer.
 
-    aiohttp's own heartbeat takes any byte for life, so that a message that comes byte by byte
-    would keep a connection open for ever (`spec/reliability.md` T33).
+    aiohttp's own heartbeat takes any byte for life, so that a message that comes byte by byte keeps
+    a connection open for ever. It also wants the answer to its ping in a fixed time, and cuts off a
+    peer that is still busy taking a large answer. Here only whole messages count, and the clock
+    stands still while there is something to be written (`_Stalled` watches that) or while the
+    session takes no more calls.
     """
 
-    def __init__(self, transport: asyncio.Transport | None, heartbeat_s: float | None) -> None:
-        self._transport = transport
-        self._longest_s = None if heartbeat_s is None else 1.5 * heartbeat_s + 0.5
+    def __init__(
+        self, transport: asyncio.Transport | None, outbox: Outbox, interval_s: float | None
+    ) -> None:
+        self._transport, self._outbox, self._interval_s = transport, outbox, interval_s
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._has_asked = False
         self.is_reading = True
 
     def heard(self) -> None:
         """A message has been dealt with; the next one is waited for."""
         self._heard_at = self._loop.time()
+        self._has_asked = False
         self.is_reading = True
 
-    def __enter__(self) -> _Silent:
+    def __enter__(self) -> _Heartbeat:
         self._look()
         return self
 
@@ -174,15 +182,25 @@ class _Silent:
             self._timer.cancel()
 
     def _look(self) -> None:
-        if self._transport is None or self._longest_s is None:
+        if self._transport is None or self._interval_s is None:
             return
-        left_s = self._longest_s
-        if self.is_reading:
-            left_s -= self._loop.time() - self._heard_at
-        if left_s <= 0:
-            self._transport.abort()
-        else:
-            self._timer = self._loop.call_later(left_s, self._look)
+        wait_s = self._interval_s / 2 if self._has_asked else self._interval_s
+        silent_since = self._heard_at
+        if not self.is_reading or self._is_writing():
+            self._heard_at = self._loop.time()
+        elif self._loop.time() - silent_since >= wait_s:
+            if self._has_asked:
+                self._transport.abort()
+                return
+            self._has_asked = True
+            self._heard_at = self._loop.time()
+            self._outbox.when_taken(self.heard)
+            wait_s = self._interval_s / 2
+        self._timer = self._loop.call_at(self._heard_at + wait_s, self._look)
+
+    def _is_writing(self) -> bool:
+        assert self._transport is not None
+        return len(self._outbox) > 0 or self._transport.get_write_buffer_size() > 0
 
 
 class _Stalled:

@@ -116,6 +116,8 @@ class PatchesServer:
     async def close(self) -> None:
         """Finish the calls under way, close every connection with 1001, end."""
         self.closing = True
+        for session in self.sessions.values():
+            session.outbox.stop_waiting()  # a slow peer's calls are not begun any more
         if self._under_way:
             self._idle.clear()
             try:

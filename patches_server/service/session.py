@@ -4,7 +4,8 @@ A transport gives it the frames that arrive, one after another, and writes what 
 So the same code serves aiohttp, an in-memory transport and the simulation.
 
 Calls are pipelined: each is a task of the server's, at most `max_inflight_requests` of one
-connection at once, and reading stops while there are that many. Calls that name the same document
+connection at once, and reading stops while there are that many, or while the peer does not take the
+answers that are there (`Outbox.has_room`). Calls that name the same document
 keep their order, so commits are ordered by arrival and a read sees the commit before it; this is
 kept by each call waiting for the one before it, per document. A call that has begun goes on when
 the socket is lost: the others are to hear of what it commits.
@@ -60,6 +61,8 @@ _log = logging.getLogger("patches_server.service.session")
 _SUBSCRIPTION_CALLS: Final = ("subscribe", "unsubscribe")
 #: What a client syncs a document with: one at a time, the next when it has applied an answer.
 _SYNC_CALLS: Final = ("getDoc", "getChangesSince", "commitChanges")
+#: Answers of one connection that are made at once, each as large as a document may be.
+_READS_AT_ONCE: Final = 8
 #: Larger frames count as commits do, whatever they hold, and before they are parsed: that costs.
 _LARGE_FRAME: Final = 64 * 1024
 
@@ -105,6 +108,7 @@ class ServerSession:
             limits.commit_bytes_per_s, limits.commit_bytes_burst, now=loop.time()
         )
         self._room = asyncio.Semaphore(limits.max_inflight_requests or 2**31)
+        self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         #: Per document: set when the last call that named it is done.
         self._last_calls: dict[str, asyncio.Event] = {}
         self._expires_at: int | None = getattr(principal, "expires_at", None)
@@ -113,6 +117,7 @@ class ServerSession:
 
     async def receive(self, frame: bytes | str) -> None:
         """Take one frame. Returns when the next may come, which is before the answer."""
+        await self.outbox.has_room()
         if self._is_closing():
             return
         size, now = len(frame), self._loop.time()
@@ -128,7 +133,7 @@ class ServerSession:
         if self._is_closing():
             return
         if isinstance(parsed, Malformed):
-            self.outbox.put(parsed.answer)
+            self.outbox.answer(parsed.answer)
         elif isinstance(parsed, Notification):
             if is_signal(parsed.jsonrpc, parsed.method, parsed.params):
                 self._relay(parsed.params, size)
@@ -186,7 +191,7 @@ class ServerSession:
         if self._expires_at is not None and self._server.runtime.wall_ms() >= self._expires_at:
             raise UnauthorizedError("the sign-in has expired")
         if self._server.closing:
-            raise UnavailableError("the server is going away", {"reason": "CLOSING"})
+            raise _going_away()
         if request.method == "commitChanges" and size <= _LARGE_FRAME:  # else it is paid for
             wait_s = self._commit_bytes.take(size, now=self._loop.time())
             if wait_s:
@@ -223,10 +228,16 @@ class ServerSession:
         try:
             for earlier in before:
                 await earlier.wait()
-            with _Patience(partial(self._give_up, request.id), self._limits.store_timeout_s) as it:
-                answer = await self._answer(request, method, size, it)
-            if not it.ran_out:
-                self.outbox.put(answer)
+            if method is None or method.kind != "read":
+                await self._carry_out(request, method, size)
+                return
+            # Answers may be large, so few are made ahead of what the peer has taken.
+            async with self._reads:
+                await self.outbox.has_room()
+                if self._server.closing:
+                    self._refuse(request.id, _going_away())
+                elif not self._is_closing():
+                    await self._carry_out(request, method, size)
         finally:
             self._server.hub.answered(self, doc_ids)
             done.set()
@@ -234,6 +245,12 @@ class ServerSession:
             for doc_id in doc_ids:
                 if self._last_calls.get(doc_id) is done:
                     del self._last_calls[doc_id]
+
+    async def _carry_out(self, request: Request, method: Method | None, size: int) -> None:
+        with _Patience(partial(self._give_up, request.id), self._limits.store_timeout_s) as it:
+            answer = await self._answer(request, method, size, it)
+        if not it.ran_out:
+            self.outbox.answer(answer)
 
     def _give_up(self, request_id: Json) -> None:
         """The store takes too long. A call that has begun goes on: the others are to be told of
@@ -273,7 +290,7 @@ class ServerSession:
         return codec.encode(self._server.hub.unsubscribe(self, wanted))
 
     def _refuse(self, request_id: Json, error: Exception) -> None:
-        self.outbox.put(self._error(request_id, error, ""))
+        self.outbox.answer(self._error(request_id, error, ""))
 
     def _error(self, request_id: Json, error: Exception, ref: str) -> bytes:
         wire = wire_error(error, ref)
@@ -292,7 +309,7 @@ class ServerSession:
         if outcome is Relayed.SENT:
             # The key order of the original, which differs from that of all other answers.
             head = b'{"jsonrpc":"2.0","result":"ok","id":'
-            self.outbox.put(head + codec.encode(request.id) + b"}")
+            self.outbox.answer(head + codec.encode(request.id) + b"}")
         else:
             self._refuse(request.id, PatchesError(outcome.value))
 
@@ -335,6 +352,10 @@ def _named(params: list[Json]) -> set[str]:
     return {
         name for name in (first if isinstance(first, list) else [first]) if isinstance(name, str)
     }
+
+
+def _going_away() -> StatusError:
+    return UnavailableError("the server is going away", {"reason": "CLOSING"})
 
 
 def _too_fast(wait_s: float) -> StatusError:

@@ -331,18 +331,65 @@ async def test_t44_a_corrupt_row_closes_its_document_alone(serve: Any, tmp_path:
         assert len((await peer.result("getDoc", doc_id))["changes"]) >= 1
 
 
-async def test_t45_large_answers_count_while_they_are_not_written(serve: Any) -> None:
+async def test_t45_large_answers_wait_for_the_peer_and_hold_up_nobody_else(serve: Any) -> None:
     connect = await serve(limits=Limits(max_response_buffer_bytes=100_000))
-    author, greedy = connect(), connect()
+    author, slow = connect(), connect()
     await author.result("commitChanges", "d", [change("c1", "x" * 1_000_000)])
-    assert len(await greedy.result("getDoc", "d")) == 3, "one of any size fits"
-    for _ in range(50):
-        await greedy.start("getDoc", "d")
-    while connect.server._under_way:  # noqa: ASYNC110  # nothing else runs
-        await asyncio.sleep(0)
-    assert greedy.session.outbox.closing.code == 1013
-    assert greedy.session.outbox.queued_bytes == 0
+    asking = asyncio.ensure_future(_ask(slow, 100))
+    await asyncio.sleep(0.05)
+    assert slow.session.outbox.queued_bytes < 9_000_000, "few answers are made ahead"
+    assert not asking.done(), "and it is not read on meanwhile"
     assert "result" in await author.call("getChangesSince", "d", 1)
+    for _ in range(100):
+        assert len((await slow.next())["result"]["changes"]) == 1
+    await asking
+    assert slow.session.outbox.closing is None
+    assert slow.session.outbox.queued_bytes == 0
+
+
+async def _ask(peer: Any, times: int) -> None:
+    for _ in range(times):
+        await peer.start("getDoc", "d")
+
+
+async def test_who_asks_for_much_is_not_cut_off_over_the_broadcasts_that_come_meanwhile(
+    serve: Any,
+) -> None:
+    connect = await serve(limits=Limits(max_response_buffer_bytes=100_000))
+    author, reader = connect(), connect()
+    await reader.result("subscribe", ["d", *(f"gone-{number}" for number in range(3))])
+    await author.result("commitChanges", "d", [change("c1", "x" * 90_000)])
+    await reader.start("getDoc", "d")
+    await reader.start("getDoc", "d")
+    await asyncio.sleep(0.05)
+    await author.result("commitChanges", "d", [change("c2", "y" * 5_000)])
+    assert reader.session.outbox.closing is None
+    assert [len((await reader.notification("changesCommitted"))["changes"]) for _ in "12"] == [1, 1]
+
+
+async def test_a_slow_reader_does_not_hold_up_the_end_of_the_server(serve: Any) -> None:
+    connect = await serve(limits=Limits(max_response_buffer_bytes=1_000), drain_s=60)
+    author, slow = connect(), connect()
+    await author.result("commitChanges", "d", [change("c1", "x" * 10_000)])
+    await _ask(slow, 10)
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        await connect.server.close()
+    codes = [frame["error"]["data"] for frame in slow.unread() if "error" in frame]
+    assert codes == [{"reason": "CLOSING"}] * 9
+
+
+async def test_a_lost_connection_does_not_wait_for_room(serve: Any) -> None:
+    connect = await serve(limits=Limits(max_response_buffer_bytes=1_000))
+    author, slow = connect(), connect()
+    await author.result("commitChanges", "d", [change("c1", "x" * 10_000)])
+    asking = asyncio.ensure_future(_ask(slow, 100))
+    await asyncio.sleep(0.05)
+    assert not asking.done()
+    slow.session.end()
+    async with asyncio.timeout(5):
+        await asking
+    assert connect.server.sessions.keys() == {author.id}
 
 
 async def test_a_store_that_hangs_is_503_and_its_commit_is_still_told(serve: Any) -> None:

@@ -161,7 +161,7 @@ def an_outbox_without_bound(patch: pytest.MonkeyPatch) -> None:
     def put(self: Outbox, frame: bytes) -> None:
         if self.closing is None:
             self._frames.append(frame)
-            self._bytes += len(frame)
+            self._broadcast_bytes += len(frame)
             self._filled.set()
 
     patch.setattr(Outbox, "put", put)
@@ -202,7 +202,7 @@ class Planted:
 
 
 BUGS = [
-    Planted(ack_before_the_commit, "ot", 0, "I3"),
+    Planted(ack_before_the_commit, "ot", 4, "I3"),
     Planted(a_lost_rebase_on_the_server, "ot", 0, "I11"),
     Planted(a_lost_rebase_on_the_client, "ot", 4, "I11"),
     Planted(a_change_id_accepted_twice, "ot", 0, "I2"),
@@ -220,7 +220,7 @@ BUGS = [
     Planted(an_outbox_without_bound, "ot", 10, "I4"),
     Planted(a_commit_on_a_head_that_has_moved, "ot", 0, "I1"),
     Planted(a_room_that_is_not_left, "ot", 0, "I12"),
-    Planted(a_change_put_back_under_a_new_id, "ot", 0, "I11"),
+    Planted(a_change_put_back_under_a_new_id, "ot", 9, "I11"),
 ]
 #: How many seeds are tried.
 WITHIN = 60

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from patches.testing.sim.trace import Trace
 from patches.testing.sim.watch import LIMITS, Watch
 from patches_server.auth.access import Auth, Principal, allow_all
 from patches_server.http.services import services_on
+from patches_server.service.fanout.outbox import LOST, Outbox
 from patches_server.service.router import Services
 from patches_server.service.server import PatchesServer
 from patches_server.service.session import ServerSession
@@ -123,7 +124,7 @@ class SimServer:
         conversation = self._watch.begins(who, link.up.name)
         _replace_outbox(session, conversation.outbox)
         session.outbox.on_cut = lambda: asyncio.get_running_loop().call_later(_CUT_OFF_S, link.cut)
-        writer = life.spawn(_write(session.outbox.get, stream), name="writer")
+        writer = life.spawn(_write(session.outbox, stream), name="writer")
         try:
             while True:
                 frame = await stream.receive()
@@ -167,10 +168,11 @@ def _replace_outbox(session: ServerSession, outbox: Any) -> None:
     session.outbox = outbox
 
 
-async def _write(next_frame: Callable[[], Awaitable[bytes | None]], stream: SimStream) -> None:
+async def _write(outbox: Outbox, stream: SimStream) -> None:
     try:
-        while (frame := await next_frame()) is not None:
+        while (frame := await outbox.get()) is not None:
             await stream.send(frame)
     except NetworkError:
+        outbox.close(LOST, "the connection was lost", discard=True)
         return
     await stream.close()

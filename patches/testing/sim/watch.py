@@ -49,6 +49,17 @@ class WatchedOutbox(Outbox):
         if self.closing is None:
             self._on_put(frame)
 
+    def offer(self, frame: bytes) -> bool:
+        is_queued = super().offer(frame)
+        if is_queued:
+            self._on_put(frame)
+        return is_queued
+
+    def answer(self, frame: bytes) -> None:
+        super().answer(frame)
+        if self.closing is None:
+            self._on_put(frame)
+
 
 @dataclass(slots=True, eq=False)
 class Conversation:
@@ -85,8 +96,10 @@ class Conversation:
 
     def _told(self, frame: bytes) -> None:
         outbox, fail = self.outbox, self.watch.fail
-        too_many = len(outbox) > (LIMITS.max_response_buffer_msgs or 0)
-        if too_many or outbox.queued_bytes - len(frame) > (LIMITS.max_response_buffer_bytes or 0):
+        too_many = len(outbox) > 2 * (LIMITS.max_response_buffer_msgs or 0)
+        max_bytes = LIMITS.max_response_buffer_bytes or 0
+        # Answers are bounded by the calls that are begun, which wait for room.
+        if too_many or outbox.broadcast_bytes - len(frame) > max_bytes:
             fail("I4", f"{self.name}: {len(outbox)} frames, {outbox.queued_bytes} bytes are queued")
         message = _decoded(frame)
         if "method" in message:

@@ -205,11 +205,11 @@ class Hub:
             try:
                 await self._require_read(subscriber, doc_id)
             except DocDeletedError:
-                subscriber.outbox.put(_deletion(doc_id))
+                subscriber.outbox.answer(_deletion(doc_id))
                 return False
             except StatusError as exc:
                 if exc.code == 503:  # nobody said no: the client is to ask again
-                    subscriber.outbox.put(_ended(doc_id, exc))
+                    subscriber.outbox.answer(_ended(doc_id, exc))
                 return False
             if subscriber.ended:
                 return False
@@ -222,7 +222,7 @@ class Hub:
                 return self.is_subscribed(subscriber, doc_id)
             self._remove(subscriber, doc_id)
             if revocations == self._revocations:
-                subscriber.outbox.put(_deletion(doc_id))
+                subscriber.outbox.answer(_deletion(doc_id))
                 return False
             # The right may be gone since it was asked, and with it the right to know this.
 

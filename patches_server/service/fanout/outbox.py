@@ -1,8 +1,13 @@
-"""`Outbox`: what waits to be written to one peer, bounded, so that a slow one costs only itself.
+"""`Outbox`: what waits to be written to one peer.
 
 Fan-out puts a ready frame into many outboxes and never waits; each connection's one writer task
-empties its own (`spec/reliability.md` T32). Over the bound the peer is cut off with 1013: it
-reconnects and catches up by revision.
+empties its own. What the peer asked for and what it did not ask for are bounded apart:
+
+- Answers are never dropped. While `max_response_buffer_bytes` of them wait, the session reads no
+  more calls of this peer (`has_room`), so that a slow reader slows itself down and nobody else.
+- Broadcasts come whether or not the peer reads. Over the bound the peer is cut off with 1013: it
+  reconnects and catches up by revision.
+- Presence is dropped before it takes room from broadcasts.
 """
 
 from __future__ import annotations
@@ -18,9 +23,13 @@ from patches.limits import Limits
 GOING_AWAY: Final = 1001
 #: A service that this one needs is not there.
 ASK_LATER: Final = 1011
+#: The connection was lost; never sent.
+LOST: Final = 1006
 TOO_SLOW: Final = 1013
 #: The peer's sign-in has ended; from the range that is free for applications.
 SIGNED_OUT: Final = 4401
+#: Presence may take this part of what may wait.
+_SHARE_OF_OFFERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +48,19 @@ class Mark:
 
 
 class Outbox:
-    """Frames on their way to one peer, in the order of `put`."""
+    """Frames on their way to one peer, in the order in which they were put."""
 
     def __init__(self, limits: Limits) -> None:
         self._max_bytes = limits.max_response_buffer_bytes
         self._max_frames = limits.max_response_buffer_msgs
-        self._frames: deque[bytes | Mark] = deque()
-        self._bytes = 0
+        self._frames: deque[bytes | _Answer | Mark] = deque()
+        self._answers = 0
+        self._answer_bytes = 0
+        self._broadcast_bytes = 0
         self._filled = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._waits = True
         self.closing: Close | None = None
         #: Called when the peer is cut off for being slow: its writer may be stuck in a write.
         self.on_cut: Callable[[], object] | None = None
@@ -54,22 +68,51 @@ class Outbox:
         self.keeps_marks = False
 
     def put(self, frame: bytes) -> None:
-        """Queue a frame; after `close` it is dropped. Over the bound the outbox closes instead.
+        """Queue a broadcast; after `close` it is dropped. Over the bound the outbox closes instead.
 
-        The bound is measured before the frame is added: one larger answer fits an empty outbox.
+        The bound is measured before the frame is added: one larger broadcast fits when none waits.
         """
         if self.closing is not None:
             return
-        if (self._max_bytes is not None and self._bytes > self._max_bytes) or (
-            self._max_frames is not None and len(self._frames) >= self._max_frames
-        ):
+        if self._is_full(self._max_bytes, self._max_frames):
             self.close(TOO_SLOW, "reads too slowly", discard=True)
             if self.on_cut is not None:
                 self.on_cut()
             return
         self._frames.append(frame)
-        self._bytes += len(frame)
+        self._broadcast_bytes += len(frame)
         self._filled.set()
+
+    def offer(self, frame: bytes) -> bool:
+        """Queue a frame that the peer can do without, if little waits; whether it was queued."""
+        max_bytes = None if self._max_bytes is None else self._max_bytes // _SHARE_OF_OFFERS
+        max_frames = None if self._max_frames is None else self._max_frames // _SHARE_OF_OFFERS
+        if self.closing is not None or self._is_full(max_bytes, max_frames):
+            return False
+        self._frames.append(frame)
+        self._broadcast_bytes += len(frame)
+        self._filled.set()
+        return True
+
+    def answer(self, frame: bytes) -> None:
+        """Queue the answer to a call; after `close` it is dropped."""
+        if self.closing is not None:
+            return
+        self._frames.append(_Answer(frame))
+        self._answers += 1
+        self._answer_bytes += len(frame)
+        if self._waits and not self._takes_answers():
+            self._has_room.clear()
+        self._filled.set()
+
+    async def has_room(self) -> None:
+        """Wait while so many answers are queued that no more calls are to be begun."""
+        await self._has_room.wait()
+
+    def stop_waiting(self) -> None:
+        """Let everybody through who waits for room, now and from now on: the server is closing."""
+        self._waits = False
+        self._has_room.set()
 
     def when_taken(self, then: Callable[[], object]) -> None:
         """Call `then` once the peer has taken what is queued so far; at once if none can tell."""
@@ -87,7 +130,8 @@ class Outbox:
             self.closing = Close(code, reason)
         if discard:
             self._frames.clear()
-            self._bytes = 0
+            self._answers = self._answer_bytes = self._broadcast_bytes = 0
+        self._has_room.set()  # whoever waits is to see that the outbox is closed
         self._filled.set()
 
     async def get(self) -> bytes | None:
@@ -117,13 +161,39 @@ class Outbox:
     @property
     def queued_bytes(self) -> int:
         """Bytes that no transport has taken yet."""
-        return self._bytes
+        return self._answer_bytes + self._broadcast_bytes
+
+    @property
+    def broadcast_bytes(self) -> int:
+        """Bytes of broadcasts and presence that no transport has taken yet."""
+        return self._broadcast_bytes
+
+    def _is_full(self, max_bytes: int | None, max_frames: int | None) -> bool:
+        return (max_bytes is not None and self._broadcast_bytes > max_bytes) or (
+            max_frames is not None and len(self._frames) - self._answers >= max_frames
+        )
+
+    def _takes_answers(self) -> bool:
+        return (self._max_bytes is None or self._answer_bytes <= self._max_bytes) and (
+            self._max_frames is None or self._answers < self._max_frames
+        )
 
     def _pop(self) -> bytes | Mark:
         item = self._frames.popleft()
+        if isinstance(item, _Answer):
+            self._answers -= 1
+            self._answer_bytes -= len(item.frame)
+            if not self._has_room.is_set() and self._takes_answers():
+                self._has_room.set()
+            return item.frame
         if not isinstance(item, Mark):
-            self._bytes -= len(item)
+            self._broadcast_bytes -= len(item)
         return item
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    frame: bytes
 
 
 def _frame(item: bytes | Mark | None) -> bytes | None:

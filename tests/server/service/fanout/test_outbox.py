@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from patches.limits import Limits
 from patches_server.service.fanout.outbox import Close, Mark, Outbox
 
@@ -79,3 +81,44 @@ async def test_a_mark_keeps_its_place_for_a_transport_that_keeps_marks() -> None
     assert called == [1, 2]
     assert outbox.get_any_nowait() == b"b"
     assert outbox.queued_bytes == 0
+
+
+async def test_answers_are_never_dropped_and_room_comes_back_as_they_are_taken() -> None:
+    outbox = Outbox(Limits(max_response_buffer_bytes=10))
+    for _ in range(3):
+        outbox.answer(b"x" * 6)
+    outbox.put(b"a broadcast has a bound of its own")
+    assert outbox.closing is None
+    waiting = asyncio.ensure_future(outbox.has_room())
+    for _ in range(2):
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        assert await outbox.get() == b"x" * 6
+    await waiting
+
+
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "the server is closing"])
+async def test_whoever_waits_for_room_is_let_through_at_the_end(is_closed: bool) -> None:
+    outbox = Outbox(Limits(max_response_buffer_msgs=1))
+    outbox.answer(b"a")
+    waiting = asyncio.ensure_future(outbox.has_room())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    if is_closed:
+        outbox.close(1001, "bye")
+    else:
+        outbox.stop_waiting()
+    await waiting
+    outbox.answer(b"b")
+    await outbox.has_room()
+
+
+async def test_what_is_offered_is_dropped_before_it_takes_room_from_broadcasts() -> None:
+    outbox = Outbox(Limits(max_response_buffer_msgs=16))
+    assert [outbox.offer(b"x") for _ in range(3)] == [True, True, False]
+    for _ in range(14):
+        outbox.put(b"y")
+    assert outbox.closing is None
+    assert outbox.broadcast_bytes == 16
+    outbox.close(1001, "bye")
+    assert not outbox.offer(b"x")
