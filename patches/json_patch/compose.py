@@ -10,6 +10,7 @@ from patches.json_patch import javascript
 from patches.json_patch.bitmask import combine_bitmasks
 from patches.json_patch.handlers import delta_of
 from patches.json_patch.kinds import CustomOps, path_of
+from patches.json_patch.object_keys import is_member_path, with_mark
 from patches.json_patch.transform.relations import source_of
 from patches.model.json_values import MAX_DOUBLE, Json, Op
 from patches.text import DeltaOp, compose
@@ -52,18 +53,23 @@ Combine = Callable[[Json, Json], Json]
 class _Folded:
     """An operation and the values of later ones that go into it."""
 
-    __slots__ = ("_combine", "_deltas", "_value", "op")
+    __slots__ = ("_combine", "_deltas", "_is_member", "_value", "op")
 
     def __init__(self, op: Op, combine: Combine | None) -> None:
         self.op = op
         self._combine = combine
+        self._is_member = is_member_path(op)
         self._value: Json = op.get("value", javascript.ABSENT)
         self._deltas: list[list[DeltaOp]] | None = None
 
     def takes(self, later: Op) -> bool:
-        """Fold the value of a later operation in; false if the two have no combination."""
+        """Fold the value of a later operation in; false if the two have no combination.
+
+        Both have the same path, so a mark of one that it leads into an object holds for both.
+        """
         assert self._combine is not None
         value = later.get("value", javascript.ABSENT)
+        self._is_member = self._is_member or is_member_path(later)
         if self._combine is _compose_texts:
             self._take_delta(value)
             return True
@@ -79,6 +85,10 @@ class _Folded:
         self._deltas.append(_delta(value, "second"))
 
     def result(self) -> Op:
+        """The operation with everything that was folded into it."""
+        return with_mark(self._combined(), path=True) if self._is_member else self._combined()
+
+    def _combined(self) -> Op:
         if self._deltas is not None:
             return {**self.op, "value": compose_all(self._deltas)}
         if self._value is self.op.get("value", javascript.ABSENT):

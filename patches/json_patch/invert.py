@@ -10,6 +10,12 @@ from patches.json_patch.apply import apply_op
 from patches.json_patch.handlers import delta_of
 from patches.json_patch.javascript import ABSENT, to_number
 from patches.json_patch.kinds import CustomOps, like_of, path_of
+from patches.json_patch.object_keys import (
+    OBJECT_KEY,
+    is_member_path,
+    is_member_source,
+    with_mark,
+)
 from patches.json_patch.pointer import holder_keys
 from patches.json_patch.working_copy import WorkingCopy, member
 from patches.model.json_values import Json, Op
@@ -35,6 +41,8 @@ def invert_patch(
             raise PatchError("Unknown patch operation, cannot invert")
         undo = _invert_op(op, _look(doc, path_of(op)), custom_ops)
         if undo is not None:
+            if OBJECT_KEY in op:
+                undo = _with_mark_of(op, undo)
             if "value" in undo:
                 doc.share(undo["value"])  # later operations must not write into it
             inverse.append(undo)
@@ -88,6 +96,13 @@ def _invert_op(op: Op, found: _Found, custom_ops: CustomOps | None) -> Op | None
             return {"op": "remove", "path": _concrete(path, found)}
         case _:
             return _restored(path, found)
+
+
+def _with_mark_of(op: Op, undo: Op) -> Op:
+    """`undo` with the object marks of `op`; that of a `move` goes the other way."""
+    if undo["op"] == "move":
+        return with_mark(undo, path=is_member_source(op), source=is_member_path(op))
+    return with_mark(undo, path=is_member_path(op))
 
 
 def _is_insert(path: str, found: _Found) -> bool:

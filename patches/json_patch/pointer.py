@@ -71,3 +71,13 @@ def parent(pointer: str) -> str:
     if not slash:
         raise PatchError(f"{pointer!r} has no parent")
     return head
+
+
+def last_key(pointer: str) -> str:
+    """The last key of a pointer as it is written there, with its escapes; `""` for the root."""
+    return pointer[pointer.rfind("/") + 1 :]
+
+
+def container_prefix(pointer: str) -> str:
+    """What the pointers of all siblings begin with: `/a/` for `/a/b`."""
+    return pointer[: pointer.rfind("/") + 1]

@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import ClassVar, Final
 
 from patches.algorithms.ot.apply import apply_changes, apply_pending_for_view, without_absent
+from patches.algorithms.ot.object_marks import mark_object_keys
 from patches.algorithms.ot.splitting import break_changes
 from patches.algorithms.ot.walk import TransformWalk
 from patches.documents.document import Document
@@ -105,7 +106,8 @@ class OTDoc(Document):
 
     def prepare_ops(self, ops: list[Op]) -> list[Op]:
         """As `Document` has it. A write of the whole document becomes the edits that lead there:
-        on a document that exists a server refuses it, since it would undo what others do.
+        on a document that exists a server refuses it, since it would undo what others do. A key
+        like `"5"` of an object is marked, so that it is not taken for an index.
         """
         for index, op in enumerate(ops):
             if op.get("ts") is not None:
@@ -113,7 +115,7 @@ class OTDoc(Document):
                     f"ops[{index}]: 'ts' belongs to last-write-wins documents; leave it out"
                 )
         if not self.committed_rev or all(op.get("path") != "" for op in ops):
-            return ops
+            return mark_object_keys(self.state, ops)
         check_ops(ops, self.limits, counted=False)
         target = apply_patch(self.state, ops, strict=True)
         target = {} if target is ABSENT else target
@@ -123,7 +125,8 @@ class OTDoc(Document):
                 f"cannot become {kind_of(target)}: put the value under a key, or make another "
                 f"document"
             )
-        return ops_to_reach(self.state, target, max_depth=self.limits.max_doc_depth)
+        edits = ops_to_reach(self.state, target, max_depth=self.limits.max_doc_depth)
+        return mark_object_keys(self.state, edits)
 
     def can_cut(self, op: Op, max_bytes: int) -> bool:
         change = Change(id="", ops=[op], base_rev=0, rev=1, created_at=0)

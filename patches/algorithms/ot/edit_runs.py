@@ -16,6 +16,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
+from patches.json_patch.object_keys import OBJECT_KEY
 from patches.model.json_values import Json, Op
 from patches.text.utf16 import utf16_length
 
@@ -95,7 +96,7 @@ class Edit:
             return None
         op = ops[0]
         path, place = op.get("path"), self.place
-        if "from" in op or "soft" in op or not isinstance(path, str):
+        if "from" in op or "soft" in op or OBJECT_KEY in op or not isinstance(path, str):
             return None
         if not path.startswith(place) or path[len(place) : len(place) + 1] != "/":
             return None
@@ -115,7 +116,7 @@ def edit_of(ops: list[Op]) -> Edit | None:
     if len(ops) != 1:
         return None
     op = ops[0]
-    if "from" in op or "soft" in op:
+    if "from" in op or "soft" in op or OBJECT_KEY in op:
         return None
     match op.get("op"):
         case "@txt":

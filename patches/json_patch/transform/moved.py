@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from patches.json_patch.kinds import INSERT_LIKES
+from patches.json_patch.object_keys import is_member_path, is_member_source, with_mark
 from patches.json_patch.pointer import is_under
 from patches.json_patch.transform.passes import overwrite, removal, shift
 from patches.json_patch.transform.relations import (
@@ -41,8 +42,8 @@ def after_move(ctx: Context, move: Op, ops: list[Op]) -> list[Op]:
     if source == path:
         return ops
     killer = _find_killer(ctx, source, ops) if ctx.other_ops_first else None
-    marked = _redirect(ctx, source, path, ops, killer)
-    shifted = _pass_over(ctx, move, marked, is_set=killer is None)
+    led = _redirect(ctx, move, ops, killer)
+    shifted = _pass_over(ctx, move, led, is_set=killer is None)
     return _unmarked(shifted, ops)
 
 
@@ -55,10 +56,9 @@ def _marked(pointer: str) -> str:
     return pointer if pointer.startswith(_MARK) else _MARK + pointer
 
 
-def _redirect(
-    ctx: Context, source: str, path: str, ops: list[Op], killer: _Killer | None
-) -> list[Op]:
+def _redirect(ctx: Context, move: Op, ops: list[Op], killer: _Killer | None) -> list[Op]:
     """Phase 1: lead to the new place whatever leads to the moved value."""
+    source, path = move["from"], move["path"]
     kept: list[Op] = []
     gone = False
     for index, op in enumerate(ops):
@@ -69,13 +69,19 @@ def _redirect(
             kept.append(_protected(op))
         elif killer is not None and killer.at == index:
             if not killer.is_move:
-                kept += [_protected({"op": "remove", "path": path}), op]
+                gone_again: Op = {"op": "remove", "path": path}
+                if ctx.has_marks:
+                    gone_again = with_mark(gone_again, path=is_member_path(move))
+                kept += [_protected(gone_again), op]
             elif op["path"] == path:
                 return kept + list(map(_protected, ops[index + 1 :]))
             else:
-                kept.append(redirected(op, op["path"], _marked(path)))
+                led = redirected(op, op["path"], _marked(path))
+                if ctx.has_marks:
+                    led = with_mark(led, path=is_member_path(op), source=is_member_path(move))
+                kept.append(led)
         elif ctx.other_ops_first and killer is None and like == "move" and origin == source:
-            return kept + _after_older_move(ctx, op["path"], path, ops[index + 1 :])
+            return kept + _after_older_move(ctx, op, move, ops[index + 1 :])
         else:
             gone = like == "remove" and op["path"] == source
             target = _led(op["path"], source, path)
@@ -83,8 +89,22 @@ def _redirect(
                 target = op["path"]  # a new value, put where the old one was
             origin = None if origin is None else _led(origin, source, path)
             if target != origin:
-                kept.append(redirected(op, target, origin))
+                led = redirected(op, target, origin)
+                if ctx.has_marks and led is not op:
+                    led = _remarked(led, op, move)
+                kept.append(led)
     return kept
+
+
+def _remarked(led: Op, op: Op, move: Op) -> Op:
+    """`led`, what became of `op`, with the object marks of where it leads now."""
+    source = move["from"]
+    path_moved = op["path"] == source and led["path"] != source
+    return with_mark(
+        led,
+        path=is_member_path(move if path_moved else op),
+        source=is_member_path(move) if source_of(op) == source else is_member_source(op),
+    )
 
 
 def _led(pointer: str, source: str, path: str) -> str:
@@ -93,10 +113,13 @@ def _led(pointer: str, source: str, path: str) -> str:
     return pointer
 
 
-def _after_older_move(ctx: Context, older_path: str, path: str, rest: list[Op]) -> list[Op]:
+def _after_older_move(ctx: Context, older: Op, move: Op, rest: list[Op]) -> list[Op]:
     """What follows an older move of the same value, which the queue then moves on."""
-    if older_path != path:
-        rest = after_move(ctx, {"op": "move", "from": older_path, "path": path}, rest)
+    if older["path"] != move["path"]:
+        onward: Op = {"op": "move", "from": older["path"], "path": move["path"]}
+        if ctx.has_marks:
+            onward = with_mark(onward, path=is_member_path(move), source=is_member_path(older))
+        rest = after_move(ctx, onward, rest)
     return list(map(_protected, rest))
 
 

@@ -6,7 +6,14 @@ from typing import Final
 
 from patches.json_patch.javascript import ABSENT, is_falsy
 from patches.json_patch.kinds import INSERT_LIKES, CustomOps, Like, like_of
-from patches.json_patch.pointer import holder_keys, is_index, is_under
+from patches.json_patch.object_keys import object_prefixes
+from patches.json_patch.pointer import (
+    container_prefix,
+    holder_keys,
+    is_index,
+    is_under,
+    last_key,
+)
 from patches.json_patch.working_copy import member
 from patches.model.json_values import Json, Op
 
@@ -17,7 +24,14 @@ _MOST_DIGITS: Final = 15
 class Context:
     """What one call of `transform_patch` is about: the state, if any, and who comes first."""
 
-    __slots__ = ("custom_ops", "older_inserts_first", "other_ops_first", "state")
+    __slots__ = (
+        "custom_ops",
+        "has_marks",
+        "objects",
+        "older_inserts_first",
+        "other_ops_first",
+        "state",
+    )
 
     def __init__(self, state: Json, *, other_ops_first: bool, custom_ops: CustomOps | None) -> None:
         self.state = None if is_falsy(state) else state
@@ -26,6 +40,13 @@ class Context:
         #: is older, it takes the side that it had when the other one was moved behind it.
         self.older_inserts_first = other_ops_first
         self.custom_ops = custom_ops
+        self.has_marks = False
+        #: During one pass: the containers that marks on either side say are objects.
+        self.objects: frozenset[str] = frozenset()
+
+    def look_for_marks(self, op: Op, ops: list[Op]) -> None:
+        """Note the containers that `op` and `ops` mark as objects, for the pass of `op`."""
+        self.objects = object_prefixes([op, *ops])
 
     def like(self, op: Op) -> Like | None:
         """The like of an operation; `None` if nobody knows its name."""
@@ -33,7 +54,9 @@ class Context:
 
     def is_array_path(self, path: str) -> bool:
         """Whether `path` is taken for an array index. Without a state every number is."""
-        if not is_index(path[path.rfind("/") + 1 :]):
+        if not is_index(last_key(path)):
+            return False
+        if self.objects and container_prefix(path) in self.objects:
             return False
         if self.state is None:
             return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from patches.json_patch.object_keys import is_member_path, is_member_source, with_mark
 from patches.json_patch.pointer import is_under
 from patches.json_patch.transform.passes import is_inside, overwrite, sets_at, without_source
 from patches.json_patch.transform.relations import (
@@ -105,7 +106,7 @@ class _Superseding:
     def _settle(self) -> None:
         """Forget the pending set; what it moved here is gone from its source."""
         if self.pending is not None and self.pending.owes_removal:
-            self.kept.append({"op": "remove", "path": self.pending.source})
+            self.kept.append(_removal(self.pending.op))
         self.pending = None
 
     def _supersede(self, op: Op) -> None:
@@ -115,7 +116,7 @@ class _Superseding:
             if not self.is_array_path and not are_nested(source, self.path):
                 self.pending = _Pending(op, source, owes_removal=like == "move")
             elif like == "move":
-                self.kept.append({"op": "remove", "path": source})
+                self.kept.append(_removal(op))
         elif not self.is_array_path and op.get("op") in ("add", "replace"):
             self.pending = _Pending(op, None, owes_removal=False)
 
@@ -125,14 +126,17 @@ class _Superseding:
         if pending.source is None:
             if are_nested(target, self.path):
                 return False
-            self.kept.append({"op": "add", "path": target, "value": pending.op.get("value")})
+            added: Op = {"op": "add", "path": target, "value": pending.op.get("value")}
+            self.kept.append(with_mark(added, path=is_member_path(op)))
         elif target == pending.source:
             pending.owes_removal = False  # the value comes back to where it was
         elif are_nested(target, pending.source) or are_nested(target, self.path):
             return False
         else:
             name = "move" if pending.owes_removal and like == "move" else "copy"
-            self.kept.append({"op": name, "from": pending.source, "path": target})
+            led: Op = {"op": name, "from": pending.source, "path": target}
+            source_is_member = is_member_source(pending.op)
+            self.kept.append(with_mark(led, path=is_member_path(op), source=source_is_member))
         self.kept += [self._rerooted(edit, target) for edit in pending.edits]
         if like == "move":
             self.pending = None
@@ -143,3 +147,9 @@ class _Superseding:
         if source is not None and is_under(source, self.path):
             source = target + source[len(self.path) :]
         return redirected(edit, target + edit["path"][len(self.path) :], source)
+
+
+def _removal(move: Op) -> Op:
+    """The removal of what `move` took away from its source."""
+    removal: Op = {"op": "remove", "path": move["from"]}
+    return with_mark(removal, path=is_member_source(move))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from patches.errors import PatchError
 from patches.json_patch.kinds import CustomOps, is_empty_add, path_of
+from patches.json_patch.object_keys import has_marks
 from patches.json_patch.transform.moved import after_move
 from patches.json_patch.transform.passes import overwrite, shift, soft_create, update
 from patches.json_patch.transform.reach import Reach
@@ -36,10 +37,13 @@ def transform_patch(
     for op in incoming:
         path_of(op)
     ctx = Context(state, other_ops_first=other_ops_first, custom_ops=custom_ops)
+    ctx.has_marks = has_marks(committed_ops) or has_marks(incoming)
     reach = Reach(incoming)
     for op in committed_ops:
         if not reach.meets(op, other_ops_first=other_ops_first) and not custom_ops:
             continue
+        if ctx.has_marks:
+            ctx.look_for_marks(op, incoming)
         left = pass_over(ctx, op, incoming)
         if left is not incoming:
             incoming = left

@@ -72,6 +72,8 @@ def op_strategies(paths: st.SearchStrategy[str]) -> st.SearchStrategy[Op]:
         st.tuples(paths, paths).map(lambda p: {"op": "move", "from": p[0], "path": p[1]}),
         st.tuples(paths, paths).map(lambda p: {"op": "copy", "from": p[0], "path": p[1]}),
         st.tuples(paths, text_parts).map(lambda p: {"op": "@txt", "path": p[0], "value": p[1]}),
+        paths.map(lambda path: {"op": "replace", "path": path, "value": 2, "obj": True}),
+        paths.map(lambda path: {"op": "remove", "path": path, "obj": True}),
     )
 
 
