@@ -16,6 +16,10 @@ def _never() -> bool:
     return False
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class CallContext:
     """The caller of a remote method.
@@ -25,7 +29,8 @@ class CallContext:
     provider grants beyond read and write. `options`: the options object of `getDoc`,
     `getChangesSince` or `commitChanges` as it came, checked by nobody; a document server with a
     wire of its own finds its token there. `has_given_up`: whether the caller has been answered
-    already, because it waited too long, and makes the same call again.
+    already, because it waited too long, and makes the same call again. `keep_waiting()`: the caller
+    waits for a commit of its own that is under way, and is not to be sent away from it.
     """
 
     client_id: str | None = None
@@ -34,6 +39,7 @@ class CallContext:
     capabilities: frozenset[str] = field(default_factory=frozenset)
     options: Mapping[str, Json] = field(default_factory=dict, compare=False)
     has_given_up: Callable[[], bool] = field(default=_never, compare=False)
+    keep_waiting: Callable[[], None] = field(default=_nothing, compare=False)
 
     def require_waiting(self) -> None:
         """Raise `UnavailableError` if nobody waits for the call any more.

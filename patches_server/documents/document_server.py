@@ -86,3 +86,10 @@ class DocumentServer(Protocol):
 
 #: Extra remote methods of a document server: name -> (access kind, handler).
 RemoteMethods = Mapping[str, tuple[str, Callable[..., Any]]]
+
+
+def is_repeated(
+    changes: Sequence[Change | ChangeInput], under_way: Sequence[Change | ChangeInput] | None
+) -> bool:
+    """Whether a commit that waits for its turn was sent before, and is being carried out."""
+    return under_way is not None and any(each.id == changes[0].id for each in under_way)

@@ -26,7 +26,12 @@ from patches.model.json_values import Json
 from patches.runtime import Millis, Runtime
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.context import CallContext, current_context
-from patches_server.documents.document_server import ChangesCommitted, DocDeleted, NothingStored
+from patches_server.documents.document_server import (
+    ChangesCommitted,
+    DocDeleted,
+    NothingStored,
+    is_repeated,
+)
 from patches_server.documents.history import (
     HistoryMark,
     KnownHistory,
@@ -104,6 +109,8 @@ class LWWServer:
         self._new_id = change_ids(runtime.random)
         self._version_ids = SortableIds(runtime.random)
         self._locks = KeyedLocks()
+        #: The commit that a document's lock is held for.
+        self._in_turn: dict[str, Sequence[AnyChange]] = {}
         self._room = DocRoom(self._limits.max_doc_bytes)
 
     async def get_doc(self, doc_id: str, *, rev: int | None = None) -> Snapshot:
@@ -247,13 +254,19 @@ class LWWServer:
         if not changes:
             return CommitResult(changes=())
         await self.aside(steps_of(changes), lambda: self._check(changes))
+        if is_repeated(changes, self._in_turn.get(doc_id)):
+            caller.keep_waiting()
+        known = known_history(caller.options)
         async with self._locks(doc_id):
             caller.require_waiting()
-            now = await self.clock.now()
-            known = known_history(caller.options)
-            done = await self._store(doc_id, changes, now, known)
-            if done.stored:
-                await self._compact(doc_id, done.rev, now)
+            self._in_turn[doc_id] = changes
+            try:
+                now = await self.clock.now()
+                done = await self._store(doc_id, changes, now, known)
+                if done.stored:
+                    await self._compact(doc_id, done.rev, now)
+            finally:
+                del self._in_turn[doc_id]
         if done.stored:
             # Right after the lock: subscribers are called before another commit can go on, and one
             # that commits to this document in turn does not wait for itself.

@@ -26,7 +26,7 @@ from patches.runtime import Runtime
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.concurrency_limit import Gate
 from patches_server.documents.context import CallContext, current_context
-from patches_server.documents.document_server import ChangesCommitted, DocDeleted
+from patches_server.documents.document_server import ChangesCommitted, DocDeleted, is_repeated
 from patches_server.documents.history import HistoryMark, KnownHistory
 from patches_server.documents.offload import Aside, steps_of
 from patches_server.documents.records import (
@@ -88,6 +88,8 @@ class OTServer:
         )
         self._new_id = change_ids(runtime.random)
         self._locks = KeyedLocks()
+        #: The commit that a document's lock is held for.
+        self._in_turn: dict[str, Sequence[AnyChange]] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
 
     @property
@@ -158,14 +160,20 @@ class OTServer:
         """`commit_changes` of a caller that is named; one without a connection is told to all."""
         if not changes:
             return CommitResult(changes=())
+        if is_repeated(changes, self._in_turn.get(doc_id)):
+            caller.keep_waiting()
         async with self._locks(doc_id):
             caller.require_waiting()
-            steps = steps_of(changes)
-            # In here, so that a large commit keeps its place before a small one that came later.
-            await self.aside(steps, lambda: self._check(changes))
-            now = await self.clock.now()
-            call = CommitCall(caller, doc_id, changes, options, now, steps)
-            submission, decision, token = await self._committer.commit(call)
+            self._in_turn[doc_id] = changes
+            try:
+                steps = steps_of(changes)
+                # In here, so that a large commit keeps its place before a small one that came later
+                await self.aside(steps, lambda: self._check(changes))
+                now = await self.clock.now()
+                call = CommitCall(caller, doc_id, changes, options, now, steps)
+                submission, decision, token = await self._committer.commit(call)
+            finally:
+                del self._in_turn[doc_id]
         if decision.to_store:
             # Right after the lock: subscribers are called before another commit can go on, and one
             # that commits to this document in turn does not wait for itself.

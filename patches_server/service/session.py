@@ -269,7 +269,9 @@ class ServerSession:
                 method=method,
                 params=request.params,
                 size=size,
-                context=replace(self.context, has_given_up=patience.is_over),
+                context=replace(
+                    self.context, has_given_up=patience.is_over, keep_waiting=patience.stop
+                ),
             )
             return result_frame(request.id, await self._server.calls.run(call))
         except Exception as exc:  # boundary: one call's failure is its own
@@ -338,6 +340,10 @@ class _Patience:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """From now on it may take as long as it takes."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -414,6 +414,33 @@ async def test_a_store_that_hangs_is_503_and_its_commit_is_still_told(serve: Any
 
 
 @pytest.mark.parametrize(("name", "save"), [("ot", "save_changes"), ("lww", "save_rows")])
+async def test_the_repetition_of_a_commit_under_way_waits_for_it(
+    serve: Any, name: str, save: str
+) -> None:
+    connect = await serve(limits=Limits(store_timeout_s=0.01))
+    first, second, doc_id = connect(), connect(), f"{name}/d"
+    store = connect.server.router.services[name].documents.store
+    gate, saved, really = asyncio.Event(), [], getattr(store, save)
+
+    async def slow(*args: Any, **kwargs: Any) -> None:
+        saved.append(args[0])
+        await gate.wait()
+        await really(*args, **kwargs)
+
+    setattr(store, save, slow)
+    commit = [change("c1", baseRev=0), change("c2", baseRev=0)]
+    assert (await first.error("commitChanges", doc_id, commit))["code"] == 503
+    calls = [(peer, await peer.start("commitChanges", doc_id, commit)) for peer in (second, first)]
+    await asyncio.sleep(0.05)  # several times as long as a call may wait
+    assert [peer.unread() for peer, _ in calls] == [[], []]
+    gate.set()
+    for peer, call in calls:
+        [*_, last] = (await peer.answer(call))["result"]["changes"]
+        assert last["rev"] == (2 if name == "ot" else 1)
+    assert len(saved) == 1
+
+
+@pytest.mark.parametrize(("name", "save"), [("ot", "save_changes"), ("lww", "save_rows")])
 async def test_a_call_that_waited_too_long_for_its_turn_is_not_begun_any_more(
     serve: Any, name: str, save: str
 ) -> None:
