@@ -7,34 +7,27 @@ subscriber gets its own view of a commit; it has a remote method and a notificat
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from patches.aio.signals import Signal
-from patches.errors import StatusError, UnsupportedOperationError
-from patches.json_patch import JSONPatch, apply_patch
+from patches.errors import StatusError
+from patches.json_patch import apply_patch
 from patches.model.change import Change, ChangeInput, Snapshot
 from patches.model.json_values import Json
 from patches_server.documents.context import CallContext, current_context
-from patches_server.documents.document_server import (
-    ChangesCommitted,
-    DocDeleted,
-    Notification,
-    RemoteMethods,
-)
+from patches_server.documents.document_server import DocumentServer
 from patches_server.documents.records import CommitOptions, CommitResult
 
 
-class SmallServer:
+class SmallServer(DocumentServer):
     """Documents of the algorithm `"small"`, in memory."""
 
     name = "small"
+    has_views = True
 
     def __init__(self, *, token: str = "first") -> None:
-        self.on_changes_committed: ChangesCommitted = Signal("on_changes_committed")
-        self.on_doc_deleted: DocDeleted = Signal("on_doc_deleted")
-        self.on_notification: Notification = Signal("on_notification")
-        self.remote_methods: RemoteMethods = {"countChanges": ("read", self._count)}
+        super().__init__()
+        self.remote_methods = {"countChanges": ("read", self._count)}
         self.token = token
         #: What `view` asks: which of a commit's changes somebody sees.
         self.sight: Callable[[Any, Sequence[Change]], Sequence[Change] | None] = _everything
@@ -88,32 +81,15 @@ class SmallServer:
             self.on_changes_committed.emit(doc_id, new, None, current_context().connection_id)
         return CommitResult(changes=log[missed:])
 
-    def view(
+    async def view(
         self, doc_id: str, changes: Sequence[Change], context: CallContext
-    ) -> Awaitable[Sequence[Change] | None]:
+    ) -> Sequence[Change] | None:
         """What one subscriber is told of a commit; the hub asks."""
-
-        async def answer() -> Sequence[Change] | None:
-            return self.sight(context.principal, changes)
-
-        return answer()
+        return self.sight(context.principal, changes)
 
     def connection_ended(self, connection_id: str) -> None:
         """What was kept for a connection can be forgotten."""
         self.ended.append(connection_id)
-
-    async def change(
-        self,
-        doc_id: str,
-        edit: Callable[[JSONPatch], object],
-        metadata: Mapping[str, Json] | None = None,
-    ) -> Change | None:
-        raise UnsupportedOperationError("small documents are not edited by their server")
-
-    async def capture_current_version(
-        self, doc_id: str, metadata: Mapping[str, Json] | None = None
-    ) -> str | None:
-        return None
 
     async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:
         self._logs.pop(doc_id, None)

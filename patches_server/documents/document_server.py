@@ -1,4 +1,4 @@
-"""`DocumentServer`: what the RPC layer and the hub need of a server of documents.
+"""`DocumentServer`: what the service needs of a server of documents.
 
 `OTServer` and `LWWServer` are two; others may be registered beside them. A document server owns the
 rules of its documents and their store; it has never heard of sockets or subscriptions.
@@ -6,13 +6,18 @@ rules of its documents and their store; it has never heard of sockets or subscri
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
 
 from patches.aio.signals import Signal
+from patches.errors import PatchesError
 from patches.json_patch import JSONPatch
 from patches.model.change import Change, ChangeInput, Snapshot
 from patches.model.json_values import Json
+from patches_server.documents.context import CallContext
+from patches_server.documents.history import HistoryMark, KnownHistory
 from patches_server.documents.records import CommitOptions, CommitResult
 
 #: `(doc_id, changes, options, origin)`: newly committed changes, once per commit that stored
@@ -20,42 +25,57 @@ from patches_server.documents.records import CommitOptions, CommitResult
 ChangesCommitted = Signal[[str, Sequence[Change], CommitOptions | None, str | None]]
 #: `(doc_id, origin)`
 DocDeleted = Signal[[str, str | None]]
-
-
 #: `(doc_id, method, params, connection_id)`: a notification to the subscribers of a document, or to
 #: the one connection that is named.
 Notification = Signal[[str, str, Mapping[str, Json], str | None]]
 #: `(doc_id, origin)`
 NothingStored = Signal[[str, str | None]]
+#: Extra remote methods of a document server: name -> (access kind, handler).
+RemoteMethods: TypeAlias = Mapping[str, tuple[Literal["read", "write"], Callable[..., Any]]]
 
 
-class DocumentServer(Protocol):
-    """Documents of one algorithm. Every method raises `DocDeletedError` under a tombstone, but the
-    last two.
+class DocumentServer(ABC):
+    """Documents of one algorithm.
 
-    It may have more, each of which is looked for once, when it is registered:
-
-    - `remote_methods: RemoteMethods`: remote methods of its own;
-    - `async view(doc_id, changes, context)`: what of a commit one subscriber is told; `[]` tells it
-      to look again, `None` tells it nothing;
-    - `on_notification: Notification`: notifications of its own;
-    - `connection_ended(connection_id)`: what it kept for a connection can be forgotten;
-    - `on_nothing_stored: NothingStored`: commits that were answered from what was there already.
-
+    Every method raises `DocDeletedError` under a tombstone, but `delete_doc` and `undelete_doc`.
     `current_context().options` is the options object of the call, and the metadata of a `Snapshot`
     goes out beside its state.
     """
 
-    name: str  # the algorithm: "ot", "lww"
-    on_changes_committed: ChangesCommitted
-    on_doc_deleted: DocDeleted
+    #: The algorithm: "ot", "lww".
+    name: str
+    #: Remote methods of its own.
+    remote_methods: RemoteMethods = MappingProxyType({})
+    #: Whether subscribers are told different things of one commit: then `view` is asked for each.
+    has_views: bool = False
 
+    def __init__(self) -> None:
+        self.on_changes_committed: ChangesCommitted = Signal("on_changes_committed")
+        self.on_doc_deleted: DocDeleted = Signal("on_doc_deleted")
+        #: Notifications of its own.
+        self.on_notification: Notification = Signal("on_notification")
+        #: A commit of a connection was answered from what was there already.
+        self.on_nothing_stored: NothingStored = Signal("on_nothing_stored")
+
+    @property
+    def poisoned(self) -> int:
+        """Committed changes that a state was built without."""
+        return 0
+
+    @property
+    def clock_jumps(self) -> int:
+        """Leaps forward of the wall clock that were noticed."""
+        return 0
+
+    @abstractmethod
     async def get_doc(self, doc_id: str, *, rev: int | None = None) -> Snapshot:
         """The document's state and the changes on top of it."""
 
+    @abstractmethod
     async def get_changes_since(self, doc_id: str, rev: int) -> Sequence[Change]:
         """What was committed after `rev`, ascending."""
 
+    @abstractmethod
     async def commit_changes(
         self,
         doc_id: str,
@@ -64,6 +84,14 @@ class DocumentServer(Protocol):
     ) -> CommitResult:
         """Commit changes as the caller of `current_context()`."""
 
+    @abstractmethod
+    async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:
+        """Remove the document, leaving a tombstone."""
+
+    @abstractmethod
+    async def undelete_doc(self, doc_id: str) -> bool:
+        """Remove the tombstone; whether there was one. The data does not come back."""
+
     async def change(
         self,
         doc_id: str,
@@ -71,21 +99,31 @@ class DocumentServer(Protocol):
         metadata: Mapping[str, Json] | None = None,
     ) -> Change | None:
         """An edit made by the server itself: same path, same broadcast."""
+        raise PatchesError(f"{self.name} documents cannot be edited by the server")
 
     async def capture_current_version(
         self, doc_id: str, metadata: Mapping[str, Json] | None = None
     ) -> str | None:
-        """Save the head as a version; its id, or `None` when there is nothing new."""
+        """Save the head as a version; its id, or `None` when there is nothing to save."""
+        return None
 
-    async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:
-        """Remove the document, leaving a tombstone."""
+    async def history_of(
+        self, doc_id: str, known: KnownHistory | None = None, rev: int = 0
+    ) -> HistoryMark | None:
+        """The document's history; `None` where documents have no token.
 
-    async def undelete_doc(self, doc_id: str) -> bool:
-        """Remove the tombstone; whether there was one. The data does not come back."""
+        Raises `OtherHistoryError` if a copy at `rev` is of another.
+        """
+        return None
 
+    async def view(
+        self, doc_id: str, changes: Sequence[Change], context: CallContext
+    ) -> Sequence[Change] | None:
+        """What of a commit one subscriber is told; `[]` tells it to look again, `None` nothing."""
+        return changes
 
-#: Extra remote methods of a document server: name -> (access kind, handler).
-RemoteMethods = Mapping[str, tuple[str, Callable[..., Any]]]
+    def connection_ended(self, connection_id: str) -> None:  # noqa: B027  # nothing is kept
+        """What was kept for a connection can be forgotten."""
 
 
 def is_repeated(

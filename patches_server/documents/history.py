@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from patches.errors import OtherHistoryError
 from patches.model.json_values import Json
@@ -42,16 +42,6 @@ class HistoryMark:
     token: str | None
     rev: int = 0
     change_id: str | None = None
-
-
-@runtime_checkable
-class KeepsHistory(Protocol):
-    """A document server whose documents have tokens."""
-
-    async def history_of(
-        self, doc_id: str, known: KnownHistory | None = None, rev: int = 0
-    ) -> HistoryMark:
-        """The document's history. Raises `OtherHistoryError` if a copy at `rev` is of another."""
 
 
 def known_history(options: Mapping[str, Json]) -> KnownHistory | None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from patches.aio.keyed_locks import KeyedLocks
-from patches.aio.signals import Signal
 from patches.errors import (
     ChangeRefusedError,
     OpsRefusedError,
@@ -26,12 +25,7 @@ from patches.model.json_values import Json
 from patches.runtime import Millis, Runtime
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.context import CallContext, current_context
-from patches_server.documents.document_server import (
-    ChangesCommitted,
-    DocDeleted,
-    NothingStored,
-    is_repeated,
-)
+from patches_server.documents.document_server import DocumentServer, is_repeated
 from patches_server.documents.history import (
     HistoryMark,
     KnownHistory,
@@ -75,7 +69,7 @@ T = TypeVar("T")
 _log = logging.getLogger("patches_server.lww")
 
 
-class LWWServer:
+class LWWServer(DocumentServer):
     """A `DocumentServer` for last-write-wins documents.
 
     `change_id_ttl` (milliseconds): how long a retried change is recognised; afterwards an increment
@@ -95,12 +89,9 @@ class LWWServer:
         limits: Limits | None = None,
         runtime: Runtime | None = None,
     ) -> None:
+        super().__init__()
         runtime = runtime or Runtime()
         self.store: LWWServerStore = getattr(store, "lww", store)
-        self.on_changes_committed: ChangesCommitted = Signal("on_changes_committed")
-        self.on_doc_deleted: DocDeleted = Signal("on_doc_deleted")
-        #: A commit of this connection to a document is answered from what was there already.
-        self.on_nothing_stored: NothingStored = Signal("on_nothing_stored")
         self._change_id_ttl = change_id_ttl
         self._removal_ttl = removal_ttl
         self._limits = limits or Limits()
@@ -112,6 +103,11 @@ class LWWServer:
         #: The commit that a document's lock is held for.
         self._in_turn: dict[str, Sequence[AnyChange]] = {}
         self._room = DocRoom(self._limits.max_doc_bytes)
+
+    @property
+    def clock_jumps(self) -> int:
+        """Leaps forward of the wall clock that were noticed."""
+        return self.clock.jumps
 
     async def get_doc(self, doc_id: str, *, rev: int | None = None) -> Snapshot:
         """The snapshot's state, and one change with the rows on top of it.

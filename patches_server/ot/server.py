@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from patches.aio.keyed_locks import KeyedLocks
-from patches.aio.signals import Signal
 from patches.errors import (
     ChangeRefusedError,
     DuplicateChangeIdsError,
@@ -26,7 +25,7 @@ from patches.runtime import Runtime
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.concurrency_limit import Gate
 from patches_server.documents.context import CallContext, current_context
-from patches_server.documents.document_server import ChangesCommitted, DocDeleted, is_repeated
+from patches_server.documents.document_server import DocumentServer, is_repeated
 from patches_server.documents.history import HistoryMark, KnownHistory
 from patches_server.documents.offload import Aside, steps_of
 from patches_server.documents.records import (
@@ -47,7 +46,7 @@ _log = logging.getLogger("patches_server.ot")
 _NOBODY: Final = CallContext()
 
 
-class OTServer:
+class OTServer(DocumentServer):
     """A `DocumentServer` for documents kept with operational transformation.
 
     `store` is an `OTServerStore`, or a backend that has one as `ot`. A pause longer than
@@ -67,10 +66,9 @@ class OTServer:
         limits: Limits | None = None,
         runtime: Runtime | None = None,
     ) -> None:
+        super().__init__()
         runtime = runtime or Runtime()
         self.store: OTServerStore = getattr(store, "ot", store)
-        self.on_changes_committed: ChangesCommitted = Signal("on_changes_committed")
-        self.on_doc_deleted: DocDeleted = Signal("on_doc_deleted")
         self.clock = ServerClock(self.store, runtime)
         self.limits = limits or Limits()
         self.runtime = runtime
@@ -96,6 +94,11 @@ class OTServer:
     def poisoned(self) -> int:
         """Committed changes that a state was built without."""
         return self.history.poisoned
+
+    @property
+    def clock_jumps(self) -> int:
+        """Leaps forward of the wall clock that were noticed."""
+        return self.clock.jumps
 
     async def get_doc(self, doc_id: str, *, rev: int | None = None) -> Snapshot:
         """The state of the newest main version up to `rev`, and the changes committed after it.

@@ -19,7 +19,7 @@ from patches.model.json_values import Json
 from patches.runtime import Millis
 from patches_server.auth.access import Kind
 from patches_server.documents.context import current_context
-from patches_server.documents.history import KeepsHistory, KnownHistory, known_history
+from patches_server.documents.history import known_history
 from patches_server.documents.records import Branch, CommitOptions, CommitResult, Version
 from patches_server.service.router import BranchManager, HistoryManager, Services
 from patches_server.wire import checks as wire_checks
@@ -97,7 +97,7 @@ def add_methods_of(table: dict[str, Method], services: Services) -> None:
 
     Raises `ValueError` when a name is taken.
     """
-    for name, (kind, handler) in getattr(services.documents, "remote_methods", {}).items():
+    for name, (kind, handler) in services.documents.remote_methods.items():
         if name in table:
             raise ValueError(f"A handler for method '{name}' is already registered.")
         table[name] = Method(kind, _read_all, _calling(handler))
@@ -198,33 +198,24 @@ def _read_create_branch(given: Given) -> tuple[int, dict[str, Json]]:
 
 
 async def _get_doc(on: Services, doc_id: str, rev: int | None) -> Any:
-    known, keeper = _asked(on)
-    if known is None or keeper is None:
-        return await on.documents.get_doc(doc_id, rev=rev)
+    asks = known_history(current_context().options) is not None
     # The token first: should the document be made again in between, an old token is noticed with
     # the next call; a new one beside old content would not be.
-    mark = await keeper.history_of(doc_id)
+    mark = await on.documents.history_of(doc_id) if asks else None
     snapshot = await on.documents.get_doc(doc_id, rev=rev)
-    own: dict[str, Json] = {"token": mark.token}
-    if mark.change_id is not None:
-        own["last"] = [mark.rev, mark.change_id]
-    snapshot.metadata = {**snapshot.metadata, **own}
+    if mark is not None:
+        own: dict[str, Json] = {"token": mark.token}
+        if mark.change_id is not None:
+            own["last"] = [mark.rev, mark.change_id]
+        snapshot.metadata = {**snapshot.metadata, **own}
     return snapshot
 
 
 async def _get_changes_since(on: Services, doc_id: str, rev: int) -> Any:
-    known, keeper = _asked(on)
-    if known is None or keeper is None:
-        return await on.documents.get_changes_since(doc_id, rev)
-    mark = await keeper.history_of(doc_id, known, rev)
-    return _Tokened(await on.documents.get_changes_since(doc_id, rev), mark.token)
-
-
-def _asked(on: Services) -> tuple[KnownHistory | None, KeepsHistory | None]:
-    """What the caller says of its copy, and who can judge it; `None` where it does not ask."""
     known = known_history(current_context().options)
-    documents = on.documents
-    return known, documents if isinstance(documents, KeepsHistory) else None
+    mark = None if known is None else await on.documents.history_of(doc_id, known, rev)
+    changes = await on.documents.get_changes_since(doc_id, rev)
+    return changes if mark is None else _Tokened(changes, mark.token)
 
 
 async def _commit_changes(

@@ -147,15 +147,13 @@ class PatchesServer:
     @property
     def poisoned(self) -> int:
         """Committed changes that were found to be impossible to apply."""
-        documents = (services.documents for services in self.router.services.values())
-        return sum(getattr(each, "poisoned", 0) for each in documents)
+        return sum(each.documents.poisoned for each in self.router.services.values())
 
     @property
     def clock_jumps(self) -> int:
         """Leaps forward of the wall clock; each algorithm's clock sees the same ones."""
-        documents = (services.documents for services in self.router.services.values())
-        clocks = (getattr(each, "clock", None) for each in documents)
-        return max((clock.jumps for clock in clocks if clock is not None), default=0)
+        services = self.router.services.values()
+        return max((each.documents.clock_jumps for each in services), default=0)
 
     def revoke(self, *, principal: object = None, doc_id: str | None = None) -> None:
         """Rights have changed: nothing is delivered any more on the strength of the old ones.

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, TypeAlias
 
 import pytest
 
-from patches.aio.signals import Signal
 from patches.errors import DocDeletedError
-from patches.json_patch import JSONPatch
 from patches.model.change import Change, ChangeInput, Snapshot
-from patches.model.json_values import Json
 from patches.testing.raw_peer import Peers
 from patches_server.auth.access import allow_all
 from patches_server.documents.context import current_context
-from patches_server.documents.document_server import ChangesCommitted, DocDeleted
+from patches_server.documents.document_server import DocumentServer
 from patches_server.documents.records import CommitOptions, CommitResult, Tombstone
 from patches_server.service.router import Services
 from patches_server.service.server import PatchesServer
 
 
-class SmallDocuments:
+class SmallDocuments(DocumentServer):
     """A document server that appends changes as they come: enough to see what reaches it."""
 
     def __init__(self, name: str = "ot") -> None:
         self.name = name
-        self.on_changes_committed: ChangesCommitted = Signal("on_changes_committed")
-        self.on_doc_deleted: DocDeleted = Signal("on_doc_deleted")
+        super().__init__()
         self.logs: dict[str, list[Change]] = {}
         self.deleted: dict[str, Tombstone] = {}
         self.options: CommitOptions | None = None
@@ -77,19 +73,6 @@ class SmallDocuments:
                 doc_id, stored, options, context.connection_id
             )
         return CommitResult(changes=stored)
-
-    async def change(
-        self,
-        doc_id: str,
-        edit: Callable[[JSONPatch], object],
-        metadata: Mapping[str, Json] | None = None,
-    ) -> Change | None:
-        raise NotImplementedError
-
-    async def capture_current_version(
-        self, doc_id: str, metadata: Mapping[str, Json] | None = None
-    ) -> str | None:
-        raise NotImplementedError
 
     async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:
         origin = current_context().connection_id

@@ -99,7 +99,6 @@ class Hub:
 
     def attach(self, server: DocumentServer) -> None:
         """Deliver what a document server commits and deletes from now on."""
-        view = getattr(server, "view", None)
 
         def committed(
             doc_id: str,
@@ -107,24 +106,18 @@ class Hub:
             options: CommitOptions | None,
             origin: str | None,
         ) -> None:
-            if view is None:
+            if not server.has_views:
                 self.publish(doc_id, changes, options, origin)
             elif doc_id in self._table:
                 self._tasks.spawn(
-                    self._publish_views(doc_id, changes, options, origin, view), name="views"
+                    self._publish_views(doc_id, changes, options, origin, server.view), name="views"
                 )
 
         server.on_changes_committed(committed)
-        on_notification = getattr(server, "on_notification", None)
-        if on_notification is not None:
-            on_notification(self.notify)
-        on_nothing_stored = getattr(server, "on_nothing_stored", None)
-        if on_nothing_stored is not None:
-            on_nothing_stored(self.rest)
+        server.on_notification(self.notify)
+        server.on_nothing_stored(self.rest)
         server.on_doc_deleted(self.publish_deletion)
-        connection_ended = getattr(server, "connection_ended", None)
-        if connection_ended is not None:
-            self._tell_ended.append(connection_ended)
+        self._tell_ended.append(server.connection_ended)
 
     # Subscriptions.
 

@@ -273,7 +273,7 @@ async def test_a_document_server_may_say_what_each_subscriber_sees(
             return None
         return changes if context.principal == "ann" else []
 
-    documents.view = view
+    documents.view, documents.has_views = view, True
     connect = await serve()
     author, ann, other, blind = connect(), connect("ann"), connect("other"), connect("blind")
     for peer in (ann, other, blind):
