@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from patches.errors import UnavailableError
+from patches.model.change import Change, ChangeInput
 from patches.model.json_values import Json
+
+#: `(change, before, after)`: the state without and with a change, as it is to be stored. Raises
+#: what the change is refused with.
+Review: TypeAlias = Callable[[Change | ChangeInput, Json, Json], Awaitable[None]]
 
 
 def _never() -> bool:
@@ -30,7 +35,8 @@ class CallContext:
     `getChangesSince` or `commitChanges` as it came, checked by nobody; a document server with a
     wire of its own finds its token there. `has_given_up`: whether the caller has been answered
     already, because it waited too long, and makes the same call again. `keep_waiting()`: the caller
-    waits for a commit of its own that is under way, and is not to be sent away from it.
+    waits for a commit of its own that is under way, and is not to be sent away from it. `review`
+    judges what a commit of the caller's makes of a document, before it is stored.
     """
 
     client_id: str | None = None
@@ -40,6 +46,7 @@ class CallContext:
     options: Mapping[str, Json] = field(default_factory=dict, compare=False)
     has_given_up: Callable[[], bool] = field(default=_never, compare=False)
     keep_waiting: Callable[[], None] = field(default=_nothing, compare=False)
+    review: Review | None = field(default=None, compare=False)
 
     def require_waiting(self) -> None:
         """Raise `UnavailableError` if nobody waits for the call any more.

@@ -29,7 +29,7 @@ from patches_server.http.services import services_on
 from patches_server.http.websocket import serve_websocket
 from patches_server.service.router import Routes, Services
 from patches_server.service.server import PatchesServer
-from patches_server.service.validation import Validate
+from patches_server.service.validation import Validate, ValidateState
 from patches_server.stores.sqlite.backend import SqliteBackend
 from patches_server.stores.url import Backend, open_backend
 
@@ -74,6 +74,7 @@ def create_app(
     durability: Durability = "full",
     reauth_s: float = 300.0,
     validate: Validate | None = None,
+    validate_state: ValidateState | None = None,
     hide_existence: bool = False,
     drain_s: float = 10.0,
     metrics: bool = False,
@@ -95,6 +96,8 @@ def create_app(
             the newest commits when the machine loses power.
         metrics: serve figures for Prometheus at `/metrics`; needs the extra `metrics`.
         validate: your own rules about changes: `validate(principal, doc_id, changes)`.
+        validate_state: the same about what comes of each change:
+            `validate_state(principal, doc_id, change, before, after)`.
         reauth_s, hide_existence, drain_s: see `PatchesServer`.
 
     Raises `InvalidRequestError` for a store or route that there is not.
@@ -112,6 +115,7 @@ def create_app(
         relay=relay,
         reauth_s=reauth_s,
         validate=validate,
+        validate_state=validate_state,
         hide_existence=hide_existence,
         drain_s=drain_s,
     )

@@ -16,7 +16,7 @@ from patches.model.ids import random_id
 from patches.model.json_values import Json
 from patches.runtime import Millis, Runtime
 from patches_server.documents.branches import BRANCH_ID_LENGTH, BranchManager, advance_watermark
-from patches_server.documents.context import CallContext, call_context
+from patches_server.documents.context import CallContext, call_context, current_context
 from patches_server.documents.offload import steps_of_encoded
 from patches_server.documents.records import Branch
 from patches_server.lww.commit import seed_rows
@@ -52,7 +52,8 @@ class LWWBranchManager(BranchManager):
         if not unmerged:
             return []
         try:
-            with call_context(CallContext()):  # everybody is told, the caller too
+            # Everybody is told, the caller too; what judges the caller's commits judges a merge.
+            with call_context(CallContext(review=current_context().review)):
                 merged = await self._server.commit_changes(branch.doc_id, unmerged)
         except PatchesError as exc:
             if exc.code is not None:  # a status that the caller acts on

@@ -7,7 +7,7 @@ appears in; its op is decoded only when a commit has to look at it (`bench/READM
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from patches.algorithms.lww.consolidate import value_inside
 from patches.model import codec
@@ -171,3 +171,17 @@ def commit_order(rows: Iterable[Row]) -> list[Row]:
 def stored_order(rows: Iterable[Row]) -> list[Row]:
     """Rows in the order in which they were stored."""
     return sorted(rows, key=lambda row: (row.rev, row.pos))
+
+
+def rows_after(rows: Iterable[Row], written: Sequence[Row]) -> list[Row]:
+    """A document's rows once some are written, which replace what is at their paths and below."""
+    paths = {row.path for row in written}
+    return [*(row for row in rows if not _is_within(row.path, paths)), *written]
+
+
+def _is_within(path: str, paths: set[str]) -> bool:
+    while path not in paths:
+        if not path:
+            return False
+        path = path.rpartition("/")[0]
+    return True

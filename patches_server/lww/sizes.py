@@ -14,7 +14,7 @@ from typing import Final
 
 from patches.runtime import Millis
 from patches_server.lww.commit import AnyChange, decide, new_rows
-from patches_server.lww.rows import Row, RowTable
+from patches_server.lww.rows import Row, RowTable, rows_after
 from patches_server.lww.store import LoadedRows
 
 _REMEMBERED: Final = 10_000
@@ -73,10 +73,9 @@ class Sizes:
 def sizes_around(whole: LoadedRows, written: Sequence[Row]) -> Sizes:
     """The size of a document before and after rows are written to it, which replace what is at
     their paths and below them."""
-    paths = {row.path for row in written}
-    kept = [row for row in whole.rows if not _is_within(row.path, paths)]
     state = len(whole.snapshot.state) if whole.snapshot else 0
-    return Sizes(state + size_of(whole.rows), state + size_of(kept) + size_of(written))
+    after = rows_after(whole.rows, written)
+    return Sizes(state + size_of(whole.rows), state + size_of(after))
 
 
 def first_beyond(
@@ -95,11 +94,3 @@ def first_beyond(
         else:
             too_many = middle
     return changes[fitting].id
-
-
-def _is_within(path: str, paths: set[str]) -> bool:
-    while path not in paths:
-        if not path:
-            return False
-        path = path.rpartition("/")[0]
-    return True

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from patches.errors import PatchError
 from patches.json_patch import ABSENT, apply_patch
 from patches.model import codec
 from patches.model.json_values import Json, Op
-from patches_server.lww.rows import commit_order
+from patches.runtime import Millis
+from patches_server.lww.commit import AnyChange, decide, new_rows
+from patches_server.lww.rows import RowTable, commit_order, rows_after
 from patches_server.lww.store import LoadedRows
 
 
@@ -29,6 +34,14 @@ def state_of(loaded: LoadedRows) -> Json:
         for op in ops:
             state = _applied(state, op)
     return None if state is ABSENT else state
+
+
+def state_after(
+    whole: LoadedRows, loaded: LoadedRows, changes: Sequence[AnyChange], now: Millis
+) -> Json:
+    """The state once `changes` are committed; `loaded` is what their commit has read of `whole`."""
+    written = new_rows(loaded, decide(RowTable(loaded.rows), changes, now))
+    return state_of(replace(whole, rows=rows_after(whole.rows, written)))
 
 
 def _plain(op: Op) -> Op:

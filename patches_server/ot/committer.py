@@ -10,20 +10,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeAlias
 
 from patches.errors import (
     ChangeRefusedError,
     DuplicateChangeIdsError,
+    PatchError,
     RevConflictError,
     StaleSubmissionError,
     StatusError,
 )
+from patches.json_patch import apply_patch
 from patches.limits import Limits
 from patches.model.change import Change, ChangeInput
+from patches.model.json_values import Json
 from patches.runtime import Millis
-from patches_server.documents.context import CallContext
+from patches_server.documents.context import CallContext, Review
 from patches_server.documents.history import (
     KnownHistory,
     known_history,
@@ -252,6 +257,8 @@ class Committer:
         )
         if exceeded(bounds, self._limits):
             bounds = await self._measured(doc_id, changes, head.bounds.size)
+        if call.caller.review is not None:
+            await self._reviewed(call.caller.review, doc_id, changes, head)
         try:
             await self._store.save_changes(
                 doc_id, changes, expected=head, now=call.now, bounds=bounds
@@ -262,6 +269,22 @@ class Committer:
         self._recent.saved(doc_id, changes, bounds, expected=head)
         if decision.session_origin is not None:
             await self._make_session_versions(submission, changes, decision.session_origin)
+
+    async def _reviewed(
+        self, review: Review, doc_id: str, changes: Sequence[Change], head: DocHead
+    ) -> None:
+        """Let the caller's reviewer judge each change by the states before and after it."""
+        state: Json = None
+        if head.rev:
+            state, _ = await self._history.state_at(doc_id, head.rev, on_skipped=lambda *_: None)
+        for change in changes:
+            before, ops = state, change.ops
+            with suppress(PatchError):  # every replica skips such a change
+                state = await self._aside(
+                    head.bounds.size // BYTES_PER_STEP,
+                    partial(apply_patch, before, ops, strict=True),
+                )
+            await review(change, before, state)
 
     async def _measured(self, doc_id: str, changes: Sequence[Change], head_size: int) -> Bounds:
         """The true bounds. Raises `ChangeRefusedError` for the change that passes a limit."""

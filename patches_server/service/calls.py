@@ -67,7 +67,11 @@ class Calls:
         if call.name == "commitChanges" and self._validation is not None:
             await self._validation.require(call.context.principal, doc_id, arguments[0])
         services = await self._router.find(doc_id)
-        context = replace(call.context, options=call.method.options_of(call.params))
+        review = None
+        if self._validation is not None and call.method.commits:
+            review = self._validation.review_for(call.context.principal, doc_id)
+        options = call.method.options_of(call.params)
+        context = replace(call.context, options=options, review=review)
         if call.method.subject == "branch":
             # A merge is broadcast to its caller too: one that does not apply the answer relies on
             # that (`spec/protocol.md` 5).

@@ -48,7 +48,9 @@ Run: TypeAlias = Callable[..., Awaitable[Any]]
 class Method:
     """A remote method. `subject` says what its first parameter names; `is_dear` that it loads a
     whole state, which few do at once; `also_reads` that a writing method gives content away, in its
-    answer or in a copy, so that it takes the right to read too."""
+    answer or in a copy, so that it takes the right to read too; `commits` that it stores what
+    somebody has written, which the application may have rules about.
+    """
 
     kind: Kind
     read: Read
@@ -56,6 +58,7 @@ class Method:
     subject: Literal["doc", "branch"] = "doc"
     is_dear: bool = False
     also_reads: bool = False
+    commits: bool = False
     #: Which parameter is the options object that an algorithm may use as it likes.
     options_at: int | None = None
 
@@ -71,7 +74,7 @@ def method_table() -> dict[str, Method]:
         "getDoc": Method("read", _read_get_doc, _get_doc, is_dear=True, options_at=1),
         "getChangesSince": Method("read", _read_since_rev, _get_changes_since, options_at=2),
         "commitChanges": Method(
-            "write", _read_commit, _commit_changes, also_reads=True, options_at=2
+            "write", _read_commit, _commit_changes, also_reads=True, commits=True, options_at=2
         ),
         "deleteDoc": Method("write", _read_delete_doc, _delete_doc),
         "undeleteDoc": Method("write", _read_nothing, _undelete_doc),
@@ -87,7 +90,9 @@ def method_table() -> dict[str, Method]:
         "createBranch": Method("write", _read_create_branch, _create_branch, also_reads=True),
         "updateBranch": Method("write", _read_metadata, _update_branch, "branch"),
         "deleteBranch": Method("write", _read_nothing, _delete_branch, "branch"),
-        "mergeBranch": Method("write", _read_nothing, _merge_branch, "branch", also_reads=True),
+        "mergeBranch": Method(
+            "write", _read_nothing, _merge_branch, "branch", also_reads=True, commits=True
+        ),
     }
 
 

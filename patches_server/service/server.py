@@ -27,7 +27,7 @@ from patches_server.service.methods import add_methods_of, method_table
 from patches_server.service.router import AlgorithmOf, Router, Routes, Services
 from patches_server.service.session import ServerSession
 from patches_server.service.stats import ServerStats
-from patches_server.service.validation import Validate, Validation
+from patches_server.service.validation import Validate, ValidateState, Validation
 
 _log = logging.getLogger("patches_server")
 
@@ -43,7 +43,8 @@ class PatchesServer:
         get_tombstone: the tombstone of a deleted document.
         relay: whether connections may pass messages to each other (presence).
         reauth_s: rights older than this are asked again before something is delivered.
-        validate: your own rules about changes; see `patches_server.service.validation`.
+        validate, validate_state: your own rules about changes and about what comes of them; see
+            `patches_server.service.validation`.
         hide_existence: refuse calls about branches that do not exist like those that are forbidden.
         drain_s: how long `close` waits for calls under way, and over how much time it spreads the
             closing of many connections.
@@ -62,6 +63,7 @@ class PatchesServer:
         relay: bool = True,
         reauth_s: float = 300.0,
         validate: Validate | None = None,
+        validate_state: ValidateState | None = None,
         hide_existence: bool = False,
         drain_s: float = 10.0,
     ) -> None:
@@ -88,7 +90,9 @@ class PatchesServer:
         self.calls = Calls(
             self.router,
             self.access,
-            Validation(validate, self.limits, self.aside) if validate is not None else None,
+            Validation(validate, self.limits, self.aside, validate_state=validate_state)
+            if validate is not None or validate_state is not None
+            else None,
             limits=self.limits,
             aside=self.aside,
             stats=self.stats,

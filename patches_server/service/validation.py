@@ -1,9 +1,14 @@
-"""Validation: an application's own rules about changes, asked before anything is stored.
+"""Validation: an application's own rules, asked before anything of a commit is stored.
 
-`validate(principal, doc_id, changes)`, a function or a coroutine function, accepts by returning
-`None`. It refuses one change by returning or raising `ChangeRefusedError(change.id, reason)`; a
-returned text is the reason for the first change. The refused change reaches its author's quarantine
-with the reason (`spec/reliability.md` 2); nothing of the submission is stored.
+`validate(principal, doc_id, changes)` sees what a client has sent: operations, which say what is
+written and not always what comes of it. `validate_state(principal, doc_id, change, before, after)`
+sees the document without and with each change as it is to be stored, so an increment or a move gets
+around no rule; it is asked for merges of branches, too. It costs the building of the state.
+
+Both are functions or coroutine functions and accept by returning `None`. They refuse one change by
+returning or raising `ChangeRefusedError(change.id, reason)`; a returned string is the reason for
+the change that is judged, or the first one. The refused change reaches its author's quarantine with
+the reason; nothing of the submission is stored.
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ from patches.errors import ChangeRefusedError, OpsRefusedError, UnavailableError
 from patches.limits import Limits
 from patches.model.change import Change, ChangeInput
 from patches.model.checks import check_ops
+from patches.model.json_values import Json
+from patches_server.documents.context import Review
 from patches_server.documents.offload import Aside, steps_of
 
 Verdict: TypeAlias = ChangeRefusedError | str | None
@@ -25,11 +32,24 @@ Validate: TypeAlias = Callable[
 ]
 
 
-class Validation:
-    """Asks the hook, with a time limit; what is not accepted is refused."""
+ValidateState: TypeAlias = Callable[
+    [Any, str, Change | ChangeInput, Any, Any], Verdict | Awaitable[Verdict]
+]
 
-    def __init__(self, validate: Validate, limits: Limits, aside: Aside) -> None:
+
+class Validation:
+    """Asks the hooks, with a time limit; what is not accepted is refused."""
+
+    def __init__(
+        self,
+        validate: Validate | None,
+        limits: Limits,
+        aside: Aside,
+        *,
+        validate_state: ValidateState | None = None,
+    ) -> None:
         self._validate: Final = validate
+        self._validate_state: Final = validate_state
         self._limits: Final = limits
         self._aside: Final = aside
 
@@ -40,12 +60,28 @@ class Validation:
 
         The hook sees operations that are well-formed.
         """
-        if not changes:
+        if self._validate is None or not changes:
             return
         await self._aside(steps_of(changes), lambda: self._check(changes))
+        await self._ask(changes[0].id, self._validate, principal, doc_id, changes)
+
+    def review_for(self, principal: object, doc_id: str) -> Review | None:
+        """What judges the states that a commit of `principal` makes; `None`: nobody asks."""
+        validate = self._validate_state
+        if validate is None:
+            return None
+
+        async def review(change: Change | ChangeInput, before: Json, after: Json) -> None:
+            await self._ask(change.id, validate, principal, doc_id, change, before, after)
+
+        return review
+
+    async def _ask(
+        self, change_id: str, hook: Callable[..., Verdict | Awaitable[Verdict]], *arguments: Any
+    ) -> None:
         try:
             async with asyncio.timeout(self._limits.hook_timeout_s):
-                verdict: object = self._validate(principal, doc_id, changes)
+                verdict: object = hook(*arguments)
                 if inspect.isawaitable(verdict):
                     verdict = await verdict
         except TimeoutError:
@@ -56,7 +92,7 @@ class Validation:
             raise _final(verdict)
         if verdict is not None:
             reason = verdict if isinstance(verdict, str) else "refused by the server"
-            raise ChangeRefusedError(changes[0].id, reason, final=True)
+            raise ChangeRefusedError(change_id, reason, final=True)
 
     def _check(self, changes: Sequence[Change | ChangeInput]) -> None:
         for change in changes:

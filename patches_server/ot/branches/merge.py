@@ -22,7 +22,7 @@ from patches.errors import (
 )
 from patches.model.change import Change
 from patches_server.documents.branches import advance_watermark, load_live
-from patches_server.documents.context import CallContext
+from patches_server.documents.context import CallContext, current_context
 from patches_server.documents.records import Branch, ListVersionsOptions, Version
 from patches_server.ot.branches.merge_frame import (
     MergeFrame,
@@ -39,7 +39,6 @@ _log = logging.getLogger("patches_server.ot")
 _MAX_WINDOWS: Final = 500
 _PAGE: Final = 500
 _STEPS_PER_ROW: Final = 40  # it is decoded
-_NOBODY: Final = CallContext()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +57,8 @@ class Merge:
         self._store = server.store
         self._branch_id = branch_id
         self._window = window
+        #: Everybody is told, the caller too; what judges the caller's commits judges a merge.
+        self._caller = CallContext(review=current_context().review)
         self._seen: dict[str, Change] = {}
         self._has_merged = False
         self._through_rev = 0
@@ -115,7 +116,7 @@ class Merge:
         rows: list[Change] = []
         if lifted:
             try:
-                result = await self._server.commit_as(_NOBODY, record.doc_id, lifted)
+                result = await self._server.commit_as(self._caller, record.doc_id, lifted)
             except Exception as exc:
                 raise _failed(exc) from exc
             rows = sorted(result.changes, key=_rev)

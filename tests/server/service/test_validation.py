@@ -9,10 +9,12 @@ import pytest
 
 from patches import Patches, PatchesSync
 from patches.errors import ChangeRefusedError, StatusError, UnavailableError
+from patches.json_patch import apply_patch
 from patches.limits import Limits
 from patches.model.change import ChangeInput
 from patches.runtime import Runtime
 from patches.testing.local_server import LocalServer
+from patches.testing.raw_peer import RawPeer
 from patches_server.documents.offload import Aside
 from patches_server.service.validation import Validation
 
@@ -123,3 +125,85 @@ async def test_the_author_finds_the_refused_change_in_quarantine_with_the_reason
         doc.change(lambda d: d.update({"more": "quiet"}))
         await sync.settled(5)
         assert doc.state == {"title": "calm", "more": "quiet"}
+
+
+# ---- what comes of changes -----------------------------------------------------------------------
+
+
+def never_over_ten(
+    _principal: object, _doc_id: str, _change: Any, before: Any, after: Any
+) -> str | None:
+    assert (before or {}).get("n", 0) <= 10
+    return "n is over 10" if (after or {}).get("n", 0) > 10 else None
+
+
+SNEAKS: dict[str, list[dict[str, Any]]] = {
+    "replace": [{"op": "replace", "path": "/n", "value": 11}],
+    "increment": [{"op": "@inc", "path": "/n", "value": 6}],
+    "max": [{"op": "@max", "path": "/n", "value": 11}],
+    "move": [{"op": "move", "from": "/high", "path": "/n"}],
+    "copy": [{"op": "copy", "from": "/high", "path": "/n"}],
+    "above": [
+        {"op": "replace", "path": "/low", "value": 1},
+        {"op": "copy", "from": "/high", "path": "/n"},
+    ],
+}
+
+
+@pytest.mark.parametrize("algorithm", ["ot", "lww"])
+@pytest.mark.parametrize("sneak", SNEAKS)
+async def test_no_operation_gets_around_a_rule_about_the_state(algorithm: str, sneak: str) -> None:
+    async with LocalServer(validate_state=never_over_ten, routes={"*": algorithm}) as server:
+        peer = RawPeer(server.server.connect())
+        start = {"high": 99, "n": 5}
+        ops = [{"op": "replace", "path": f"/{key}", "value": value} for key, value in start.items()]
+        await peer.result("commitChanges", "d", [{"id": "start", "ops": ops, "baseRev": 0}])
+        good = {"id": "good", "ops": [{"op": "@inc", "path": "/n", "value": 5}], "baseRev": 1}
+        bad = {"id": "bad", "ops": SNEAKS[sneak], "baseRev": 1}
+        error = await peer.error("commitChanges", "d", [good, bad])
+        assert error == {
+            "code": 400,
+            "message": "n is over 10",
+            "data": {"changeId": "bad", "scope": "change", "final": True},
+        }
+        await peer.result("commitChanges", "d", [good])
+        error = await peer.error("commitChanges", "d", [bad])
+        assert error["data"]["changeId"] == "bad"
+        assert await state_of(peer, "d") == {"high": 99, "n": 10}
+
+
+@pytest.mark.parametrize("algorithm", ["ot", "lww"])
+async def test_a_merge_is_judged_by_what_it_makes_of_the_source(algorithm: str) -> None:
+    async with LocalServer(validate_state=never_over_ten, routes={"*": algorithm}) as server:
+        peer = RawPeer(server.server.connect())
+        start = {"id": "start", "ops": [{"op": "replace", "path": "/n", "value": 4}], "baseRev": 0}
+        await peer.result("commitChanges", "d", [start])
+        branch = await peer.result("createBranch", "d", 1, {"id": "b"})
+        add = [{"op": "@inc", "path": "/n", "value": 5}]
+        value = [{"op": "replace", "path": "/n", "value": 9}]
+        for doc_id, ops in ((branch, add if algorithm == "ot" else value), ("d", add)):
+            await peer.result("commitChanges", doc_id, [{"id": f"on {doc_id}", "ops": ops}])
+        answer = await peer.call("mergeBranch", branch)
+        if algorithm == "ot":  # five and five on top of four
+            assert "n is over 10" in answer["error"]["message"]
+        assert (await state_of(peer, "d"))["n"] == 9
+
+
+async def test_a_hook_about_states_that_hangs_is_503() -> None:
+    async def hangs(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    async with LocalServer(validate_state=hangs, limits=Limits(hook_timeout_s=0.001)) as server:
+        error = await RawPeer(server.server.connect()).error(
+            "commitChanges", "d", [change("c1", 1)]
+        )
+        assert (error["code"], error["data"]) == (503, {"reason": "VALIDATION"})
+
+
+async def state_of(peer: Any, doc_id: str) -> Any:
+    """The state that a client makes of `getDoc`."""
+    found = await peer.result("getDoc", doc_id)
+    state = found["state"]
+    for each in found["changes"]:
+        state = apply_patch(state, each["ops"])
+    return state

@@ -1,0 +1,259 @@
+"""`LWWCommitter`: carries a commit out, from the rows that it rests on to the rows in the store.
+
+A commit is read, decided by one pure function (`decided`), and stored in one transaction that
+checks the head it was decided on; when another process was faster, all of it is done again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from patches.errors import (
+    ChangeRefusedError,
+    OpsRefusedError,
+    OtherHistoryError,
+    PatchesError,
+    RevConflictError,
+)
+from patches.limits import Limits
+from patches.model.checks import check_ops
+from patches.runtime import Millis
+from patches_server.documents.context import Review
+from patches_server.documents.history import KnownHistory, require_same_history
+from patches_server.documents.offload import Aside, steps_of, steps_of_encoded
+from patches_server.lww.commit import (
+    AnyChange,
+    Decision,
+    answer_rows,
+    check_lww_ops,
+    client_rev_of,
+    decide,
+    fresh_changes,
+    new_rows,
+    sent_paths,
+)
+from patches_server.lww.encoding import reset_row
+from patches_server.lww.rows import Row, RowTable
+from patches_server.lww.sizes import DocRoom, first_beyond, size_of, sizes_around
+from patches_server.lww.state import state_after, state_of
+from patches_server.lww.store import LoadedRows, LWWServerStore
+from patches_server.lww.structural import as_field_writes, has_structural_ops
+
+_MAX_ATTEMPTS: Final = 5
+_COMPACT_EVERY: Final = 256  # revisions of a document
+_COMPACT_AT_ONCE: Final = 1_000
+_STEPS: Final = 4  # of an op or a row
+
+_log = logging.getLogger("patches_server.lww")
+
+
+@dataclass(frozen=True, slots=True)
+class CommitCall:
+    """What a caller asks to commit, and when. `known`: what it says of its copy's history."""
+
+    doc_id: str
+    changes: Sequence[AnyChange]
+    now: Millis
+    known: KnownHistory | None = None
+    review: Review | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """A commit as it was stored: the head after it, its rows, and the rows of the answer."""
+
+    rev: int
+    stored: Sequence[Row]
+    answer: Sequence[bytes]
+    head_id: str | None
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What a commit comes to, from its call and what was read."""
+
+    fresh: Sequence[AnyChange]
+    decision: Decision
+    stored: Sequence[Row]
+    answer: Sequence[bytes]
+
+
+class LWWCommitter:
+    """Commits to the documents of a store, one commit of a document at a time."""
+
+    def __init__(
+        self,
+        store: LWWServerStore,
+        *,
+        change_id_ttl: Millis,
+        removal_ttl: Millis,
+        limits: Limits,
+        aside: Aside,
+    ) -> None:
+        self._store = store
+        self._change_id_ttl = change_id_ttl
+        self._removal_ttl = removal_ttl
+        self._limits = limits
+        self._aside = aside
+        self._room = DocRoom(limits.max_doc_bytes)
+
+    async def commit(self, call: CommitCall) -> Committed:
+        """Store what is new in a call. Raises what the refusals are."""
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            try:
+                done = await self._commit_once(call)
+            except RevConflictError:  # another process: decide again on what it wrote
+                if attempt == _MAX_ATTEMPTS:
+                    raise
+            else:
+                if done.stored and done.rev % _COMPACT_EVERY == 0:
+                    await self._compact(call.doc_id, call.now)
+                return done
+        raise AssertionError("unreachable")
+
+    async def require_history(
+        self, doc_id: str, known: KnownHistory, loaded: LoadedRows, rev: int
+    ) -> None:
+        """Raise `OtherHistoryError` for a copy at `rev` that is not of the history of `loaded`."""
+        require_same_history(doc_id, known, token=loaded.token, head_rev=loaded.rev, rev=rev)
+        if known.last_id is None or (known.last_rev, known.last_id) == (loaded.rev, loaded.head_id):
+            return
+        if await self._store.made_by(doc_id, known.last_rev, known.last_id) is False:
+            raise OtherHistoryError(doc_id)
+
+    def forget(self, doc_id: str) -> None:
+        """The document was deleted."""
+        self._room.forget(doc_id)
+
+    async def _commit_once(self, call: CommitCall) -> Committed:
+        doc_id, changes, now = call.doc_id, call.changes, call.now
+        client_rev = client_rev_of(changes[0])
+        paths = sent_paths(changes)
+        ids = [change.id for change in changes] if self._store.keeps_change_ids else []
+        needs_whole = has_structural_ops(changes)
+        loaded = await self._store.load_rows(
+            doc_id,
+            now=now,
+            paths=None if needs_whole else paths,
+            since_rev=None if needs_whole else client_rev,
+            change_ids=ids,
+        )
+        if call.known is not None:
+            await self.require_history(doc_id, call.known, loaded, client_rev or 0)
+        if client_rev is not None and client_rev < loaded.floor:
+            loaded = await self._store.load_rows(doc_id, now=now, change_ids=ids)
+        made = await self._aside(
+            2 * (steps_of(changes) + steps_of_encoded(loaded.rows)),
+            lambda: decided(call, loaded, paths, self._limits),
+        )
+        if made.stored:
+            await self._require_room(call, loaded, made)
+            if call.review is not None:
+                await self._review(call.review, call, loaded, made.fresh)
+            await self._store.save_rows(
+                doc_id,
+                made.stored,
+                expected_rev=loaded.rev,
+                now=now,
+                hide=made.decision.hide,
+                change_ids=[change.id for change in made.fresh] if ids else [],
+                expires_at=now + self._change_id_ttl,
+                head_id=changes[0].id,
+                token=loaded.token,
+            )
+            self._room.wrote(doc_id, size_of(made.stored))
+        token = None if call.known is None else loaded.token
+        if call.known is not None and token is None and made.stored:  # this made the document
+            token = (await self._store.load_rows(doc_id, now=now, paths=())).token
+        return Committed(
+            rev=loaded.rev + 1 if made.stored else loaded.rev,
+            stored=made.stored,
+            answer=made.answer,
+            head_id=changes[0].id if made.stored else loaded.head_id,
+            token=token,
+        )
+
+    async def _review(
+        self, review: Review, call: CommitCall, loaded: LoadedRows, fresh: Sequence[AnyChange]
+    ) -> None:
+        """Let the caller's reviewer judge each change by the states before and after it."""
+        whole = await self._store.load_rows(call.doc_id, now=call.now)
+        steps = 2 * steps_of_encoded(whole.rows) + steps_of(fresh)
+        before = await self._aside(steps, partial(state_of, whole))
+        for count, change in enumerate(fresh, start=1):
+            after = await self._aside(
+                steps, partial(state_after, whole, loaded, fresh[:count], call.now)
+            )
+            await review(change, before, after)
+            before = after
+
+    async def _require_room(self, call: CommitCall, loaded: LoadedRows, made: Decided) -> None:
+        """Raise `ChangeRefusedError` for the change that lets a document grow beyond its limit."""
+        doc_id, max_doc_bytes = call.doc_id, self._room.max_doc_bytes
+        if max_doc_bytes is None or self._room.suffices(doc_id, size_of(made.stored)):
+            return
+        whole = await self._store.load_rows(doc_id, now=call.now)
+        steps = _STEPS * (len(whole.rows) + len(made.stored))
+        sizes = await self._aside(steps, lambda: sizes_around(whole, made.stored))
+        most = max(max_doc_bytes, sizes.before)
+        if sizes.after > most:
+            # Named and final: its author's client sets it aside, and what makes the document
+            # smaller, which may come right after it, gets through.
+            change_id = await self._aside(
+                steps * len(made.fresh),
+                lambda: first_beyond(whole, loaded, made.fresh, call.now, most=most),
+            )
+            raise ChangeRefusedError(
+                change_id,
+                f"Document {doc_id} would have {sizes.after} bytes, at most {max_doc_bytes} are "
+                f"allowed",
+                code=413,
+                limit="max_doc_bytes",
+                final=True,
+            )
+        self._room.measured(doc_id, sizes.before)
+
+    async def _compact(self, doc_id: str, now: Millis) -> None:
+        before = now - self._removal_ttl
+        branches = self._store.branches
+        try:
+            if branches is not None and await branches.load_branch(doc_id):
+                return  # a branch keeps its removals: they have yet to be merged
+            await self._store.drop_removals(doc_id, stored_before=before, limit=_COMPACT_AT_ONCE)
+        except PatchesError:  # the commit is stored: it does not fail for this
+            _log.warning("document %.128r could not be compacted", doc_id, exc_info=True)
+
+
+def check(changes: Sequence[AnyChange], limits: Limits) -> None:
+    """Raise `ChangeRefusedError` naming a change that no last-write-wins document can take."""
+    for change in changes:
+        try:
+            check_ops(change.ops, limits, where=f"change {change.id!r}: ops")
+            check_lww_ops(change)
+        except OpsRefusedError as exc:
+            raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
+
+
+def decided(call: CommitCall, loaded: LoadedRows, paths: Sequence[str], limits: Limits) -> Decided:
+    """What a call stores and what it is answered. `loaded` is what was read for it, `paths` those
+    that it names."""
+    client_rev = client_rev_of(call.changes[0])
+    is_behind = client_rev is not None and client_rev < loaded.floor
+    fresh = fresh_changes(call.changes, loaded.seen)
+    if has_structural_ops(fresh):
+        fresh = as_field_writes(loaded, fresh, limits)
+    decision = decide(RowTable(loaded.rows), fresh, call.now)
+    stored = new_rows(loaded, decision)
+    rows = answer_rows(loaded, stored, decision, paths, 0 if is_behind else client_rev)
+    first = [reset_row(loaded)] if is_behind else []
+    return Decided(
+        fresh=fresh,
+        decision=decision,
+        stored=stored,
+        answer=[*first, *(row.encoded for row in rows)],
+    )
