@@ -229,6 +229,20 @@ def test_an_upload_in_batches_goes_on_over_another_connection(first: dict[str, A
     assert decision.to_store[0].ops == [{**text, "value": [{"retain": 5}, {"insert": "d"}]}]
 
 
+def test_a_resumed_upload_owns_what_was_there_when_it_was_admitted_and_nothing_later() -> None:
+    theirs = {"client_id": "another connection", "created_at": NOW - 99}
+    first, second, third = (row(rev, name, **theirs) for rev, name in enumerate("abc", start=1))
+    changes = [sent(name, base_rev=0, rev=1) for name in "abc"]
+    submission = admitted(*changes, initial_rev=2, first_change=first)
+    assert submission.resumes_upload
+    resumed = decided(submission, first, second)
+    assert shown(resumed.catch_up) == [("a", 1), ("b", 2)]
+    assert shown(resumed.to_store) == [("c", 3)]
+    # Committed while this was decided: of the same id, and not of this upload.
+    raced = decided(submission, first, second, third)
+    assert shown(raced.to_store) == [("c", 4)]
+
+
 def test_ids_that_the_store_knows_are_left_out() -> None:
     submission = admitted(sent("a", base_rev=1), sent("b", base_rev=1), initial_rev=1)
     decision = decided(submission, stored_ids={"a"})

@@ -73,6 +73,18 @@ def test_honest_edits_pass(ops: list[Op]) -> None:
     assert found(*ops) is None
 
 
+def test_a_copy_beside_other_new_text_is_found() -> None:
+    ops = [text({"insert": OTHER}), text({"retain": len(OTHER)}, {"insert": OLD[:30]})]
+    assert found(*ops) == Duplication("/t", 30)
+
+
+def test_a_copy_typed_in_short_pieces_is_found() -> None:
+    pieces = [OLD[at : at + 10] for at in range(0, 40, 10)]
+    typed = [text({"retain": 10 * n}, {"insert": piece}) for n, piece in enumerate(pieces) if n]
+    armed = text({"insert": OTHER}, path="/u")
+    assert found(armed, text({"insert": pieces[0]}), *typed) == Duplication("/t", 40)
+
+
 def test_positions_are_utf_16_units() -> None:
     old = "😀" * 15 + OLD
     state = {"t": {"ops": [{"insert": old}]}}
