@@ -39,7 +39,7 @@ over the wire as -32000 with its message and no data (`design.md`, Errors).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 #: Answers that no retry can change.
 TERMINAL_CODES = frozenset({401, 402, 403, 404, 410})
@@ -209,10 +209,23 @@ class WrongFileError(StorageError):
     """A file is not of the expected kind, or of a newer version. Nothing was written to it."""
 
 
+DamagedPart: TypeAlias = Literal["committed", "pending", "record", "quarantine"]
+
+
 class CorruptDataError(StorageError):
-    """A stored row does not match its checksum."""
+    """A stored row does not match its checksum, or is missing.
+
+    `doc_id` and `part` say whose and which, where that is known: what the server has too
+    (`"committed"`), unsent work (`"pending"`), the record of a document or of the file, quarantine.
+    """
 
     data: Mapping[str, Any] | None = {"reason": "CORRUPT"}
+
+    def __init__(
+        self, message: str, *, doc_id: str | None = None, part: DamagedPart | None = None
+    ) -> None:
+        self.doc_id, self.part = doc_id, part
+        super().__init__(message)
 
 
 class RevConflictError(PatchesError):

@@ -25,8 +25,7 @@ ALGORITHM = BASE | {
     "patches.algorithms.base",
     "patches.documents",
     "patches.json_patch",
-    "patches.stores.sqlite.database",
-    "patches.stores.sqlite.keys",
+    "patches.stores.sqlite",
     "patches.text",
 }
 SERVICE = frozenset(
@@ -110,7 +109,7 @@ NOT_PURE = (
     "patches.algorithms.ot.stored_docs",
     "patches.algorithms.lww.algorithm",
     "patches.algorithms.lww.doc",
-    "patches.algorithms.ot.stores.memory",
+    "patches.algorithms.ot.stores.replay",
 )
 EDGE = frozenset({"asyncio", "time", "random", "secrets", "uuid", "os", "logging", "aiohttp"})
 CLOCKS = {("time", "time"), ("time", "monotonic"), ("datetime", "now"), ("time", "time_ns")}

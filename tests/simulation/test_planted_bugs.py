@@ -19,6 +19,7 @@ from patches.algorithms.lww.stores.memory import LWWMemoryStore
 from patches.algorithms.lww.tables import DocTables
 from patches.algorithms.ot.algorithm import OTAlgorithm
 from patches.algorithms.ot.receiving import plan_reception
+from patches.algorithms.ot.store import Conflict, QueuePosition
 from patches.algorithms.ot.stores.memory import OTMemoryStore
 from patches.model.change import Change
 from patches.model.json_values import Op
@@ -62,9 +63,9 @@ def a_lost_rebase_on_the_server(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_lost_rebase_on_the_client(patch: pytest.MonkeyPatch) -> None:
-    def unmoved(queue: Any, pending: Any, changes: Any, *rest: Any) -> Any:
-        reception = plan_reception(queue, pending, changes, *rest)
-        before = {change.id: change.ops for change in pending}
+    def unmoved(queue: Any, changes: Any, *rest: Any) -> Any:
+        reception = plan_reception(queue, changes, *rest)
+        before = {change.id: change.ops for change in queue.pending}
         kept = [change.replace(ops=before[change.id]) for change in reception.pending]
         return replace(reception, pending=kept)
 
@@ -77,9 +78,9 @@ def a_change_id_accepted_twice(patch: pytest.MonkeyPatch) -> None:
 
 
 def an_echo_that_is_not_recognised(patch: pytest.MonkeyPatch) -> None:
-    def forgetful(queue: Any, pending: Any, changes: Any, *rest: Any) -> Any:
+    def forgetful(queue: Any, changes: Any, *rest: Any) -> Any:
         foreign = [change.replace(id=f"{change.id}?") for change in changes]
-        reception = plan_reception(queue, pending, foreign, *rest)
+        reception = plan_reception(queue, foreign, *rest)
         return replace(reception, new=[c for c in changes if c.rev in _revs(reception.new)])
 
     patch.setattr("patches.algorithms.ot.algorithm.plan_reception", forgetful)
@@ -179,10 +180,14 @@ def a_change_put_back_under_a_new_id(patch: pytest.MonkeyPatch) -> None:
     requeue = OTMemoryStore.requeue_quarantined_change
 
     async def renamed(
-        self: OTMemoryStore, doc_id: str, change_id: str, changes: Sequence[Change]
-    ) -> list[Change] | None:
+        self: OTMemoryStore,
+        doc_id: str,
+        change_id: str,
+        changes: Sequence[Change],
+        read: QueuePosition,
+    ) -> list[Change] | Conflict | None:
         first = changes[0].replace(id=f"{change_id}-again")
-        return await requeue(self, doc_id, change_id, [first, *changes[1:]])
+        return await requeue(self, doc_id, change_id, [first, *changes[1:]], read)
 
     patch.setattr(OTMemoryStore, "requeue_quarantined_change", renamed)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from patches.algorithms.ot import OTAlgorithm, PendingQueue
+from patches.algorithms.ot import OTAlgorithm, PendingQueue, QueuePosition, StoredSnapshot
 from patches.algorithms.ot.stores.memory import OTMemoryStore
 from patches.client.patches import Patches
 from patches.documents.document import Document
@@ -26,6 +26,7 @@ from patches.model.json_values import Json, Op
 from patches.net.connection import CommitAnswer
 from patches.runtime import Runtime
 from patches.sync import PatchesSync, SyncedDoc
+from patches.testing.contracts.ot_client import drop
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.virtual_time import idle, virtual_time
 
@@ -105,11 +106,11 @@ async def test_an_edit_still_being_stored_when_the_first_fetch_is_answered_stays
         load = await scene.connection.next_call("getDoc")
         save, gate = scene.store.save_pending_edits, asyncio.Event()
 
-        async def slow(doc_id: str, edits: Sequence[Sequence[Change]]) -> list[list[Change]]:
+        async def slow(*arguments: Any) -> Any:  # as `save_pending_edits`
             await gate.wait()
-            return await save(doc_id, edits)
+            return await save(*arguments)
 
-        scene.store.save_pending_edits = slow  # type: ignore[method-assign]  # arranged
+        scene.store.save_pending_edits = slow  # type: ignore[method-assign, assignment]  # arranged
         doc.apply([{"op": "replace", "path": "", "value": {"one": 1}}])
         await idle()
         doc.apply([put("two", 2)])  # not even on its way to the store
@@ -204,37 +205,29 @@ async def test_an_edit_made_between_the_store_and_the_view_of_a_reload_survives(
 
 
 @virtual_time
-async def test_an_edit_minted_at_0_behind_a_stored_first_revision_is_not_wedged() -> None:
-    """The document was read before the first fetch was stored, and shows it only after the edit."""
+async def test_an_edit_of_a_document_read_before_its_first_fetch_stands_on_that() -> None:
     async with ot_scene() as scene:
         await scene.patches.track_docs(["d"])
         load = await scene.connection.next_call("getDoc")
-        get_doc, refreshed, reads = scene.store.get_doc, asyncio.Event(), 0
+        get_doc, reads = scene.store.get_doc, 0
 
-        async def slow(doc_id: str) -> Snapshot | None:
+        async def slow(doc_id: str) -> StoredSnapshot | None:
             nonlocal reads
             reads += 1
             snapshot = await get_doc(doc_id)
             if reads == 1:
                 load.answer(Snapshot(state={"theirs": 1}, rev=1))
                 await idle()
-            else:
-                await refreshed.wait()
             return snapshot
 
         scene.store.get_doc = slow  # type: ignore[method-assign]  # arranged
         doc = await scene.patches.open_doc("d")
         await stored(doc, put("mine"))
-        refreshed.set()
-        push = await scene.connection.next_call("commitChanges")
-        assert [(change.base_rev, change.rev) for change in push.changes] == [(0, 2)]
-        push.fail(StaleSubmissionError("not created by this upload"))
-        (await scene.connection.next_call("getDoc")).answer(Snapshot(state={"theirs": 1}, rev=1))
+        assert doc.state == {"theirs": 1, "mine": 1}
         push = await scene.connection.next_call("commitChanges")
         assert [(change.base_rev, change.rev) for change in push.changes] == [(1, 2)]
         push.commit(2)
         await scene.sync.settled(1)
-        assert doc.state == {"theirs": 1, "mine": 1}
         assert scene.errors == []
 
 
@@ -246,14 +239,14 @@ def test_an_edit_being_stored_while_a_change_is_received_stands_behind_it(is_los
             doc = await scene.opened_at(1, {"list": ["a", "b"]})
             save, gate = scene.store.save_pending_edits, asyncio.Event()
 
-            async def slow(doc_id: str, edits: Sequence[Sequence[Change]]) -> list[list[Change]]:
+            async def slow(*arguments: Any) -> Any:  # as `save_pending_edits`
                 await gate.wait()
                 scene.store.save_pending_edits = save  # type: ignore[method-assign]  # once
                 if is_lost:
                     raise StorageError("busy")
-                return await save(doc_id, edits)
+                return await save(*arguments)
 
-            scene.store.save_pending_edits = slow  # type: ignore[method-assign]  # arranged
+            scene.store.save_pending_edits = slow  # type: ignore[method-assign, assignment]  # arranged
             doc.apply([{"op": "remove", "path": "/list/1"}])
             doc.apply([{"op": "add", "path": "/list/1", "value": "c"}])
             await idle()
@@ -283,7 +276,7 @@ async def test_the_end_of_the_queue_that_the_store_lost_is_sent() -> None:
         await stored(doc, put("kept"))
         await stored(doc, put("lost"))
         lost = (await scene.store.load_queue("d")).pending[-1]
-        await scene.store.drop_pending_changes("d", [lost.id])
+        await drop(scene.store, lost.id, doc_id="d")
         scene.connection.restore()
         push = await scene.connection.next_call("commitChanges")
         assert [change.ops for change in push.changes] == [[put("kept")], [put("lost")]]
@@ -300,7 +293,7 @@ async def test_what_the_queue_has_passed_is_withheld_and_told_once() -> None:
         await stored(doc, put("lost"))
         await stored(doc, put("kept"))
         lost, kept = (await scene.store.load_queue("d")).pending
-        await scene.store.drop_pending_changes("d", [lost.id])
+        await drop(scene.store, lost.id, doc_id="d")
         scene.connection.restore()
         for _ in range(3):
             push = await scene.connection.next_call("commitChanges")
@@ -319,14 +312,14 @@ async def test_a_store_that_cannot_tell_withholds_nothing() -> None:
         doc = await scene.opened_at(1, {})
         scene.connection.drop()
         await stored(doc, put("mine"))
-        load_queue, failures = scene.store.load_queue, [OSError("disk")]
+        load_position, failures = scene.store.load_position, [OSError("disk")]
 
-        async def failing(doc_id: str) -> PendingQueue:
+        async def failing(doc_id: str) -> QueuePosition:
             if failures:
                 raise failures.pop()
-            return await load_queue(doc_id)
+            return await load_position(doc_id)
 
-        scene.store.load_queue = failing  # type: ignore[method-assign]  # arranged
+        scene.store.load_position = failing  # type: ignore[method-assign]  # arranged
         scene.connection.restore()
         push = await scene.connection.next_call("commitChanges")  # by the ladder
         assert [change.ops for change in push.changes] == [[put("mine")]]
@@ -344,7 +337,7 @@ async def test_work_that_the_store_lost_is_handed_over_by_a_deletion_without_an_
         await stored(doc, put("lost"))
         await stored(doc, put("kept"))
         lost, kept = (await scene.store.load_queue("d")).pending
-        await scene.store.drop_pending_changes("d", [lost.id])
+        await drop(scene.store, lost.id, doc_id="d")
         handed: list[str] = []
         scene.sync.on_remote_doc_deleted(
             lambda _doc_id, pending: handed.extend(change.id for change in pending)

@@ -73,8 +73,8 @@ class Pump:
         if count <= author.committed:
             return
         await author.doc.flush()
-        pending = await author.algorithm.get_pending_to_send(DOC_ID, author.doc)
-        assert pending is not None
+        pending = (await author.algorithm.store.load_queue(DOC_ID)).pending
+        assert pending
         beyond = author.typed - count
         with call_context(CallContext(client_id=author.name, connection_id=author.name)):
             await self._server.commit_changes(DOC_ID, pending[: len(pending) - beyond])

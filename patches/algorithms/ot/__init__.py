@@ -19,9 +19,17 @@ from patches.algorithms.ot.incoming import (
 )
 from patches.algorithms.ot.rebase import rebase_changes
 from patches.algorithms.ot.splitting import OversizedOp, break_changes
-from patches.algorithms.ot.store import Conflict, OTClientStore, PendingQueue
+from patches.algorithms.ot.store import (
+    CONFLICT,
+    Conflict,
+    OTClientStore,
+    PendingQueue,
+    QueuePosition,
+    StoredSnapshot,
+)
 
 __all__ = [
+    "CONFLICT",
     "Conflict",
     "OTAlgorithm",
     "OTClientStore",
@@ -29,7 +37,9 @@ __all__ = [
     "OversizedOp",
     "PendingEjection",
     "PendingQueue",
+    "QueuePosition",
     "SkippedChange",
+    "StoredSnapshot",
     "TransformedIncoming",
     "apply_changes",
     "apply_changes_for_reconstruction",

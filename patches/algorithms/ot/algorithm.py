@@ -19,13 +19,17 @@ from patches.algorithms.ot.doc import OTDoc
 from patches.algorithms.ot.quarantine import Quarantine
 from patches.algorithms.ot.rebase import renumbered
 from patches.algorithms.ot.receiving import (
-    Reception,
     plan_install,
     plan_reception,
-    reconciled,
     refuse_lww,
 )
-from patches.algorithms.ot.store import Conflict, PendingQueue
+from patches.algorithms.ot.store import (
+    CONFLICT,
+    Conflict,
+    PendingQueue,
+    QueuePosition,
+    StoredSnapshot,
+)
 from patches.algorithms.ot.stored_docs import ot_doc
 from patches.documents.document import Document
 from patches.model.change import Change, Snapshot
@@ -63,59 +67,107 @@ class OTAlgorithm(Quarantine):
     async def handle_doc_changes(
         self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
     ) -> list[list[Change]]:
-        open_doc = ot_doc(doc)
         async with self._locks(doc_id):
-            base_rev, rev = await self._next_revs(doc_id, open_doc)
-            pieces: list[list[Change]] = []
-            for edit in edits:
-                made: list[Change] = []
-                if edit.ops:  # unless a rebase has emptied it while this waited
-                    change = self._minted(edit.ops, base_rev, rev, edit.metadata, edit.change_id)
-                    made = self._split(doc_id, change)
-                    if not made and open_doc is not None:
-                        open_doc.forget_unsaved(edit.ops)
-                rev += len(made)
-                pieces.append(made)
-            to_save = [made for made in pieces if made]
+            open_doc = ot_doc(doc)
+            if open_doc is not None:
+                return await self._store_shown(doc_id, edits, open_doc)
+            return await self._store_unseen(doc_id, edits)
+
+    async def _store_shown(
+        self, doc_id: str, edits: Sequence[LocalEdit], doc: OTDoc
+    ) -> list[list[Change]]:
+        """Store edits that the open document shows."""
+        ids = [edit.change_id for edit in edits]
+
+        async def step() -> list[list[Change]] | Conflict:
+            queue = await self._known_queue(doc_id, doc)
+            pieces = self._pieces(doc_id, edits, ids, queue.position)
+            for edit, made in zip(edits, pieces, strict=True):
+                if edit.ops and not made:
+                    doc.forget_unsaved(edit.ops)
+                doc.storing(made, edit.ops)
+            saved = await self._save(doc_id, pieces, queue.position)
+            if saved == CONFLICT:
+                for made in pieces:
+                    doc.not_stored(made)
+                await self._catch_up(doc_id, doc)
+                return CONFLICT
+            doc.position = queue.position.appended(sum(map(len, saved)))
+            for edit, changes in zip(edits, saved, strict=True):
+                if changes:
+                    doc.apply_changes(changes, edit.ops)
+            return saved
+
+        saved = await self._converge("handleDocChange", doc_id, step)
+        return [
+            changes or ([] if change_id is None else doc.pending_with(change_id))
+            for change_id, changes in zip(ids, saved, strict=True)
+        ]
+
+    async def _store_unseen(self, doc_id: str, edits: Sequence[LocalEdit]) -> list[list[Change]]:
+        """Store edits of a document that is not open."""
+        ids = [edit.change_id for edit in edits]
+        known: dict[str, Change] = {}
+        if self._maybe_stored.get(doc_id):
+            known = {c.id: c for c in (await self.store.load_queue(doc_id)).pending}
+        left = [edit for edit in edits if edit.change_id not in known]
+
+        async def step() -> list[list[Change]] | Conflict:
+            position = await self.store.load_position(doc_id)
+            pieces = self._pieces(doc_id, left, [edit.change_id for edit in left], position)
             try:
-                saved = iter(
-                    await self.store.save_pending_edits(doc_id, to_save) if to_save else ()
-                )
+                return await self._save(doc_id, pieces, position)
             except BaseException:
                 # A failed commit, or a caller that went away: they may be stored nevertheless.
-                for edit, made in zip(edits, pieces, strict=True):
-                    if made and open_doc is not None:
-                        open_doc.may_be_stored(made[0].id, edit.ops)
+                unsure = self._maybe_stored.setdefault(doc_id, set())
+                unsure.update(made[0].id for made in pieces if made)
                 raise
-            stored = [next(saved) if made else made for made in pieces]
-            if open_doc is not None:
-                for edit, changes in zip(edits, stored, strict=True):
-                    if changes:
-                        open_doc.apply_changes(changes, edit.ops)
-            return stored
+
+        saved = iter(await self._converge("handleDocChange", doc_id, step))
+        self._maybe_stored.pop(doc_id, None)
+        return [
+            [known[change_id]] if change_id is not None and change_id in known else next(saved)
+            for change_id in ids
+        ]
+
+    def _pieces(
+        self,
+        doc_id: str,
+        edits: Sequence[LocalEdit],
+        ids: list[str | None],
+        position: QueuePosition,
+    ) -> list[list[Change]]:
+        """The changes that edits become behind a queue; `ids` keeps the ids that are made here."""
+        rev = position.tail_rev + 1
+        pieces: list[list[Change]] = []
+        for place, edit in enumerate(edits):
+            made: list[Change] = []
+            if edit.ops:  # unless a rebase has emptied it while this waited
+                change = self._minted(
+                    edit.ops, position.committed_rev, rev, edit.metadata, ids[place]
+                )
+                ids[place] = change.id
+                made = self._split(doc_id, change)
+            rev += len(made)
+            pieces.append(made)
+        return pieces
+
+    async def _save(
+        self, doc_id: str, pieces: Sequence[list[Change]], position: QueuePosition
+    ) -> list[list[Change]] | Conflict:
+        to_save = [made for made in pieces if made]
+        if not to_save:
+            return list(pieces)
+        saved = await self.store.save_pending_edits(doc_id, to_save, position)
+        if saved == CONFLICT:
+            return CONFLICT
+        stored = iter(saved)
+        return [next(stored) if made else made for made in pieces]
 
     # ---- sending ---------------------------------------------------------------------------------
 
     async def needs_tail(self, doc_id: str) -> bool:
         return await self.has_pending(doc_id)
-
-    async def get_pending_to_send(
-        self, doc_id: str, doc: Document | None = None, *, report: bool = True
-    ) -> list[Change] | None:
-        """The first pending changes that stand on one revision; `None` if nothing is pending.
-
-        Includes what only the open document holds, if it comes after all that is stored. Other
-        such changes cannot be sent: they are told once on `on_error`, unless `report` is off.
-        """
-        queue = await self.store.load_queue(doc_id)
-        pending = await self._with_unstored(doc_id, queue, ot_doc(doc))
-        if report:
-            self._report_unstored(doc_id, ot_doc(doc), pending)
-        if not pending:
-            return None
-        base_rev = pending[0].base_rev
-        mixed = next((at for at, c in enumerate(pending) if c.base_rev != base_rev), None)
-        return pending[:mixed]
 
     async def next_batch(
         self, doc_id: str, doc: Document | None, options: DocOptions
@@ -123,14 +175,7 @@ class OTAlgorithm(Quarantine):
         open_doc = ot_doc(doc)
 
         async def step() -> list[Change] | Conflict:
-            queue = await self._load_queue(doc_id, open_doc)
-            await self._catch_up(doc_id, open_doc, queue)
-            pending = await self._with_unstored(doc_id, queue, open_doc)
-            self._report_unstored(doc_id, open_doc, pending)
-            if len(pending) > len(queue.pending):
-                # The store has lost the end of the queue: back it goes, then it is sent like any.
-                await self.store.apply_server_changes(doc_id, [], pending, queue)
-                return "conflict"
+            queue = await self._current_queue(doc_id, open_doc)
             run = leading_run(queue.pending)
             if not run:
                 return []
@@ -146,28 +191,27 @@ class OTAlgorithm(Quarantine):
                 return plan.batch
             first_rev = run[0].rev
             stored = renumbered([*plan.pieces, *queue.pending[len(run) :]], first_rev - 1)
-            if await self.store.apply_server_changes(doc_id, [], stored, queue):
-                return "conflict"
+            if await self._replace_queue(doc_id, open_doc, queue, stored):
+                return CONFLICT
             if open_doc is not None:
-                open_doc.replace_pending(stored)
                 open_doc.show_pieces()
             return stored[: len(plan.batch)]
 
         async with self._locks(doc_id):
             return await self._converge("next_batch", doc_id, step)
 
-    async def _catch_up(self, doc_id: str, doc: OTDoc | None, queue: PendingQueue) -> None:
-        """Let the open document have what another process has put into the store."""
-        if doc is None:
-            return
-        shown = {change.id for change in (*doc.pending, *doc.dropped_pending_changes)}
-        if queue.committed_rev > doc.committed_rev or any(
-            change.id not in shown for change in queue.pending
-        ):
-            await self._reload(doc_id, doc)
-
-    async def confirm_sent(self, doc_id: str, changes: Sequence[Change]) -> None:
-        """Nothing: under OT the echo of a change confirms it."""
+    async def _replace_queue(
+        self, doc_id: str, doc: OTDoc | None, queue: PendingQueue, pending: Sequence[Change]
+    ) -> Conflict | None:
+        """Put `pending` in the place of `queue`, in the store and in the open document."""
+        if await self.store.apply_server_changes(doc_id, [], pending, queue):
+            if doc is not None:
+                await self._catch_up(doc_id, doc)
+            return CONFLICT
+        if doc is not None:
+            doc.replace_pending(pending)
+            doc.position = queue.position.replaced(queue.committed_rev, pending)
+        return None
 
     async def receive_answer(
         self,
@@ -187,41 +231,19 @@ class OTAlgorithm(Quarantine):
                 await self._drop(doc_id, resolved, ot_doc(doc))
         return []
 
-    async def drop_resolved_pending(
-        self,
-        doc_id: str,
-        sent: Sequence[Change],
-        committed: Sequence[Change],
-        doc: Document | None = None,
-    ) -> int:
-        """Drop what was sent and is not in the answer. Returns how many were pending."""
-        answered = {change.id for change in committed}
-        resolved = {change.id for change in sent if change.id not in answered}
-        async with self._locks(doc_id):
-            return await self._drop(doc_id, resolved, ot_doc(doc))
-
-    async def _drop(self, doc_id: str, change_ids: set[str], doc: OTDoc | None) -> int:
-        count = await self.store.drop_pending_changes(doc_id, change_ids) if change_ids else 0
-        if doc is not None and any(change.id in change_ids for change in doc.pending):
-            doc.replace_pending([c for c in doc.pending if c.id not in change_ids])
-            doc.show()
-        return count
-
-    async def replace_pending_changes(
-        self, doc_id: str, old: Sequence[Change], new: Sequence[Change]
-    ) -> None:
-        """Put `new` in the place of `old`, before what was made since (`spec/ot.md` 9.7)."""
-        replaced = {change.id for change in old}
-
+    async def _drop(self, doc_id: str, change_ids: set[str], doc: OTDoc | None) -> None:
         async def step() -> Conflict | None:
-            queue = await self.store.load_queue(doc_id)
-            since = [change for change in queue.pending if change.id not in replaced]
-            after = new[-1].rev if new else queue.committed_rev
-            pending = [*new, *renumbered(since, after)]
-            return await self.store.apply_server_changes(doc_id, [], pending, queue)
+            queue = await self._known_queue(doc_id, doc)
+            left = [change for change in queue.pending if change.id not in change_ids]
+            if len(left) == len(queue.pending):
+                return None
+            if await self._replace_queue(doc_id, doc, queue, left):
+                return CONFLICT
+            if doc is not None:
+                doc.show()
+            return None
 
-        async with self._locks(doc_id):
-            await self._converge("replacePendingChanges", doc_id, step)
+        await self._converge("receiveAnswer", doc_id, step)
 
     # ---- receiving -------------------------------------------------------------------------------
 
@@ -239,46 +261,30 @@ class OTAlgorithm(Quarantine):
         refuse_lww(doc_id, changes)
 
         async def step() -> list[Change] | Conflict:
-            queue = await self._load_queue(doc_id, doc)
-            shown_rev = doc.committed_rev if doc is not None else queue.committed_rev
-            pending = await self._with_unstored(doc_id, queue, doc)
-            reception = plan_reception(queue, pending, changes, shown_rev, resolved)
-            new, preview = reception.new, None
-            if doc is not None and _follow(doc, new):
+            queue = await self._known_queue(doc_id, doc)
+            reception = plan_reception(queue, changes, resolved)
+            new, pending, preview = reception.new, reception.pending, None
+            follows = doc is not None and _follow(doc, new)
+            if doc is not None and follows:
                 preview = doc.preview(new)  # raises before anything is stored
-            if await self.store.apply_server_changes(doc_id, changes, reception.pending, queue):
-                return "conflict"
-            if doc is not None and preview is not None:
-                doc.receive(new, reception.pending, preview)
-            elif doc is not None:
-                await self._show_received(doc_id, doc, reception)
-            return reception.new
+            if await self.store.apply_server_changes(doc_id, changes, pending, queue):
+                if doc is not None:
+                    await self._catch_up(doc_id, doc)
+                return CONFLICT
+            if doc is None:
+                return new
+            if follows:
+                doc.receive(new, pending, preview)
+            elif new:  # behind a root that was replaced: what was before is not at hand
+                await self._catch_up(doc_id, doc)
+                return new
+            else:
+                doc.replace_pending(pending)
+                doc.show(again=True)  # a redelivery tells the subscribers, as it always has
+            doc.position = queue.position.replaced(doc.committed_rev, pending)
+            return new
 
         return await self._converge("applyServerChanges", doc_id, step)
-
-    async def _show_received(self, doc_id: str, doc: OTDoc, reception: Reception) -> None:
-        """Show a delivery that is not simply the next changes of the document."""
-        if reception.new or doc.committed_rev < await self.store.get_committed_rev(doc_id):
-            await self._reload(doc_id, doc)
-        else:
-            doc.replace_pending(reception.pending)
-            doc.show(again=True)  # a redelivery tells the subscribers, as it always has
-
-    async def reconcile_pending(self, doc_id: str, tail: Sequence[Change]) -> None:
-        """Move pending changes behind committed ones, in the store alone (`spec/ot.md` 9.8).
-
-        The tail is stored as committed and not applied, so this works on a state that is broken.
-        """
-        if not tail:
-            return
-
-        async def step() -> Conflict | None:
-            queue = await self.store.load_queue(doc_id)
-            rebased = reconciled(queue.committed_rev, queue.pending, tail)
-            return await self.store.apply_server_changes(doc_id, tail, rebased, queue)
-
-        async with self._locks(doc_id):
-            await self._converge("reconcilePending", doc_id, step)
 
     async def install_snapshot(
         self,
@@ -295,24 +301,26 @@ class OTAlgorithm(Quarantine):
         tail = [change for change in tail if change.rev <= head]
         gone = {change.id for change in (*snapshot.changes, *tail, *resolved)}
 
-        async def step() -> list[Change] | Conflict:
-            queue = await self._load_queue(doc_id, open_doc)
-            pending = await self._with_unstored(doc_id, queue, open_doc)
-            rebased = plan_install(queue, pending, tail, head, gone)
+        async def step() -> Conflict | None:
+            queue = await self._current_queue(doc_id, open_doc)
+            rebased = plan_install(queue, tail, head, gone)
             committed = Snapshot(state=state, rev=head)
             if await self.store.install_doc(doc_id, committed, rebased, queue):
-                return "conflict"
-            return rebased
-
-        async with self._locks(doc_id):
-            rebased = await self._converge("installSnapshot", doc_id, step)
+                return CONFLICT
             if open_doc is not None:
                 missed = [change for change in tail if change.rev > open_doc.committed_rev]
                 open_doc.rebase_unsaved(missed)
                 open_doc.import_snapshot(
-                    Snapshot(state=state, rev=head, changes=rebased), replace=True
+                    StoredSnapshot(
+                        state=state, rev=head, changes=rebased, version=queue.version + 1
+                    ),
+                    replace=True,
                 )
                 open_doc.mark_loaded()
+            return None
+
+        async with self._locks(doc_id):
+            await self._converge("installSnapshot", doc_id, step)
 
 
 def _follow(doc: OTDoc, new: Sequence[Change]) -> bool:

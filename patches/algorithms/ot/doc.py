@@ -13,7 +13,7 @@ when nothing is left on top, the shown state is the committed one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Final
@@ -21,6 +21,7 @@ from typing import ClassVar, Final
 from patches.algorithms.ot.apply import apply_changes, apply_pending_for_view, without_absent
 from patches.algorithms.ot.object_marks import mark_object_keys
 from patches.algorithms.ot.splitting import break_changes
+from patches.algorithms.ot.store import PendingQueue, QueuePosition, StoredSnapshot
 from patches.algorithms.ot.walk import TransformWalk
 from patches.documents.document import Document
 from patches.documents.draft import ops_to_reach
@@ -73,8 +74,15 @@ class OTDoc(Document):
         self._unfolded: list[Change] = []
         self._pending: list[Change] = kept
         self._view_is_stale = False
-        #: By change id: unsaved edits that a failed call may have stored all the same.
-        self._maybe_stored: dict[str, list[Op]] = {}
+        #: The committed state with the first so many pending changes on it, while that is known.
+        self._viewed: tuple[int, Json] | None = None
+        #: By change id: unsaved edits on their way to the store. A call that failed may have
+        #: stored them all the same.
+        self._being_stored: dict[str, list[Op]] = {}
+        #: The stored queue that `pending` is; `None` while that is not known.
+        self.position: QueuePosition | None = None
+        if isinstance(snapshot, StoredSnapshot) and not dropped:
+            self.position = snapshot.position
         self.has_pending = bool(kept)
         if dropped:
             _log.warning(
@@ -97,6 +105,11 @@ class OTDoc(Document):
             self._folded_state = apply_changes(self._folded_state, self._unfolded)
             self._unfolded.clear()
         return self._folded_state
+
+    def queue(self) -> PendingQueue:
+        """The stored queue as this document has it, its position being known."""
+        assert self.position is not None
+        return PendingQueue(self.committed_rev, list(self._pending), self.position.version)
 
     def to_snapshot(self) -> Snapshot:
         """The committed state with the pending changes. Unsaved edits are not in it."""
@@ -186,16 +199,15 @@ class OTDoc(Document):
         """
         self._check_follows(committed)
         preview = preview or self.preview(committed)
+        others = self._move_unsaved(committed, pending)
         if preview.is_shown:
-            self._confirm_committed(committed, pending)
+            self._confirm_committed(committed, pending, others)
             return
-        if not preview.is_echo:
-            self.rebase_unsaved(committed)
         has_debt = any(change.base_rev < self.committed_rev for change in self._pending)
         self._folded_state = preview.committed_state
         self._unfolded.clear()
         self._advance(committed[-1].rev, pending)
-        if preview.is_echo and has_debt:
+        if preview.is_echo and has_debt and not others:
             # Shown again with the next event, at the latest when the document is said to be synced:
             # an echo as such tells no subscriber.
             self._view_is_stale = True
@@ -203,41 +215,72 @@ class OTDoc(Document):
             self.show()
 
     def replace_pending(self, pending: Sequence[Change]) -> None:
-        """Take over a queue that the store has in other pieces, or with some changes gone. What to
-        show is the caller's.
+        """Take over the queue in other pieces, or with some changes gone, which does not move
+        unsaved edits. What to show is the caller's.
         """
         self._take_pending(pending)
 
     def import_snapshot(self, snapshot: Snapshot, *, replace: bool = False) -> None:
         """Replace committed state and pending changes, keep unsaved edits on top where they apply.
 
-        A snapshot older than `committed_rev` does nothing, unless `replace`. An unsaved edit that
-        is among the snapshot's pending changes, and was not among them here, was stored meanwhile:
-        it is not applied twice.
+        A snapshot older than `committed_rev` does nothing, unless `replace`. An unsaved edit whose
+        change is among the snapshot's was stored meanwhile: it is not applied twice.
         """
         if snapshot.rev < self.committed_rev and not replace:
             return
-        known = {change.id for change in self._pending}
-        known |= self._maybe_stored.keys()
-        stored = [change.ops for change in snapshot.changes if change.id not in known]
+        self._move_unsaved([], snapshot.changes)
         self._folded_state = snapshot.state
         self._unfolded.clear()
         self._advance(snapshot.rev, snapshot.changes)
-        for ops in self.unsaved:
-            found = next((at for at, other in enumerate(stored) if json_equal(other, ops)), None)
-            if found is not None:
-                del stored[found]
-                ops.clear()
+        self.position = snapshot.position if isinstance(snapshot, StoredSnapshot) else None
         self.show()
 
     def insert_pending(self, saved: Sequence[Change]) -> None:
-        """Take over stored changes that are not an unsaved edit: those move behind them."""
-        walk = TransformWalk(list(self.unsaved))
-        for change in saved:
-            walk.follow(change.ops)
-        self._rewrite_unsaved(walk.programs())
+        """Take over changes that were appended to the stored queue by somebody else: unsaved edits
+        move behind them.
+        """
+        self._move_unsaved([], [*self._pending, *saved])
         self._pending.extend(saved)
-        self.has_pending = True
+        self.has_pending = bool(self._pending)
+        self.show()
+
+    def take_over(self, queue: PendingQueue) -> bool:
+        """Take over what other processes have stored. Unsaved edits move behind it.
+
+        `queue` has the changes committed since. `False`, and nothing is changed: those are not all
+        there, or cannot be applied.
+        """
+        missed = queue.committed
+        if missed:
+            if missed[0].rev != self.committed_rev + 1 or _has_hole(missed):
+                return False
+            try:
+                self.receive(missed, queue.pending)
+            except ApplyChangesError:
+                return False
+        elif queue.committed_rev != self.committed_rev:
+            return False
+        elif not _is_same_queue(queue.pending, self._pending):
+            self._move_unsaved([], queue.pending)
+            self._take_pending(queue.pending)
+            self.show()
+        self.position = queue.position
+        return True
+
+    def take_over_all(self, stored: StoredSnapshot) -> None:
+        """Take over the stored document, whose history is not at hand. Unsaved edits move behind
+        what differs.
+        """
+        before = self._view()
+        self._stored_among([*stored.changes], clear=True)
+        self._folded_state = stored.state
+        self._unfolded.clear()
+        self._advance(stored.rev, stored.changes)
+        self.position = stored.position
+        if self.unsaved:
+            walk = TransformWalk(list(self.unsaved))
+            walk.follow(ops_to_reach(_shown(before), _shown(self._view())))
+            self._rewrite_unsaved(walk.programs())
         self.show()
 
     def forget_unsaved(self, ops: list[Op]) -> None:
@@ -247,12 +290,22 @@ class OTDoc(Document):
                 del self.unsaved[at]
                 return
 
-    def may_be_stored(self, change_id: str, ops: list[Op]) -> None:
-        """Storing this unsaved edit failed, and it is not known whether it took effect.
+    def storing(self, changes: Sequence[Change], ops: list[Op]) -> None:
+        """This unsaved edit is on its way to the store as these changes.
 
-        When a change of this id turns up among the pending ones, it did.
+        When one of them turns up there, it was stored, whatever the call that stores it says.
         """
-        self._maybe_stored[change_id] = ops
+        for change in changes:
+            self._being_stored[change.id] = ops
+
+    def not_stored(self, changes: Sequence[Change]) -> None:
+        """These are not in the store, for sure."""
+        for change in changes:
+            self._being_stored.pop(change.id, None)
+
+    def pending_with(self, change_id: str) -> list[Change]:
+        """The pending change of this id, if there is one."""
+        return [change for change in self._pending if change.id == change_id]
 
     def rollback_unsaved(self) -> None:
         for ops in self.unsaved:
@@ -295,7 +348,7 @@ class OTDoc(Document):
 
     def _confirm_saved(self, saved: list[Change], edit: list[Op] | None) -> None:
         for change in saved:
-            self._maybe_stored.pop(change.id, None)
+            self._being_stored.pop(change.id, None)
         if self._has_imported(saved):
             if edit and self.unsaved and self.unsaved[0] is edit:
                 edit.clear()  # it was cut in pieces, in which the import did not know it
@@ -305,6 +358,8 @@ class OTDoc(Document):
         self.has_pending = True
         if self.unsaved:
             self.unsaved.popleft()  # it is in the shown state already
+            if not self.unsaved and not self._view_is_stale:
+                self._viewed = len(self._pending), self._state
             if edit is not None and (len(saved) > 1 or len(saved[0].ops) != len(edit)):
                 self.show_pieces()
         else:
@@ -317,14 +372,19 @@ class OTDoc(Document):
             return False
         return any(change.id == saved[0].id for change in reversed(self._pending))
 
-    def _confirm_committed(self, committed: Sequence[Change], pending: Sequence[Change]) -> None:
-        own = {change.id for change in self._pending}
+    def _confirm_committed(
+        self, committed: Sequence[Change], pending: Sequence[Change], others: Sequence[Change]
+    ) -> None:
+        viewed = self._viewed
         self._unfolded.extend(committed)
         self._advance(committed[-1].rev, pending)
-        if any(change.id not in own for change in pending):
-            self._view_is_stale = True  # another process that shares the store has made some
+        if others:
+            self.show()
+            return
         if self._view_is_stale:
             return
+        if viewed is not None and viewed[0] >= len(committed):
+            self._viewed = viewed[0] - len(committed), viewed[1]
         if not self._pending and not self.unsaved:
             self._folded_state = self._state
             self._unfolded.clear()
@@ -359,27 +419,78 @@ class OTDoc(Document):
 
     def _take_pending(self, pending: Sequence[Change]) -> None:
         self._pending = list(pending)
+        self._viewed = None
         self.has_pending = bool(self._pending)
-        if self._maybe_stored:
-            for change in pending:
-                self._maybe_stored.pop(change.id, []).clear()
 
     def rebase_unsaved(self, committed: Sequence[Change]) -> None:
         """Move unsaved edits behind committed changes, as the end of the pending queue.
 
         Their lists are rewritten in place. Nothing else changes.
         """
-        if not self.unsaved:
-            return
-        mine = {change.id: at for at, change in enumerate(self._pending)}
+        self._move_unsaved(committed, self._pending)
+
+    def _move_unsaved(self, committed: Sequence[Change], pending: Sequence[Change]) -> list[Change]:
+        """Move unsaved edits behind committed changes and behind a new pending queue.
+
+        Returns what others have appended to the queue. An edit that is among the changes was
+        stored, and is emptied. Nothing else changes.
+        """
+        own = {change.id: at for at, change in enumerate(self._pending)}
+        others = self._appended_by_others(own, pending)
+        if self.unsaved and (others or any(change.id not in own for change in committed)):
+            self._walk_unsaved(committed, own, pending, others)
+        self._stored_among([*committed, *pending], clear=True)
+        return others
+
+    def _appended_by_others(
+        self, own: Mapping[str, int], pending: Sequence[Change]
+    ) -> list[Change]:
+        """What stands in the queue behind all that is ours, with the edits that were stored.
+
+        What is unknown in between is a piece of ours: another process has cut it.
+        """
+        last = next((at for at in range(len(pending), 0, -1) if pending[at - 1].id in own), 0)
+        return [change for change in pending[last:] if change.id not in self._being_stored]
+
+    def _walk_unsaved(
+        self,
+        committed: Sequence[Change],
+        own: Mapping[str, int],
+        pending: Sequence[Change],
+        others: Sequence[Change],
+    ) -> None:
+        count = len(self._pending)
+        places = {id(ops): count + at for at, ops in enumerate(self.unsaved)}
         walk = TransformWalk([*(change.ops for change in self._pending), *self.unsaved])
         for change in committed:
-            at = mine.pop(change.id, None)
+            at = own.get(change.id)
+            if at is None and change.id in self._being_stored:
+                at = places.get(id(self._being_stored[change.id]))
             if at is None:
                 walk.follow(change.ops)
             else:
                 walk.remove(at)
-        self._rewrite_unsaved(walk.programs()[len(self._pending) :])
+        for ops in self._stored_among(pending):
+            if id(ops) in places:
+                walk.remove(places[id(ops)])
+        programs = walk.programs()[count:]
+        if others:  # they stand on our queue, as unsaved edits do
+            walk = TransformWalk([ops or [] for ops in programs])
+            for change in others:
+                walk.follow(change.ops)
+            programs = walk.programs()
+        self._rewrite_unsaved(programs)
+
+    def _stored_among(self, changes: Sequence[Change], *, clear: bool = False) -> list[list[Op]]:
+        """The unsaved edits that are among stored changes. `clear`: they are emptied."""
+        if not self._being_stored:
+            return []
+        found = [self._being_stored[c.id] for c in changes if c.id in self._being_stored]
+        if clear:
+            for ops in found:
+                ops.clear()
+            self._being_stored = {name: ops for name, ops in self._being_stored.items() if ops}
+        return found
 
     def _rewrite_unsaved(self, programs: Sequence[list[Op] | None]) -> None:
         for ops, rebased in zip(self.unsaved, programs, strict=True):
@@ -387,6 +498,25 @@ class OTDoc(Document):
                 ops[:] = rebased or []
 
     def _view(self) -> Json:
+        state = self._continued_view()
+        if state is ABSENT:
+            state = self._view_of_all()
+        self._viewed = len(self._pending), state
+        return state
+
+    def _continued_view(self) -> Json:
+        """The view before, with the changes that were appended since; `ABSENT` if it is unknown."""
+        if self._viewed is None or self._viewed[0] > len(self._pending):
+            return ABSENT
+        count, state = self._viewed
+        if count == len(self._pending):
+            return state
+        try:
+            return apply_changes(state, self._pending[count:])
+        except ApplyChangesError:
+            return ABSENT
+
+    def _view_of_all(self) -> Json:
         try:
             return apply_pending_for_view(self.committed_state, self.committed_rev, self._pending)
         except ApplyChangesError:
@@ -408,6 +538,21 @@ class OTDoc(Document):
             )
             ops.clear()
             return state
+
+
+def _is_same_queue(a: Sequence[Change], b: Sequence[Change]) -> bool:
+    return len(a) == len(b) and all(
+        one.id == other.id and one.rev == other.rev and one.encoded == other.encoded
+        for one, other in zip(a, b, strict=True)
+    )
+
+
+def _shown(state: Json) -> Json:
+    return {} if state is None else state
+
+
+def _has_hole(changes: Sequence[Change]) -> bool:
+    return any(after.rev != before.rev + 1 for before, after in pairwise(changes))
 
 
 def _hydrated(

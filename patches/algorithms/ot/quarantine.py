@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from patches.algorithms.ot.doc import OTDoc
 from patches.algorithms.ot.ejection import (
@@ -11,7 +12,7 @@ from patches.algorithms.ot.ejection import (
     check_applies_on_top,
     compute_pending_ejection,
 )
-from patches.algorithms.ot.store import Conflict, PendingQueue
+from patches.algorithms.ot.store import CONFLICT, Conflict, PendingQueue, StoredSnapshot
 from patches.algorithms.ot.stored_docs import StoredDocs, ot_doc
 from patches.documents.document import Document
 from patches.errors import PatchesError, PendingChangeError
@@ -39,20 +40,19 @@ class Quarantine(StoredDocs):
         open_doc = ot_doc(doc)
 
         async def step() -> QuarantinedChange | Conflict | None:
+            if open_doc is not None:
+                await self._catch_up(doc_id, open_doc)
             snapshot = await self.store.get_doc(doc_id)
             if snapshot is None:
                 return None
-            queue = PendingQueue(snapshot.rev, list(snapshot.changes))
-            pending = await self._with_unstored(doc_id, queue, open_doc)
-            if only_if_unappliable and applies_in_queue(
-                Snapshot(state=snapshot.state, rev=snapshot.rev, changes=pending), change_id
-            ):
+            if only_if_unappliable and applies_in_queue(snapshot, change_id):
                 return None
             # Edits of a document that is not on a server yet were made to `{}`, as it is shown.
             state = {} if snapshot.state is None else snapshot.state
-            ejection = compute_pending_ejection(state, snapshot.rev, pending, change_id)
+            ejection = compute_pending_ejection(state, snapshot.rev, snapshot.changes, change_id)
             if ejection is None:
                 return None
+            queue = PendingQueue(snapshot.rev, list(snapshot.changes), snapshot.version)
             entry = await self.store.quarantine_pending_change(
                 doc_id, ejection.poison, reason, ejection.new_pending, queue
             )
@@ -84,24 +84,50 @@ class Quarantine(StoredDocs):
                 raise PendingChangeError(
                     f"document {doc_id!r} has no change {change_id!r} in quarantine"
                 )
-            snapshot = open_doc.to_snapshot() if open_doc else await self.store.get_doc(doc_id)
-            check_applies_on_top(doc_id, snapshot or Snapshot(state=None, rev=0), entry.change)
-            base_rev, rev = await self._next_revs(doc_id, open_doc)
-            # Its id and time stay: if it was committed after all, that tells the server so.
-            change = entry.change.replace(base_rev=base_rev, rev=rev, batch_id=None)
-            pieces = self._split(doc_id, change)
-            saved = await self.store.requeue_quarantined_change(doc_id, change_id, pieces)
-            if saved and open_doc is not None:
-                open_doc.insert_pending(saved)
-            return saved or []
+            return await self._converge(
+                "retryQuarantinedChange", doc_id, partial(self._requeue, doc_id, entry, open_doc)
+            )
+
+    async def _requeue(
+        self, doc_id: str, entry: QuarantinedChange, doc: OTDoc | None
+    ) -> list[Change] | Conflict:
+        if doc is not None:
+            await self._catch_up(doc_id, doc)
+        snapshot: Snapshot | None = doc.to_snapshot() if doc else await self.store.get_doc(doc_id)
+        check_applies_on_top(doc_id, snapshot or Snapshot(state=None, rev=0), entry.change)
+        position = await self.store.load_position(doc_id)
+        # Its id and time stay: if it was committed after all, that tells the server so.
+        change = entry.change.replace(
+            base_rev=position.committed_rev, rev=position.tail_rev + 1, batch_id=None
+        )
+        pieces = self._split(doc_id, change)
+        saved = await self.store.requeue_quarantined_change(
+            doc_id, entry.change_id, pieces, position
+        )
+        if saved == CONFLICT:
+            return CONFLICT
+        if saved and doc is not None:
+            if doc.position == position:
+                doc.insert_pending(saved)
+                doc.position = position.appended(len(saved))
+            else:
+                await self._catch_up(doc_id, doc)
+        return saved or []
 
     def _import_queue(
-        self, doc_id: str, doc: OTDoc | None, snapshot: Snapshot, pending: list[Change]
+        self, doc_id: str, doc: OTDoc | None, snapshot: StoredSnapshot, pending: list[Change]
     ) -> None:
         if doc is None:
             return
         try:
-            doc.import_snapshot(Snapshot(state=snapshot.state, rev=snapshot.rev, changes=pending))
+            doc.import_snapshot(
+                StoredSnapshot(
+                    state=snapshot.state,
+                    rev=snapshot.rev,
+                    changes=pending,
+                    version=snapshot.version + 1,
+                )
+            )
         except PatchesError:  # the queue is in the store; the document shows it when it is reloaded
             _log.exception("document %r: the queue without the ejected change is not shown", doc_id)
 

@@ -16,52 +16,34 @@ from patches.model.change import Change
 class Reception:
     """What a delivery of committed changes comes to."""
 
-    #: The changes above what the open document has, or else the store.
+    #: The changes that are not stored yet.
     new: list[Change]
     #: The whole queue behind the delivery.
     pending: list[Change]
 
 
-def plan_reception(
-    queue: PendingQueue,
-    pending: Sequence[Change],
-    changes: Sequence[Change],
-    shown_rev: int,
-    resolved: set[str],
-) -> Reception:
-    """Decide about committed changes (`spec/ot.md` 9.4).
+def plan_reception(queue: PendingQueue, changes: Sequence[Change], resolved: set[str]) -> Reception:
+    """Decide about committed changes.
 
-    `pending`: the stored queue, with what only the open document holds behind it. `shown_rev`: the
-    revision of the open document, or of the store. `resolved`: sent changes that came to nothing.
-    Raises `MissingChangesError` for a hole before or between the changes.
+    `resolved`: sent changes that came to nothing. Raises `MissingChangesError` for a hole before or
+    between the changes.
     """
-    base = shown_rev
+    base = queue.committed_rev
     new = [change for change in changes if change.rev > base]
     gap = find_gap(base, new)
-    if gap is not None and queue.committed_rev > base:
-        # Another process that shares the store has gone ahead.
-        base = queue.committed_rev
-        new = [change for change in changes if change.rev > base]
-        gap = find_gap(base, new)
     if gap is not None:
         raise gap
-    frame = max(base, queue.committed_rev)
-    confirmed = {change.id for change in changes if change.rev <= frame}
-    rebased = rebase_queue(
-        [change for change in changes if change.rev > frame],
-        [change for change in pending if change.id not in confirmed],
-        frame,
-    )
+    confirmed = {change.id for change in changes if change.rev <= base}
+    rebased = rebase_queue(new, [c for c in queue.pending if c.id not in confirmed], base)
     if resolved:
         # Only now: until here they stood in the queue, and what follows was written over them.
         left = [change for change in rebased if change.id not in resolved]
-        rebased = renumbered(left, max(frame, changes[-1].rev))
+        rebased = renumbered(left, max(base, changes[-1].rev))
     return Reception(new, rebased)
 
 
 def plan_install(
     queue: PendingQueue,
-    pending: Sequence[Change],
     tail: Sequence[Change],
     head: int,
     gone: set[str],
@@ -73,7 +55,7 @@ def plan_install(
     """
     left = [
         change.replace(base_rev=head) if _means_nothing(change.base_rev, head) else change
-        for change in reconciled(queue.committed_rev, pending, tail)
+        for change in reconciled(queue.committed_rev, queue.pending, tail)
         if change.id not in gone
     ]
     return renumbered(left, head)

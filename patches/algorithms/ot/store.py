@@ -2,39 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol, TypeAlias
 
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.json_values import Json
 
 #: Answer of a replacing call that found the pending queue moved. Nothing was changed.
 Conflict: TypeAlias = Literal["conflict"]
 CONFLICT: Final[Conflict] = "conflict"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuePosition:
+    """Which pending queue somebody has seen. Two equal positions are the same queue.
+
+    `version` counts what was done to the queue beside appending to it, `tail_rev` is the revision
+    of the last pending change, or the committed one.
+    """
+
+    committed_rev: int = 0
+    version: int = 0
+    tail_rev: int = 0
+
+    def appended(self, count: int) -> QueuePosition:
+        """After `count` more changes."""
+        return replace(self, tail_rev=self.tail_rev + count)
+
+    def replaced(self, committed_rev: int, pending: Sequence[Change]) -> QueuePosition:
+        """After one call that replaced the queue."""
+        return QueuePosition(
+            committed_rev=committed_rev,
+            version=self.version + 1,
+            tail_rev=pending[-1].rev if pending else committed_rev,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class PendingQueue:
-    """A document's pending changes in order, and the committed revision they were read with."""
+    """A document's pending changes in order, and what they were read with.
+
+    `committed`: the changes committed after the revision that was asked for, as far as they are
+    kept.
+    """
 
     committed_rev: int
     pending: list[Change]
+    version: int = 0
+    committed: list[Change] = field(default_factory=list, compare=False)
 
     @property
     def tail_rev(self) -> int:
         """The revision of the last pending change, or the committed one."""
         return self.pending[-1].rev if self.pending else self.committed_rev
 
+    @property
+    def position(self) -> QueuePosition:
+        """Where the queue stands."""
+        return QueuePosition(
+            committed_rev=self.committed_rev, version=self.version, tail_rev=self.tail_rev
+        )
+
+
+class StoredSnapshot(Snapshot):
+    """A document as it is stored, with the version of its queue."""
+
+    __slots__ = ("version",)
+
+    def __init__(self, *, state: Json, rev: int, changes: Sequence[Change], version: int) -> None:
+        super().__init__(state=state, rev=rev, changes=changes)
+        self.version = version
+
+    @property
+    def position(self) -> QueuePosition:
+        """Where the queue stands."""
+        return QueuePosition(committed_rev=self.rev, version=self.version, tail_rev=self.head)
+
 
 class OTClientStore(Protocol):
-    """Committed state, pending changes and quarantine of OT documents (`spec/ot.md` 10).
+    """Committed state, pending changes and quarantine of OT documents.
 
-    Every call is one transaction: all of it happens or none. Several processes may share a store:
-    revisions of pending changes are given inside the transaction, and a call that replaces the
-    queue is given the queue it was computed from (`read`); if the committed revision has moved
-    since, the store holds a pending change with a revision above `read.tail_rev`, or one of
-    `read.pending` has gone into quarantine, it changes nothing and returns `CONFLICT`. A document
-    is known once it was tracked or anything was saved for it.
+    Every call is one transaction: all of it happens or none. Several processes may share a store. A
+    call that writes to a queue is given the queue that it was computed from (`read`): if the store
+    holds another one by now, it changes nothing and returns `CONFLICT`. So each change stands on
+    what is before it in the queue. Appending raises `tail_rev` by as many; every other write to the
+    queue or the committed part raises `version` by one. A document is known once it was tracked or
+    anything was saved for it; one that was forgotten and is known again repeats no version.
     """
 
     async def track_docs(self, doc_ids: Sequence[str]) -> None:
@@ -46,18 +100,12 @@ class OTClientStore(Protocol):
     async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
         """All recorded documents with the revision of their last committed change."""
 
-    async def get_doc(self, doc_id: str) -> Snapshot | None:
+    async def get_doc(self, doc_id: str) -> StoredSnapshot | None:
         """Committed state and revision with all pending changes; `None` if unknown or deleted.
 
         Pending changes are given as they are stored. A committed change that cannot be applied is
         left out of the state.
         """
-
-    async def get_committed_rev(self, doc_id: str) -> int:
-        """The last committed revision, 0 if unknown."""
-
-    async def save_doc(self, doc_id: str, snapshot: Snapshot) -> None:
-        """Replace the committed part: a state and *committed* changes on it. Pending stays."""
 
     async def install_doc(
         self,
@@ -66,7 +114,7 @@ class OTClientStore(Protocol):
         rebased_pending: Sequence[Change],
         read: PendingQueue,
     ) -> Conflict | None:
-        """`save_doc`, and replace all pending changes."""
+        """Replace the committed part by a state and *committed* changes on it, and the queue."""
 
     async def delete_doc(self, doc_id: str) -> None:
         """Remove everything, quarantine too, and keep a deleted record."""
@@ -74,35 +122,22 @@ class OTClientStore(Protocol):
     async def confirm_delete_doc(self, doc_id: str) -> None:
         """Drop a deleted record."""
 
-    async def load_queue(self, doc_id: str) -> PendingQueue:
-        """The pending changes and the committed revision, read together."""
+    async def load_position(self, doc_id: str) -> QueuePosition:
+        """Where the queue stands, without reading it."""
 
-    async def get_pending_changes(
-        self, doc_id: str, *, start_after_rev: int | None = None, limit: int | None = None
-    ) -> list[Change]:
-        """Pending changes in order, those above `start_after_rev`, at most `limit`."""
+    async def load_queue(self, doc_id: str, *, committed_after: int | None = None) -> PendingQueue:
+        """The pending changes, with the committed ones that are kept above `committed_after`."""
 
-    async def save_pending_changes(self, doc_id: str, changes: Sequence[Change]) -> list[Change]:
-        """Append changes to the queue. Returns them with the revisions they got.
-
-        The revisions count upwards from the largest the document has. A deleted document starts
-        again with them. If the first of them is pending already, this call was made before, by
-        somebody who did not learn of its success: nothing is appended, and the pending changes from
-        that one on are returned, as many as were given.
-        """
+    async def load_appended(self, doc_id: str, known: QueuePosition) -> list[Change] | None:
+        """What was appended to the queue at `known`; `None` if it is another queue by now."""
 
     async def save_pending_edits(
-        self, doc_id: str, edits: Sequence[Sequence[Change]]
-    ) -> list[list[Change]]:
-        """`save_pending_changes` for one edit after the other, all in one transaction."""
+        self, doc_id: str, edits: Sequence[Sequence[Change]], read: QueuePosition
+    ) -> list[list[Change]] | Conflict:
+        """Append the changes of several edits to the queue. Returns them with their revisions.
 
-    async def drop_pending_changes(self, doc_id: str, change_ids: Iterable[str]) -> int:
-        """Remove pending changes by id. Returns how many there were."""
-
-    async def list_changes(self, doc_id: str, *, start_after: int | None = None) -> list[Change]:
-        """Stored committed changes, then pending ones, by revision.
-
-        Committed changes that were folded into the state are not listed.
+        The revisions count upwards from the largest the document has. A deleted document starts
+        again with them.
         """
 
     async def apply_server_changes(
@@ -110,7 +145,7 @@ class OTClientStore(Protocol):
         doc_id: str,
         server_changes: Sequence[Change],
         rebased_pending: Sequence[Change],
-        read: PendingQueue | None = None,
+        read: PendingQueue,
     ) -> Conflict | None:
         """Append committed changes above the stored revision and replace all pending ones.
 
@@ -123,7 +158,7 @@ class OTClientStore(Protocol):
         poison: Change,
         reason: str,
         rebased_pending: Sequence[Change],
-        read: PendingQueue | None = None,
+        read: PendingQueue,
     ) -> QuarantinedChange | Conflict | None:
         """Move a pending change into quarantine and replace the queue; `None` if it is gone."""
 
@@ -134,9 +169,9 @@ class OTClientStore(Protocol):
         """Remove a change from quarantine, if it is there."""
 
     async def requeue_quarantined_change(
-        self, doc_id: str, change_id: str, changes: Sequence[Change]
-    ) -> list[Change] | None:
-        """Remove a change from quarantine and append `changes`, as `save_pending_changes` does.
+        self, doc_id: str, change_id: str, changes: Sequence[Change], read: QueuePosition
+    ) -> list[Change] | Conflict | None:
+        """Remove a change from quarantine and append `changes` to the queue.
 
         `None`, and nothing is appended, if it is not in quarantine.
         """

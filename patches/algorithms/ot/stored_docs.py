@@ -2,6 +2,11 @@
 
 The store, one lock per document, the loop that does a step again when another process has written
 in between, and the making of pending changes.
+
+An open document knows the position of the stored queue that it shows. Every write names it, and the
+store refuses a write from another position. Then the document takes over what others have stored,
+its unsaved edits move behind that, and the step is done again. So each change in the queue stands
+on what is before it, whichever process made it.
 """
 
 from __future__ import annotations
@@ -14,7 +19,13 @@ from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm
 from patches.algorithms.ot.doc import OTDoc
 from patches.algorithms.ot.splitting import OversizedOp, break_changes, cut_by_ops
-from patches.algorithms.ot.store import Conflict, OTClientStore, PendingQueue
+from patches.algorithms.ot.store import (
+    CONFLICT,
+    Conflict,
+    OTClientStore,
+    PendingQueue,
+    StoredSnapshot,
+)
 from patches.documents.document import Document
 from patches.errors import ConvergenceError, PatchesError, UnstoredPendingError
 from patches.limits import Limits
@@ -26,7 +37,8 @@ from patches.runtime import Runtime
 
 T = TypeVar("T")
 
-_MAX_ATTEMPTS: Final = 10
+#: Of one step, while other processes write to the same queue.
+_MAX_ATTEMPTS: Final = 200
 #: What an edit's metadata cannot set: these say what the change is.
 _RESERVED: Final = frozenset(
     {"id", "ops", "baseRev", "rev", "createdAt", "committedAt", "batchId", "clientId"}
@@ -53,6 +65,8 @@ class StoredDocs(Algorithm):
         self._new_id = change_ids(self._runtime.random)
         self._locks = KeyedLocks()
         self._reported: dict[str, set[str]] = {}  # unstored changes told of, by document
+        #: By closed document: changes that a call which failed may have stored all the same.
+        self._maybe_stored: dict[str, set[str]] = {}
         self.on_error: Signal[[Exception, Mapping[str, Any]]] = Signal("on_error")
         #: `(report)`: an operation over a size limit that cannot be cut (`spec/ot.md` 7.6).
         self.on_oversized_op: Signal[[OversizedOp]] = Signal("on_oversized_op")
@@ -82,7 +96,7 @@ class StoredDocs(Algorithm):
         return await self.store.list_docs(include_deleted)
 
     async def get_committed_rev(self, doc_id: str) -> int:
-        return await self.store.get_committed_rev(doc_id)
+        return (await self.store.load_position(doc_id)).committed_rev
 
     async def delete_doc(self, doc_id: str) -> None:
         async with self._locks(doc_id):
@@ -92,22 +106,14 @@ class StoredDocs(Algorithm):
         self._reported.pop(doc_id, None)
         await self.store.confirm_delete_doc(doc_id)
 
-    async def list_changes(self, doc_id: str, *, start_after: int | None = None) -> list[Change]:
-        """Stored committed changes and pending ones by revision, those above `start_after`."""
-        return await self.store.list_changes(doc_id, start_after=start_after)
-
     # ---- reading ---------------------------------------------------------------------------------
 
     async def load_doc(self, doc_id: str) -> Snapshot | None:
         return await self.store.get_doc(doc_id)
 
     async def has_pending(self, doc_id: str) -> bool:
-        return await self.peek_pending_head(doc_id) is not None
-
-    async def peek_pending_head(self, doc_id: str) -> Change | None:
-        """The first pending change in the store."""
-        head = await self.store.get_pending_changes(doc_id, limit=1)
-        return head[0] if head else None
+        position = await self.store.load_position(doc_id)
+        return position.tail_rev > position.committed_rev
 
     async def list_pending(self, doc_id: str, doc: Document | None) -> list[Change]:
         queue, open_doc = await self.store.load_queue(doc_id), ot_doc(doc)
@@ -119,41 +125,77 @@ class StoredDocs(Algorithm):
             pending = sorted([*pending, *lost], key=lambda change: change.rev)
         return list(pending)
 
-    async def _load_queue(self, doc_id: str, doc: OTDoc | None) -> PendingQueue:
-        """The stored queue, in the objects of the open document where it has the same changes.
+    async def _current_queue(self, doc_id: str, doc: OTDoc | None) -> PendingQueue:
+        """The stored queue; an open document has caught up with it, and its changes are decoded."""
+        if doc is None:
+            return await self.store.load_queue(doc_id)
+        if doc.position is None or doc.position != await self.store.load_position(doc_id):
+            await self._catch_up(doc_id, doc)
+        return doc.queue()
 
-        Those are decoded already.
+    async def _known_queue(self, doc_id: str, doc: OTDoc | None) -> PendingQueue:
+        """`_current_queue` for a step that writes, which finds out by that if it is not current."""
+        if doc is None or doc.position is None:
+            return await self._current_queue(doc_id, doc)
+        return doc.queue()
+
+    async def _catch_up(self, doc_id: str, doc: OTDoc) -> None:
+        """Let an open document have what other processes have put into the store."""
+
+        async def step() -> Conflict | None:
+            if doc.position is not None:
+                appended = await self.store.load_appended(doc_id, doc.position)
+                if appended is not None:
+                    if appended:
+                        doc.insert_pending(appended)
+                        doc.position = doc.position.appended(len(appended))
+                    return None
+            queue = await self.store.load_queue(doc_id, committed_after=doc.committed_rev)
+            lost = await self._lost(doc_id, queue, doc)
+            if lost:
+                # The store has lost the end of the queue: back it goes, then it is sent like any.
+                edits = [[change] for change in lost]
+                if await self.store.save_pending_edits(doc_id, edits, queue.position) == CONFLICT:
+                    return CONFLICT
+                queue = await self.store.load_queue(doc_id, committed_after=doc.committed_rev)
+            self._report_unstored(doc_id, doc, queue)
+            if not doc.take_over(queue):
+                stored = await self.store.get_doc(doc_id)
+                if stored is None:  # forgotten, or deleted: the coordinator hears of that
+                    stored = StoredSnapshot(state=None, rev=0, changes=(), version=queue.version)
+                doc.take_over_all(stored)
+            return None
+
+        await self._converge("catchUp", doc_id, step)
+
+    async def _lost(self, doc_id: str, queue: PendingQueue, doc: OTDoc) -> list[Change]:
+        """What only the open document holds and belongs behind the stored queue.
+
+        Not what another process has seen committed or put into quarantine: that has left the queue
+        for good. Where the committed changes are not at hand, nobody knows.
         """
-        queue = await self.store.load_queue(doc_id)
-        if doc is None or not doc.pending:
-            return queue
-        mine = {change.id: change for change in doc.pending}
-        return PendingQueue(
-            queue.committed_rev, [_decoded(change, mine) for change in queue.pending]
-        )
+        if len(queue.committed) < queue.committed_rev - doc.committed_rev:
+            return []
+        gone = {change.id for change in (*queue.committed, *queue.pending)}
+        tail = queue.pending[-1].rev if queue.pending else doc.committed_rev
+        lost = [c for c in doc.pending if c.id not in gone and c.rev > tail]
+        if not lost:
+            return []
+        ejected = {e.change_id for e in await self.store.list_quarantined_changes(doc_id)}
+        return [change for change in lost if change.id not in ejected]
 
-    async def _with_unstored(
-        self, doc_id: str, queue: PendingQueue, doc: OTDoc | None
-    ) -> list[Change]:
-        """The stored queue, and behind it what only the open document holds.
-
-        Without what another process has put into quarantine: that has left the queue for good.
-        """
-        pending = with_unstored(queue, doc)
-        if len(pending) == len(queue.pending):
-            return pending
-        entries = await self.store.list_quarantined_changes(doc_id)
-        ejected = {entry.change_id for entry in entries}
-        return [change for change in pending if change.id not in ejected]
+    def _report_unstored(self, doc_id: str, doc: OTDoc, queue: PendingQueue) -> None:
+        """Tell once of changes that the store has lost out of the middle of the queue."""
+        if len(queue.committed) < queue.committed_rev - doc.committed_rev:
+            return
+        known = {change.id for change in (*queue.committed, *queue.pending)}
+        reported = self._reported.setdefault(doc_id, set())
+        missing = [c.id for c in doc.pending if c.id not in known and c.id not in reported]
+        if missing:
+            reported.update(missing)
+            self.on_error.emit(UnstoredPendingError(doc_id, missing), {"doc_id": doc_id})
 
     # ---- making changes --------------------------------------------------------------------------
-
-    async def _next_revs(self, doc_id: str, doc: OTDoc | None) -> tuple[int, int]:
-        if doc is not None:
-            tail = doc.pending[-1].rev if doc.pending else doc.committed_rev
-            return doc.committed_rev, tail + 1
-        queue = await self.store.load_queue(doc_id)
-        return queue.committed_rev, queue.tail_rev + 1
 
     def _minted(
         self,
@@ -197,41 +239,12 @@ class StoredDocs(Algorithm):
         """Run read, decide, write until no other process has written in between."""
         for _ in range(_MAX_ATTEMPTS):
             result = await step()
-            if result != "conflict":
+            if result != CONFLICT:
                 return result
         raise ConvergenceError(method, doc_id, _MAX_ATTEMPTS)
-
-    async def _reload(self, doc_id: str, doc: OTDoc) -> None:
-        snapshot = await self.store.get_doc(doc_id)
-        if snapshot is not None:
-            doc.import_snapshot(snapshot)
-
-    def _report_unstored(self, doc_id: str, doc: OTDoc | None, sendable: Sequence[Change]) -> None:
-        if doc is None or not doc.pending:
-            return
-        known = {change.id for change in sendable}
-        reported = self._reported.setdefault(doc_id, set())
-        missing = [c.id for c in doc.pending if c.id not in known and c.id not in reported]
-        if missing:
-            reported.update(missing)
-            self.on_error.emit(UnstoredPendingError(doc_id, missing), {"doc_id": doc_id})
 
 
 def ot_doc(doc: Document | None) -> OTDoc | None:
     """An open document as its own algorithm knows it."""
     assert doc is None or isinstance(doc, OTDoc)  # the algorithm is asked for its own documents
     return doc
-
-
-def with_unstored(queue: PendingQueue, doc: OTDoc | None) -> list[Change]:
-    """The stored queue, and behind it what only the open document holds."""
-    if doc is None or not doc.pending:
-        return queue.pending
-    stored = {change.id for change in queue.pending}
-    tail = queue.pending[-1].rev if queue.pending else doc.committed_rev
-    return [*queue.pending, *(c for c in doc.pending if c.id not in stored and c.rev > tail)]
-
-
-def _decoded(stored: Change, mine: Mapping[str, Change]) -> Change:
-    change = mine.get(stored.id)
-    return change if change is not None and change.encoded == stored.encoded else stored

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from patches.algorithms.ot import OTClientStore, PendingQueue
+from patches.algorithms.ot import CONFLICT, OTClientStore, PendingQueue
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 
 DOC = "doc"
@@ -48,10 +48,69 @@ def ids(changes: Sequence[Change]) -> list[tuple[str, int]]:
     return [(change.id, change.rev) for change in changes]
 
 
+async def save(store: OTClientStore, *changes: Change, doc_id: str = DOC) -> list[Change]:
+    """Append one edit's changes to the queue as it is now."""
+    saved = await store.save_pending_edits(doc_id, [changes], await store.load_position(doc_id))
+    assert saved != CONFLICT
+    return saved[0]
+
+
+async def queued(store: OTClientStore, doc_id: str = DOC) -> list[Change]:
+    """The pending changes."""
+    return (await store.load_queue(doc_id)).pending
+
+
+async def kept(store: OTClientStore, *, after: int = -1) -> list[Change]:
+    """The committed changes that are kept."""
+    return (await store.load_queue(DOC, committed_after=after)).committed
+
+
+async def committed_rev(store: OTClientStore, doc_id: str = DOC) -> int:
+    """The last committed revision."""
+    return (await store.load_position(doc_id)).committed_rev
+
+
 async def commit(store: OTClientStore, *revs: int) -> None:
     """Store `committed(rev)` for each, keeping what is pending."""
+    await receive(store, [committed(rev) for rev in revs], await queued(store))
+
+
+async def receive(
+    store: OTClientStore,
+    changes: Sequence[Change],
+    pending: Sequence[Change],
+    *,
+    doc_id: str = DOC,
+) -> None:
+    """Store committed changes, and `pending` as the queue."""
+    queue = await store.load_queue(doc_id)
+    assert await store.apply_server_changes(doc_id, changes, pending, queue) is None
+
+
+async def drop(store: OTClientStore, *change_ids: str, doc_id: str = DOC) -> None:
+    """Take changes out of the queue."""
+    left = [change for change in await queued(store, doc_id) if change.id not in change_ids]
+    await receive(store, [], left, doc_id=doc_id)
+
+
+async def install(
+    store: OTClientStore, snapshot: Snapshot, pending: Sequence[Change] = (), *, doc_id: str = DOC
+) -> None:
+    """Replace the committed part and the queue."""
+    queue = await store.load_queue(doc_id)
+    assert await store.install_doc(doc_id, snapshot, pending, queue) is None
+
+
+async def quarantine(store: OTClientStore, change: Change, *left: Change) -> Any:
+    """Move a change into quarantine; `left` is the queue without it."""
     queue = await store.load_queue(DOC)
-    await store.apply_server_changes(DOC, [committed(rev) for rev in revs], queue.pending)
+    return await store.quarantine_pending_change(DOC, change, "why", left, queue)
+
+
+async def requeue(store: OTClientStore, change_id: str, *changes: Change) -> Any:
+    """Put `changes` into the queue in the place of a quarantined change."""
+    position = await store.load_position(DOC)
+    return await store.requeue_quarantined_change(DOC, change_id, changes, position)
 
 
 class OTClientStoreContract:
@@ -66,9 +125,9 @@ class OTClientStoreContract:
 
     async def test_an_unknown_document_has_nothing(self, store: OTClientStore) -> None:
         assert await store.get_doc(DOC) is None
-        assert await store.get_committed_rev(DOC) == 0
-        assert await store.load_queue(DOC) == PendingQueue(0, [])
-        assert await store.list_changes(DOC) == []
+        assert await committed_rev(store) == 0
+        assert await queued(store) == []
+        assert await kept(store) == []
 
     async def test_a_tracked_document_starts_empty_at_revision_0(
         self, store: OTClientStore
@@ -84,12 +143,12 @@ class OTClientStoreContract:
         await store.track_docs([DOC])
         await commit(store, 1)
         await store.track_docs([DOC])
-        assert await store.get_committed_rev(DOC) == 1
+        assert await committed_rev(store) == 1
 
     async def test_untracking_removes_all_but_the_quarantine(self, store: OTClientStore) -> None:
-        await store.save_pending_changes(DOC, [pending("bad")])
+        await save(store, pending("bad"))
         await commit(store, 1)
-        await store.quarantine_pending_change(DOC, pending("bad"), "why", [])
+        await quarantine(store, pending("bad"))
         await store.untrack_docs([DOC])
         assert await store.list_docs(True) == []
         assert await store.get_doc(DOC) is None
@@ -98,16 +157,16 @@ class OTClientStoreContract:
     async def test_a_list_has_the_last_committed_revision_also_after_a_snapshot(
         self, store: OTClientStore
     ) -> None:
-        await store.save_doc(DOC, Snapshot(state=state_at(1), rev=1))
+        await install(store, Snapshot(state=state_at(1), rev=1))
         await commit(store, 2)
         assert await store.list_docs() == [TrackedDoc(doc_id=DOC, committed_rev=2)]
 
     async def test_a_deleted_document_leaves_a_record_until_it_is_confirmed(
         self, store: OTClientStore
     ) -> None:
-        await store.save_pending_changes(DOC, [pending("a"), pending("bad")])
+        await save(store, pending("a"), pending("bad"))
         await commit(store, 1)
-        await store.quarantine_pending_change(DOC, pending("bad"), "why", [])
+        await quarantine(store, pending("bad"))
         await store.delete_doc(DOC)
         assert await store.get_doc(DOC) is None
         assert await store.list_docs() == []
@@ -115,7 +174,7 @@ class OTClientStoreContract:
             TrackedDoc(doc_id=DOC, committed_rev=0, deleted=True)
         ]
         assert await store.list_quarantined_changes(DOC) == []
-        assert await store.get_pending_changes(DOC) == []
+        assert await queued(store) == []
         await store.confirm_delete_doc(DOC)
         assert await store.list_docs(True) == []
 
@@ -134,7 +193,7 @@ class OTClientStoreContract:
         await store.track_docs([DOC])
         assert await store.get_doc(DOC) == Snapshot(state=None, rev=0)
         await store.delete_doc(DOC)
-        assert ids(await store.save_pending_changes(DOC, [pending("a")])) == [("a", 1)]
+        assert ids(await save(store, pending("a"))) == [("a", 1)]
         assert not (await store.list_docs())[0].deleted
 
     # ---- pending changes -------------------------------------------------------------------------
@@ -143,10 +202,10 @@ class OTClientStoreContract:
         self, store: OTClientStore
     ) -> None:
         await commit(store, 1, 2)
-        saved = await store.save_pending_changes(DOC, [pending("a", rev=9), pending("b", rev=9)])
+        saved = await save(store, pending("a", rev=9), pending("b", rev=9))
         assert ids(saved) == [("a", 3), ("b", 4)]
-        assert ids(await store.save_pending_changes(DOC, [pending("c")])) == [("c", 5)]
-        assert ids(await store.get_pending_changes(DOC)) == [("a", 3), ("b", 4), ("c", 5)]
+        assert ids(await save(store, pending("c"))) == [("c", 5)]
+        assert ids(await queued(store)) == [("a", 3), ("b", 4), ("c", 5)]
 
     async def test_a_pending_change_comes_back_as_it_was(self, store: OTClientStore) -> None:
         change = pending(
@@ -157,65 +216,88 @@ class OTClientStoreContract:
             client_id="c1",
             metadata={"user": {"name": "Ada"}, "later": None},
         )
-        await store.save_pending_changes(DOC, [change])
-        (stored,) = await store.get_pending_changes(DOC)
+        await save(store, change)
+        (stored,) = await queued(store)
         assert stored == change.replace(rev=1)
 
     async def test_two_processes_that_add_at_once_both_keep_their_changes(
         self, store: OTClientStore, other: OTClientStore
     ) -> None:
-        assert ids(await store.save_pending_changes(DOC, [pending("a", rev=1)])) == [("a", 1)]
-        assert ids(await other.save_pending_changes(DOC, [pending("b", rev=1)])) == [("b", 2)]
-        assert ids(await store.get_pending_changes(DOC)) == [("a", 1), ("b", 2)]
-
-    async def test_saving_again_what_is_saved_appends_nothing(self, store: OTClientStore) -> None:
-        made = [pending("a"), pending("piece")]
-        saved = await store.save_pending_changes(DOC, made)
-        await store.save_pending_changes(DOC, [pending("b")])
-        assert await store.save_pending_changes(DOC, made) == saved
-        assert ids(await store.get_pending_changes(DOC)) == [("a", 1), ("piece", 2), ("b", 3)]
+        assert ids(await save(store, pending("a", rev=1))) == [("a", 1)]
+        assert ids(await save(other, pending("b", rev=1))) == [("b", 2)]
+        assert ids(await queued(store)) == [("a", 1), ("b", 2)]
 
     async def test_edits_saved_together_are_those_saved_in_turn(self, store: OTClientStore) -> None:
-        first = [pending("a"), pending("piece")]
-        await store.save_pending_changes(DOC, first)
-        saved = await store.save_pending_edits(DOC, [first, [pending("b")], [pending("c")]])
-        assert [ids(changes) for changes in saved] == [
-            [("a", 1), ("piece", 2)],  # saved before, by somebody who did not learn of it
-            [("b", 3)],
-            [("c", 4)],
-        ]
-        assert ids(await store.get_pending_changes(DOC)) == [
-            ("a", 1),
-            ("piece", 2),
-            ("b", 3),
-            ("c", 4),
-        ]
+        await save(store, pending("a"), pending("piece"))
+        position = await store.load_position(DOC)
+        saved = await store.save_pending_edits(DOC, [[pending("b")], [pending("c")]], position)
+        assert saved != CONFLICT
+        assert [ids(changes) for changes in saved] == [[("b", 3)], [("c", 4)]]
+        assert ids(await queued(store)) == [("a", 1), ("piece", 2), ("b", 3), ("c", 4)]
+        assert await store.load_position(DOC) == position.appended(2)
 
-    async def test_a_page_of_pending_changes(self, store: OTClientStore) -> None:
-        await store.save_pending_changes(DOC, [pending(name) for name in "abcd"])
-        page = await store.get_pending_changes(DOC, start_after_rev=1, limit=2)
-        assert ids(page) == [("b", 2), ("c", 3)]
-        assert ids(await store.get_pending_changes(DOC, limit=1)) == [("a", 1)]
-        assert await store.get_pending_changes(DOC, start_after_rev=4) == []
+    async def test_saving_behind_another_queue_is_a_conflict(
+        self, store: OTClientStore, other: OTClientStore
+    ) -> None:
+        position = await store.load_position(DOC)
+        await save(other, pending("a"))
+        assert await store.save_pending_edits(DOC, [[pending("b")]], position) == CONFLICT
+        position = await store.load_position(DOC)
+        await commit(other, 1)
+        assert await store.save_pending_edits(DOC, [[pending("b")]], position) == CONFLICT
+        assert ids(await queued(store)) == [("a", 1)]
 
-    async def test_pending_changes_are_dropped_by_id(self, store: OTClientStore) -> None:
-        await store.save_pending_changes(DOC, [pending(name) for name in "abc"])
-        assert await store.drop_pending_changes(DOC, ["b", "unknown"]) == 1
-        assert await store.drop_pending_changes(DOC, []) == 0
-        assert ids(await store.get_pending_changes(DOC)) == [("a", 1), ("c", 3)]
+    async def test_what_was_appended_is_read_alone(
+        self, store: OTClientStore, other: OTClientStore
+    ) -> None:
+        await save(store, pending("a"))
+        position = await store.load_position(DOC)
+        assert await store.load_appended(DOC, position) == []
+        await save(other, pending("b"), pending("c"))
+        appended = await store.load_appended(DOC, position)
+        assert appended is not None
+        assert ids(appended) == [("b", 2), ("c", 3)]
+        await drop(other, "a")
+        assert await store.load_appended(DOC, position) is None
+
+    async def test_a_document_that_is_known_again_has_no_position_of_before(
+        self, store: OTClientStore
+    ) -> None:
+        await store.track_docs([DOC])
+        positions = [await store.load_position(DOC)]
+        await store.untrack_docs([DOC])
+        await store.track_docs([DOC])
+        positions.append(await store.load_position(DOC))
+        await store.delete_doc(DOC)
+        await store.track_docs([DOC])
+        positions.append(await store.load_position(DOC))
+        await save(store, pending("a"))
+        await store.untrack_docs([DOC])
+        unknown = await store.load_position(DOC)
+        assert len({*positions, unknown}) == 4
+        assert await store.save_pending_edits(DOC, [[pending("a")]], unknown) != CONFLICT
+        assert await store.load_position(DOC) == unknown.appended(1)
+
+    async def test_a_document_is_read_with_its_position(self, store: OTClientStore) -> None:
+        await commit(store, 1)
+        await save(store, pending("a"))
+        snapshot = await store.get_doc(DOC)
+        queue = await store.load_queue(DOC)
+        assert snapshot is not None
+        assert snapshot.position == queue.position == await store.load_position(DOC)
 
     async def test_a_queue_is_read_with_its_committed_revision(self, store: OTClientStore) -> None:
         await commit(store, 1)
-        await store.save_pending_changes(DOC, [pending("a")])
+        await save(store, pending("a"))
         queue = await store.load_queue(DOC)
         assert (queue.committed_rev, ids(queue.pending), queue.tail_rev) == (1, [("a", 2)], 2)
 
     async def test_documents_do_not_mix(self, store: OTClientStore) -> None:
-        await store.save_pending_changes("d1", [pending("a")])
-        await store.save_pending_changes("d1/x", [pending("b")])
-        await store.apply_server_changes("d1", [committed(1)], [])
-        assert ids(await store.get_pending_changes("d1/x")) == [("b", 1)]
-        assert await store.get_committed_rev("d1/x") == 0
+        await save(store, pending("a"), doc_id="d1")
+        await save(store, pending("b"), doc_id="d1/x")
+        await receive(store, [committed(1)], [], doc_id="d1")
+        assert ids(await queued(store, "d1/x")) == [("b", 1)]
+        assert await committed_rev(store, "d1/x") == 0
 
     # ---- committed changes -----------------------------------------------------------------------
 
@@ -223,7 +305,7 @@ class OTClientStoreContract:
         self, store: OTClientStore
     ) -> None:
         await commit(store, 1, 2)
-        await store.save_pending_changes(DOC, [pending("a", base_rev=2)])
+        await save(store, pending("a", base_rev=2))
         snapshot = await store.get_doc(DOC)
         assert snapshot is not None
         assert (snapshot.state, snapshot.rev) == (state_at(2), 2)
@@ -232,90 +314,93 @@ class OTClientStoreContract:
     async def test_server_changes_and_the_rebased_queue_are_stored_together(
         self, store: OTClientStore
     ) -> None:
-        await store.save_pending_changes(DOC, [pending("a"), pending("b")])
+        await save(store, pending("a"), pending("b"))
         read = await store.load_queue(DOC)
         rebased = [pending("b", base_rev=1, rev=2)]
         assert await store.apply_server_changes(DOC, [committed(1)], rebased, read) is None
-        assert await store.load_queue(DOC) == PendingQueue(1, rebased)
+        queue = await store.load_queue(DOC)
+        assert queue == PendingQueue(1, rebased, queue.version)
+        assert queue.position == read.position.replaced(1, rebased)
 
     async def test_changes_that_are_stored_already_are_skipped(self, store: OTClientStore) -> None:
         await commit(store, 1, 2)
         await commit(store, 2, 3)
         await commit(store, 1)
-        assert ids(await store.list_changes(DOC)) == [("s1", 1), ("s2", 2), ("s3", 3)]
-        assert await store.get_committed_rev(DOC) == 3
+        assert ids(await kept(store)) == [("s1", 1), ("s2", 2), ("s3", 3)]
+        assert await committed_rev(store) == 3
 
     async def test_a_queue_that_has_grown_since_is_a_conflict(
         self, store: OTClientStore, other: OTClientStore
     ) -> None:
-        await store.save_pending_changes(DOC, [pending("a")])
+        await save(store, pending("a"))
         read = await store.load_queue(DOC)
-        await other.save_pending_changes(DOC, [pending("b")])
-        assert await store.apply_server_changes(DOC, [committed(1)], [], read) == "conflict"
-        assert await store.load_queue(DOC) == PendingQueue(0, await store.get_pending_changes(DOC))
-        assert ids(await store.get_pending_changes(DOC)) == [("a", 1), ("b", 2)]
+        await save(other, pending("b"))
+        assert await store.apply_server_changes(DOC, [committed(1)], [], read) == CONFLICT
+        assert await committed_rev(store) == 0
+        assert ids(await queued(store)) == [("a", 1), ("b", 2)]
 
     async def test_a_committed_revision_that_has_moved_since_is_a_conflict(
         self, store: OTClientStore, other: OTClientStore
     ) -> None:
-        await store.save_pending_changes(DOC, [pending("a"), pending("b")])
+        await save(store, pending("a"), pending("b"))
         read = await store.load_queue(DOC)
         # One confirmed, one left: the queue ends at the same revision as before.
-        await other.apply_server_changes(DOC, [committed(1)], [pending("b", base_rev=1, rev=2)])
-        assert await store.apply_server_changes(DOC, [committed(1)], [], read) == "conflict"
+        await receive(other, [committed(1)], [pending("b", base_rev=1, rev=2)])
+        assert await store.apply_server_changes(DOC, [committed(1)], [], read) == CONFLICT
         snapshot = Snapshot(state={}, rev=9)
-        assert await store.install_doc(DOC, snapshot, [], read) == "conflict"
-        assert ids(await store.get_pending_changes(DOC)) == [("b", 2)]
-        assert await store.get_committed_rev(DOC) == 1
+        assert await store.install_doc(DOC, snapshot, [], read) == CONFLICT
+        assert ids(await queued(store)) == [("b", 2)]
+        assert await committed_rev(store) == 1
 
     async def test_a_change_that_was_quarantined_since_is_a_conflict(
         self, store: OTClientStore, other: OTClientStore
     ) -> None:
-        changes = await store.save_pending_changes(DOC, [pending("a"), pending("b")])
+        changes = await save(store, pending("a"), pending("b"))
         read = await store.load_queue(DOC)
         left = [changes[1].replace(rev=1)]
-        await other.quarantine_pending_change(DOC, changes[0], "refused", left)
-        assert await store.apply_server_changes(DOC, [], changes, read) == "conflict"
-        assert ids(await store.get_pending_changes(DOC)) == [("b", 1)]
+        await quarantine(other, changes[0], *left)
+        assert await store.apply_server_changes(DOC, [], changes, read) == CONFLICT
+        assert ids(await queued(store)) == [("b", 1)]
         again = await store.load_queue(DOC)
         assert await store.apply_server_changes(DOC, [committed(1)], left, again) is None
 
-    async def test_changes_that_leave_the_queue_by_themselves_are_no_conflict(
-        self, store: OTClientStore
+    async def test_a_change_that_has_left_the_queue_is_a_conflict(
+        self, store: OTClientStore, other: OTClientStore
     ) -> None:
-        await store.save_pending_changes(DOC, [pending("a"), pending("b")])
+        await save(store, pending("a"), pending("b"))
         read = await store.load_queue(DOC)
-        await store.drop_pending_changes(DOC, ["b"])
-        assert await store.apply_server_changes(DOC, [committed(1)], [], read) is None
+        await drop(other, "a")
+        assert await store.apply_server_changes(DOC, [committed(1)], [], read) == CONFLICT
 
-    async def test_a_snapshot_replaces_the_committed_part_and_keeps_the_queue(
-        self, store: OTClientStore
-    ) -> None:
+    async def test_a_snapshot_replaces_the_committed_part(self, store: OTClientStore) -> None:
         await commit(store, 1, 2, 3)
-        await store.save_pending_changes(DOC, [pending("a")])
-        await store.save_doc(
-            DOC, Snapshot(state=state_at(5), rev=5, changes=[committed(6), committed(7)])
+        (change,) = await save(store, pending("a"))
+        await install(
+            store,
+            Snapshot(state=state_at(5), rev=5, changes=[committed(6), committed(7)]),
+            [change.replace(rev=8)],
         )
         snapshot = await store.get_doc(DOC)
         assert snapshot is not None
         assert (snapshot.state, snapshot.rev) == (state_at(7), 7)
-        assert [change.id for change in snapshot.changes] == ["a"]
-        assert await store.get_committed_rev(DOC) == 7
+        assert ids(snapshot.changes) == [("a", 8)]
+        assert await committed_rev(store) == 7
 
     async def test_installing_a_snapshot_replaces_the_queue_too(self, store: OTClientStore) -> None:
-        await store.save_pending_changes(DOC, [pending("a"), pending("b")])
+        await save(store, pending("a"), pending("b"))
         read = await store.load_queue(DOC)
         left = [pending("b", base_rev=5, rev=6)]
         assert await store.install_doc(DOC, Snapshot(state={"x": 1}, rev=5), left, read) is None
         assert await store.get_doc(DOC) == Snapshot(state={"x": 1}, rev=5, changes=left)
 
-    async def test_stored_changes_are_listed_in_the_order_of_their_revisions(
+    async def test_a_queue_is_read_with_what_was_committed_since(
         self, store: OTClientStore
     ) -> None:
         await commit(store, 1, 2)
-        await store.save_pending_changes(DOC, [pending("a")])
-        assert ids(await store.list_changes(DOC)) == [("s1", 1), ("s2", 2), ("a", 3)]
-        assert ids(await store.list_changes(DOC, start_after=1)) == [("s2", 2), ("a", 3)]
+        await save(store, pending("a"))
+        assert ids(await kept(store)) == [("s1", 1), ("s2", 2)]
+        assert ids(await kept(store, after=1)) == [("s2", 2)]
+        assert await kept(store, after=2) == []
 
     async def test_a_long_log_is_folded_and_reads_the_same(self, store: OTClientStore) -> None:
         for first in (1, 151, 301):
@@ -323,7 +408,7 @@ class OTClientStoreContract:
         snapshot = await store.get_doc(DOC)
         assert snapshot is not None
         assert (snapshot.state, snapshot.rev) == (state_at(450), 450)
-        assert len(await store.list_changes(DOC)) < 450
+        assert len(await kept(store)) < 450
         await commit(store, 450, 451)
         snapshot = await store.get_doc(DOC)
         assert snapshot is not None
@@ -337,14 +422,14 @@ class OTClientStoreContract:
             2,
             ops=[{"op": "remove", "path": "/list/7"}, {"op": "add", "path": "/r1/x/y", "value": 1}],
         )
-        await store.apply_server_changes(DOC, [bad, committed(3)], [])
+        await receive(store, [bad, committed(3)], [])
         snapshot = await store.get_doc(DOC)
         assert snapshot is not None
         assert (snapshot.state, snapshot.rev) == ({"r1": 1, "r3": 3}, 3)
 
     async def test_an_awkward_state_comes_back_as_it_was(self, store: OTClientStore) -> None:
         state = {"": None, "a/b~c": [1, 1.5, True, False], "emoji": "😀", "half": "\ud83d"}
-        await store.save_doc("awkward \ud83d id", Snapshot(state=state, rev=3))
+        await install(store, Snapshot(state=state, rev=3), doc_id="awkward \ud83d id")
         snapshot = await store.get_doc("awkward \ud83d id")
         assert snapshot is not None
         assert snapshot.state == state
@@ -355,38 +440,38 @@ class OTClientStoreContract:
     async def test_a_quarantined_change_leaves_the_queue_in_the_same_step(
         self, store: OTClientStore
     ) -> None:
-        saved = await store.save_pending_changes(DOC, [pending("bad"), pending("good")])
+        saved = await save(store, pending("bad"), pending("good"))
         read = await store.load_queue(DOC)
         left = [saved[1].replace(rev=1)]
         entry = await store.quarantine_pending_change(DOC, saved[0], "refused", left, read)
         assert isinstance(entry, QuarantinedChange)
         assert (entry.doc_id, entry.change_id, entry.reason) == (DOC, "bad", "refused")
-        assert await store.get_pending_changes(DOC) == left
+        assert await queued(store) == left
         assert await store.list_quarantined_changes(DOC) == [entry]
         assert await store.list_quarantined_changes("another") == []
 
     async def test_a_change_that_is_not_pending_is_not_quarantined(
         self, store: OTClientStore
     ) -> None:
-        await store.save_pending_changes(DOC, [pending("a")])
-        assert await store.quarantine_pending_change(DOC, pending("gone"), "r", []) is None
-        assert ids(await store.get_pending_changes(DOC)) == [("a", 1)]
+        await save(store, pending("a"))
+        assert await quarantine(store, pending("gone")) is None
+        assert ids(await queued(store)) == [("a", 1)]
         assert await store.list_quarantined_changes() == []
 
     async def test_quarantining_from_an_old_queue_is_a_conflict(
         self, store: OTClientStore, other: OTClientStore
     ) -> None:
-        (bad,) = await store.save_pending_changes(DOC, [pending("bad")])
+        (bad,) = await save(store, pending("bad"))
         read = await store.load_queue(DOC)
-        await other.save_pending_changes(DOC, [pending("new")])
+        await save(other, pending("new"))
         result = await store.quarantine_pending_change(DOC, bad, "r", [], read)
-        assert result == "conflict"
-        assert ids(await store.get_pending_changes(DOC)) == [("bad", 1), ("new", 2)]
+        assert result == CONFLICT
+        assert ids(await queued(store)) == [("bad", 1), ("new", 2)]
         assert await store.list_quarantined_changes() == []
 
     async def test_a_quarantined_change_is_discarded(self, store: OTClientStore) -> None:
-        (bad,) = await store.save_pending_changes(DOC, [pending("bad")])
-        await store.quarantine_pending_change(DOC, bad, "r", [])
+        (bad,) = await save(store, pending("bad"))
+        await quarantine(store, bad)
         await store.discard_quarantined_change(DOC, "unknown")
         await store.discard_quarantined_change(DOC, "bad")
         assert await store.list_quarantined_changes() == []
@@ -394,11 +479,11 @@ class OTClientStoreContract:
     async def test_a_quarantined_change_goes_back_into_the_queue_once(
         self, store: OTClientStore
     ) -> None:
-        saved = await store.save_pending_changes(DOC, [pending("bad"), pending("good")])
-        await store.quarantine_pending_change(DOC, saved[0], "r", [saved[1]])
-        again = await store.requeue_quarantined_change(DOC, "bad", [pending("again", rev=1)])
+        saved = await save(store, pending("bad"), pending("good"))
+        await quarantine(store, saved[0], saved[1])
+        again = await requeue(store, "bad", pending("again", rev=1))
         assert again is not None
         assert ids(again) == [("again", 3)]
         assert await store.list_quarantined_changes() == []
-        assert await store.requeue_quarantined_change(DOC, "bad", [pending("twice")]) is None
-        assert ids(await store.get_pending_changes(DOC)) == [("good", 2), ("again", 3)]
+        assert await requeue(store, "bad", pending("twice")) is None
+        assert ids(await queued(store)) == [("good", 2), ("again", 3)]

@@ -359,7 +359,6 @@ _ON_SERVER: dict[tuple[str, str], Callable[..., None]] = {
 _ON_CLIENT: dict[tuple[str, str], Callable[..., None]] = {
     ("ot", "apply_server_changes"): Checker._client_applied,
     ("ot", "install_doc"): Checker._client_reloaded,
-    ("ot", "save_doc"): Checker._client_reloaded,
     ("ot", "untrack_docs"): Checker._client_forgot,
     ("ot", "delete_doc"): Checker._client_forgot,
     ("ot", "confirm_delete_doc"): Checker._client_forgot,

@@ -31,13 +31,11 @@ SERVER_POINTS: Final[Points] = {
     "delete_doc": ("server: before_delete", "server: after_delete"),
 }
 CLIENT_POINTS: Final[Points] = {
-    "save_pending_changes": ("client: after_apply_before_store", "client: after_store_before_send"),
     "save_pending_edits": ("client: after_apply_before_store", "client: after_store_before_send"),
     "change": ("client: before_lww_change", "client: after_lww_change"),
     "apply_server_changes": ("client: after_ack_before_store", "client: during_server_apply"),
     "quarantine_pending_change": ("client: before_quarantine", "client: during_quarantine"),
     "install_doc": ("client: before_reload", "client: during_reload"),
-    "save_doc": ("client: before_reload", "client: during_reload"),
 }
 SEND_POINTS: Final = {
     b'"commitChanges"': "client: after_send_before_ack",

@@ -220,11 +220,20 @@ def test_an_unsaved_edit_that_was_stored_meanwhile_is_not_applied_twice() -> Non
     doc = doc_with()
     doc.apply([insert(0, "once")])
     (live,) = doc.unsaved
-    doc.import_snapshot(
-        Snapshot(state={"list": ["a"]}, rev=5, changes=[pending("p", insert(0, "once"))])
-    )
+    stored = pending("p", insert(0, "once"))
+    doc.storing([stored], live)
+    doc.import_snapshot(Snapshot(state={"list": ["a"]}, rev=5, changes=[stored]))
     assert doc.state == {"list": ["once", "a"]}
     assert live == []
+
+
+def test_an_equal_edit_of_another_process_is_another_edit() -> None:
+    doc = doc_with()
+    doc.apply([insert(0, "once")])
+    theirs = pending("p", insert(0, "once"))
+    doc.import_snapshot(Snapshot(state={"list": ["a"]}, rev=5, changes=[theirs]))
+    assert doc.state == {"list": ["once", "once", "a"]}
+    assert len(doc.unsaved) == 1
 
 
 @pytest.mark.parametrize("pieces", [1, 2])
@@ -234,11 +243,13 @@ def test_an_edit_that_a_snapshot_brings_before_its_saving_returns_is_not_doubled
     doc = doc_with()
     ops = [insert(0, "x"), insert(0, "y")]
     doc.apply(ops)
+    edit = doc.unsaved[0]
     doc.apply([insert(0, "later")])
     cut = [ops] if pieces == 1 else [ops[:1], ops[1:]]
     saved = [pending(f"p{at}", *piece, rev=6 + at) for at, piece in enumerate(cut)]
+    doc.storing(saved, edit)
     doc.import_snapshot(Snapshot(state={"list": ["a"]}, rev=5, changes=saved))
-    doc.apply_changes(saved, doc.unsaved[0] if pieces == 2 else ops)
+    doc.apply_changes(saved, edit)
     assert doc.state == {"list": ["later", "y", "x", "a"]}
     assert list(doc.pending) == saved
     assert list(doc.unsaved) == [[insert(0, "later")]]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from patches.algorithms.ot import OTAlgorithm
+from patches.algorithms.ot import Conflict, OTAlgorithm, QueuePosition
 from patches.algorithms.ot.stores.memory import OTMemoryStore
 from patches.client.patches import Patches
 from patches.errors import StorageError
 from patches.model.change import Change, Snapshot
 from patches.stores.memory.backend import MemoryBackend
+from patches.testing.contracts.ot_client import queued
 from patches.testing.virtual_time import idle, virtual_time
 
 
@@ -19,9 +20,9 @@ class ForgetfulStore(OTMemoryStore):
     forgets = False
 
     async def save_pending_edits(
-        self, doc_id: str, edits: Sequence[Sequence[Change]]
-    ) -> list[list[Change]]:
-        saved = await super().save_pending_edits(doc_id, edits)
+        self, doc_id: str, edits: Sequence[Sequence[Change]], read: QueuePosition
+    ) -> list[list[Change]] | Conflict:
+        saved = await super().save_pending_edits(doc_id, edits, read)
         if self.forgets:
             self.forgets = False
             raise StorageError("the outcome is unknown")
@@ -55,5 +56,18 @@ async def test_an_edit_whose_save_seemed_to_fail_is_not_shown_beside_its_stored_
         assert doc.state == {"n": 1, "m": 1}
         await doc.flush()
         assert doc.state == {"n": 1, "m": 1}
-        assert len(await store.get_pending_changes("d")) == 1
+        assert len(await queued(store, "d")) == 1
         assert told == ["d"]  # there is work for the server
+
+
+@virtual_time
+async def test_an_edit_of_a_closed_document_whose_save_seemed_to_fail_is_stored_once() -> None:
+    backend = MemoryBackend()
+    backend.ot = store = ForgetfulStore()
+    async with Patches(store=backend) as patches:
+        await patches.track_docs(["d"])
+        store.forgets = True
+        stored = await patches.submit_doc_change("d", [{"op": "@inc", "path": "/n", "value": 1}])
+        again = await patches.submit_doc_change("d", [{"op": "@inc", "path": "/n", "value": 1}])
+        assert [*stored, *again] == await queued(store, "d")
+        assert [change.rev for change in (*stored, *again)] == [1, 2]

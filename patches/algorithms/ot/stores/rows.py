@@ -2,66 +2,347 @@
 
 Changes are stored as their wire bytes. Once `SNAPSHOT_INTERVAL` committed changes have gathered
 they are folded into the state, in the transaction that brought the last of them.
+
+Every row has a checksum over all its values. A document's record says how many rows belong to it
+and where they end, and `ot_file` says how many records there are, so that a row that is gone is
+noticed as well. Damage raises `CorruptDataError`, which names the document and the part.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
-from patches.algorithms.ot.apply import apply_changes_for_reconstruction
-from patches.algorithms.ot.store import PendingQueue
-from patches.algorithms.ot.stores.memory import SNAPSHOT_INTERVAL, log_skipped
-from patches.model.change import Change, Snapshot
+from patches.algorithms.ot.store import PendingQueue, QueuePosition
+from patches.algorithms.ot.stores.replay import SNAPSHOT_INTERVAL, replayed
+from patches.errors import CorruptDataError, DamagedPart
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.codec import decode, encode
 from patches.model.json_values import Json
+from patches.stores.sqlite.checksums import row_sum
 from patches.stores.sqlite.keys import from_key, to_key
 
-# Ids are bytes, because text columns hold no lone surrogates.
-SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS ot_docs (
-    doc_id BLOB PRIMARY KEY,
-    committed_rev INTEGER NOT NULL,
-    deleted INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS ot_snapshots (
-    doc_id BLOB PRIMARY KEY,
-    rev INTEGER NOT NULL,
-    state BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS ot_committed (
-    doc_id BLOB NOT NULL,
-    rev INTEGER NOT NULL,
-    change BLOB NOT NULL,
-    PRIMARY KEY (doc_id, rev)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS ot_pending (
-    doc_id BLOB NOT NULL,
-    rev INTEGER NOT NULL,
-    change_id BLOB NOT NULL,
-    change BLOB NOT NULL,
-    PRIMARY KEY (doc_id, rev)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS ot_pending_ids ON ot_pending (doc_id, change_id);
-CREATE TABLE IF NOT EXISTS ot_quarantine (
-    place INTEGER PRIMARY KEY,
-    doc_id BLOB NOT NULL,
-    change_id BLOB NOT NULL,
-    change BLOB NOT NULL,
-    reason BLOB NOT NULL,
-    quarantined_at INTEGER NOT NULL,
-    UNIQUE (doc_id, change_id)
-);
-"""
+#: A new record begins with a version that no other record has had.
+_VERSION_BITS: Final = 40
+_NO_STATE: Final = -1
 
 
-def revive(db: sqlite3.Connection, key: bytes) -> None:
-    """Make sure that there is a record; a deleted document starts again at revision 0."""
-    db.execute("INSERT OR IGNORE INTO ot_docs VALUES (?, 0, 0)", (key,))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A document's record."""
+
+    committed_rev: int = 0
+    deleted: int = 0
+    version: int
+    tail_rev: int = 0
+    pending: int = 0  # how many rows there are
+    committed: int = 0
+    state_rev: int = _NO_STATE
+
+    @property
+    def position(self) -> QueuePosition:
+        """Where the queue stands."""
+        return QueuePosition(
+            committed_rev=self.committed_rev, version=self.version, tail_rev=self.tail_rev
+        )
+
+    def values(self) -> tuple[int, ...]:
+        """In the order of the columns."""
+        return (
+            self.committed_rev,
+            self.deleted,
+            self.version,
+            self.tail_rev,
+            self.pending,
+            self.committed,
+            self.state_rev,
+        )
+
+
+# ---- records -------------------------------------------------------------------------------------
+
+
+def head_of(db: sqlite3.Connection, key: bytes) -> Head | None:
+    """The record of a document, `None` if it is unknown."""
+    row = db.execute(
+        "SELECT committed_rev, deleted, version, tail_rev, pending, committed, state_rev, sum"
+        " FROM ot_docs WHERE doc_id = ?",
+        (key,),
+    ).fetchone()
+    if row is None:
+        if _has_rows(db, key):
+            raise damaged(key, "record", "its record is missing")
+        return None
+    return _checked_head(key, row)
+
+
+def known_head(db: sqlite3.Connection, key: bytes) -> Head:
+    """The record of a document, or what it would be if it were recorded now."""
+    head = head_of(db, key)
+    if head is None or head.deleted:
+        return Head(version=_file(db)[2] + 1 << _VERSION_BITS)
+    return head
+
+
+def live_head(db: sqlite3.Connection, key: bytes) -> Head:
+    """The record, made if there is none; a deleted document starts again at revision 0."""
+    head = head_of(db, key)
+    if head is None or head.deleted:
+        return new_head(db, key, is_known=head is not None)
+    return head
+
+
+def new_head(db: sqlite3.Connection, key: bytes, *, is_known: bool, deleted: bool = False) -> Head:
+    """Put a new record in the place of one that may be there."""
+    docs, quarantined, made = _file(db)
+    _put_file(db, docs + (not is_known), quarantined, made + 1)
+    head = Head(version=made + 1 << _VERSION_BITS, deleted=int(deleted))
+    put_head(db, key, head)
+    return head
+
+
+def put_head(db: sqlite3.Connection, key: bytes, head: Head) -> None:
+    """Write a record."""
+    values = head.values()
     db.execute(
-        "UPDATE ot_docs SET deleted = 0, committed_rev = 0 WHERE doc_id = ? AND deleted", (key,)
+        "INSERT OR REPLACE INTO ot_docs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (key, *values, row_sum(key, *values)),
     )
+
+
+def remove_head(db: sqlite3.Connection, key: bytes) -> None:
+    """Forget a record, if there is one."""
+    if db.execute("DELETE FROM ot_docs WHERE doc_id = ?", (key,)).rowcount:
+        docs, quarantined, made = _file(db)
+        _put_file(db, docs - 1, quarantined, made)
+
+
+def list_heads(db: sqlite3.Connection, *, include_deleted: bool) -> list[TrackedDoc]:
+    """All records. A damaged one counts as a document at revision 0, whose opening tells of it."""
+    found: list[TrackedDoc] = []
+    keys: set[bytes] = set()
+    for key, *row in db.execute(
+        "SELECT doc_id, committed_rev, deleted, version, tail_rev, pending, committed, state_rev,"
+        " sum FROM ot_docs"
+    ):
+        keys.add(key)
+        try:
+            head = _checked_head(key, row)
+        except CorruptDataError:
+            head = Head(version=0)
+        if include_deleted or not head.deleted:
+            found.append(_tracked(key, head.committed_rev, deleted=bool(head.deleted)))
+    lost = {
+        key
+        for (key,) in db.execute(
+            "SELECT doc_id FROM ot_snapshots UNION SELECT doc_id FROM ot_committed"
+            " UNION SELECT doc_id FROM ot_pending"
+        )
+    } - keys
+    found += [_tracked(key, 0, deleted=False) for key in sorted(lost)]
+    docs = _file(db)[0]
+    if len(keys) + len(lost) != docs:
+        raise CorruptDataError(
+            f"the file should hold records of {docs} OT documents and holds {len(keys)}",
+            part="record",
+        )
+    return found
+
+
+def _tracked(key: bytes, rev: int, *, deleted: bool) -> TrackedDoc:
+    return TrackedDoc(doc_id=from_key(key), committed_rev=rev, deleted=deleted)
+
+
+def _checked_head(key: bytes, row: Sequence[int]) -> Head:
+    *values, found = row
+    if row_sum(key, *values) != found:
+        raise damaged(key, "record", "its record fails its checksum")
+    rev, deleted, version, tail_rev, pending, committed, state_rev = values
+    return Head(
+        committed_rev=rev,
+        deleted=deleted,
+        version=version,
+        tail_rev=tail_rev,
+        pending=pending,
+        committed=committed,
+        state_rev=state_rev,
+    )
+
+
+def _has_rows(db: sqlite3.Connection, key: bytes) -> bool:
+    return (
+        db.execute(
+            "SELECT 1 FROM ot_snapshots WHERE doc_id = ?"
+            " UNION ALL SELECT 1 FROM ot_committed WHERE doc_id = ?"
+            " UNION ALL SELECT 1 FROM ot_pending WHERE doc_id = ?",
+            (key, key, key),
+        ).fetchone()
+        is not None
+    )
+
+
+def _file(db: sqlite3.Connection) -> tuple[int, int, int]:
+    """How many records and quarantined changes there are, and how many records were ever made."""
+    row = db.execute("SELECT docs, quarantined, made, sum FROM ot_file").fetchone()
+    if row is None or row_sum(*row[:3]) != row[3]:
+        raise CorruptDataError("the file's record of OT documents is damaged", part="record")
+    docs, quarantined, made, _ = row
+    return docs, quarantined, made
+
+
+def _put_file(db: sqlite3.Connection, docs: int, quarantined: int, made: int) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO ot_file VALUES (1, ?, ?, ?, ?)",
+        (docs, quarantined, made, row_sum(docs, quarantined, made)),
+    )
+
+
+# ---- pending changes -----------------------------------------------------------------------------
+
+
+def pending_changes(
+    db: sqlite3.Connection, key: bytes, head: Head, *, after: int | None = None
+) -> list[Change]:
+    """All pending changes in order, or those with a revision above `after`."""
+    found = []
+    for rev, change_id, change, checksum in db.execute(
+        "SELECT rev, change_id, change, sum FROM ot_pending WHERE doc_id = ? AND rev > ?"
+        " ORDER BY rev",
+        (key, -1 if after is None else after),
+    ):
+        if row_sum(key, rev, change_id, change) != checksum:
+            raise damaged(key, "pending", f"its unsent change at {rev} fails its checksum")
+        found.append(Change.from_encoded(change, rev=rev, id=from_key(change_id)))
+    count = head.pending if after is None else head.tail_rev - after
+    if len(found) != count or (found and found[-1].rev != head.tail_rev):
+        raise damaged(key, "pending", f"of {count} unsent changes {len(found)} are there")
+    return found
+
+
+def append_pending(
+    db: sqlite3.Connection, key: bytes, head: Head, changes: Sequence[Change]
+) -> tuple[Head, list[Change]]:
+    """Queue changes, numbered on from the last. The record, still to be written, and the rows."""
+    saved = [
+        change if change.rev == rev else change.replace(rev=rev)
+        for rev, change in enumerate(changes, start=head.tail_rev + 1)
+    ]
+    _insert_pending(db, key, saved)
+    count = len(saved)
+    return replace(head, tail_rev=head.tail_rev + count, pending=head.pending + count), saved
+
+
+def replace_pending(
+    db: sqlite3.Connection, key: bytes, head: Head, pending: Sequence[Change]
+) -> Head:
+    """Put these changes in the place of all pending ones. The record, still to be written."""
+    if head.pending:
+        db.execute("DELETE FROM ot_pending WHERE doc_id = ?", (key,))
+    _insert_pending(db, key, pending)
+    return replace(
+        head,
+        version=head.version + 1,
+        pending=len(pending),
+        tail_rev=pending[-1].rev if pending else head.committed_rev,
+    )
+
+
+def _insert_pending(db: sqlite3.Connection, key: bytes, pending: Iterable[Change]) -> None:
+    db.executemany("INSERT INTO ot_pending VALUES (?, ?, ?, ?, ?)", _pending_rows(key, pending))
+
+
+def _pending_rows(
+    key: bytes, pending: Iterable[Change]
+) -> Iterator[tuple[bytes, int, bytes, bytes, int]]:
+    for change in pending:
+        change_id = to_key(change.id)
+        checksum = row_sum(key, change.rev, change_id, change.encoded)
+        yield key, change.rev, change_id, change.encoded, checksum
+
+
+# ---- the committed part --------------------------------------------------------------------------
+
+
+def committed_changes(
+    db: sqlite3.Connection, key: bytes, head: Head, *, after: int = -1
+) -> list[Change]:
+    """The committed changes that are kept, those with a revision above `after`."""
+    found = []
+    for rev, change, checksum in db.execute(
+        "SELECT rev, change, sum FROM ot_committed WHERE doc_id = ? AND rev > ? ORDER BY rev",
+        (key, after),
+    ):
+        if row_sum(key, rev, change) != checksum:
+            raise damaged(key, "committed", f"revision {rev} fails its checksum")
+        found.append(Change.from_encoded(change, rev=rev))
+    if after <= head.state_rev and len(found) != head.committed:
+        raise damaged(
+            key, "committed", f"of {head.committed} kept revisions {len(found)} are there"
+        )
+    last = found[-1].rev if found else after
+    if head.committed and last < head.committed_rev:
+        raise damaged(key, "committed", f"its revisions end at {last}, not {head.committed_rev}")
+    return found
+
+
+def append_committed(
+    db: sqlite3.Connection, key: bytes, head: Head, changes: Sequence[Change]
+) -> Head:
+    """Add changes that follow on. The record, still to be written. Does not fold."""
+    db.executemany(
+        "INSERT INTO ot_committed VALUES (?, ?, ?, ?)",
+        [
+            (key, change.rev, change.encoded, row_sum(key, change.rev, change.encoded))
+            for change in changes
+        ],
+    )
+    return replace(
+        head,
+        committed_rev=changes[-1].rev if changes else head.committed_rev,
+        committed=head.committed + len(changes),
+    )
+
+
+def replace_committed(db: sqlite3.Connection, key: bytes, head: Head, snapshot: Snapshot) -> Head:
+    """Put a state, with changes on it, in the place of the committed part."""
+    db.execute("DELETE FROM ot_committed WHERE doc_id = ?", (key,))
+    _put_state(db, key, snapshot.rev, snapshot.encoded_state)
+    head = replace(head, state_rev=snapshot.rev, committed_rev=snapshot.rev, committed=0)
+    return append_committed(db, key, head, snapshot.changes)
+
+
+def state_of(db: sqlite3.Connection, key: bytes, head: Head) -> bytes:
+    """The state below the committed changes, as JSON."""
+    if head.state_rev == _NO_STATE:
+        return b"null"
+    row = db.execute("SELECT rev, state, sum FROM ot_snapshots WHERE doc_id = ?", (key,)).fetchone()
+    if row is None or row_sum(key, row[0], row[1]) != row[2] or row[0] != head.state_rev:
+        raise damaged(key, "committed", "its state is damaged")
+    state: bytes = row[1]
+    return state
+
+
+def _put_state(db: sqlite3.Connection, key: bytes, rev: int, state: bytes) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO ot_snapshots VALUES (?, ?, ?, ?)",
+        (key, rev, state, row_sum(key, rev, state)),
+    )
+
+
+def fold(db: sqlite3.Connection, doc_id: str, head: Head) -> Head:
+    """Fold the oldest committed changes into the state, whole intervals of them."""
+    whole = head.committed - head.committed % SNAPSHOT_INTERVAL
+    if not whole:
+        return head
+    key = to_key(doc_id)
+    changes = committed_changes(db, key, head)
+    rev = changes[whole - 1].rev
+    folded: Json = replayed(doc_id, decode(state_of(db, key, head)), changes[:whole])
+    _put_state(db, key, rev, encode(folded))
+    db.execute("DELETE FROM ot_committed WHERE doc_id = ? AND rev <= ?", (key, rev))
+    return replace(head, state_rev=rev, committed=head.committed - whole)
 
 
 def wipe(db: sqlite3.Connection, key: bytes) -> None:
@@ -71,188 +352,89 @@ def wipe(db: sqlite3.Connection, key: bytes) -> None:
     db.execute("DELETE FROM ot_pending WHERE doc_id = ?", (key,))
 
 
-def committed_rev(db: sqlite3.Connection, key: bytes) -> int:
-    """The last committed revision, 0 if there is none."""
-    row = db.execute("SELECT committed_rev FROM ot_docs WHERE doc_id = ?", (key,)).fetchone()
-    return row[0] if row else 0
-
-
-def _tail_rev(db: sqlite3.Connection, key: bytes) -> int:
-    (tail,) = db.execute("SELECT max(rev) FROM ot_pending WHERE doc_id = ?", (key,)).fetchone()
-    return tail if tail is not None else committed_rev(db, key)
-
-
-def load_queue(db: sqlite3.Connection, *, key: bytes) -> PendingQueue:
-    """The pending changes, and what they rest on."""
-    return PendingQueue(committed_rev(db, key), pending_changes(db, key))
-
-
-def has_moved(db: sqlite3.Connection, key: bytes, read: PendingQueue) -> bool:
-    """Whether the document is another than the one that `read` was read of."""
-    return (
-        committed_rev(db, key) != read.committed_rev
-        or db.execute(
-            "SELECT 1 FROM ot_pending WHERE doc_id = ? AND rev > ?", (key, read.tail_rev)
-        ).fetchone()
-        is not None
-        or _has_quarantined(db, key, read)
+def load_queue(db: sqlite3.Connection, key: bytes, *, after: int | None = None) -> PendingQueue:
+    """The pending changes, and those committed above `after`."""
+    head = known_head(db, key)
+    return PendingQueue(
+        head.committed_rev,
+        pending_changes(db, key, head),
+        head.version,
+        [] if after is None else committed_changes(db, key, head, after=after),
     )
 
 
-def _has_quarantined(db: sqlite3.Connection, key: bytes, read: PendingQueue) -> bool:
-    """Whether a change of the queue was ejected since: what followed it was rewritten as well."""
-    rows = db.execute(
-        "SELECT change_id FROM ot_quarantine WHERE doc_id = ? AND change_id NOT IN"
-        " (SELECT change_id FROM ot_pending WHERE doc_id = ?)",
-        (key, key),
-    ).fetchall()
-    return bool(rows) and not {row[0] for row in rows}.isdisjoint(
-        to_key(change.id) for change in read.pending
+# ---- quarantine ----------------------------------------------------------------------------------
+
+
+def list_quarantined(db: sqlite3.Connection, key: bytes | None) -> list[QuarantinedChange]:
+    """What is in quarantine, of one document or all, oldest first."""
+    found, count = [], 0
+    for doc_id, change_id, change, reason, at, checksum in db.execute(
+        "SELECT doc_id, change_id, change, reason, quarantined_at, sum FROM ot_quarantine"
+        " ORDER BY place"
+    ):
+        count += 1
+        if key is not None and doc_id != key:
+            continue
+        if row_sum(doc_id, change_id, change, reason, at) != checksum:
+            raise damaged(doc_id, "quarantine", "a quarantined change fails its checksum")
+        found.append(
+            QuarantinedChange(
+                doc_id=from_key(doc_id),
+                change_id=from_key(change_id),
+                change=Change.from_encoded(change),
+                reason=from_key(reason),
+                quarantined_at=at,
+            )
+        )
+    expected = _file(db)[1]
+    if count != expected:
+        raise CorruptDataError(
+            f"the file should hold {expected} quarantined OT changes and holds {count}",
+            part="quarantine",
+        )
+    return found
+
+
+def quarantine(db: sqlite3.Connection, entry: QuarantinedChange) -> None:
+    """Put a change into quarantine."""
+    values = (
+        to_key(entry.doc_id),
+        to_key(entry.change_id),
+        entry.change.encoded,
+        to_key(entry.reason),
+        entry.quarantined_at,
     )
-
-
-def pending_changes(
-    db: sqlite3.Connection, key: bytes, *, after: int | None = None, limit: int | None = None
-) -> list[Change]:
-    """The pending changes with a revision above `after`, at most `limit`."""
-    rows = db.execute(
-        "SELECT rev, change_id, change FROM ot_pending WHERE doc_id = ? AND rev > ?"
-        " ORDER BY rev LIMIT ?",
-        (key, -1 if after is None else after, -1 if limit is None else limit),
+    take_from_quarantine(db, values[0], [values[1]])
+    db.execute(
+        "INSERT INTO ot_quarantine (doc_id, change_id, change, reason, quarantined_at, sum)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (*values, row_sum(*values)),
     )
-    return [
-        Change.from_encoded(change, rev=rev, id=from_key(change_id))
-        for rev, change_id, change in rows
-    ]
+    docs, quarantined, made = _file(db)
+    _put_file(db, docs, quarantined + 1, made)
 
 
-def committed_changes(
-    db: sqlite3.Connection, key: bytes, *, after: int | None = None
-) -> list[Change]:
-    """The committed changes that are kept, those with a revision above `after`."""
-    rows = db.execute(
-        "SELECT rev, change FROM ot_committed WHERE doc_id = ? AND rev > ? ORDER BY rev",
-        (key, -1 if after is None else after),
-    )
-    return [Change.from_encoded(change, rev=rev) for rev, change in rows]
+def take_from_quarantine(
+    db: sqlite3.Connection, key: bytes, change_ids: Iterable[bytes] | None = None
+) -> int:
+    """Remove some of a document's changes from quarantine, or all. Returns how many there were."""
+    docs, quarantined, made = _file(db)
+    if not quarantined:
+        return 0
+    if change_ids is None:
+        count = db.execute("DELETE FROM ot_quarantine WHERE doc_id = ?", (key,)).rowcount
+    else:
+        count = db.executemany(
+            "DELETE FROM ot_quarantine WHERE doc_id = ? AND change_id = ?",
+            [(key, change_id) for change_id in change_ids],
+        ).rowcount
+    if count > 0:
+        _put_file(db, docs, quarantined - count, made)
+    return max(count, 0)
 
 
-def append_pending(db: sqlite3.Connection, key: bytes, changes: Sequence[Change]) -> list[Change]:
-    """Queue one edit's changes, numbered on from the last; as they are stored.
-
-    An edit whose first change is there already is not stored again.
-    """
-    revive(db, key)
-    stored = (
-        changes
-        and db.execute(
-            "SELECT rev FROM ot_pending WHERE doc_id = ? AND change_id = ?",
-            (key, to_key(changes[0].id)),
-        ).fetchone()
-    )
-    if stored:
-        return pending_changes(db, key, after=stored[0] - 1, limit=len(changes))
-    first = _tail_rev(db, key) + 1
-    saved = [
-        change if change.rev == rev else change.replace(rev=rev)
-        for rev, change in enumerate(changes, start=first)
-    ]
-    _insert_pending(db, key, saved)
-    return saved
-
-
-def replace_pending(db: sqlite3.Connection, key: bytes, pending: Sequence[Change]) -> None:
-    """Put these changes in the place of all pending ones."""
-    db.execute("DELETE FROM ot_pending WHERE doc_id = ?", (key,))
-    _insert_pending(db, key, pending)
-
-
-def _insert_pending(db: sqlite3.Connection, key: bytes, pending: Sequence[Change]) -> None:
-    db.executemany(
-        "INSERT INTO ot_pending VALUES (?, ?, ?, ?)",
-        [(key, change.rev, to_key(change.id), change.encoded) for change in pending],
-    )
-
-
-def append_committed(db: sqlite3.Connection, key: bytes, changes: Sequence[Change]) -> None:
-    """Add changes that follow on, at least one. Does not fold."""
-    db.executemany(
-        "INSERT INTO ot_committed VALUES (?, ?, ?)",
-        [(key, change.rev, change.encoded) for change in changes],
-    )
-    db.execute("UPDATE ot_docs SET committed_rev = ? WHERE doc_id = ?", (changes[-1].rev, key))
-
-
-def save_committed(db: sqlite3.Connection, doc_id: str, snapshot: Snapshot) -> None:
-    """Put a snapshot in the place of the state and the committed changes."""
-    key = to_key(doc_id)
-    revive(db, key)
-    db.execute("DELETE FROM ot_committed WHERE doc_id = ?", (key,))
-    _save_state(db, key, snapshot.rev, snapshot.encoded_state)
-    db.execute("UPDATE ot_docs SET committed_rev = ? WHERE doc_id = ?", (snapshot.rev, key))
-    if snapshot.changes:
-        append_committed(db, key, snapshot.changes)
-        fold(db, doc_id)
-
-
-def _save_state(db: sqlite3.Connection, key: bytes, rev: int, state: bytes) -> None:
-    db.execute("INSERT OR REPLACE INTO ot_snapshots VALUES (?, ?, ?)", (key, rev, state))
-
-
-def _state(db: sqlite3.Connection, key: bytes) -> tuple[int, bytes]:
-    row = db.execute("SELECT rev, state FROM ot_snapshots WHERE doc_id = ?", (key,)).fetchone()
-    return (row[0], row[1]) if row else (0, b"null")
-
-
-def load(db: sqlite3.Connection, *, doc_id: str) -> Snapshot | None:
-    """The whole document, `None` if it is unknown or deleted."""
-    key = to_key(doc_id)
-    row = db.execute("SELECT deleted FROM ot_docs WHERE doc_id = ?", (key,)).fetchone()
-    if row is None or row[0]:
-        return None
-    rev, state = _state(db, key)
-    tail = committed_changes(db, key, after=rev)
-    pending = pending_changes(db, key)
-    if not tail:
-        return Snapshot.from_encoded(state, rev=rev, changes=pending)
-    return Snapshot(state=_replayed(doc_id, decode(state), tail), rev=tail[-1].rev, changes=pending)
-
-
-def fold(db: sqlite3.Connection, doc_id: str) -> None:
-    """Fold the oldest committed changes into the state, whole intervals of them."""
-    key = to_key(doc_id)
-    (count,) = db.execute("SELECT count(*) FROM ot_committed WHERE doc_id = ?", (key,)).fetchone()
-    whole = count - count % SNAPSHOT_INTERVAL
-    if not whole:
-        return
-    _, state = _state(db, key)
-    changes = committed_changes(db, key)
-    rev = changes[whole - 1].rev
-    folded = _replayed(doc_id, decode(state), changes[:whole])
-    _save_state(db, key, rev, encode(folded))
-    db.execute("DELETE FROM ot_committed WHERE doc_id = ? AND rev <= ?", (key, rev))
-
-
-def _replayed(doc_id: str, state: Json, changes: Sequence[Change]) -> Json:
-    return apply_changes_for_reconstruction(
-        state, changes, on_skipped_change=lambda skipped: log_skipped(doc_id, skipped)
-    )
-
-
-def leave_quarantine(db: sqlite3.Connection, key: bytes, committed: Sequence[Change]) -> None:
-    """What was committed after all is in quarantine no more."""
-    if not db.execute("SELECT 1 FROM ot_quarantine WHERE doc_id = ?", (key,)).fetchone():
-        return  # nearly always
-    db.executemany(
-        "DELETE FROM ot_quarantine WHERE doc_id = ? AND change_id = ?",
-        [(key, to_key(change.id)) for change in committed],
-    )
-
-
-def take_from_quarantine(db: sqlite3.Connection, doc_id: str, change_id: str) -> bool:
-    """Remove a change from quarantine; whether it was there."""
-    taken = db.execute(
-        "DELETE FROM ot_quarantine WHERE doc_id = ? AND change_id = ?",
-        (to_key(doc_id), to_key(change_id)),
-    )
-    return taken.rowcount > 0
+def damaged(key: bytes, part: DamagedPart, what: str) -> CorruptDataError:
+    """The error for damage in a document."""
+    doc_id = from_key(key)
+    return CorruptDataError(f"document {doc_id!r}: {what}", doc_id=doc_id, part=part)

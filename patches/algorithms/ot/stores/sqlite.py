@@ -1,66 +1,77 @@
 """`OTSqliteStore`: OT documents in an SQLite file.
 
 A document is a state at some revision, the committed changes since, and the pending ones. Each
-method is one transaction of the functions in `ot_rows.py`.
+method is one transaction of the functions in `rows.py`.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
-from patches.algorithms.ot.store import CONFLICT, Conflict, PendingQueue
-from patches.algorithms.ot.stores import rows as ot_rows
+from patches.algorithms.ot.store import (
+    CONFLICT,
+    Conflict,
+    PendingQueue,
+    QueuePosition,
+    StoredSnapshot,
+)
+from patches.algorithms.ot.stores import rows
+from patches.algorithms.ot.stores.replay import replayed
+from patches.algorithms.ot.stores.schema import SCHEMA
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.codec import decode
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import SqliteDatabase
-from patches.stores.sqlite.keys import from_key, to_key
+from patches.stores.sqlite.keys import to_key
 
 
 class OTSqliteStore:
-    """Keeps what `OTClientStore` promises in a file that several processes may share."""
+    """Keeps what `OTClientStore` promises in a file that several processes may share.
+
+    Raises `CorruptDataError` for damage, with the document and the part in its attributes.
+    """
 
     def __init__(self, database: SqliteDatabase, *, runtime: Runtime | None = None) -> None:
         self._database = database
         self._runtime = runtime or Runtime()
-        database.add_schema(ot_rows.SCHEMA)
+        database.add_schema(SCHEMA)
 
     async def track_docs(self, doc_ids: Sequence[str]) -> None:
         def write(db: sqlite3.Connection) -> None:
             for doc_id in doc_ids:
-                ot_rows.revive(db, to_key(doc_id))
+                rows.live_head(db, to_key(doc_id))
 
         await self._database.write(write)
 
     async def untrack_docs(self, doc_ids: Sequence[str]) -> None:
         def write(db: sqlite3.Connection) -> None:
             for doc_id in doc_ids:
-                ot_rows.wipe(db, to_key(doc_id))
-                db.execute("DELETE FROM ot_docs WHERE doc_id = ?", (to_key(doc_id),))
+                rows.wipe(db, to_key(doc_id))
+                rows.remove_head(db, to_key(doc_id))
 
         await self._database.write(write)
 
     async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        rows = await self._database.read(
-            lambda db: db.execute(
-                "SELECT doc_id, committed_rev, deleted FROM ot_docs WHERE deleted <= ?",
-                (include_deleted,),
-            ).fetchall()
-        )
-        return [
-            TrackedDoc(doc_id=from_key(doc_id), committed_rev=rev, deleted=bool(deleted))
-            for doc_id, rev, deleted in rows
-        ]
+        return await self._database.read(partial(rows.list_heads, include_deleted=include_deleted))
 
-    async def get_doc(self, doc_id: str) -> Snapshot | None:
-        return await self._database.read(partial(ot_rows.load, doc_id=doc_id))
+    async def get_doc(self, doc_id: str) -> StoredSnapshot | None:
+        def read(db: sqlite3.Connection) -> StoredSnapshot | None:
+            key = to_key(doc_id)
+            head = rows.head_of(db, key)
+            if head is None or head.deleted:
+                return None
+            state = rows.state_of(db, key, head)
+            tail = rows.committed_changes(db, key, head, after=head.state_rev)
+            return StoredSnapshot(
+                state=replayed(doc_id, decode(state), tail),
+                rev=head.committed_rev,
+                changes=rows.pending_changes(db, key, head),
+                version=head.version,
+            )
 
-    async def get_committed_rev(self, doc_id: str) -> int:
-        return await self._database.read(lambda db: ot_rows.committed_rev(db, to_key(doc_id)))
-
-    async def save_doc(self, doc_id: str, snapshot: Snapshot) -> None:
-        await self._database.write(lambda db: ot_rows.save_committed(db, doc_id, snapshot))
+        return await self._database.read(read)
 
     async def install_doc(
         self,
@@ -70,97 +81,88 @@ class OTSqliteStore:
         read: PendingQueue,
     ) -> Conflict | None:
         def write(db: sqlite3.Connection) -> Conflict | None:
-            if ot_rows.has_moved(db, to_key(doc_id), read):
+            key = to_key(doc_id)
+            if rows.known_head(db, key).position != read.position:
                 return CONFLICT
-            ot_rows.save_committed(db, doc_id, snapshot)
-            ot_rows.replace_pending(db, to_key(doc_id), rebased_pending)
+            head = rows.replace_committed(db, key, rows.live_head(db, key), snapshot)
+            head = rows.fold(db, doc_id, head)
+            rows.put_head(db, key, rows.replace_pending(db, key, head, rebased_pending))
             return None
 
         return await self._database.write(write)
 
     async def delete_doc(self, doc_id: str) -> None:
         def write(db: sqlite3.Connection) -> None:
-            ot_rows.wipe(db, to_key(doc_id))
-            db.execute("DELETE FROM ot_quarantine WHERE doc_id = ?", (to_key(doc_id),))
-            db.execute("INSERT OR REPLACE INTO ot_docs VALUES (?, 0, 1)", (to_key(doc_id),))
+            key = to_key(doc_id)
+            rows.wipe(db, key)
+            rows.take_from_quarantine(db, key)
+            rows.remove_head(db, key)
+            rows.new_head(db, key, is_known=False, deleted=True)
 
         await self._database.write(write)
 
     async def confirm_delete_doc(self, doc_id: str) -> None:
-        await self._database.write(
-            lambda db: db.execute(
-                "DELETE FROM ot_docs WHERE doc_id = ? AND deleted", (to_key(doc_id),)
-            )
-        )
+        def write(db: sqlite3.Connection) -> None:
+            head = rows.head_of(db, to_key(doc_id))
+            if head is not None and head.deleted:
+                rows.remove_head(db, to_key(doc_id))
 
-    async def load_queue(self, doc_id: str) -> PendingQueue:
-        key = to_key(doc_id)
+        await self._database.write(write)
+
+    async def load_position(self, doc_id: str) -> QueuePosition:
+        return await self._database.read(lambda db: rows.known_head(db, to_key(doc_id)).position)
+
+    async def load_queue(self, doc_id: str, *, committed_after: int | None = None) -> PendingQueue:
         return await self._database.read(
-            lambda db: PendingQueue(
-                ot_rows.committed_rev(db, key), ot_rows.pending_changes(db, key)
-            )
+            lambda db: rows.load_queue(db, to_key(doc_id), after=committed_after)
         )
 
-    async def get_pending_changes(
-        self, doc_id: str, *, start_after_rev: int | None = None, limit: int | None = None
-    ) -> list[Change]:
-        return await self._database.read(
-            lambda db: ot_rows.pending_changes(
-                db, to_key(doc_id), after=start_after_rev, limit=limit
-            )
-        )
+    async def load_appended(self, doc_id: str, known: QueuePosition) -> list[Change] | None:
+        def read(db: sqlite3.Connection) -> list[Change] | None:
+            key = to_key(doc_id)
+            head = rows.known_head(db, key)
+            if head.version != known.version:
+                return None
+            return rows.pending_changes(db, key, head, after=known.tail_rev)
 
-    async def save_pending_changes(self, doc_id: str, changes: Sequence[Change]) -> list[Change]:
-        return await self._database.write(
-            lambda db: ot_rows.append_pending(db, to_key(doc_id), changes)
-        )
+        return await self._database.read(read)
 
     async def save_pending_edits(
-        self, doc_id: str, edits: Sequence[Sequence[Change]]
-    ) -> list[list[Change]]:
-        key = to_key(doc_id)
-        return await self._database.write(
-            lambda db: [ot_rows.append_pending(db, key, changes) for changes in edits]
-        )
+        self, doc_id: str, edits: Sequence[Sequence[Change]], read: QueuePosition
+    ) -> list[list[Change]] | Conflict:
+        def write(db: sqlite3.Connection) -> list[list[Change]] | Conflict:
+            key = to_key(doc_id)
+            head = rows.known_head(db, key)
+            if head.position != read:
+                return CONFLICT
+            head = rows.live_head(db, key)
+            saved = []
+            for changes in edits:
+                head, stored = rows.append_pending(db, key, head, changes)
+                saved.append(stored)
+            rows.put_head(db, key, head)
+            return saved
 
-    async def drop_pending_changes(self, doc_id: str, change_ids: Iterable[str]) -> int:
-        rows = [(to_key(doc_id), to_key(change_id)) for change_id in change_ids]
-        return await self._database.write(
-            lambda db: (
-                db.executemany(
-                    "DELETE FROM ot_pending WHERE doc_id = ? AND change_id = ?", rows
-                ).rowcount
-            )
-        )
-
-    async def list_changes(self, doc_id: str, *, start_after: int | None = None) -> list[Change]:
-        key = to_key(doc_id)
-        return await self._database.read(
-            lambda db: [
-                *ot_rows.committed_changes(db, key, after=start_after),
-                *ot_rows.pending_changes(db, key, after=start_after),
-            ]
-        )
+        return await self._database.write(write)
 
     async def apply_server_changes(
         self,
         doc_id: str,
         server_changes: Sequence[Change],
         rebased_pending: Sequence[Change],
-        read: PendingQueue | None = None,
+        read: PendingQueue,
     ) -> Conflict | None:
         def write(db: sqlite3.Connection) -> Conflict | None:
             key = to_key(doc_id)
-            if read is not None and ot_rows.has_moved(db, key, read):
+            if rows.known_head(db, key).position != read.position:
                 return CONFLICT
-            ot_rows.revive(db, key)
-            known = ot_rows.committed_rev(db, key)
-            new = [change for change in server_changes if change.rev > known]
+            head = rows.live_head(db, key)
+            new = [change for change in server_changes if change.rev > head.committed_rev]
             if new:
-                ot_rows.append_committed(db, key, new)
-                ot_rows.leave_quarantine(db, key, new)
-                ot_rows.fold(db, doc_id)
-            ot_rows.replace_pending(db, key, rebased_pending)
+                head = rows.append_committed(db, key, head, new)
+                rows.take_from_quarantine(db, key, [to_key(change.id) for change in new])
+                head = rows.fold(db, doc_id, head)
+            rows.put_head(db, key, rows.replace_pending(db, key, head, rebased_pending))
             return None
 
         return await self._database.write(write)
@@ -171,63 +173,51 @@ class OTSqliteStore:
         poison: Change,
         reason: str,
         rebased_pending: Sequence[Change],
-        read: PendingQueue | None = None,
+        read: PendingQueue,
     ) -> QuarantinedChange | Conflict | None:
-        now = self._runtime.wall_ms()
+        entry = QuarantinedChange(
+            doc_id=doc_id,
+            change_id=poison.id,
+            change=poison,
+            reason=reason,
+            quarantined_at=self._runtime.wall_ms(),
+        )
 
         def write(db: sqlite3.Connection) -> QuarantinedChange | Conflict | None:
-            key, change_id = to_key(doc_id), to_key(poison.id)
-            if read is not None and ot_rows.has_moved(db, key, read):
+            key = to_key(doc_id)
+            head = rows.known_head(db, key)
+            if head.position != read.position:
                 return CONFLICT
-            if not db.execute(
-                "SELECT 1 FROM ot_pending WHERE doc_id = ? AND change_id = ?", (key, change_id)
-            ).fetchone():
+            if all(change.id != poison.id for change in rows.pending_changes(db, key, head)):
                 return None
-            db.execute(
-                "INSERT OR REPLACE INTO ot_quarantine"
-                " (doc_id, change_id, change, reason, quarantined_at) VALUES (?, ?, ?, ?, ?)",
-                (key, change_id, poison.encoded, to_key(reason), now),
-            )
-            ot_rows.replace_pending(db, key, rebased_pending)
-            return QuarantinedChange(
-                doc_id=doc_id,
-                change_id=poison.id,
-                change=poison,
-                reason=reason,
-                quarantined_at=now,
-            )
+            rows.quarantine(db, entry)
+            rows.put_head(db, key, rows.replace_pending(db, key, head, rebased_pending))
+            return entry
 
         return await self._database.write(write)
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        only = None if doc_id is None else to_key(doc_id)
-        rows = await self._database.read(
-            lambda db: db.execute(
-                "SELECT doc_id, change_id, change, reason, quarantined_at FROM ot_quarantine"
-                " WHERE ? IS NULL OR doc_id = ? ORDER BY place",
-                (only, only),
-            ).fetchall()
-        )
-        return [
-            QuarantinedChange(
-                doc_id=from_key(key),
-                change_id=from_key(change_id),
-                change=Change.from_encoded(change),
-                reason=from_key(reason),
-                quarantined_at=at,
-            )
-            for key, change_id, change, reason, at in rows
-        ]
+        key = None if doc_id is None else to_key(doc_id)
+        return await self._database.read(lambda db: rows.list_quarantined(db, key))
 
     async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
-        await self._database.write(lambda db: ot_rows.take_from_quarantine(db, doc_id, change_id))
+        await self._database.write(
+            lambda db: rows.take_from_quarantine(db, to_key(doc_id), [to_key(change_id)])
+        )
 
     async def requeue_quarantined_change(
-        self, doc_id: str, change_id: str, changes: Sequence[Change]
-    ) -> list[Change] | None:
-        def write(db: sqlite3.Connection) -> list[Change] | None:
-            if not ot_rows.take_from_quarantine(db, doc_id, change_id):
+        self, doc_id: str, change_id: str, changes: Sequence[Change], read: QueuePosition
+    ) -> list[Change] | Conflict | None:
+        def write(db: sqlite3.Connection) -> list[Change] | Conflict | None:
+            key = to_key(doc_id)
+            if not rows.list_quarantined(db, key):
                 return None
-            return ot_rows.append_pending(db, to_key(doc_id), changes)
+            if rows.known_head(db, key).position != read:
+                return CONFLICT
+            if not rows.take_from_quarantine(db, key, [to_key(change_id)]):
+                return None
+            head, saved = rows.append_pending(db, key, rows.live_head(db, key), changes)
+            rows.put_head(db, key, head)
+            return saved
 
         return await self._database.write(write)
