@@ -39,10 +39,28 @@ over the wire as -32000 with its message and no data (`design.md`, Errors).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
 #: Answers that no retry can change.
 TERMINAL_CODES = frozenset({401, 402, 403, 404, 410})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorContext:
+    """What an error on `on_error` is about, of `Patches`, `PatchesSync` and an algorithm alike."""
+
+    doc_id: str | None = None
+    #: The change that was refused or skipped, if the error is about one.
+    change_id: str | None = None
+    #: Why an edit could not be stored: `"rejection"` and `"defective"` edits were taken back,
+    #: `"environment"` is the disk.
+    kind: Literal["rejection", "defective", "environment"] | None = None
+    #: Whether storing the edit is tried again, and how many tries have failed.
+    will_retry: bool = False
+    attempt: int = 1
+    #: Whether storing failed too often: edits wait for `Patches.retry_saving_changes`.
+    latched: bool = False
 
 
 class PatchesError(Exception):

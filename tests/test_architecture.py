@@ -69,6 +69,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "patches.documents",
         "patches.json_patch",
         "patches.net",
+        "patches.sync.link",
     },
     "patches": frozenset({"patches"}),
     "patches.testing": frozenset({"patches", "patches_server"}),

@@ -67,6 +67,7 @@ class TaskScope:
         self._task: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
         self._waiting: list[Coroutine[Any, Any, Any]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
 
     @property
@@ -83,12 +84,21 @@ class TaskScope:
     def spawn(self, coroutine: Coroutine[Any, Any, Any], *, name: str | None = None) -> None:
         """Run a coroutine as a task of this scope."""
         if self._group is not None:
-            self._group.create_task(self._reported(coroutine), name=name or self._name)
+            self._create(self._group, coroutine, name or self._name)
         elif self.running:
             self._waiting.append(coroutine)  # the scope's task has not had its first turn yet
         else:
             coroutine.close()
             _log.warning("%s is closed; %s was not started", self._name, name or "a task")
+
+    @property
+    def owns_current_task(self) -> bool:
+        """Whether this is called by one of the scope's tasks, which `close` would cancel."""
+        return asyncio.current_task() in self._tasks
+
+    def finish(self) -> None:
+        """Own no more tasks from now on, and end when those that run have ended."""
+        self._ended.set()
 
     async def close(self) -> None:
         """Cancel every task of the scope and wait for them."""
@@ -106,13 +116,20 @@ class TaskScope:
                 self._group = group
                 try:
                     for coroutine in self._waiting:
-                        group.create_task(self._reported(coroutine), name=self._name)
+                        self._create(group, coroutine, self._name)
                     self._waiting.clear()
                     await self._ended.wait()
                 finally:
                     self._group = None
         finally:
             self._drop_waiting()  # what tasks of the scope have spawned as they ended
+
+    def _create(
+        self, group: asyncio.TaskGroup, coroutine: Coroutine[Any, Any, Any], name: str
+    ) -> None:
+        task = group.create_task(self._reported(coroutine), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _drop_waiting(self) -> None:
         for coroutine in self._waiting:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from patches.aio.signals import Signal
-from patches.errors import PatchesError
+from patches.errors import ErrorContext, PatchesError
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
@@ -54,8 +54,8 @@ class Algorithm(ABC):
     #: How many edits `handle_doc_changes` can be given.
     edits_at_once: ClassVar[int] = 1
 
-    #: `(error, context)`: a failure that belongs to no call, with `context["doc_id"]`.
-    on_error: Signal[[Exception, Mapping[str, Any]]]
+    #: `(error, context)`: a failure that belongs to no call, with `context.doc_id`.
+    on_error: Signal[[Exception, ErrorContext]]
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -234,6 +234,16 @@ class Algorithm(ABC):
     ) -> QuarantinedChange | None:
         """Set one pending change aside. `None`: there is none, or it applies after all."""
         return None
+
+    async def divide_pending_change(
+        self, doc_id: str, change_id: str, doc: Document | None
+    ) -> bool:
+        """Divide a pending change that the server refuses, so that only what is bad in it need be
+        set aside: into changes that are sent one after another, the first under the same id.
+
+        `False` if it is one edit, or there is none; nothing was changed then.
+        """
+        return False
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         """What is in quarantine, for one document or all."""

@@ -24,13 +24,19 @@ from typing import Any, Final, Literal, TypeAlias
 
 from patches.algorithms.base import Algorithm, LocalEdit
 from patches.documents.document import Document
-from patches.errors import TERMINAL_CODES, InvalidJsonError, PatchError, UnsplittableChangeError
+from patches.errors import (
+    TERMINAL_CODES,
+    ErrorContext,
+    InvalidJsonError,
+    PatchError,
+    UnsplittableChangeError,
+)
 from patches.model.change import Change
 from patches.model.json_values import Json, Op
 
 FailureKind: TypeAlias = Literal["rejection", "defective", "environment"]
 #: Tells the owner of a failure: the error, and its context.
-Report: TypeAlias = Callable[[Exception, Mapping[str, Any]], None]
+Report: TypeAlias = Callable[[Exception, ErrorContext], None]
 
 _MOST_ATTEMPTS: Final = 3
 _LONGEST_WAIT_S: Final = 30.0
@@ -259,13 +265,13 @@ class ChangeQueue:
     ) -> None:
         self.report(
             error,
-            {
-                "doc_id": self.doc_id,
-                "kind": kind,
-                "will_retry": will_retry,
-                "attempt": attempt,
-                "latched": latched,
-            },
+            ErrorContext(
+                doc_id=self.doc_id,
+                kind=kind,
+                will_retry=will_retry,
+                attempt=attempt,
+                latched=latched,
+            ),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -26,6 +26,7 @@ from patches.client.tracking import Tracking
 from patches.documents.document import Document
 from patches.errors import (
     AlgorithmMismatchError,
+    ErrorContext,
     InvalidRequestError,
     PatchError,
     PatchesError,
@@ -294,6 +295,7 @@ class Patches(ClientSignals):
         )
         if entry is not None:
             self.on_change_quarantined.emit(doc_id, entry)
+            self.on_quarantine_changed.emit(doc_id)
             self.on_change.emit(doc_id)
         return entry
 
@@ -329,8 +331,15 @@ class Patches(ClientSignals):
         changes = await algorithm.retry_quarantined_change(
             doc_id, change_id, self.get_open_doc(doc_id)
         )
+        self.on_quarantine_changed.emit(doc_id)
         self.on_change.emit(doc_id)
         return changes
+
+    # ---- for the coordinator ---------------------------------------------------------------------
+
+    def run_task(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run this until it has ended, or the client is closed."""
+        self._tasks.spawn(coroutine)
 
     # ---- opening ---------------------------------------------------------------------------------
 
@@ -449,13 +458,13 @@ class Patches(ClientSignals):
         if self._closed:
             raise PatchesError("this Patches is closed")
 
-    def _report(self, error: Exception, context: Mapping[str, Any]) -> None:
+    def _report(self, error: Exception, context: ErrorContext) -> None:
         if not self.on_error:
-            _log.error("document %r: %s", context.get("doc_id"), error, exc_info=error)
+            _log.error("document %r: %s", context.doc_id, error, exc_info=error)
         self.on_error.emit(error, context)
 
     def _task_failed(self, error: Exception) -> None:
-        self._report(error, {})
+        self._report(error, ErrorContext())
 
 
 def _listed(doc_ids: Iterable[str]) -> list[str]:

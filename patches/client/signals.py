@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from patches.aio.signals import Signal, Spawn
 from patches.documents.document import Document
+from patches.errors import ErrorContext
 from patches.model.change import Change, QuarantinedChange
 
 
@@ -15,9 +15,8 @@ class ClientSignals:
 
     #: `(doc_id)`: an edit was stored, so there is work for the server.
     on_change: Signal[[str]]
-    #: `(error, context)`, with `context["doc_id"]`, and for an edit that could not be stored `kind`
-    #: (`"rejection"`, `"defective"`, `"environment"`), `will_retry`, `attempt`, `latched`.
-    on_error: Signal[[Exception, Mapping[str, Any]]]
+    #: `(error, context)`: what went wrong, and with which document or edit.
+    on_error: Signal[[Exception, ErrorContext]]
     #: `(doc_id, changes)`: committed changes are durable here. Emitted by the coordinator.
     on_server_commit: Signal[[str, Sequence[Change]]]
     #: `(doc_id)`: the document was deleted here. Awaited by `delete_doc`.
@@ -32,6 +31,8 @@ class ClientSignals:
     on_taken_over: Signal[[object]]
     #: `(doc_id, entry)`: told at least once; doc and change id are the key.
     on_change_quarantined: Signal[[str, QuarantinedChange]]
+    #: `(doc_id)`: the application has moved a change into quarantine or out of it.
+    on_quarantine_changed: Signal[[str]]
     #: `(doc_id, changes)`: stored edits that could not be applied when the document was opened.
     on_pending_dropped: Signal[[str, Sequence[Change]]]
 
@@ -45,6 +46,7 @@ class ClientSignals:
         self.on_untrack_docs = Signal("on_untrack_docs", spawn=spawn)
         self.on_taken_over = Signal("on_taken_over", spawn=spawn)
         self.on_change_quarantined = Signal("on_change_quarantined", spawn=spawn)
+        self.on_quarantine_changed = Signal("on_quarantine_changed", spawn=spawn)
         self.on_pending_dropped = Signal("on_pending_dropped", spawn=spawn)
 
     def clear_signals(self) -> None:

@@ -1,11 +1,12 @@
 """The sync coordinator: `PatchesSync`, what it shows, and the clients that use its connection."""
 
+from patches.errors import ErrorContext
 from patches.sync.history.branch_store import BranchStore
 from patches.sync.history.branches import PatchesBranchClient
 from patches.sync.history.history import PatchesHistoryClient
 from patches.sync.patches_sync import PatchesSync
 from patches.sync.presence.presence import Room
-from patches.sync.state import ErrorContext, SyncedDoc, SyncState
+from patches.sync.state import SyncedDoc, SyncState
 
 __all__ = [
     "BranchStore",

@@ -1,4 +1,4 @@
-"""`Deletions`: documents that were deleted, here and to be told to the server, or there."""
+"""`Deletions`: documents that were deleted, here and to be deleted on the server, or there."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from patches.aio.signals import Signal
+from patches.aio.signals import Signal, Spawn
 from patches.aio.tasks import TaskScope
 from patches.algorithms.base import Algorithm
 from patches.client.patches import Patches
 from patches.documents.document import Document
-from patches.errors import PatchesError, StatusError
+from patches.errors import StatusError
 from patches.model.change import Change
 from patches.model.ids import change_ids
 from patches.model.json_values import Op
@@ -34,6 +34,7 @@ class Deletions:
         connection: PatchesConnection,
         *,
         scope: TaskScope,
+        spawn: Spawn,
         on_remote: Signal[[str, Sequence[Change]]],
         report: Report,
         changed: Callable[[], None],
@@ -41,15 +42,16 @@ class Deletions:
         self._patches = patches
         self._connection = connection
         self._scope = scope
+        self._spawn = spawn  # for handlers of the application
         self._on_remote = on_remote
         self._report = report
         self._changed = changed
         self._under_way: set[str] = set()
-        self._leaving: set[str] = set()
-        self._left = asyncio.Event()
+        self._forgetting: set[str] = set()
+        self._forgotten = asyncio.Event()
 
     @property
-    def all_told(self) -> bool:
+    def all_done(self) -> bool:
         """Whether no deletion is on its way to the server."""
         return not self._under_way
 
@@ -59,30 +61,32 @@ class Deletions:
 
     # ---- deleted here ----------------------------------------------------------------------------
 
-    async def tell_one(self, doc_id: str) -> None:
+    async def delete_one(self, doc_id: str) -> None:
         """Delete on the server what was just deleted here."""
         if doc_id not in self._under_way:
             self._under_way.add(doc_id)
-            await self._tell(doc_id, None)
+            await self._delete_on_server(doc_id, None)
 
-    def tell(self, tombstones: Mapping[str, Algorithm]) -> None:
+    def delete_all(self, tombstones: Mapping[str, Algorithm]) -> None:
         """Delete on the server what was deleted here without a connection, all at one time."""
         for doc_id, algorithm in tombstones.items():
             if doc_id not in self._under_way:
                 self._under_way.add(doc_id)
-                self._scope.spawn(self._tell(doc_id, algorithm), name=f"deletion of {doc_id}")
+                self._scope.spawn(
+                    self._delete_on_server(doc_id, algorithm), name=f"deletion of {doc_id}"
+                )
 
-    async def _tell(self, doc_id: str, algorithm: Algorithm | None) -> None:
+    async def _delete_on_server(self, doc_id: str, algorithm: Algorithm | None) -> None:
         try:
-            algorithm = algorithm or await self._keeper_of(doc_id)
+            algorithm = algorithm or await self._owner_of(doc_id)
             if algorithm is not None:
                 await self._delete(doc_id, algorithm)
         finally:
             self._under_way.discard(doc_id)
             self._changed()
 
-    async def _keeper_of(self, doc_id: str) -> Algorithm | None:
-        """The algorithm that keeps a document's tombstone."""
+    async def _owner_of(self, doc_id: str) -> Algorithm | None:
+        """The algorithm whose store has a document's tombstone."""
         for algorithm in self._patches.algorithms.values():
             docs = await algorithm.list_docs(include_deleted=True)
             if any(doc.deleted and doc.doc_id == doc_id for doc in docs):
@@ -98,25 +102,25 @@ class Deletions:
                 if exc.code != 410:  # deleted by somebody else already
                     raise
             await algorithm.confirm_delete_doc(doc_id)
-        except PatchesError as exc:
+        except Exception as exc:  # boundary: a store, or a connection of the application's own
             self._report(exc, doc_id)
 
     # ---- deleted on the server -------------------------------------------------------------------
 
-    async def let_go(self, doc_id: str) -> None:
+    async def forget(self, doc_id: str) -> None:
         """Forget a document here, and hand the work that was not confirmed to the application."""
-        self._leaving.add(doc_id)
+        self._forgetting.add(doc_id)
         try:
-            pending = await self._forget(doc_id)
-            told = asyncio.Event()
-            self._scope.spawn(self._tell_application(doc_id, pending, told))
+            pending = await self._remove(doc_id)
+            handled = asyncio.Event()
+            self._spawn(self._notify(doc_id, pending, handled))
             await asyncio.sleep(0)  # its first turn, in which the handlers are called
         finally:
-            self._leaving.discard(doc_id)
-            self._left.set()
+            self._forgetting.discard(doc_id)
+            self._forgotten.set()
         try:
             async with asyncio.timeout(HANDLERS_S):
-                await told.wait()
+                await handled.wait()
         except TimeoutError:
             _log.warning("a handler of the deletion of %r has not come to an end", doc_id)
 
@@ -126,21 +130,19 @@ class Deletions:
         """
         try:
             async with asyncio.timeout(HANDLERS_S):
-                while self._leaving:
-                    self._left.clear()
-                    await self._left.wait()
+                while self._forgetting:
+                    self._forgotten.clear()
+                    await self._forgotten.wait()
         except TimeoutError:
-            _log.warning("documents %s could not be let go of", sorted(self._leaving))
+            _log.warning("documents %s could not be forgotten", sorted(self._forgetting))
 
-    async def _tell_application(
-        self, doc_id: str, pending: Sequence[Change], told: asyncio.Event
-    ) -> None:
+    async def _notify(self, doc_id: str, pending: Sequence[Change], handled: asyncio.Event) -> None:
         try:
             await self._on_remote.emit_and_wait(doc_id, pending)
         finally:
-            told.set()
+            handled.set()
 
-    async def _forget(self, doc_id: str) -> list[Change]:
+    async def _remove(self, doc_id: str) -> list[Change]:
         algorithm = self._patches.algorithm_of(doc_id)
         doc = self._patches.get_open_doc(doc_id)
         await algorithm.list_pending(doc_id, doc)  # a store that cannot be read ends nothing

@@ -5,7 +5,7 @@ It is the host of the workers. Connections, the full sync and deletions are `Pat
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -18,18 +18,21 @@ from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.model.json_values import Json
 from patches.net.connection import PatchesConnection
 from patches.options import DocOptions
-from patches.sync.document import transitions as folds
-from patches.sync.document.keeper import DocKeeper, Found
+from patches.sync.document import transitions
 from patches.sync.document.plan import DocSync, Frame
+from patches.sync.document.steps import DocSteps, Found
 from patches.sync.document.worker import DocWorker
+from patches.sync.link import Link
 from patches.sync.published import Published
 from patches.sync.state import SyncedDoc
 
 
 class Report(Protocol):
-    """Tells whoever listens about a failure, and about which document it is."""
+    """Reports a failure on `on_error`, and which document and change it is about."""
 
-    def __call__(self, error: Exception, doc_id: str | None, /) -> None: ...
+    def __call__(
+        self, error: Exception, doc_id: str | None, change_id: str | None = None
+    ) -> None: ...
 
 
 class Documents:
@@ -56,10 +59,14 @@ class Documents:
         self._changed = changed
         self._deleted = deleted
         self._workers: dict[str, DocWorker] = {}
-        self._restless: set[str] = set()
+        self._with_work: set[str] = set()
         self._awaited: set[str] = set()
         self._opened: dict[str, Document] = {}  # perhaps closed since
-        self._link = 0
+        self._link: Link | None = None
+        self._max_commit: int | None = None  # bytes, as the server has shown
+        #: The last refusal of each document, numbered, and the number that `settled` raised last.
+        self._refusals: dict[str, tuple[int, Exception]] = {}
+        self._refusals_raised: dict[str, int] = {}
 
     # ---- which there are -------------------------------------------------------------------------
 
@@ -70,10 +77,11 @@ class Documents:
         """A document is tracked."""
         if doc_id not in self._workers:
             worker = self._workers[doc_id] = DocWorker(doc_id, self)
-            self._restless.add(doc_id)
+            self._with_work.add(doc_id)
             doc = self.open_doc(doc_id)
             if doc is not None:
                 self._opened[doc_id] = doc
+                worker.learn(Found(doc.committed_rev, doc.has_pending, worker.doc.edits))
             if self._scope.running:
                 self._scope.spawn(worker.run(), name=f"sync of {doc_id}")
 
@@ -84,7 +92,7 @@ class Documents:
             worker = self._workers.pop(doc_id, None)
             if worker is not None:
                 worker.stop()
-            self._restless.discard(doc_id)
+            self._with_work.discard(doc_id)
             self._awaited.discard(doc_id)
         self._published.remove(doc_ids)
         self._changed()
@@ -104,24 +112,24 @@ class Documents:
 
         One document's failure is reported; its worker tries again once there is a connection.
         """
-        found: list[tuple[DocKeeper, Found]] = []
+        found: list[tuple[DocWorker, Found]] = []
         for doc_id in list(doc_ids):
             worker = self._workers.get(doc_id)
             if worker is not None and not worker.doc.known:
                 try:
-                    found.append((worker.keeper, await worker.keeper.find()))
+                    found.append((worker, await worker.find()))
                 except Exception as exc:  # boundary: one document's store
                     self.report(exc, doc_id)
         with self._published.one_change():
-            for keeper, what in found:
-                keeper.learn(what)
+            for worker, what in found:
+                worker.learn(what)
 
     # ---- what happens ----------------------------------------------------------------------------
 
-    def connected(self, doc_ids: Iterable[str], link: int, *, awaited: bool = False) -> None:
+    def connected(self, doc_ids: Iterable[str], link: Link, *, awaited: bool = False) -> None:
         """Documents may use a connection, which is subscribed to them by now.
 
-        With `awaited`, `all_settled` says when each of them has ended a pass on it.
+        With `awaited`, `all_passes_ended` says when each of them has ended a pass on it.
         """
         self._link = link
         workers = [self._workers[doc_id] for doc_id in doc_ids if doc_id in self._workers]
@@ -130,44 +138,50 @@ class Documents:
             self._awaited = {
                 worker.doc.doc_id
                 for worker in workers
-                if worker.doc.known and worker.doc.settled_link != link
+                if worker.doc.known and worker.doc.passed_link is not link
             }
         with self._published.one_change():
             for worker in workers:
-                if worker.doc.link != link:
-                    worker.tell(folds.connected(worker.doc, link))
+                if worker.doc.link is not link:
+                    worker.set_state(transitions.connected(worker.doc, link))
 
     def disconnected(self) -> None:
         """There is no connection."""
-        self._link = 0
+        self._link = None
         self._awaited.clear()
         with self._published.one_change():
             for worker in list(self._workers.values()):
-                worker.tell(folds.disconnected(worker.doc))
+                worker.set_state(transitions.disconnected(worker.doc))
+
+    def change(self, doc_id: str, transition: Callable[[DocSync], DocSync]) -> None:
+        """Something happened to a document. One that is not tracked is left out."""
+        worker = self._workers.get(doc_id)
+        if worker is not None:
+            worker.set_state(transition(worker.doc))
 
     def edited(self, doc_id: str) -> None:
         """A local edit was stored."""
-        self._tell(doc_id, folds.edited)
+        self.change(doc_id, transitions.edited)
 
-    def asked(self, doc_id: str) -> None:
-        """There may be something new on the server."""
-        self._tell(doc_id, folds.asked)
+    def framed(self, doc_id: str, frame: Frame) -> None:
+        """A frame came."""
+        self.change(doc_id, lambda doc: transitions.framed(doc, frame))
+
+    def deleted(self, doc_id: str) -> None:
+        """The server has deleted a document."""
+        self.change(doc_id, transitions.deleted)
+
+    def work_set_aside(self, doc_id: str) -> None:
+        """A pending change was moved into quarantine, or out of it, by the application."""
+        self.change(doc_id, transitions.work_set_aside)
 
     def reload(self, doc_id: str) -> None:
         """What is here of a document cannot be built on, as its algorithm finds."""
-        self._tell(doc_id, lambda doc: folds.must_reload(doc, ()))
+        self.change(doc_id, lambda doc: transitions.must_reload(doc, ()))
 
     async def call(self, method: str, *params: Any) -> Json:
         """Call a method of the server, for an algorithm."""
         return await self.connection.call(method, *params)
-
-    def framed(self, doc_id: str, frame: Frame) -> None:
-        """A frame came. One for a document that is not tracked is dropped."""
-        self._tell(doc_id, lambda doc: folds.framed(doc, frame))
-
-    def deleted(self, doc_id: str) -> None:
-        """The server has deleted a document."""
-        self._tell(doc_id, folds.deleted)
 
     def opened(self, doc: Document) -> Awaitable[None] | None:
         """A document is in memory: it shows its status, and what came while it was loaded."""
@@ -176,38 +190,54 @@ class Documents:
         if worker is None:
             return None
         doc.update_sync_status(worker.doc.status, worker.doc.error)
-        return worker.keeper.refresh()
+        return worker.refresh()
 
     # ---- how they are ----------------------------------------------------------------------------
 
     @property
-    def all_settled(self) -> bool:
+    def all_passes_ended(self) -> bool:
         """Whether every awaited document has ended its pass, well or not."""
         return not self._awaited
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether nothing is left to do for any document."""
-        return not self._restless
+    def are_at_rest(self, doc_ids: Collection[str] | None, link: Link) -> bool:
+        """Whether nothing is left to do over a connection for any document, or for these."""
+        if doc_ids is None:
+            return link.full_sync_ended and not self._with_work
+        workers = [self._workers[doc_id] for doc_id in doc_ids if doc_id in self._workers]
+        return all(worker.doc.link is link and not worker.doc.has_work for worker in workers)
 
-    def raise_what_blocks(self) -> None:
-        """Raise the failure of a document whose work does not leave by itself, if there is one."""
-        for doc_id in self._restless:
+    @property
+    def refusals_raised(self) -> Mapping[str, int]:
+        """Which refusal of each document was raised last, for `raise_refusals`."""
+        return dict(self._refusals_raised)
+
+    def raise_refusals(self, doc_ids: Collection[str] | None, raised: Mapping[str, int]) -> None:
+        """Raise why unsent work of any document, or of these, has left the queue for good, if that
+        was not raised before.
+        """
+        for doc_id, (number, refusal) in self._refusals.items():
+            if number > raised.get(doc_id, 0) and (doc_ids is None or doc_id in doc_ids):
+                self._refusals_raised[doc_id] = number
+                raise refusal
+
+    def raise_failures(self, doc_ids: Collection[str] | None, link: Link) -> None:
+        """Raise why work of any document, or of these, does not leave over this connection."""
+        for doc_id in self._with_work:
             doc = self._workers[doc_id].doc
-            if doc.busy:
+            if doc.busy or doc.link is not link or (doc_ids is not None and doc_id not in doc_ids):
                 continue
-            trouble = doc.trouble
-            if trouble is not None and trouble.error is not None and trouble.lasts:
-                raise trouble.error
-            if doc.known and doc.has_pending and not doc.sendable and doc.trouble is None:
+            failure = doc.failure
+            if failure is not None and failure.error is not None and failure.lasts:
+                raise failure.error
+            if doc.known and doc.has_pending and not doc.sendable and failure is None:
                 raise PatchesError(f"document {doc_id!r} has work that cannot be sent")
 
-    async def save_edits(self) -> None:
+    async def save_edits(self, doc_ids: Collection[str] | None = None) -> None:
         """Wait until the edits of open documents are stored. Raises why they cannot be."""
         for doc_id, doc in list(self._opened.items()):
             if doc.is_closed or doc_id not in self._workers:
                 self._opened.pop(doc_id, None)
-            elif doc.unsaved:
+            elif doc.unsaved and (doc_ids is None or doc_id in doc_ids):
                 await doc.flush()
 
     # ---- for the workers -------------------------------------------------------------------------
@@ -225,26 +255,35 @@ class Documents:
         options = self._options
         if doc.storage_budget is not None:
             options = replace(options, max_storage_bytes=doc.storage_budget)
-        if doc.payload_budget is not None:
-            options = replace(options, max_payload_bytes=doc.payload_budget)
+        if self._max_commit is not None:
+            options = replace(options, max_payload_bytes=self._max_commit)
         return options
 
-    def chance(self) -> float:
+    def learn_max_commit(self, size: int) -> None:
+        """Kept from now on, for all documents: it is the server's limit."""
+        configured = self._options.max_payload_bytes
+        self._max_commit = min(size, self._max_commit or size, configured or size)
+
+    def jitter(self) -> float:
         return self._patches.runtime.random.random()
 
-    def doc_changed(self, keeper: DocKeeper) -> None:
-        worker = self._workers.get(keeper.id)
-        if worker is None or worker.keeper is not keeper:
+    def doc_changed(self, steps: DocSteps) -> None:
+        doc = steps.doc
+        if self._workers.get(doc.doc_id) is not steps:
             return  # a late write does not bring an entry back
-        doc = keeper.doc
-        if doc.restless:
-            self._restless.add(doc.doc_id)
+        if doc.has_work:
+            self._with_work.add(doc.doc_id)
         else:
-            self._restless.discard(doc.doc_id)
-        if doc.settled_link == self._link:
+            self._with_work.discard(doc.doc_id)
+        if doc.passed_link is self._link:
             self._awaited.discard(doc.doc_id)
         self._changed()
         self._publish(doc)
+
+    def refused(self, doc_id: str, error: Exception) -> None:
+        number, _ = self._refusals.get(doc_id, (0, None))
+        self._refusals[doc_id] = number + 1, error
+        self._changed()
 
     def server_committed(self, doc_id: str, changes: Sequence[Change]) -> None:
         self._patches.on_server_commit.emit(doc_id, changes)
@@ -257,13 +296,8 @@ class Documents:
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _tell(self, doc_id: str, fold: Callable[[DocSync], DocSync]) -> None:
-        worker = self._workers.get(doc_id)
-        if worker is not None:
-            worker.tell(fold(worker.doc))
-
     def _publish(self, doc: DocSync) -> None:
-        if not (doc.known or doc.committed_rev or doc.has_pending or doc.trouble):
+        if not (doc.known or doc.committed_rev or doc.has_pending or doc.failure):
             return
         status, error = doc.status, doc.error
         entry = SyncedDoc(doc.committed_rev, doc.has_pending, status, error)

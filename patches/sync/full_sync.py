@@ -1,4 +1,4 @@
-"""`FullSync`: what a new connection begins with, all tracked documents (`spec/sync.md` 4)."""
+"""`FullSync`: what a new connection begins with, all tracked documents (`docs/sync.md`)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from patches.client.patches import Patches
 from patches.net.backoff import reconnect_wait
 from patches.sync.deletions import Deletions
 from patches.sync.documents import Documents, Report
+from patches.sync.link import Link
 from patches.sync.state import Syncing
 
 
 class FullSync:
     """The full syncs of one `PatchesSync`: one at a time, from connection to connection.
 
-    `send_branch_records` and `cover` (which subscribes, over the connection of that number) report
-    what fails, and raise nothing. `show` shows how the full sync is.
+    `send_branch_records` and `subscribe` report what fails, and raise nothing. `show` shows how the
+    full sync is.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class FullSync:
         *,
         scope: TaskScope,
         send_branch_records: Callable[[], Awaitable[None]],
-        cover: Callable[[int], Awaitable[None]],
+        subscribe: Callable[[Link], Awaitable[None]],
         show: Callable[[Syncing], None],
         report: Report,
         changed: asyncio.Event,
@@ -39,48 +40,39 @@ class FullSync:
         self._deletions = deletions
         self._scope = scope
         self._send_branch_records = send_branch_records
-        self._cover = cover
+        self._subscribe = subscribe
         self._show = show
         self._report = report
         self._changed = changed
-        self._link = 0  # the connection that is up, 0: none
-        self._ended_link = 0  # the last one whose full sync has ended
         self._is_first = True  # since `start`
         self._task: asyncio.Task[object] | None = None
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the full sync of the connection that is up is over, well or not."""
-        return self._link > 0 and self._ended_link == self._link
 
     def start(self) -> None:
         """The scope has started: the next one is the first, and what the stores hold is read."""
         self._is_first = True
         self._scope.spawn(self._read_docs())
 
-    def connected(self, link: int) -> None:
-        """Sync all over a new connection, the `link`th one."""
-        self._link = link
+    def connected(self, link: Link) -> None:
+        """Sync all over a new connection."""
         self._scope.spawn(self._run(link))
 
     def disconnected(self) -> None:
         """The connection is gone: what is under way ends."""
-        self._link = 0
         if self._task is not None:
             self._task.cancel()
 
-    async def _run(self, link: int, attempt: int = 0) -> None:
+    async def _run(self, link: Link, attempt: int = 0) -> None:
         """One that fails as a whole, because a store does, is tried again while the connection
         lasts: what is not known of could stay behind for as long as nothing else happens to it.
         """
-        if link != self._link:
+        if not link.is_current:
             return
         self._task = asyncio.current_task()
         try:
             self._show("initial" if self._is_first else "updating")
             await self._sync_documents(link)
         except Exception as exc:  # boundary: a store that fails
-            if link == self._link:
+            if link.is_current:
                 self._show(exc)
                 self._report(exc, None)
                 self._scope.spawn(self._run_again(link, attempt), name="full sync again")
@@ -90,23 +82,23 @@ class FullSync:
         finally:
             if self._task is asyncio.current_task():
                 self._task = None
-            self._ended_link = link
+            link.full_sync_ended = True
             self._changed.set()
 
-    async def _run_again(self, link: int, attempt: int) -> None:
+    async def _run_again(self, link: Link, attempt: int) -> None:
         await asyncio.sleep(reconnect_wait(attempt, self._patches.runtime.random.random()))
         await self._run(link, attempt + 1)
 
-    async def _sync_documents(self, link: int) -> None:
+    async def _sync_documents(self, link: Link) -> None:
         await self._send_branch_records()
         tombstones = await self._read_docs()
         doc_ids = list(self._docs)
-        await self._cover(link)
-        if link != self._link:
+        await self._subscribe(link)
+        if not link.is_current:
             return
         self._docs.connected(doc_ids, link, awaited=True)
-        self._deletions.tell(tombstones)
-        while not (self._docs.all_settled and self._deletions.all_told):
+        self._deletions.delete_all(tombstones)
+        while not (self._docs.all_passes_ended and self._deletions.all_done):
             self._changed.clear()
             await self._changed.wait()
 
@@ -120,7 +112,7 @@ class FullSync:
                     tombstones[record.doc_id] = algorithm
                 else:
                     found.append(record.doc_id)
-        # What is tracked is asked only now: it may have changed while the lists were read.
+        # What is tracked is read only now: it may have changed while the lists were read.
         tracked = self._patches.tracked_docs
         for doc_id in (*found, *sorted(tracked)):
             if doc_id in tracked:

@@ -12,7 +12,7 @@ from patches.sync.state import SyncedDoc
 
 class Published:
     """Entries by document id. Whoever reads `map` gets a value that never changes; it is copied
-    only after a change, and only when somebody looks.
+    only when it is read after a change.
     """
 
     def __init__(self, on_change: Signal[[Mapping[str, SyncedDoc]]]) -> None:
@@ -28,10 +28,6 @@ class Published:
         if self._map is None:
             self._map = MappingProxyType(dict(self._entries))
         return self._map
-
-    def get(self, doc_id: str) -> SyncedDoc | None:
-        """A document's entry."""
-        return self._entries.get(doc_id)
 
     def put(self, doc_id: str, entry: SyncedDoc) -> bool:
         """Set an entry; whether it is another than before."""
@@ -50,7 +46,7 @@ class Published:
 
     @contextmanager
     def one_change(self) -> Iterator[None]:
-        """What changes inside is told once, at the end. Holds no await."""
+        """What changes inside is emitted once, at the end. Holds no await."""
         if self._holding:
             yield
             return

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from patches.aio.signals import Signal, Spawn
+from patches.errors import ErrorContext
 from patches.model.change import Change
-from patches.sync.state import ErrorContext, SyncedDoc, SyncState
+from patches.sync.state import SyncedDoc, SyncState
 
 
 class SyncSignals:

@@ -1,25 +1,25 @@
-"""`Subscriptions`: which documents this client hears about, on the connection that there is."""
+"""`Subscriptions`: which documents the server broadcasts to this client, per connection."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from patches.errors import InvalidRequestError, NetworkError
+from patches.sync.link import Link
 
 #: Maps the tracked ids to the ids to subscribe to. `None` means all of them.
 SubscribeFilter: TypeAlias = Callable[[list[str]], Iterable[str] | None]
 #: `subscribe` or `unsubscribe` of a connection.
-Ask: TypeAlias = Callable[[Sequence[str]], Awaitable[list[str]]]
+Call: TypeAlias = Callable[[Sequence[str]], Awaitable[list[str]]]
 
 
 class Subscriptions:
-    """What the current connection was asked for and has granted. Ends with the connection.
+    """Asks for the subscriptions that the tracked documents need. `Link.granted` has the answers.
 
-    One question at a time: a document may be fetched only after the subscription that covers it was
+    One call at a time: a document may be fetched only after the subscription that covers it was
     answered, or what is committed between the two would be missed. So whoever finds its ids asked
-    for already has to wait for that answer. The lock is the connection's, no document's.
+    for already has to wait for that answer.
     """
 
     def __init__(
@@ -31,42 +31,32 @@ class Subscriptions:
             )
         self._filter = subscribe_filter
         self._max_ids = max_ids
-        self._granted: dict[str, None] = {}
-        self._turn = asyncio.Lock()
-        self._life = 0
 
-    @property
-    def granted(self) -> tuple[str, ...]:
-        """The ids that the server has granted."""
-        return tuple(self._granted)
-
-    def reset(self) -> None:
-        """The connection is gone, and its subscriptions with it."""
-        self._life += 1
-        self._granted.clear()
-
-    async def cover(self, tracked: Callable[[], Iterable[str]], subscribe: Ask) -> None:
+    async def subscribe_missing(
+        self, link: Link, tracked: Callable[[], Iterable[str]], subscribe: Call
+    ) -> None:
         """Subscribe to what the tracked documents need and is not granted yet.
 
         Raises as `subscribe` does; then what was not granted before the failure is not.
         """
-        async with self._turn:
-            life = self._life
-            missing = [doc_id for doc_id in self._wanted(tracked()) if doc_id not in self._granted]
+        async with link.subscribing:
+            missing = [doc_id for doc_id in self._wanted(tracked()) if doc_id not in link.granted]
             for ids in self._calls(missing):
                 granted = await subscribe(ids)
-                if life != self._life:
+                if not link.is_current:
                     raise NetworkError("the connection was lost while subscribing")
-                self._granted.update(dict.fromkeys(granted))
+                link.granted.update(dict.fromkeys(granted))
 
-    async def trim(self, tracked: Callable[[], Iterable[str]], unsubscribe: Ask) -> None:
+    async def unsubscribe_unused(
+        self, link: Link, tracked: Callable[[], Iterable[str]], unsubscribe: Call
+    ) -> None:
         """Unsubscribe from what no tracked document needs any more."""
-        async with self._turn:
+        async with link.subscribing:
             needed = set(self._wanted(tracked()))
-            needless = [doc_id for doc_id in self._granted if doc_id not in needed]
-            for doc_id in needless:
-                del self._granted[doc_id]
-            for ids in self._calls(needless):
+            unused = [doc_id for doc_id in link.granted if doc_id not in needed]
+            for doc_id in unused:
+                del link.granted[doc_id]
+            for ids in self._calls(unused):
                 await unsubscribe(ids)
 
     def _calls(self, doc_ids: list[str]) -> Iterator[list[str]]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm
 from patches.documents.document import Document
-from patches.errors import PatchesError, UnsupportedOperationError
+from patches.errors import ErrorContext, PatchesError, UnsupportedOperationError
 from patches.json_patch import apply_patch
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.json_values import Json, Op
@@ -74,7 +74,7 @@ class PlainAlgorithm(Algorithm):
     name: ClassVar[str] = "plain"
 
     def __init__(self) -> None:
-        self.on_error: Signal[[Exception, Mapping[str, Any]]] = Signal("on_error")
+        self.on_error: Signal[[Exception, ErrorContext]] = Signal("on_error")
         self.snapshots: dict[str, Snapshot] = {}
         self.tombstones: set[str] = set()
         self.quarantine: dict[tuple[str, str], QuarantinedChange] = {}

@@ -16,6 +16,7 @@ from patches.algorithms.base import Algorithm, SyncHost
 from patches.documents.document import Document
 from patches.errors import (
     ApplyChangesError,
+    ErrorContext,
     MissingChangesError,
     PatchError,
     PendingChangeError,
@@ -73,7 +74,7 @@ class SmallAlgorithm(Algorithm):
     name: ClassVar[str] = "small"
 
     def __init__(self) -> None:
-        self.on_error: Signal[[Exception, Mapping[str, Any]]] = Signal("on_error")
+        self.on_error: Signal[[Exception, ErrorContext]] = Signal("on_error")
         self.records: dict[str, Record] = {}
         self.quarantine: list[QuarantinedChange] = []
         self.unappliable: set[str] = set()  # committed changes that fail

@@ -42,14 +42,14 @@ class Opened:
         patches.on_change(self.saved.append)
 
     def _note(self, error: Exception, context: Any) -> None:
-        assert context["doc_id"] == "a"
+        assert context.doc_id == "a"
         self.failures.append(
             (
                 type(error),
-                context["kind"],
-                context["attempt"],
-                context["will_retry"],
-                context["latched"],
+                context.kind,
+                context.attempt,
+                context.will_retry,
+                context.latched,
             )
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from patches import Patches, Snapshot
 from patches.errors import (
     AlgorithmMismatchError,
     DocNotTrackedError,
+    ErrorContext,
     InvalidValueError,
     PatchError,
     PatchesError,
@@ -46,7 +48,7 @@ class World:
             getattr(self.patches, name)(self._noting(name))
         self.errors: list[dict[str, Any]] = []
         self.patches.on_error(
-            lambda error, context: self.errors.append({**context, "error": error})
+            lambda error, context: self.errors.append({**asdict(context), "error": error})
         )
 
     def _noting(self, name: str) -> Any:
@@ -539,8 +541,8 @@ async def test_closing_waits_for_opens_under_way() -> None:
 async def test_an_error_of_the_algorithm_is_passed_on() -> None:
     async with a_world() as world:
         error = PatchesError("trouble")
-        world.algorithm.on_error.emit(error, {"doc_id": "a"})
-        assert world.errors == [{"doc_id": "a", "error": error}]
+        world.algorithm.on_error.emit(error, ErrorContext(doc_id="a"))
+        assert world.errors == [{**asdict(ErrorContext(doc_id="a")), "error": error}]
 
 
 @virtual_time
@@ -548,8 +550,8 @@ async def test_an_error_that_nobody_listens_to_is_logged(caplog: pytest.LogCaptu
     async with Patches(
         object(), algorithms=[algorithm := PlainAlgorithm()], default_algorithm="plain"
     ):
-        algorithm.on_error.emit(PatchesError("trouble"), {"doc_id": "a"})
-        assert "trouble" in caplog.text
+        algorithm.on_error.emit(PatchesError("disk"), ErrorContext(doc_id="a"))
+        assert "disk" in caplog.text
 
 
 def test_a_client_without_its_default_algorithm_is_refused() -> None:

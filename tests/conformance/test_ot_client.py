@@ -33,6 +33,7 @@ from patches.algorithms.ot.sizes import change_byte_size
 from patches.algorithms.ot.stores.memory import OTMemoryStore
 from patches.errors import (
     ApplyChangesError,
+    ErrorContext,
     MissingChangesError,
     PatchesError,
     UnsplittableChangeError,
@@ -457,14 +458,14 @@ class Trace:
         self.ended_early = False
         self.algorithm.on_error(self._note_error)
 
-    def _note_error(self, error: Exception, context: Mapping[str, Any]) -> None:
+    def _note_error(self, error: Exception, context: ErrorContext) -> None:
         assert isinstance(error, UnstoredPendingError)
         self.errors.append(
             {
                 "name": type(error).__name__,
                 "message": str(error),
                 "changeIds": list(error.change_ids),
-                "context": {"docId": context["doc_id"]},
+                "context": {"docId": context.doc_id},
             }
         )
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from patches.client.patches import Patches
-from patches.errors import StorageError, StorageFullError
+from patches.errors import ErrorContext, StorageError, StorageFullError
 from patches.runtime import Runtime
 from patches.stores.sqlite.backend import SqliteBackend
 from patches.sync.patches_sync import PatchesSync
@@ -39,7 +39,7 @@ def test_a_full_disk_latches_the_document_and_room_lets_everything_go_out(
     @virtual_time
     async def run() -> None:
         backend = SqliteBackend(tmp_path / "client.db", runtime=Runtime(run_blocking=inline))
-        told: list[tuple[type[Exception], Mapping[str, Any]]] = []
+        told: list[tuple[type[Exception], ErrorContext]] = []
         async with (
             LocalServer(routes={"*": algorithm}) as server,
             Patches(store=backend) as patches,
@@ -56,14 +56,14 @@ def test_a_full_disk_latches_the_document_and_room_lets_everything_go_out(
                 await doc.flush()
             assert asyncio.get_running_loop().time() - begun >= 3.0, "a pause after each try"
             assert [error for error, _ in told] == [StorageFullError] * 3
-            assert [context["will_retry"] for _, context in told] == [True, True, False]
+            assert [context.will_retry for _, context in told] == [True, True, False]
             assert patches.write_latched_docs == ["d"]
 
             doc.apply([{"op": "replace", "path": "/b", "value": 2}])  # still editable
             assert set(doc.state) == {"a", "big", "b"}
             with pytest.raises(StorageError):
                 await doc.flush()
-            assert told[-1][1]["latched"], "an edit of a latched document says so"
+            assert told[-1][1].latched, "an edit of a latched document says so"
             served = await server.services[algorithm].documents.get_doc("d")
             assert served.head == 1, "what is not stored here is not sent"
 
@@ -90,7 +90,7 @@ def test_a_failure_that_passes_is_reported_and_heals_by_itself(
         backend = SqliteBackend(tmp_path / "client.db", runtime=Runtime(run_blocking=inline))
         told: list[bool] = []
         async with Patches(store=backend) as patches:
-            patches.on_error(lambda error, context: told.append(context["will_retry"]))
+            patches.on_error(lambda error, context: told.append(context.will_retry))
             doc = await patches.open_doc("d", algorithm=algorithm)
             backend.database._opened().execute("PRAGMA query_only=ON")  # a read-only disk
             doc.apply([{"op": "replace", "path": "/a", "value": 1}])

@@ -64,32 +64,32 @@ def test_what_was_committed_leaves_quarantine_or_counts_once(
     run()
 
 
-async def set_some_aside(patches: Patches, chance: random.Random) -> None:
+async def set_some_aside(patches: Patches, jitter: random.Random) -> None:
     """Eject one change, or put one back; both may be under way."""
     quarantined = await patches.list_quarantined_changes("d")
     pending = await sent_ids(patches)
-    if quarantined and chance.random() < 0.6:
-        entry = chance.choice(quarantined)
+    if quarantined and jitter.random() < 0.6:
+        entry = jitter.choice(quarantined)
         try:
             await patches.retry_quarantined_change("d", entry.change_id)
         except PendingChangeError:  # it was committed meanwhile, or rests on what is not there
             pass
     elif pending:
         try:
-            await patches.eject_pending_change("d", chance.choice(pending))
+            await patches.eject_pending_change("d", jitter.choice(pending))
         except PendingChangeError:
             pass
 
 
 async def play(seed: int, algorithm: str) -> None:
     """Clients count up, set changes aside and put them back, over sockets that are cut."""
-    chance = random.Random(seed)
+    jitter = random.Random(seed)
 
     def wall_ms() -> int:
         return 1_000_000 + int(asyncio.get_running_loop().time() * 1000)
 
     def runtime() -> Runtime:
-        return Runtime(random=random.Random(chance.random()), wall_ms=wall_ms)
+        return Runtime(random=random.Random(jitter.random()), wall_ms=wall_ms)
 
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(
@@ -104,16 +104,16 @@ async def play(seed: int, algorithm: str) -> None:
             everybody.append((patches, sync, doc))
         counted = 0
         for _ in range(60):
-            patches, _, doc = chance.choice(everybody)
+            patches, _, doc = jitter.choice(everybody)
             doc.change(lambda draft: draft.increment("n"))
             counted += 1
-            await idle(chance.randrange(30))
-            await set_some_aside(patches, chance)
-            happening = chance.random()
+            await idle(jitter.randrange(30))
+            await set_some_aside(patches, jitter)
+            happening = jitter.random()
             if happening < 0.2:
-                server.network.cut(lose=chance.random() < 0.7)
+                server.network.cut(lose=jitter.random() < 0.7)
             elif happening < 0.4:
-                await asyncio.sleep(chance.random() * 3)
+                await asyncio.sleep(jitter.random() * 3)
         for patches, sync, _ in everybody:
             while entries := await patches.list_quarantined_changes("d"):
                 await patches.retry_quarantined_change("d", entries[0].change_id)

@@ -8,7 +8,7 @@ import pytest
 
 from patches.aio.signals import Signal
 from patches.sync.published import Published
-from patches.sync.state import ErrorContext, SyncedDoc
+from patches.sync.state import SyncedDoc
 
 ENTRY = SyncedDoc(1, False, "synced")
 
@@ -56,10 +56,3 @@ def test_several_changes_are_told_as_one_also_when_one_raises() -> None:
         put_two_and_fail(shown)
     shown.remove(["a", "b", "c"])
     assert [set(entries) for entries in told] == [{"a", "b"}, set()]
-
-
-def test_a_context_reads_as_attributes_and_as_a_mapping() -> None:
-    assert ErrorContext(doc_id="d").doc_id == "d"
-    assert dict(ErrorContext(doc_id="d")) == {"doc_id": "d"}
-    assert dict(ErrorContext()) == {}
-    assert ErrorContext().get("doc_id") is None

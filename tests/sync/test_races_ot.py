@@ -18,6 +18,7 @@ from patches.errors import (
     ChangeRefusedError,
     NetworkError,
     StaleSubmissionError,
+    StatusError,
     StorageError,
     UnstoredPendingError,
 )
@@ -89,14 +90,22 @@ async def test_a_root_replace_of_the_first_fetch_stays_at_0_whatever_is_broadcas
         await idle()
         scene.broadcast(committed(4))
         push = await scene.connection.next_call("commitChanges")
-        for _ in range(3):
+        for _ in range(2):
             assert [(change.base_rev, change.rev) for change in push.changes] == [(0, 1)]
-            push.fail(ChangeRefusedError(push.changes[0].id, "Document d already exists"))
+            push.fail(StatusError(500, "busy"))
             await idle()
             assert scene.entry.status == "error"
             push = await scene.connection.next_call("commitChanges")  # the ladder's
         assert doc.state == {"mine": True}
         assert (await scene.store.load_queue("d")).committed_rev == 0
+        push.fail(ChangeRefusedError(push.changes[0].id, "Document d already exists"))
+        (await scene.connection.next_call("getChangesSince")).answer(
+            [committed(2), committed(3), committed(4)]
+        )
+        await idle()
+        assert doc.state == {"r1": 1, "r2": 2, "r3": 3, "r4": 4}
+        (entry,) = await scene.patches.list_quarantined_changes("d")
+        assert entry.change.ops == [{"op": "replace", "path": "", "value": {"mine": True}}]
 
 
 @virtual_time

@@ -11,10 +11,12 @@ from patches.errors import (
     ApplyChangesError,
     ChangeRefusedError,
     CommittedPoisonSkippedError,
+    PendingChangeError,
     StatusError,
 )
 from patches.model.change import QuarantinedChange, Snapshot
 from patches.net.connection import CommitAnswer
+from patches.sync.document.failures import MAX_REFUSALS
 from patches.testing.fake_connection import Call, FakeConnection, committed
 from patches.testing.small_algorithm import SmallAlgorithm
 from patches.testing.sync_scene import SyncScene, sync_scene
@@ -35,16 +37,11 @@ def refusing_first(call: Call) -> Any:
 
 
 async def with_bad_edits(scene: SyncScene, *values: str) -> None:
-    """Edits made offline, of which those that are "bad" fail here too; then a connection."""
+    """Edits made offline, of which the server refuses those that are "bad"; then a connection."""
     doc = await scene.opened_at(1)
     scene.connection.drop()
     for number, value in enumerate(values):
         await scene.edit(doc, **{f"k{number}": value})
-    scene.algorithm.bad_pending |= {
-        change.id
-        for change in scene.algorithm.records["d"].pending
-        if change.ops[0]["value"] == "bad"
-    }
     scene.connection.replies["commitChanges"] = refusing_first
     scene.connection.replies["getChangesSince"] = []
     scene.connection.restore()
@@ -52,92 +49,25 @@ async def with_bad_edits(scene: SyncScene, *values: str) -> None:
 
 
 @virtual_time
-async def test_a_corroborated_poison_is_set_aside_and_the_rest_synced() -> None:
+async def test_a_refused_change_is_set_aside_and_the_rest_synced() -> None:
     async with sync_scene() as scene:
         await with_bad_edits(scene, "good", "bad", "good")
-        await scene.sync.settled(1)
+        with pytest.raises(ChangeRefusedError, match="bad change"):
+            await scene.sync.settled(1)
         (entry,) = scene.algorithm.quarantine
         assert scene.quarantined == [entry.change_id]
         assert entry.reason == "bad change"
         assert scene.entry().status == "synced"
         assert scene.entry().committed_rev == 3
-        assert scene.errors == []
-
-
-@pytest.mark.parametrize(
-    "data",
-    [None, {"scope": "change"}, {"scope": "doc", "changeId": "CHANGE"}, {"changeId": "CHANGE"}],
-    ids=str,
-)
-def test_a_refusal_that_names_no_change_sets_nothing_aside(data: dict[str, str] | None) -> None:
-    @virtual_time
-    async def run() -> None:
-        async with sync_scene() as scene:
-            doc = await scene.opened_at(1)
-            await scene.edit(doc, a=1)
-            push = await scene.connection.next_call("commitChanges")
-            (change,) = push.changes
-            scene.algorithm.bad_pending.add(change.id)
-            named = data and {
-                key: change.id if value == "CHANGE" else value for key, value in data.items()
-            }
-            push.fail(StatusError(400, "no", named))
-            await idle()
-            assert scene.algorithm.quarantine == []
-            assert scene.entry().status == "error"
-
-    run()
+        ((error, doc_id),) = scene.errors
+        assert isinstance(error, ChangeRefusedError)
+        assert (error.change_id, doc_id) == (entry.change_id, "d")
+        await scene.sync.settled(1)  # it was raised once
+        assert asyncio.get_running_loop().time() == 0
 
 
 @virtual_time
-async def test_a_change_that_applies_here_is_not_set_aside() -> None:
-    async with sync_scene() as scene:
-        doc = await scene.opened_at(1)
-        await scene.edit(doc, a=1)
-        push = await scene.connection.next_call("commitChanges")
-        push.fail(ChangeRefusedError(push.changes[0].id, "no"))
-        await idle()
-        assert scene.algorithm.quarantine == []
-        assert scene.entry().status == "error"
-        assert scene.entry().has_pending
-
-
-@virtual_time
-async def test_a_change_against_the_server_s_rules_is_set_aside_although_it_applies_here() -> None:
-    async with sync_scene() as scene:
-        doc = await scene.opened_at(1)
-        await scene.edit(doc, a=1)
-        push = await scene.connection.next_call("commitChanges")
-        change_id = push.changes[0].id
-        push.fail(StatusError(400, "no", {"scope": "change", "changeId": change_id, "final": True}))
-        await scene.sync.settled(1)
-        assert scene.quarantined == [change_id]
-        assert doc.state == {}
-
-
-@virtual_time
-async def test_a_change_that_applies_again_by_the_time_it_would_be_set_aside_is_not() -> None:
-    async with sync_scene() as scene:
-        doc = await scene.opened_at(1)
-        await scene.edit(doc, a=1)
-        push = await scene.connection.next_call("commitChanges")
-        verify = scene.algorithm.verify_pending_change
-        scene.algorithm.bad_pending.add(push.changes[0].id)
-
-        async def failing(doc_id: str, change_id: str) -> bool:
-            applies = await verify(doc_id, change_id)
-            scene.algorithm.bad_pending.clear()  # what it was written on has come back
-            return applies
-
-        scene.algorithm.verify_pending_change = failing  # type: ignore[method-assign]  # arranged
-        push.fail(ChangeRefusedError(push.changes[0].id, "no"))
-        await idle()
-        assert scene.quarantined == []
-        assert scene.entry().status == "error"
-
-
-@virtual_time
-async def test_an_ejection_that_fails_falls_back_to_an_ordinary_error() -> None:
+async def test_an_ejection_that_fails_is_tried_again() -> None:
     async with sync_scene() as scene:
         scene.algorithm.fail("eject_pending_change", OSError("disk"))
         await with_bad_edits(scene, "bad")
@@ -148,11 +78,53 @@ async def test_an_ejection_that_fails_falls_back_to_an_ordinary_error() -> None:
 
 
 @virtual_time
-async def test_after_three_ejections_the_document_is_latched() -> None:
+async def test_any_number_of_refused_changes_is_set_aside_and_later_edits_leave() -> None:
     async with sync_scene() as scene:
-        await with_bad_edits(scene, *["bad"] * 5)
-        assert len(scene.algorithm.quarantine) == 3
+        await with_bad_edits(scene, *["bad"] * 5, "good")
+        assert len(scene.algorithm.quarantine) == 5
+        assert scene.entry().status == "synced"
+        assert scene.entry().committed_rev == 2
+        assert len(scene.errors) == 5
+
+
+@virtual_time
+async def test_a_server_that_refuses_everything_is_not_asked_for_ever() -> None:
+    async with sync_scene() as scene:
+        await with_bad_edits(scene, *["bad"] * (MAX_REFUSALS + 5))
+        assert len(scene.algorithm.quarantine) == MAX_REFUSALS
         assert scene.entry().status == "error"
+        with pytest.raises(ChangeRefusedError):
+            await scene.sync.settled(1)
+        await asyncio.sleep(601)  # the next attempt goes on
+        assert len(scene.algorithm.quarantine) == MAX_REFUSALS + 5
+        assert scene.entry().status == "synced"
+
+
+@virtual_time
+async def test_what_cannot_do_without_a_refused_change_goes_with_it() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.opened_at(1)
+        scene.connection.drop()
+        for value in ("good", "bad", "on top", "last"):
+            await scene.edit(doc, **{value.replace(" ", "_"): value})
+        _, bad, *later = [change.id for change in scene.algorithm.records["d"].pending]
+        eject = scene.algorithm.eject_pending_change
+
+        async def last_first(doc_id: str, change_id: str, *rest: Any, **more: Any) -> Any:
+            pending = scene.algorithm.records["d"].pending
+            if change_id == bad and pending[-1].id != bad:
+                raise PendingChangeError("the others cannot do without it")
+            return await eject(doc_id, change_id, *rest, **more)
+
+        scene.algorithm.eject_pending_change = last_first  # type: ignore[method-assign]  # arranged
+        scene.connection.replies["commitChanges"] = refusing_first
+        scene.connection.restore()
+        await idle()
+        entries = {entry.change_id: entry.reason for entry in scene.algorithm.quarantine}
+        assert list(entries) == [*reversed(later), bad]
+        assert all(bad in entries[change_id] for change_id in later)
+        assert scene.entry().status == "synced"
+        assert not scene.entry().has_pending
 
 
 @virtual_time
@@ -196,7 +168,7 @@ async def test_an_ejection_by_the_application_nudges_the_sync() -> None:
         await scene.sync.settled(1)
 
 
-# ---- committed poison ----------------------------------------------------------------------------
+# ---- committed changes that cannot be applied ----------------------------------------------------
 
 
 @virtual_time
@@ -219,14 +191,14 @@ async def test_a_first_committed_failure_reloads_and_a_repeated_one_is_skipped()
 
 
 @virtual_time
-async def test_poison_in_a_commit_answer_is_skipped_the_same_way() -> None:
+async def test_an_unappliable_change_in_a_commit_answer_is_skipped_the_same_way() -> None:
     async with sync_scene() as scene:
         doc = await scene.opened_at(1)
         scene.algorithm.unappliable.add("other2")
         await scene.edit(doc, mine=1)
         push = await scene.connection.next_call("commitChanges")
         (mine,) = push.commit(3, before=[committed(2)])
-        # committed, but not applied: the reload brings it, and the poison in its tail is skipped
+        # committed, but not applied: the reload brings it, and what fails in its tail is skipped
         reload = await scene.connection.next_call("getDoc")
         reload.answer(Snapshot(state={}, rev=1, changes=[committed(2), mine]))
         (await scene.connection.next_call("getChangesSince")).answer([committed(2), mine])
@@ -238,33 +210,20 @@ async def test_poison_in_a_commit_answer_is_skipped_the_same_way() -> None:
 
 
 @virtual_time
-async def test_a_snapshot_whose_own_tail_cannot_be_applied_is_repaired_up_to_five_times() -> None:
+async def test_one_load_leaves_out_all_that_cannot_be_applied_and_reports_each_once() -> None:
     async with sync_scene() as scene:
         doc = await scene.open()
-        scene.algorithm.unappliable |= {f"other{rev}" for rev in (2, 4, 6, 7, 8)}
-        tail = [committed(rev) for rev in range(1, 10)]
+        scene.algorithm.unappliable |= {f"other{rev}" for rev in range(2, 82, 2)}
+        tail = [committed(rev) for rev in range(1, 82)]
         (await scene.connection.next_call("getDoc")).answer(Snapshot(state={}, rev=0, changes=tail))
         await idle()
-        assert doc.state == {"r1": 1, "r3": 3, "r5": 5, "r9": 9}
-        assert [str(error)[-11:] for error, _ in scene.errors] == ["was skipped"] * 5
+        assert doc.state == {f"r{rev}": rev for rev in range(1, 82, 2)}
+        assert [str(error)[-11:] for error, _ in scene.errors] == ["was skipped"] * 40
+        scene.broadcast(committed(82))
+        await idle()
+        assert len(scene.errors) == 40
         assert scene.connection.count("getDoc") == 1
         assert scene.entry().status == "synced"
-
-
-@virtual_time
-async def test_a_snapshot_with_more_poison_than_repairs_is_given_up() -> None:
-    async with sync_scene() as scene:
-        await scene.open()
-        scene.algorithm.unappliable |= {f"other{rev}" for rev in range(1, 7)}
-        (await scene.connection.next_call("getDoc")).answer(
-            Snapshot(state={}, rev=0, changes=[committed(rev) for rev in range(1, 7)])
-        )
-        # the first failure makes it a matter of a reload, the second of the ladder
-        (await scene.connection.next_call("getDoc")).answer(Snapshot(state={"ok": 1}, rev=7))
-        await idle()
-        assert scene.entry().status == "synced"
-        kinds = [type(error) for error, _ in scene.errors]
-        assert CommittedPoisonSkippedError not in kinds  # nothing was skipped, so nothing is told
 
 
 @virtual_time

@@ -1,4 +1,4 @@
-"""Changes and frames that are too large (`spec/sync.md` 7 row 4, 10, 13; reliability 2)."""
+"""Changes and frames that are too large."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from patches.errors import (
     StatusError,
     UnsplittableChangeError,
 )
+from patches.net.connection import CommitAnswer
 from patches.options import DEFAULT_MAX_PAYLOAD_BYTES, DocOptions
-from patches.testing.fake_connection import FakeConnection
+from patches.testing.fake_connection import Call, FakeConnection
 from patches.testing.sync_scene import LogServer, SyncScene, sync_scene
 from patches.testing.virtual_time import idle, virtual_time
 
@@ -48,22 +49,26 @@ async def test_a_413_halves_the_budget_until_accepted_and_then_it_is_as_configur
 
 
 @virtual_time
-async def test_at_the_floor_the_document_is_latched() -> None:
+async def test_at_the_floor_the_change_is_set_aside() -> None:
     connection = FakeConnection(commitChanges=lambda call: TOO_LARGE)
     async with sync_scene(connection, max_storage_bytes=300_000) as scene:
         doc = await scene.opened_at(1)
         await scene.edit(doc, a=1)
-        assert budgets(scene) == [300_000, 150_000, 100_000]
-        assert scene.entry().status == "error"
+        assert budgets(scene)[:3] == [300_000, 150_000, 100_000]
+        assert len(scene.quarantined) == 1
+        assert scene.entry().status == "synced"
         assert len(scene.errors) == 1
 
 
 @pytest.mark.parametrize(
-    "error",
-    [StatusError(413, "commit", {"limit": 5}), StatusError(413, "doc", {"scope": "doc"})],
-    ids=["unscoped", "doc"],
+    ("error", "status"),
+    [
+        (StatusError(413, "the document", {"limit": "max_doc_bytes"}), "synced"),
+        (StatusError(413, "doc", {"scope": "doc"}), "error"),
+    ],
+    ids=["limit", "doc"],
 )
-def test_a_413_that_is_not_about_a_change_halves_nothing(error: StatusError) -> None:
+def test_a_413_that_is_not_about_a_change_halves_nothing(error: StatusError, status: str) -> None:
     @virtual_time
     async def run() -> None:
         connection = FakeConnection(commitChanges=lambda call: error)
@@ -72,20 +77,23 @@ def test_a_413_that_is_not_about_a_change_halves_nothing(error: StatusError) -> 
             await scene.edit(doc, a=1)
             await asyncio.sleep(20)
             assert budgets(scene) == [300_000]
-            assert connection.count("commitChanges") == 5  # an ordinary error, on the ladder
+            assert connection.count("commitChanges") == 1
+            assert scene.entry().status == status
+            assert len(scene.errors) == 1
 
     run()
 
 
 @virtual_time
-async def test_a_413_without_a_configured_budget_latches() -> None:
+async def test_a_413_without_a_configured_budget_sets_the_change_aside() -> None:
     connection = FakeConnection(commitChanges=lambda call: TOO_LARGE)
     async with sync_scene(connection) as scene:
         doc = await scene.opened_at(1)
         await scene.edit(doc, a=1)
         await asyncio.sleep(300)
         assert connection.count("commitChanges") == 1
-        assert scene.entry().status == "error"
+        assert len(scene.quarantined) == 1
+        assert scene.entry().status == "synced"
 
 
 @virtual_time
@@ -139,13 +147,80 @@ async def test_a_frame_too_large_with_one_change_is_like_a_413() -> None:
     async with sync_scene() as scene:
         doc = await scene.opened_at(1)
         await scene.edit(doc, a="x" * 5000)
-        (await scene.connection.next_call("commitChanges")).fail(FrameTooLargeError("1009"))
-        await idle()
-        (error, doc_id) = scene.errors[0]
+        for _ in range(2):  # once more with a smaller budget, which divides nothing
+            (await scene.connection.next_call("commitChanges")).fail(FrameTooLargeError("1009"))
+            await idle()
+        ((error, doc_id),) = scene.errors
         assert isinstance(error, ChangeRefusedError)
         assert (error.code, error.scope, doc_id) == (413, "change", "d")
-        assert error.change_id == scene.algorithm.records["d"].pending[0].id
-        assert scene.entry().status == "error"
+        assert scene.quarantined == [error.change_id]
+        assert scene.entry().status == "synced"
+
+
+@virtual_time
+async def test_what_the_server_takes_at_once_is_learnt_once_for_all_documents() -> None:
+    def at_most(call: Call) -> CommitAnswer | Exception:
+        if sum(len(change.encoded) for change in call.changes) > 3_500:
+            return StatusError(413, "the commit", {"limit": "max_commit_bytes"})
+        return server._commit_changes(call)
+
+    server = LogServer()
+    connection = FakeConnection(**{**server.replies(), "commitChanges": at_most})
+    async with sync_scene(connection) as scene:
+        docs = [await scene.open(doc_id) for doc_id in ("a", "b")]
+        await idle()
+        for doc in docs:
+            connection.drop()
+            for number in range(9):
+                await scene.edit(doc, **{f"k{number}": "x" * 1_000})
+            connection.restore()
+            await scene.sync.settled(1)
+        refused = [call for call in connection.calls if call.method == "commitChanges"
+                   and call.result.done() and call.result.exception() is not None]  # fmt: skip
+        assert len(refused) == 2  # 9 kB, then 4.5 kB; afterwards none
+        assert scene.errors == []
+
+
+@virtual_time
+async def test_a_commit_that_breaks_the_connection_twice_is_made_smaller() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.opened_at(1)
+        scene.connection.drop()
+        for number in range(4):
+            await scene.edit(doc, **{f"k{number}": "x" * 50_000})
+        for _ in range(2):
+            scene.connection.restore()
+            push = await scene.connection.next_call("commitChanges")
+            assert len(push.changes) == 4
+            scene.connection.drop()
+            await idle()
+        scene.connection.restore()
+        push = await scene.connection.next_call("commitChanges")
+        assert len(push.changes) < 4
+        push.commit(2)
+        await idle()
+        assert scene.errors == []
+
+
+@virtual_time
+async def test_one_change_that_breaks_the_connection_twice_is_set_aside() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.opened_at(1)
+        scene.connection.drop()
+        await scene.edit(doc, large="x" * 1_500_000)
+        await scene.edit(doc, small=1)
+        for _ in range(2):
+            scene.connection.restore()
+            push = await scene.connection.next_call("commitChanges")
+            assert len(push.changes) == 1
+            scene.connection.drop()
+            await idle()
+        assert len(scene.quarantined) == 1
+        scene.connection.restore()
+        (await scene.connection.next_call("commitChanges")).commit(2)
+        await idle()
+        assert doc.state == {"small": 1}
+        assert scene.entry().status == "synced"
 
 
 @virtual_time

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from patches.client.patches import Patches
-from patches.errors import NetworkError, PatchesError, StatusError
+from patches.errors import ErrorContext, NetworkError, PatchesError, StatusError
 from patches.model.change import Snapshot
 from patches.net.connection import RpcConnection
 from patches.sync import PatchesSync, SyncedDoc, SyncState
@@ -88,7 +88,8 @@ async def test_a_failed_connect_shows_and_raises_the_error_until_the_next_attemp
         connection._set_state("connecting")
         assert isinstance(scene.sync.state.syncing, NetworkError)  # an attempt says nothing yet
         connection._set_state("error")
-        assert scene.sync.state == SyncState()
+        assert isinstance(scene.sync.state.syncing, NetworkError)  # it goes on saying why
+        assert len(scene.errors) == 1
         connection.restore()
         await idle()
         assert scene.sync.state == SyncState(connected=True)
@@ -350,7 +351,7 @@ async def test_errors_of_the_transport_and_of_algorithms_are_passed_on() -> None
     async with sync_scene() as scene:
         lost, odd = ValueError("transport"), ValueError("algorithm")
         scene.connection.on_error.emit(lost)
-        scene.algorithm.on_error.emit(odd, {"doc_id": "d"})
+        scene.algorithm.on_error.emit(odd, ErrorContext(doc_id="d"))
         assert scene.errors == [(lost, None), (odd, "d")]
 
 

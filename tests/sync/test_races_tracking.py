@@ -10,6 +10,7 @@ import pytest
 from patches.errors import ChangeRefusedError
 from patches.model.change import Snapshot, TrackedDoc
 from patches.net.connection import CommitAnswer
+from patches.sync import SyncedDoc
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
@@ -55,9 +56,12 @@ async def test_a_root_replace_minted_during_the_first_fetch_keeps_its_base() -> 
         assert [change.base_rev for change in push.changes] == [0]
         push.fail(ChangeRefusedError(push.changes[0].id, "Document d already exists"))
         await idle()
-        # The server's guard has worked: nothing was overwritten, and the edit is still here.
-        assert scene.entry().status == "error"
-        assert scene.entry().has_pending
+        # The server's guard has worked: nothing was overwritten, and the edit is kept.
+        assert scene.quarantined == [push.changes[0].id]
+        (await scene.connection.next_call("getDoc")).answer(Snapshot(state={"theirs": True}, rev=3))
+        await idle()
+        assert doc.state == {"theirs": True}
+        assert scene.entry() == SyncedDoc(3, False, "synced")
 
 
 @virtual_time

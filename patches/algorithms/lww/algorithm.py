@@ -24,7 +24,7 @@ from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
 from patches.algorithms.lww.steps import Step
 from patches.algorithms.lww.tables import LWWStore
 from patches.documents.document import Document
-from patches.errors import PatchesError
+from patches.errors import ErrorContext, PatchesError
 from patches.limits import Limits
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.ids import IdSource, change_ids
@@ -46,7 +46,7 @@ class LWWAlgorithm(Algorithm):
         runtime: Runtime | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.on_error: Signal[[Exception, Mapping[str, Any]]] = Signal("on_error")
+        self.on_error: Signal[[Exception, ErrorContext]] = Signal("on_error")
         self._given_store = store
         self._options = options or DocOptions()
         self._runtime = runtime or Runtime()
@@ -299,6 +299,19 @@ class LWWAlgorithm(Algorithm):
             if opened is not None:
                 opened.install(work)
         return quarantined
+
+    async def divide_pending_change(
+        self, doc_id: str, change_id: str, doc: Document | None
+    ) -> bool:
+        """As `Algorithm` has it: a piece holds many edits, and is divided by operations."""
+        opened, new_id = _lww(doc), self._own_ids()
+        async with self._locks(doc_id):
+            work = await self._store.change(
+                doc_id, lambda tables: quarantine.divide(tables, change_id, new_id=new_id)
+            )
+            if work is not None and opened is not None:
+                opened.install(work)
+        return work is not None
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         """What is in quarantine, for one document or all."""

@@ -8,6 +8,7 @@ from patches.algorithms.lww.transactions import committed_of, committed_rev, reb
 from patches.errors import PatchError, PendingChangeError
 from patches.json_patch import apply_patch
 from patches.model.change import Change, QuarantinedChange
+from patches.model.ids import IdSource
 from patches.runtime import Millis
 
 
@@ -43,6 +44,25 @@ def eject(
     tables.put_sending(left)
     tables.put_head(committed_rev=committed_rev(tables))
     return quarantined, work_of(tables)
+
+
+def divide(tables: DocTables, change_id: str, *, new_id: IdSource) -> Work | None:
+    """Make two pieces of one, by operations; `None` if there is none, or it is one operation.
+
+    The first keeps the id: the server has refused the whole piece, so it knows neither.
+    """
+    sending = tables.sending()
+    for index, piece in enumerate(sending):
+        if piece.id == change_id and len(piece.ops) > 1:
+            middle = len(piece.ops) // 2
+            halves = [
+                piece.replace(ops=piece.ops[:middle]),
+                piece.replace(id=new_id(piece.rev), ops=piece.ops[middle:]),
+            ]
+            tables.put_sending([*sending[:index], *halves, *sending[index + 1 :]])
+            tables.put_head(committed_rev=committed_rev(tables))
+            return work_of(tables)
+    return None
 
 
 def retry(tables: DocTables, doc_id: str, change_id: str) -> tuple[Change, Work]:

@@ -27,7 +27,7 @@ from patches.algorithms.ot.store import (
     StoredSnapshot,
 )
 from patches.documents.document import Document
-from patches.errors import ConvergenceError, PatchesError, UnstoredPendingError
+from patches.errors import ConvergenceError, ErrorContext, PatchesError, UnstoredPendingError
 from patches.limits import Limits
 from patches.model.change import Change, Snapshot, TrackedDoc
 from patches.model.ids import change_ids
@@ -67,7 +67,7 @@ class StoredDocs(Algorithm):
         self._reported: dict[str, set[str]] = {}  # unstored changes told of, by document
         #: By closed document: changes that a call which failed may have stored all the same.
         self._maybe_stored: dict[str, set[str]] = {}
-        self.on_error: Signal[[Exception, Mapping[str, Any]]] = Signal("on_error")
+        self.on_error: Signal[[Exception, ErrorContext]] = Signal("on_error")
         #: `(report)`: an operation over a size limit that cannot be cut (`spec/ot.md` 7.6).
         self.on_oversized_op: Signal[[OversizedOp]] = Signal("on_oversized_op")
 
@@ -193,7 +193,7 @@ class StoredDocs(Algorithm):
         missing = [c.id for c in doc.pending if c.id not in known and c.id not in reported]
         if missing:
             reported.update(missing)
-            self.on_error.emit(UnstoredPendingError(doc_id, missing), {"doc_id": doc_id})
+            self.on_error.emit(UnstoredPendingError(doc_id, missing), ErrorContext(doc_id=doc_id))
 
     # ---- making changes --------------------------------------------------------------------------
 

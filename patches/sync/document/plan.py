@@ -1,19 +1,19 @@
-"""What to do next for one document, and what an event makes of it: pure functions over `DocSync`.
+"""What to do next for one document: pure functions over `DocSync`, all that is known of it.
 
-One task per document asks `next_step`, does that one thing, and folds the outcome back in
+One task per document asks `next_step`, does that one thing, and takes the outcome into the state
 (`worker.py`). Everything else that happens (an edit, a frame from the server, a connection that
-comes or goes) is folded in when it happens, also while a step is being carried out. So a step's
-outcome is folded into the state as it is by then:
+comes or goes) changes the state when it happens, also while a step is being carried out. So the
+outcome of a step is taken into the state as it is by then (`transitions.py`):
 
-- What the server has to say is counted: `asked` grows with every reason to look, and the step that
-  looks carries the count it saw. Ten reasons during one look make exactly one more.
+- Reasons to ask the server are counted: `pulls_requested` grows with each of them, and a step that
+  asks carries the count it saw. Ten reasons during one request make exactly one more.
 - Edits are counted for the same reason: what the store said about unsent work is good only if no
   edit came after the question.
 - Frames wait in `inbox` while a request is in flight and are applied after its answer. An answer
   holds all that was committed before it, so a frame that came first is stale by then, and one that
   came later follows on. Nothing of a document is ever applied while something else of it is.
 
-    next_step, highest first:   Remove · Learn · Reload · Push at revision 0 · Receive · Wait ·
+    next_step, highest first:   Remove · ReadStore · Reload · Push at revision 0 · Receive · Wait ·
                                 Push · Pull or Load · Idle
 """
 
@@ -25,8 +25,8 @@ from itertools import pairwise
 from typing import Any, Final, Literal, TypeAlias
 
 from patches.model.change import Change, DocSyncStatus
-from patches.sync.document.failure import Trouble
-from patches.sync.document.unappliable import Poison
+from patches.sync.document.failure import Failure
+from patches.sync.document.unappliable import Unappliable
 
 #: Frames that may wait for one document; more, and they are dropped and fetched instead.
 INBOX_FRAMES: Final = 10_000
@@ -65,9 +65,9 @@ class DocSync:
     known: bool = False  # the store was read
     committed_rev: int = 0
     has_pending: bool = False
-    link: int = 0  # the connection it may use, by number; 0: none
-    asked: int = 0  # reasons to look at the server
-    looked: int = 0  # those that have been looked into
+    link: object | None = None  # the connection it may use, by identity
+    pulls_requested: int = 0  # reasons to ask the server what is new
+    pulls_done: int = 0  # those that an answer has covered
     edits: int = 0  # local edits seen
     stalled_at: int = -1  # edits when a commit was answered and its changes stayed: no use in more
     sent: tuple[str, ...] = ()  # ids of the last commit that was answered
@@ -76,19 +76,20 @@ class DocSync:
     inbox: tuple[Frame, ...] = ()
     gone: bool = False  # deleted on the server
     busy: bool = False  # a pass is under way: shown as "syncing"
-    rested: Literal["unsynced", "synced"] = "unsynced"  # what is shown between passes
-    settled_link: int = 0  # the last connection on which a pass has ended, well or not
-    trouble: Trouble | None = None
-    reported: bool = False  # the trouble was, on this connection and since all was well
-    poison: Poison = field(default_factory=Poison)
-    ejections: int = 0
+    idle_status: Literal["unsynced", "synced"] = "unsynced"  # what is shown between passes
+    passed_link: object | None = None  # the last connection on which a pass has ended
+    failure: Failure | None = None
+    is_reported: bool = False  # the failure was, on this connection and since all was well
+    unappliable: Unappliable = field(default_factory=Unappliable)
+    refusals: int = 0  # changes refused in a row, without a commit or a pull that worked
+    commit_limit: int | None = None  # most changes in a commit, while a refused one is searched
+    resets: tuple[tuple[str, ...], int] = ((), 0)  # connections lost in a row over one commit
     storage_budget: int | None = None  # smaller than configured, after a 413
-    payload_budget: int | None = None  # smaller than configured, after a socket closed with 1009
 
     @property
     def caught_up(self) -> bool:
-        """Whether every reason to look has been looked into."""
-        return self.looked >= self.asked
+        """Whether an answer has covered every reason to ask the server."""
+        return self.pulls_done >= self.pulls_requested
 
     @property
     def sendable(self) -> bool:
@@ -96,18 +97,18 @@ class DocSync:
         return self.has_pending and self.stalled_at != self.edits
 
     @property
-    def restless(self) -> bool:
-        """Whether something is under way, waits, or is the matter."""
+    def has_work(self) -> bool:
+        """True if the document is busy, failed, or not known to be in sync with the server."""
         return (
             self.busy
             or self.gone
-            or self.trouble is not None
+            or self.failure is not None
             or self.has_pending
             or not self.caught_up
             or self.reload is not None
             or bool(self.inbox)
             or not self.known
-            or not self.settled_link  # tracked just now, and not compared with the server yet
+            or self.passed_link is None  # tracked just now, and not compared with the server yet
         )
 
     @property
@@ -115,12 +116,12 @@ class DocSync:
         """What is shown."""
         if self.busy:
             return "syncing"
-        return "error" if self.error is not None else self.rested
+        return "error" if self.error is not None else self.idle_status
 
     @property
     def error(self) -> Exception | None:
         """Why the status is `"error"`, if it is."""
-        return self.trouble.error if self.trouble is not None and not self.busy else None
+        return self.failure.error if self.failure is not None and not self.busy else None
 
 
 # ---- steps ---------------------------------------------------------------------------------------
@@ -140,11 +141,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """The document was deleted on the server: let go of it."""
+    """The document was deleted on the server: forget it here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Learn:
+class ReadStore:
     """Read the store, which could not be read when the document was tracked."""
 
 
@@ -159,7 +160,7 @@ class Receive:
 class Push:
     """Send the next batch of unsent work."""
 
-    looks: int
+    pulls: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,25 +168,25 @@ class Pull:
     """Fetch what was committed after `since`."""
 
     since: int
-    looks: int
+    pulls: int
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """Fetch the document for the first time."""
 
-    looks: int
+    pulls: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reload:
     """Fetch the document whole and put it in the place of what is here."""
 
-    looks: int
+    pulls: int
     resolved: tuple[Change, ...] = ()
 
 
-Step: TypeAlias = Idle | Wait | Remove | Learn | Receive | Push | Pull | Load | Reload
+Step: TypeAlias = Idle | Wait | Remove | ReadStore | Receive | Push | Pull | Load | Reload
 #: Steps that ask the server something.
 Request: TypeAlias = Push | Pull | Load | Reload
 
@@ -194,32 +195,36 @@ def next_step(doc: DocSync, now: float) -> Step:
     """Decide the one thing to do next. The same state at the same time gives the same step."""
     if doc.gone:
         return Remove()
-    may_ask = doc.link > 0 and (doc.trouble is None or doc.trouble.is_over(now))
+    may_ask = doc.link is not None and (doc.failure is None or doc.failure.is_over(now))
     if not doc.known:
         # Whoever tracks it reads the store before there may be a link; here it failed.
-        return Learn() if may_ask else _rest(doc)
+        return ReadStore() if may_ask else _at_rest(doc)
     if doc.reload is not None:
         # what waits in the inbox rests on what the reload will bring
-        return Reload(doc.asked, doc.reload.resolved) if may_ask else _rest(doc)
+        return Reload(doc.pulls_requested, doc.reload.resolved) if may_ask else _at_rest(doc)
     if doc.committed_rev == 0 and doc.sendable:
         # A new document's work goes out at its true base, 0, before anything is applied below it:
         # the server alone knows whether it may (`spec/ot.md` 13).
-        return Push(doc.asked) if may_ask else _rest(doc)
+        return Push(doc.pulls_requested) if may_ask else _at_rest(doc)
     if doc.inbox:
         return Receive(_leading(doc.inbox))
     if not may_ask:
-        return _rest(doc)
+        return _at_rest(doc)
     if doc.sendable:
-        return Push(doc.asked)
+        return Push(doc.pulls_requested)
     if doc.caught_up:
         return Idle()
-    return Pull(doc.committed_rev, doc.asked) if doc.committed_rev else Load(doc.asked)
+    return (
+        Pull(doc.committed_rev, doc.pulls_requested)
+        if doc.committed_rev
+        else Load(doc.pulls_requested)
+    )
 
 
-def _rest(doc: DocSync) -> Idle | Wait:
-    if doc.link == 0 or doc.trouble is None or doc.trouble.until is None:
+def _at_rest(doc: DocSync) -> Idle | Wait:
+    if doc.link is None or doc.failure is None or doc.failure.until is None:
         return Idle()
-    return Wait(doc.trouble.until)
+    return Wait(doc.failure.until)
 
 
 def _leading(inbox: Sequence[Frame]) -> int:

@@ -8,13 +8,12 @@ from dataclasses import replace
 from patches.errors import PatchesError
 from patches.model.change import Change
 from patches.net.backoff import jittered
-from patches.sync.document.failure import Trouble
+from patches.sync.document.failure import Failure
 from patches.sync.document.failures import (
     LADDER_FIRST_S,
-    LEAST_PAYLOAD_BYTES,
     LEAST_STORAGE_BYTES,
+    REPROBE_FINAL_S,
     REPROBE_S,
-    REPROBE_TERMINAL_S,
     Attempt,
     Kind,
     halved,
@@ -38,45 +37,46 @@ def learned(doc: DocSync, *, committed_rev: int, has_pending: bool, edits: int) 
         known=True,
         committed_rev=rev,
         has_pending=has_pending or doc.edits != edits,
-        rested="synced" if rev > 0 else "unsynced",
+        idle_status="synced" if rev > 0 else "unsynced",
     )
 
 
-def connected(doc: DocSync, link: int) -> DocSync:
-    """A connection may be used, the `link`th one. Every wait and every mark starts over."""
+def connected(doc: DocSync, link: object) -> DocSync:
+    """A connection may be used. Every wait and every mark starts over."""
     return replace(
         doc,
         link=link,
-        asked=doc.asked + 1,
-        trouble=None,
-        reported=False,
+        pulls_requested=doc.pulls_requested + 1,
+        failure=None,
+        is_reported=False,
         stalled_at=-1,
         sent=(),
         reloads=0,
+        refusals=0,
     )
 
 
 def disconnected(doc: DocSync) -> DocSync:
     """No connection may be used. What is shown falls back, an error stays."""
-    if doc.link == 0:
+    if doc.link is None:
         return doc
-    return _interrupted(doc) if doc.busy else replace(doc, link=0)
+    return _interrupted(doc) if doc.busy else replace(doc, link=None)
 
 
 def edited(doc: DocSync) -> DocSync:
     """A local edit was stored."""
-    return replace(doc, edits=doc.edits + 1, has_pending=True, trouble=hastened(doc.trouble))
+    return replace(doc, edits=doc.edits + 1, has_pending=True, failure=hastened(doc.failure))
 
 
-def asked(doc: DocSync) -> DocSync:
+def pull_requested(doc: DocSync) -> DocSync:
     """There may be something new on the server."""
-    return replace(doc, asked=doc.asked + 1, trouble=hastened(doc.trouble))
+    return replace(doc, pulls_requested=doc.pulls_requested + 1, failure=hastened(doc.failure))
 
 
 def framed(doc: DocSync, frame: Frame) -> DocSync:
     """A frame came. A full inbox is dropped: what was in it is fetched by revision."""
     if len(doc.inbox) >= INBOX_FRAMES:
-        return replace(asked(doc), inbox=())
+        return replace(pull_requested(doc), inbox=())
     return replace(doc, inbox=(*doc.inbox, frame))
 
 
@@ -85,21 +85,26 @@ def deleted(doc: DocSync) -> DocSync:
     return replace(doc, gone=True, inbox=())
 
 
+def work_set_aside(doc: DocSync) -> DocSync:
+    """A pending change has gone into quarantine, or left it: what stood against it is over."""
+    return replace(doc, edits=doc.edits + 1, has_pending=True, failure=None, is_reported=False)
+
+
 # ---- what the steps come to ----------------------------------------------------------------------
 
 
-def begun(doc: DocSync, step: Request) -> DocSync:
+def pass_begun(doc: DocSync) -> DocSync:
     """A request to the server starts."""
     return doc if doc.busy else replace(doc, busy=True)
 
 
-def rested(doc: DocSync) -> DocSync:
-    """There is nothing more to do: the pass is over, and went well if nothing is the matter."""
+def pass_ended(doc: DocSync) -> DocSync:
+    """There is nothing more to do: the pass is over, and went well if there is no failure."""
     if not doc.busy:
         return doc
-    if doc.trouble is not None:
-        return replace(doc, busy=False, settled_link=doc.link)
-    return replace(doc, busy=False, rested="synced", settled_link=doc.link, reported=False)
+    if doc.failure is not None:
+        return replace(doc, busy=False, passed_link=doc.link)
+    return replace(doc, busy=False, idle_status="synced", passed_link=doc.link, is_reported=False)
 
 
 def taken(doc: DocSync, frames: int) -> DocSync:
@@ -113,10 +118,10 @@ def received(doc: DocSync, rev: int) -> DocSync:
 
 
 def found_work(doc: DocSync) -> DocSync:
-    """There is unsent work below a first fetch. What was fetched is not used, so nothing has been
-    looked into: should the work come to nothing, the document is fetched again.
+    """There is unsent work below a first fetch. What was fetched is not used, so the pull is not
+    done: should the work come to nothing, the document is fetched again.
     """
-    return replace(doc, has_pending=True, trouble=None)
+    return replace(doc, has_pending=True, failure=None)
 
 
 def worked(doc: DocSync, step: Request, *, rev: int, has_pending: bool, edits: int) -> DocSync:
@@ -126,11 +131,12 @@ def worked(doc: DocSync, step: Request, *, rev: int, has_pending: bool, edits: i
     """
     return replace(
         doc,
-        looked=max(doc.looked, step.looks),
+        pulls_done=max(doc.pulls_done, step.pulls),
         committed_rev=max(doc.committed_rev, rev),
         has_pending=has_pending or doc.edits != edits,
-        trouble=None,
+        failure=None,
         reloads=0,
+        refusals=0,
     )
 
 
@@ -138,7 +144,8 @@ def committed(doc: DocSync, ids: tuple[str, ...]) -> DocSync:
     """Besides having `worked`, a commit has gone through with these changes: no use in sending them
     again. None: they are worth another commit.
     """
-    return replace(doc, sent=ids, storage_budget=None, payload_budget=None)
+    limit = doc.commit_limit if doc.has_pending else None
+    return replace(doc, sent=ids, storage_budget=None, commit_limit=limit, resets=((), 0))
 
 
 def nothing_to_send(doc: DocSync, *, has_pending: bool, edits: int) -> DocSync:
@@ -162,23 +169,40 @@ def installed(doc: DocSync, step: Request, *, head: int, has_pending: bool, edit
     """The server's snapshot has taken the place of what was here."""
     return replace(
         doc,
-        looked=max(doc.looked, step.looks),
+        pulls_done=max(doc.pulls_done, step.pulls),
         committed_rev=head,
         has_pending=has_pending or doc.edits != edits,
         reload=None,
-        trouble=None,
-        poison=reloaded(doc.poison),
+        failure=None,
+        unappliable=reloaded(doc.unappliable),
     )
 
 
-def ejected(doc: DocSync, *, has_pending: bool, edits: int) -> DocSync:
-    """The change that the server named is in quarantine."""
+def refused(doc: DocSync, *, has_pending: bool, edits: int) -> DocSync:
+    """The change that the server refuses is in quarantine; the others go on."""
     return replace(
         doc,
-        ejections=doc.ejections + 1,
+        refusals=doc.refusals + 1,
+        commit_limit=None,
         has_pending=has_pending or doc.edits != edits,
-        trouble=None,
+        failure=None,
     )
+
+
+def narrowed(doc: DocSync, limit: int | None) -> DocSync:
+    """Something in the last commit is refused: the next ones are smaller, until it is found."""
+    return replace(doc, commit_limit=limit, failure=None)
+
+
+def lost(doc: DocSync, batch: tuple[str, ...]) -> DocSync:
+    """A connection broke while a commit of these changes was under way."""
+    return replace(doc, resets=(batch, resets_over(doc, batch) + 1))
+
+
+def resets_over(doc: DocSync, batch: tuple[str, ...]) -> int:
+    """How many connections were lost in a row over a commit of these changes."""
+    ids, count = doc.resets
+    return count if ids == batch else 0
 
 
 # ---- failures ------------------------------------------------------------------------------------
@@ -190,15 +214,15 @@ def failed(
     kind: Kind,
     attempt: Attempt,
     *,
-    link: int,
+    link: object | None,
     now: float,
-    chance: float,
+    jitter: float,
     resolved: Sequence[Change] = (),
 ) -> tuple[DocSync, Exception | None]:
-    """A step failed on connection `link`. The new state, and what is to be reported, if anything.
+    """A step failed on a connection. The new state, and what is to be reported, if anything.
 
-    `resolved`: changes that are known to be committed all the same.
-    `Kind.QUARANTINE` is not for here: it is settled before, one way or the other.
+    `resolved`: changes that are known to be committed all the same. `Kind.REFUSED` is not for
+    here: the worker searches the change and sets it aside.
     """
     match kind:
         case Kind.DELETED:
@@ -207,46 +231,44 @@ def failed(
             return must_reload(doc, resolved), _exception(error)
         case Kind.RELOAD:
             return must_reload(doc, resolved), None
-        case Kind.LOOK:
-            return asked(doc), None
+        case Kind.PULL:
+            return pull_requested(doc), None
         case Kind.SMALLER_CHANGES:
             assert attempt.storage_budget is not None
             budget = halved(attempt.storage_budget, LEAST_STORAGE_BYTES)
             return replace(doc, storage_budget=budget), None
         case Kind.SMALLER_BATCHES:
-            budget = halved(attempt.batch_bytes, LEAST_PAYLOAD_BYTES)
-            return replace(doc, payload_budget=budget), None
+            return _after_reset(doc) if doc.link is not link else doc, None
         case Kind.INTERRUPTED:
-            return _interruption(doc, error, link=link, now=now, chance=chance)
-        case _ if attempt.step == "Receive" and kind is not Kind.TERMINAL:
-            return _not_applied(doc, error, now=now, chance=chance)
+            return _interruption(doc, error, link=link, now=now, jitter=jitter)
+        case _ if attempt.step == "Receive" and kind is not Kind.FINAL:
+            return _not_applied(doc, error, now=now, jitter=jitter)
         case _:
-            return _failure(doc, error, kind, now=now, chance=chance)
+            return _failure(doc, error, kind, now=now, jitter=jitter)
 
 
-def hastened(trouble: Trouble | None) -> Trouble | None:
+def hastened(failure: Failure | None) -> Failure | None:
     """Something new happened: a far-off re-probe comes now, though not in quick succession. The
     ladder's waits stay, they are short and meant.
     """
-    if trouble is None or not (trouble.used_up or trouble.until is None):
-        return trouble
-    soon = trouble.failed_at + max(LADDER_FIRST_S, trouble.least_wait)
-    if trouble.until is not None and trouble.until <= soon:
-        return trouble
-    return replace(trouble, until=soon)
+    if failure is None or not (failure.used_up or failure.until is None):
+        return failure
+    soon = failure.failed_at + max(LADDER_FIRST_S, failure.least_wait)
+    if failure.until is not None and failure.until <= soon:
+        return failure
+    return replace(failure, until=soon)
 
 
 def _interruption(
-    doc: DocSync, error: BaseException, *, link: int, now: float, chance: float
+    doc: DocSync, error: BaseException, *, link: object | None, now: float, jitter: float
 ) -> tuple[DocSync, Exception | None]:
-    if doc.link != link:
-        # lost with its connection; a newer one has asked for a look already
-        return (_interrupted(doc) if doc.link == 0 else doc), None
-    count, wait_s = _ladder(doc.trouble, error, chance)
+    if doc.link is not link:
+        return _after_reset(doc), None
+    count, wait_s = _ladder(doc.failure, error, jitter)
     used_up = wait_s is None
-    until = now + (jittered(REPROBE_S, chance) if wait_s is None else wait_s)
-    report = used_up and not isinstance(error, PatchesError | TimeoutError) and not doc.reported
-    trouble = Trouble(
+    until = now + (jittered(REPROBE_S, jitter) if wait_s is None else wait_s)
+    report = used_up and not isinstance(error, PatchesError | TimeoutError) and not doc.is_reported
+    failure = Failure(
         error=None,
         failed_at=now,
         until=until,
@@ -255,68 +277,76 @@ def _interruption(
         least_wait=least_wait(error),
     )
     doc = replace(
-        _interrupted(doc), link=doc.link, trouble=trouble, settled_link=doc.link,
-        reported=doc.reported or report,
+        _interrupted(doc), link=doc.link, failure=failure, passed_link=doc.link,
+        is_reported=doc.is_reported or report,
     )  # fmt: skip
     return doc, _exception(error) if report else None
 
 
+def _after_reset(doc: DocSync) -> DocSync:
+    """A step was lost with its connection; a newer one has requested a pull already."""
+    return _interrupted(doc) if doc.link is None else doc
+
+
 def _failure(
-    doc: DocSync, error: BaseException, kind: Kind, *, now: float, chance: float
+    doc: DocSync, error: BaseException, kind: Kind, *, now: float, jitter: float
 ) -> tuple[DocSync, Exception | None]:
-    terminal = kind is Kind.TERMINAL
-    count, wait_s = (0, None) if terminal else _ladder(doc.trouble, error, chance)
+    is_final = kind is Kind.FINAL
+    count, wait_s = (0, None) if is_final else _ladder(doc.failure, error, jitter)
     until = None if wait_s is None else now + wait_s
     if wait_s is None and (doc.has_pending or not doc.known):
-        until = now + jittered(REPROBE_TERMINAL_S if terminal else REPROBE_S, chance)
-    report = wait_s is None and not doc.reported and (terminal or doc.link > 0)
+        until = now + jittered(REPROBE_FINAL_S if is_final else REPROBE_S, jitter)
+    report = wait_s is None and not doc.is_reported and (is_final or doc.link is not None)
     shown = _exception(error)
-    trouble = Trouble(
+    failure = Failure(
         error=shown,
         failed_at=now,
         until=until,
         attempt=count,
         used_up=wait_s is None,
-        terminal=terminal,
+        is_final=is_final,
         least_wait=least_wait(error),
     )
     doc = replace(
         doc,
         busy=False,
-        trouble=trouble,
-        settled_link=doc.link,
-        reported=doc.reported or report,
+        failure=failure,
+        passed_link=doc.link,
+        is_reported=doc.is_reported or report,
+        refusals=0,
+        commit_limit=None,
     )
     return doc, shown if report else None
 
 
 def _not_applied(
-    doc: DocSync, error: BaseException, *, now: float, chance: float
+    doc: DocSync, error: BaseException, *, now: float, jitter: float
 ) -> tuple[DocSync, Exception | None]:
     """A broadcast could not be applied, for no reason that lies in it: fetch it in a while."""
-    count, wait_s = _ladder(doc.trouble, error, chance)
-    trouble = Trouble(
+    count, wait_s = _ladder(doc.failure, error, jitter)
+    failure = Failure(
         error=None,
         failed_at=now,
-        until=now + (jittered(REPROBE_S, chance) if wait_s is None else wait_s),
+        until=now + (jittered(REPROBE_S, jitter) if wait_s is None else wait_s),
         attempt=count,
         used_up=wait_s is None,
     )
-    return replace(doc, asked=doc.asked + 1, trouble=trouble), _exception(error)
+    doc = replace(doc, pulls_requested=doc.pulls_requested + 1, failure=failure)
+    return doc, _exception(error)
 
 
 def _ladder(
-    trouble: Trouble | None, error: BaseException, chance: float
+    failure: Failure | None, error: BaseException, jitter: float
 ) -> tuple[int, float | None]:
     """The number of this failure in its ladder, and the wait after it. A re-probe starts anew."""
-    count = 0 if trouble is None or trouble.used_up else trouble.attempt + 1
-    return count, ladder_wait(count, error, chance)
+    count = 0 if failure is None or failure.used_up else failure.attempt + 1
+    return count, ladder_wait(count, error, jitter)
 
 
 def _interrupted(doc: DocSync) -> DocSync:
     """Back to what is shown at rest, with nothing said about the server."""
-    here = doc.committed_rev > 0 or doc.has_pending
-    return replace(doc, link=0, busy=False, rested="synced" if here else "unsynced")
+    is_here = doc.committed_rev > 0 or doc.has_pending
+    return replace(doc, link=None, busy=False, idle_status="synced" if is_here else "unsynced")
 
 
 def _exception(error: BaseException) -> Exception:

@@ -1,8 +1,8 @@
 """`DocWorker`: keeps one tracked document in sync. Its task alone talks to the server about it.
 
-It asks `next_step` what to do, does it, and folds the outcome into the document's state. Everybody
-else only folds events in. There is one request in flight, and the batch to send is asked for anew
-after each answer, so nothing that was computed can grow stale (`spec/sync.md` 5 to 8).
+It asks `next_step` what to do, does it, and takes the outcome into the document's state. There is
+one request in flight, and the batch to send is asked for anew after each answer, so nothing that
+was computed can grow stale.
 """
 
 from __future__ import annotations
@@ -11,52 +11,54 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
-from patches.errors import ChangeRefusedError, FrameTooLargeError, StatusError
-from patches.sync.document import transitions as folds
-from patches.sync.document.exchange import Exchange
-from patches.sync.document.failures import Attempt, Kind, classify, uncorroborated
-from patches.sync.document.keeper import DocKeeper, Host
+from patches.errors import FrameTooLargeError, NetworkError, PendingChangeError
+from patches.sync.document import transitions
+from patches.sync.document.failures import (
+    LEAST_PAYLOAD_BYTES,
+    Attempt,
+    Kind,
+    classify,
+    halved,
+    named_change,
+)
 from patches.sync.document.plan import (
-    DocSync,
     Idle,
-    Learn,
     Load,
     Pull,
     Push,
+    ReadStore,
     Receive,
     Reload,
     Remove,
     Request,
+    Step,
     Wait,
     next_step,
 )
+from patches.sync.document.refusals import refusal_of, set_aside
+from patches.sync.document.steps import DocSteps, Host
+from patches.sync.link import Link
 
 _log = logging.getLogger("patches.sync")
 
+_Fallible: TypeAlias = Request | Receive | ReadStore
 
-class DocWorker:
+
+class DocWorker(DocSteps):
     """One tracked document. Owned by the coordinator, from tracking to untracking."""
 
     def __init__(self, doc_id: str, host: Host) -> None:
-        self.keeper = DocKeeper(doc_id, host)
-        self._exchange = Exchange(self.keeper)
+        super().__init__(doc_id, host)
         self._task: asyncio.Task[object] | None = None
         self._announced = False
 
-    @property
-    def doc(self) -> DocSync:
-        """What is known of the document."""
-        return self.keeper.doc
-
-    def tell(self, doc: DocSync) -> None:
-        """Take a new state, made by a fold from `doc` in this turn of the loop."""
-        self.keeper.tell(doc)
-
     def stop(self) -> None:
         """The document is no longer tracked: whatever is under way ends, its outcome unseen."""
-        self.keeper.stopped = True
+        self.stopped = True
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
 
@@ -65,72 +67,64 @@ class DocWorker:
         self._task = asyncio.current_task()
         self._announced = False
         try:
-            while not self.keeper.stopped:
-                self.keeper.wake.clear()
+            while not self.stopped:
+                self._wake.clear()
                 await self._take(next_step(self.doc, asyncio.get_running_loop().time()))
         finally:
             self._task = None
 
     # ---- one step --------------------------------------------------------------------------------
 
-    async def _take(self, step: object) -> None:
+    async def _take(self, step: Step) -> None:
         match step:
             case Idle():
-                self.tell(folds.rested(self.doc))
-                await self._woken(None)
+                self.set_state(transitions.pass_ended(self.doc))
+                await self._wake.wait()
             case Wait(until):
-                self.tell(folds.rested(self.doc))
-                await self._woken(until)
+                self.set_state(transitions.pass_ended(self.doc))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(until):
+                        await self._wake.wait()
             case Remove():
-                self.keeper.host.deleted_remotely(self.keeper.id)
-                await self._never()  # untracking it ends this task; a disconnect begins it anew
-            case Learn():
-                await self._try(step, self._learn())
+                self.host.deleted_remotely(self.id)
+                # Untracking it ends this task; a disconnect begins it anew.
+                await asyncio.get_running_loop().create_future()
+            case ReadStore():
+                await self._try(step, self._read_store)
             case Receive():
-                await self._try(step, self._exchange.receive(step.frames))
+                await self._try(step, partial(self.receive, step.frames))
             case Push():
-                await self._request(step, partial(self._exchange.push, step))
+                await self._request(step, partial(self.push, step))
             case Pull():
-                await self._request(step, partial(self._exchange.pull, step))
+                await self._request(step, partial(self.pull, step))
             case Load():
-                await self._request(step, partial(self._exchange.load, step))
+                await self._request(step, partial(self.load, step))
             case Reload():
-                await self._request(step, partial(self._exchange.reload, step))
+                await self._request(step, partial(self.reload, step))
 
-    async def _woken(self, until: float | None) -> None:
-        if until is None:
-            await self.keeper.wake.wait()
-            return
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                await self.keeper.wake.wait()
-
-    async def _never(self) -> None:
-        await asyncio.get_running_loop().create_future()
-
-    async def _learn(self) -> None:
-        self.keeper.learn(await self.keeper.find())
+    async def _read_store(self) -> None:
+        self.learn(await self.find())
 
     async def _request(self, step: Request, work: Callable[[], Awaitable[None]]) -> None:
-        self.tell(folds.begun(self.doc, step))
-        await self._try(step, self._announcing(work))
-
-    async def _announcing(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Before the first request of a session, tell again of what is in quarantine."""
+        self.set_state(transitions.pass_begun(self.doc))
         if not self._announced:
-            self._announced = True
-            try:
-                for entry in await self.keeper.algorithm.list_quarantined_changes(self.keeper.id):
-                    self.keeper.host.quarantined(self.keeper.id, entry)
-            except Exception:  # an announcement that fails costs nothing
-                _log.warning("cannot list the quarantine of %r", self.keeper.id, exc_info=True)
-        await work()  # made only now: a cancelled announcement leaves nothing unawaited
+            await self._announce_quarantine()
+        await self._try(step, work)
 
-    async def _try(self, step: Request | Receive | Learn, work: Awaitable[None]) -> None:
-        link = self.doc.link
-        self._exchange.begin()
+    async def _announce_quarantine(self) -> None:
+        """Before the first request of a session, tell again of what is in quarantine."""
+        self._announced = True
         try:
-            await work
+            for entry in await self.algorithm.list_quarantined_changes(self.id):
+                self.host.quarantined(self.id, entry)
+        except Exception:  # an announcement that fails costs nothing
+            _log.warning("cannot list the quarantine of %r", self.id, exc_info=True)
+
+    async def _try(self, step: _Fallible, work: Callable[[], Awaitable[None]]) -> None:
+        link = self.doc.link
+        self._commit, self._resolved = None, ()
+        try:
+            await work()
         except asyncio.CancelledError as exc:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -141,79 +135,89 @@ class DocWorker:
 
     # ---- failures --------------------------------------------------------------------------------
 
-    async def _failed(
-        self, step: Request | Receive | Learn, link: int, error: BaseException
-    ) -> None:
+    async def _failed(self, step: _Fallible, link: object | None, error: BaseException) -> None:
         attempt = self._attempt(step)
+        if attempt.batch and _was_lost(link, error):
+            self.set_state(transitions.lost(self.doc, attempt.batch))
+            attempt = replace(attempt, resets=transitions.resets_over(self.doc, attempt.batch))
         kind = classify(error, attempt)
-        if isinstance(error, FrameTooLargeError) and kind in (Kind.TERMINAL, Kind.SMALLER_CHANGES):
-            error = ChangeRefusedError(attempt.batch_head or "", str(error), code=413)
-        if kind is Kind.QUARANTINE and isinstance(error, StatusError):
-            if await self._ejected(error):
+        if kind is Kind.REFUSED:
+            stuck = await self._refused(error, attempt)
+            if stuck is None:
                 return
-            kind = uncorroborated(error)
-        if self.keeper.stopped:
+            kind, error = stuck
+        if self.stopped:
             return
-        doc, report = folds.failed(
+        if kind is Kind.SMALLER_BATCHES:
+            self.host.learn_max_commit(halved(attempt.batch_bytes, LEAST_PAYLOAD_BYTES))
+        doc, report = transitions.failed(
             self.doc,
             error,
             kind,
             attempt,
             link=link,
             now=asyncio.get_running_loop().time(),
-            chance=self.keeper.host.chance(),
-            resolved=self._exchange.resolved,
+            jitter=self.host.jitter(),
+            resolved=self._resolved,
         )
         if kind is Kind.RETRY:
-            _log.info("document %r: %s failed: %s", self.keeper.id, attempt.step, error)
-        self.tell(doc)
+            _log.info("document %r: %s failed: %s", self.id, attempt.step, error)
+        self.set_state(doc)
         if report is not None:
-            self.keeper.host.report(report, self.keeper.id)
+            self.host.report(report, self.id)
 
-    def _attempt(self, step: Request | Receive | Learn) -> Attempt:
-        name = type(step).__name__
+    def _attempt(self, step: _Fallible) -> Attempt:
         doc = self.doc
-        if self._exchange.commit is None:
-            options = self.keeper.host.options_of(doc)
-            return Attempt(
-                step=name,
-                reloads=doc.reloads,
-                ejections=doc.ejections,
-                storage_budget=options.max_storage_bytes,
-            )
-        batch, options = self._exchange.commit
+        batch, options = self._commit or ((), self.host.options_of(doc))
         return Attempt(
-            step=name,
-            batch_changes=len(batch),
-            batch_bytes=sum(len(change.encoded) for change in batch),
-            batch_head=batch[0].id,
+            step=type(step).__name__,
+            batch=tuple(change.id for change in batch),
+            batch_bytes=sum(len(change.encoded) + 1 for change in batch),
+            payload_budget=options.max_payload_bytes,
             storage_budget=options.max_storage_bytes,
             reloads=doc.reloads,
-            ejections=doc.ejections,
+            refusals=doc.refusals,
         )
 
-    async def _ejected(self, error: StatusError) -> bool:
-        """Set the change that the server named aside, if it fails here or is against its rules."""
-        algorithm, change_id = self.keeper.algorithm, error.change_id
-        assert change_id is not None
-        is_final = error.data is not None and error.data.get("final") is True
+    async def _refused(
+        self, error: BaseException, attempt: Attempt
+    ) -> tuple[Kind, BaseException] | None:
+        """Set the change aside that the server refuses for good, or look for it in smaller commits.
+
+        Returns what to do, and about which error, if that cannot be done.
+        """
+        change_id = named_change(error, attempt.batch) or getattr(error, "change_id", None)
+        if change_id is None or (attempt.batch and change_id not in attempt.batch):
+            if len(attempt.batch) > 1:
+                self.set_state(transitions.narrowed(self.doc, len(attempt.batch) // 2))
+                return None
+            (change_id,) = attempt.batch
+        algorithm, refusal = self.algorithm, refusal_of(error, change_id)
         try:
-            if not is_final and await algorithm.verify_pending_change(self.keeper.id, change_id):
-                return False
-            entry = await algorithm.eject_pending_change(
-                self.keeper.id,
-                change_id,
-                str(error),
-                self.keeper.open_doc,
-                only_if_unappliable=not is_final,
-            )
-            if entry is None:
-                return False
+            if await algorithm.divide_pending_change(self.id, change_id, self.open_doc):
+                self.set_state(transitions.narrowed(self.doc, self.doc.commit_limit))
+                return None
+            entries = await set_aside(algorithm, self.id, change_id, str(error), self.open_doc)
             edits = self.doc.edits
-            has_pending = await algorithm.has_pending(self.keeper.id)
-        except Exception:  # whatever it is, the change stays where it was
-            _log.warning("document %r: cannot set a change aside", self.keeper.id, exc_info=True)
-            return False
-        self.tell(folds.ejected(self.doc, has_pending=has_pending, edits=edits))
-        self.keeper.host.quarantined(self.keeper.id, entry)
-        return True
+            has_pending = await algorithm.has_pending(self.id)
+        except Exception as exc:  # whatever it is, the change stays where it was
+            _log.warning("document %r: cannot set %s aside", self.id, change_id, exc_info=True)
+            # The others cannot do without it, or the disk is at fault.
+            return Kind.FINAL if isinstance(exc, PendingChangeError) else Kind.RETRY, refusal
+        if not entries:  # it has left the queue meanwhile, or has no id there yet
+            return Kind.RETRY if attempt.batch else Kind.FINAL, refusal
+        self.set_state(transitions.refused(self.doc, has_pending=has_pending, edits=edits))
+        for entry in entries:
+            self.host.quarantined(self.id, entry)
+        self.host.refused(self.id, refusal)
+        self.host.report(refusal, self.id, change_id)
+        return None
+
+
+def _was_lost(link: object | None, error: BaseException) -> bool:
+    return (
+        isinstance(link, Link)
+        and link.was_lost
+        and isinstance(error, NetworkError)
+        and not isinstance(error, FrameTooLargeError)
+    )

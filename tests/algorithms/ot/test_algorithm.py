@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from patches.errors import (
     AlgorithmMismatchError,
     ApplyChangesError,
     ConvergenceError,
+    ErrorContext,
     MissingChangesError,
     PatchesError,
     PendingChangeError,
@@ -628,7 +629,7 @@ async def test_a_quarantined_change_that_no_longer_applies_stays_there(
 
 
 async def test_changes_that_the_store_lost_are_told_once_and_not_sent(client: Client) -> None:
-    told: list[tuple[Exception, Mapping[str, Any]]] = []
+    told: list[tuple[Exception, ErrorContext]] = []
     client.algorithm.on_error(lambda error, context: told.append((error, context)))
     await client.edit(put("lost"))
     await client.edit(put("kept"))
@@ -637,7 +638,7 @@ async def test_changes_that_the_store_lost_are_told_once_and_not_sent(client: Cl
     assert ids(await client.batch()) == ["me2"]
     ((error, context),) = told
     assert isinstance(error, UnstoredPendingError)
-    assert (error.change_ids, context) == (("me1",), {"doc_id": DOC})
+    assert (error.change_ids, context) == (("me1",), ErrorContext(doc_id=DOC))
 
 
 async def test_the_end_of_a_queue_that_the_store_lost_is_stored_again_and_sent(

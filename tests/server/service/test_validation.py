@@ -117,7 +117,8 @@ async def test_the_author_finds_the_refused_change_in_quarantine_with_the_reason
         doc.change(lambda d: d.update({"title": "calm"}))
         await sync.settled(5)
         doc.change(lambda d: d.update({"title": "LOUD"}))
-        await sync.settled(5)
+        with pytest.raises(ChangeRefusedError, match="please do not shout"):
+            await sync.settled(5)
         [entry] = await patches.list_quarantined_changes("plan")
         assert entry.reason == "please do not shout"
         assert entry.change.ops[0]["value"] == "LOUD"

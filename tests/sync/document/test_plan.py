@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 
 from patches.model.change import Change
-from patches.sync.document.failure import Trouble
+from patches.sync.document.failure import Failure
 from patches.sync.document.plan import (
     Committed,
     DocSync,
     Idle,
-    Learn,
     Load,
     NeedsReload,
     Notice,
     Pull,
     Push,
+    ReadStore,
     Receive,
     Reload,
     Remove,
@@ -27,11 +27,12 @@ from patches.sync.document.plan import (
 )
 from patches.testing.fake_connection import committed
 
-NEW = DocSync(doc_id="d", known=True, link=1, asked=1)
+LINK = object()
+NEW = DocSync(doc_id="d", known=True, link=LINK, pulls_requested=1)
 OLD = replace(NEW, committed_rev=5)
 FRAME = Committed([committed(6)])
-LATER = Trouble(error=None, failed_at=10.0, until=20.0)
-NEVER = Trouble(error=ValueError("x"), failed_at=10.0, until=None)
+LATER = Failure(error=None, failed_at=10.0, until=20.0)
+NEVER = Failure(error=ValueError("x"), failed_at=10.0, until=None)
 
 
 def frames(*revs: int) -> tuple[Committed, ...]:
@@ -42,15 +43,15 @@ CASES: dict[str, tuple[DocSync, Step]] = {
     "a new document is fetched": (NEW, Load(1)),
     "a known one is caught up": (OLD, Pull(5, 1)),
     "work goes out instead of a catch-up": (replace(OLD, has_pending=True), Push(1)),
-    "caught up and nothing to send": (replace(OLD, looked=1), Idle()),
-    "caught up, with work": (replace(OLD, looked=1, has_pending=True), Push(1)),
-    "a frame is applied": (replace(OLD, looked=1, inbox=(FRAME,)), Receive(1)),
+    "caught up and nothing to send": (replace(OLD, pulls_done=1), Idle()),
+    "caught up, with work": (replace(OLD, pulls_done=1, has_pending=True), Push(1)),
+    "a frame is applied": (replace(OLD, pulls_done=1, inbox=(FRAME,)), Receive(1)),
     "a frame is applied before work is sent": (
         replace(OLD, has_pending=True, inbox=(FRAME,)),
         Receive(1),
     ),
     "a frame is applied without a connection": (
-        replace(OLD, link=0, inbox=(FRAME,)),
+        replace(OLD, link=None, inbox=(FRAME,)),
         Receive(1),
     ),
     "work at revision 0 goes out before anything is applied below it": (
@@ -58,7 +59,7 @@ CASES: dict[str, tuple[DocSync, Step]] = {
         Push(1),
     ),
     "work at revision 0 keeps frames waiting without a connection": (
-        replace(NEW, link=0, has_pending=True, inbox=(FRAME,)),
+        replace(NEW, link=None, has_pending=True, inbox=(FRAME,)),
         Idle(),
     ),
     "frames that follow on go together": (replace(OLD, inbox=frames(6, 7, 8, 10)), Receive(3)),
@@ -70,30 +71,33 @@ CASES: dict[str, tuple[DocSync, Step]] = {
         Reload(1),
     ),
     "frames wait for a reload without a connection": (
-        replace(OLD, link=0, reload=NeedsReload(), inbox=(FRAME,)),
+        replace(OLD, link=None, reload=NeedsReload(), inbox=(FRAME,)),
         Idle(),
     ),
-    "a deleted document is let go first": (replace(OLD, gone=True, inbox=(FRAME,)), Remove()),
+    "a deleted document is forgotten first": (replace(OLD, gone=True, inbox=(FRAME,)), Remove()),
     "nothing before the store was read": (
-        replace(NEW, known=False, link=0, inbox=(FRAME,)),
+        replace(NEW, known=False, link=None, inbox=(FRAME,)),
         Idle(),
     ),
     "the store is read again when it could not be": (
         replace(NEW, known=False, inbox=(FRAME,)),
-        Learn(),
+        ReadStore(),
     ),
-    "the store is read again in a while": (replace(NEW, known=False, trouble=LATER), Wait(20.0)),
-    "nothing without a connection": (replace(OLD, link=0, has_pending=True), Idle()),
-    "trouble waits": (replace(OLD, has_pending=True, trouble=LATER), Wait(20.0)),
-    "trouble waits to reload": (replace(OLD, reload=NeedsReload(), trouble=LATER), Wait(20.0)),
-    "frames are applied in trouble": (replace(OLD, inbox=(FRAME,), trouble=LATER), Receive(1)),
-    "trouble without an end": (replace(OLD, has_pending=True, trouble=NEVER), Idle()),
+    "the store is read again in a while": (replace(NEW, known=False, failure=LATER), Wait(20.0)),
+    "nothing without a connection": (replace(OLD, link=None, has_pending=True), Idle()),
+    "a failure waits": (replace(OLD, has_pending=True, failure=LATER), Wait(20.0)),
+    "a failure waits to reload": (replace(OLD, reload=NeedsReload(), failure=LATER), Wait(20.0)),
+    "frames are applied in a failure": (
+        replace(OLD, inbox=(FRAME,), failure=LATER),
+        Receive(1),
+    ),
+    "a failure without an end": (replace(OLD, has_pending=True, failure=NEVER), Idle()),
     "work that does not shrink is not sent again": (
-        replace(OLD, looked=1, has_pending=True, edits=3, stalled_at=3),
+        replace(OLD, pulls_done=1, has_pending=True, edits=3, stalled_at=3),
         Idle(),
     ),
     "after an edit it is": (
-        replace(OLD, looked=1, has_pending=True, edits=4, stalled_at=3),
+        replace(OLD, pulls_done=1, has_pending=True, edits=4, stalled_at=3),
         Push(1),
     ),
 }
@@ -104,8 +108,8 @@ def test_next_step(doc: DocSync, step: Step) -> None:
     assert next_step(doc, 15.0) == step
 
 
-def test_trouble_is_over_at_its_time() -> None:
-    doc = replace(OLD, has_pending=True, trouble=LATER)
+def test_a_failure_is_over_at_its_time() -> None:
+    doc = replace(OLD, has_pending=True, failure=LATER)
     assert next_step(doc, 19.9) == Wait(20.0)
     assert next_step(doc, 20.0) == Push(1)
 

@@ -4,74 +4,74 @@ from __future__ import annotations
 
 from patches.sync.document.unappliable import (
     MAX_RECORDS,
-    Poison,
+    Unappliable,
+    record_failure,
+    record_snapshot_failure,
     reloaded,
     reported,
-    struck,
-    struck_in_snapshot,
     unreported,
-    without_poison,
+    without_skipped,
 )
 from patches.testing.fake_connection import committed
 
 
 def test_a_first_failure_is_not_enough() -> None:
-    assert not struck(Poison(), "a").floored("a")
+    assert not record_failure(Unappliable(), "a").is_skipped("a")
 
 
 def test_two_strikes_before_the_reload_do_not_count_as_two() -> None:
-    poison = Poison()
+    unappliable = Unappliable()
     for _ in range(5):
-        poison = struck(poison, "a")
-    assert not poison.floored("a")
-    assert not reloaded(poison).floored("a")
+        unappliable = record_failure(unappliable, "a")
+    assert not unappliable.is_skipped("a")
+    assert not reloaded(unappliable).is_skipped("a")
 
 
 def test_a_failure_after_a_reload_makes_two() -> None:
-    poison = struck(reloaded(struck(Poison(), "a")), "a")
-    assert poison.floored("a")
-    assert not poison.floored("b")
+    unappliable = record_failure(reloaded(record_failure(Unappliable(), "a")), "a")
+    assert unappliable.is_skipped("a")
+    assert not unappliable.is_skipped("b")
 
 
 def test_a_first_failure_after_another_change_s_reload_is_a_first_failure() -> None:
-    poison = struck(reloaded(struck(Poison(), "a")), "b")
-    assert not poison.floored("b")
+    unappliable = record_failure(reloaded(record_failure(Unappliable(), "a")), "b")
+    assert not unappliable.is_skipped("b")
 
 
 def test_a_failure_on_the_snapshot_it_came_with_is_enough() -> None:
-    assert struck_in_snapshot(Poison(), "a").floored("a")
+    assert record_snapshot_failure(Unappliable(), "a").is_skipped("a")
 
 
 def test_floored_changes_lose_their_ops_and_keep_revision_and_id() -> None:
-    poison = struck_in_snapshot(Poison(), "other3")
+    unappliable = record_snapshot_failure(Unappliable(), "other3")
     changes = [committed(2), committed(3), committed(4)]
-    usable = without_poison(poison, changes)
+    usable = without_skipped(unappliable, changes)
     assert [(change.id, change.rev) for change in usable] == [
         (change.id, change.rev) for change in changes
     ]
     assert [bool(change.ops) for change in usable] == [True, False, True]
-    assert without_poison(Poison(), changes) is changes
+    assert without_skipped(Unappliable(), changes) is changes
 
 
 def test_a_skipped_change_is_reported_once() -> None:
-    poison = struck_in_snapshot(Poison(), "other3")
+    unappliable = record_snapshot_failure(Unappliable(), "other3")
     changes = [committed(2), committed(3)]
-    skipped = unreported(poison, changes)
+    skipped = unreported(unappliable, changes)
     assert [change.id for change in skipped] == ["other3"]
-    assert unreported(reported(poison, skipped), changes) == []
+    assert unreported(reported(unappliable, skipped), changes) == []
 
 
 def test_undecided_records_are_evicted_first() -> None:
-    poison = struck_in_snapshot(Poison(), "decided")
+    unappliable = record_snapshot_failure(Unappliable(), "decided")
     for number in range(MAX_RECORDS + 10):
-        poison = struck(poison, f"undecided{number}")
-    assert len(poison.records) == MAX_RECORDS
-    assert poison.floored("decided")
+        unappliable = record_failure(unappliable, f"undecided{number}")
+    assert len(unappliable.records) == MAX_RECORDS
+    assert unappliable.is_skipped("decided")
 
 
 def test_decided_records_are_bounded_too() -> None:
-    poison = Poison()
+    unappliable = Unappliable()
     for number in range(MAX_RECORDS + 10):
-        poison = struck_in_snapshot(poison, f"decided{number}")
-    assert len(poison.records) == MAX_RECORDS
-    assert poison.floored(f"decided{MAX_RECORDS + 9}")
+        unappliable = record_snapshot_failure(unappliable, f"decided{number}")
+    assert len(unappliable.records) == MAX_RECORDS
+    assert unappliable.is_skipped(f"decided{MAX_RECORDS + 9}")

@@ -1,0 +1,110 @@
+"""`LiveDocs`: subscribes tracked documents on the connection that is up, then lets them sync."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+
+from patches.aio.tasks import TaskScope
+from patches.net.backoff import reconnect_wait
+from patches.net.connection import PatchesConnection
+from patches.sync.document import transitions
+from patches.sync.documents import Documents, Report
+from patches.sync.link import Link
+from patches.sync.subscriptions import Subscriptions
+
+
+class LiveDocs:
+    """Owned by a `PatchesSync`. `subscribed` is called after each subscription that worked."""
+
+    def __init__(
+        self,
+        docs: Documents,
+        subscriptions: Subscriptions,
+        connection: PatchesConnection,
+        *,
+        scope: TaskScope,
+        report: Report,
+        subscribed: Callable[[], None],
+        random: random.Random,
+    ) -> None:
+        self._docs = docs
+        self._subscriptions = subscriptions
+        self._connection = connection
+        self._scope = scope
+        self._report = report
+        self._subscribed = subscribed
+        self._random = random
+
+    async def subscribe(self, link: Link) -> None:
+        """Subscribe to what is tracked. A failure is reported, and tried again while the connection
+        lasts; the documents sync all the same.
+        """
+        try:
+            await self._subscribe(link)
+        except Exception as exc:  # boundary: the application's filter
+            if link.is_current and not link.is_retrying:
+                link.is_retrying = True
+                self._report(exc, None)
+                self._scope.spawn(self._subscribe_again(link), name="subscribe again")
+
+    async def begin(self, doc_ids: Sequence[str], link: Link) -> None:
+        """Documents are new here: subscribe, then sync."""
+        await self.subscribe(link)
+        if link.is_current:
+            self._docs.connected(doc_ids, link)
+
+    async def unsubscribe(self, link: Link) -> None:
+        """Unsubscribe from what no tracked document needs any more."""
+        try:
+            await self._subscriptions.unsubscribe_unused(
+                link, lambda: self._docs, self._connection.unsubscribe
+            )
+        except Exception as exc:  # boundary: the application's filter
+            if link.is_current:
+                self._report(exc, None)
+
+    def subscription_ended(self, doc_id: str, code: object, link: Link) -> None:
+        """The server sends no broadcasts of a document: ask for them again, and for what was
+        missed. Whoever may not read the document any more is told so by the answer.
+
+        `code` says why. A subscription that was never made is asked for again only if that may
+        pass, and not at once.
+        """
+        if link.granted.pop(doc_id, doc_id) is None:  # it was granted
+            self._scope.spawn(self._subscribe_and_pull(link), name=f"subscription of {doc_id}")
+        elif isinstance(code, int) and code >= 500 and not link.is_retrying:
+            link.is_retrying = True
+            self._scope.spawn(self._subscribe_again(link), name="subscribe again")
+
+    async def _subscribe_and_pull(self, link: Link) -> None:
+        await self.subscribe(link)
+        self._pull_all(link)
+
+    async def _subscribe(self, link: Link) -> None:
+        await self._subscriptions.subscribe_missing(
+            link, lambda: self._docs, self._connection.subscribe
+        )
+        self._subscribed()
+
+    async def _subscribe_again(self, link: Link) -> None:
+        attempt = 0
+        while True:
+            await asyncio.sleep(reconnect_wait(attempt, self._random.random()))
+            attempt += 1
+            if not link.is_current:
+                return
+            try:
+                await self._subscribe(link)
+            except Exception:  # it was reported once
+                continue
+            link.is_retrying = False
+            self._pull_all(link)
+            return
+
+    def _pull_all(self, link: Link) -> None:
+        # All: a filter may have mapped any of them to what is subscribed now.
+        if link.is_current:
+            for doc_id in self._docs:
+                self._docs.change(doc_id, transitions.pull_requested)
