@@ -23,6 +23,7 @@ BASE = frozenset(
 ALGORITHM = BASE | {
     "patches.aio",
     "patches.algorithms.base",
+    "patches.algorithms.histories",
     "patches.documents",
     "patches.json_patch",
     "patches.stores.sqlite",

@@ -209,8 +209,12 @@ class Algorithm(ABC):
         *,
         tail: Sequence[Change] = (),
         resolved: Sequence[Change] = (),
+        is_new_history: bool = False,
     ) -> None:
         """Replace the committed part by the server's snapshot, keeping unsent work.
+
+        `is_new_history`: its revisions number other changes than those here, so nothing can be
+        transformed; unsent work stands on the snapshot from now on.
 
         `tail`: what was committed between the local revision and the snapshot's head, if
         `needs_tail`. `resolved`: changes known to be committed, to be dropped from pending. Raises
@@ -271,6 +275,18 @@ class Algorithm(ABC):
 
     async def sync_options(self, doc_id: str) -> Mapping[str, Json] | None:
         """The options of `getDoc`, `getChangesSince` and `commitChanges`; `None` sends none."""
+        return None
+
+    async def commit_options(self, doc_id: str) -> Mapping[str, Json] | None:
+        """The options of `commitChanges`, if they are others than those of the reads."""
+        return await self.sync_options(doc_id)
+
+    async def receive_token(self, doc_id: str, token: str | None, *, is_given: bool = True) -> None:
+        """The server has named the history of the document, which is that of the copy here.
+
+        `None`: it has no such document. Not `is_given`: it was asked, and knows no tokens. See
+        `patches.model.history`.
+        """
         return None
 
     async def handle_notification(

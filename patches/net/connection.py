@@ -35,6 +35,19 @@ class CommitAnswer:
 
     changes: Sequence[Change]
     doc_reload_required: bool = False
+    #: Of the document's history, if the server gave one.
+    token: str | None = None
+
+
+class ChangesOfHistory(list[Change]):
+    """Changes since a revision, and the token of the history that they belong to.
+
+    `token` is `None` for a document that the server does not have.
+    """
+
+    def __init__(self, changes: Sequence[Change], token: str | None) -> None:
+        super().__init__(changes)
+        self.token = token
 
 
 class PatchesConnection(Protocol):
@@ -84,7 +97,7 @@ class PatchesConnection(Protocol):
     async def get_changes_since(
         self, doc_id: str, rev: int, options: Options = None
     ) -> Sequence[Change]:
-        """What was committed after `rev`."""
+        """What was committed after `rev`; `ChangesOfHistory` if the server gave a token."""
 
     async def commit_changes(
         self, doc_id: str, changes: Sequence[Change], options: Options = None
@@ -161,7 +174,12 @@ class RpcConnection:
     async def get_changes_since(
         self, doc_id: str, rev: int, options: Options = None
     ) -> Sequence[Change]:
-        return changes_from_wire(await self.call("getChangesSince", doc_id, rev, options))
+        wire = await self.call("getChangesSince", doc_id, rev, options)
+        if isinstance(wire, dict) and "token" in wire:
+            return ChangesOfHistory(
+                changes_from_wire(wire.get("changes")), _string_or_none(wire["token"])
+            )
+        return changes_from_wire(wire)
 
     async def commit_changes(
         self, doc_id: str, changes: Sequence[Change], options: Options = None
@@ -248,7 +266,9 @@ def answer_from_wire(wire: Any) -> CommitAnswer:
     if not isinstance(wire, dict):
         raise _unreadable("an answer to a commit", wire)
     return CommitAnswer(
-        changes_from_wire(wire.get("changes") or []), wire.get("docReloadRequired") is True
+        changes_from_wire(wire.get("changes") or []),
+        wire.get("docReloadRequired") is True,
+        _string_or_none(wire.get("token")),
     )
 
 
@@ -263,6 +283,10 @@ def _strings(wire: Any) -> list[str]:
     if not isinstance(wire, list) or not all(isinstance(item, str) for item in wire):
         raise _unreadable("a list of document ids", wire)
     return wire
+
+
+def _string_or_none(wire: Any) -> str | None:
+    return wire if isinstance(wire, str) else None
 
 
 def _unreadable(expected: str, got: object) -> JSONRPCError:

@@ -193,6 +193,7 @@ class PlainAlgorithm(Algorithm):
         *,
         tail: Sequence[Change] = (),
         resolved: Sequence[Change] = (),
+        is_new_history: bool = False,
     ) -> None:
         self.snapshots[doc_id] = snapshot
         if doc is not None:

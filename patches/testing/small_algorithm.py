@@ -220,6 +220,7 @@ class SmallAlgorithm(Algorithm):
         *,
         tail: Sequence[Change] = (),
         resolved: Sequence[Change] = (),
+        is_new_history: bool = False,
     ) -> None:
         self._may_fail("install_snapshot")
         state = snapshot.state

@@ -221,7 +221,7 @@ BUGS = [
     Planted(a_sending_slot_that_is_lost, "lww", 0, "I9"),
     Planted(a_broadcast_without_asking_the_right, "ot", 30, "I5"),
     Planted(a_revocation_that_is_forgotten, "ot", 14, "I5"),
-    Planted(a_refusal_that_is_not_sent, "ot", 50, "I8"),
+    Planted(a_refusal_that_is_not_sent, "ot", 180, "I8"),
     Planted(an_outbox_without_bound, "ot", 10, "I4"),
     Planted(a_commit_on_a_head_that_has_moved, "ot", 0, "I1"),
     Planted(a_room_that_is_not_left, "ot", 0, "I12"),

@@ -23,6 +23,7 @@ from patches.errors import (
     UnstoredPendingError,
 )
 from patches.model.change import Change, Snapshot
+from patches.model.history import NO_HISTORY, History
 from patches.model.json_values import Json, Op
 from patches.net.connection import CommitAnswer
 from patches.runtime import Runtime
@@ -194,9 +195,13 @@ async def test_an_edit_made_between_the_store_and_the_view_of_a_reload_survives(
         install_doc = scene.store.install_doc
 
         async def slow(
-            doc_id: str, snapshot: Snapshot, rebased_pending: Sequence[Change], read: PendingQueue
+            doc_id: str,
+            snapshot: Snapshot,
+            rebased_pending: Sequence[Change],
+            read: PendingQueue,
+            history: History = NO_HISTORY,
         ) -> Any:
-            result = await install_doc(doc_id, snapshot, rebased_pending, read)
+            result = await install_doc(doc_id, snapshot, rebased_pending, read, history)
             doc.apply([put("two", 2)])
             await idle()
             return result

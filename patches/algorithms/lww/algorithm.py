@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm
+from patches.algorithms.histories import Histories
 from patches.algorithms.lww import quarantine, transactions
 from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
 from patches.algorithms.lww.steps import Step
@@ -27,6 +28,7 @@ from patches.documents.document import Document
 from patches.errors import ErrorContext, PatchesError
 from patches.limits import Limits
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.history import History
 from patches.model.ids import IdSource, change_ids
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
@@ -52,6 +54,7 @@ class LWWAlgorithm(Algorithm):
         self._runtime = runtime or Runtime()
         self._limits = limits or Limits()
         self._locks = KeyedLocks()
+        self._histories = Histories(self._load_history, self._save_token)
         self._expected_ids: dict[str, frozenset[str]] = {}
 
     def open_store(self, backend: Any) -> None:
@@ -79,6 +82,7 @@ class LWWAlgorithm(Algorithm):
             self._expected_ids.pop(doc_id, None)
             async with self._locks(doc_id):
                 await self._store.change(doc_id, transactions.untrack)
+                self._histories.forget(doc_id)
 
     async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
         """The tracked documents, and with `include_deleted` those whose deletion is unconfirmed."""
@@ -93,6 +97,7 @@ class LWWAlgorithm(Algorithm):
         self._expected_ids.pop(doc_id, None)
         async with self._locks(doc_id):
             await self._store.change(doc_id, transactions.mark_deleted)
+            self._histories.forget(doc_id)
 
     async def confirm_delete_doc(self, doc_id: str) -> None:
         """Drop the tombstone."""
@@ -141,7 +146,7 @@ class LWWAlgorithm(Algorithm):
             step = await self._store.change(
                 doc_id, lambda tables: transactions.add_edit(tables, written, now, known, change_id)
             )
-            await self._follow(opened, step, ops)
+            await self._follow(doc_id, opened, step, ops)
         return [
             self._change(step.local, step.committed_rev, change_id=change_id, metadata=metadata)
         ]
@@ -184,7 +189,7 @@ class LWWAlgorithm(Algorithm):
                     max_ops=self._limits.max_ops_per_change,
                 ),
             )
-            await self._follow(opened, step)
+            await self._follow(doc_id, opened, step)
         return [] if piece is None else [piece]
 
     async def receive_answer(
@@ -204,7 +209,7 @@ class LWWAlgorithm(Algorithm):
                 doc_id,
                 lambda tables: transactions.fold_answer(tables, doc_id, sent, committed, known),
             )
-            await self._follow(opened, step)
+            await self._follow(doc_id, opened, step)
         return _newly_committed(step)
 
     async def confirm_sent(
@@ -221,7 +226,7 @@ class LWWAlgorithm(Algorithm):
             step = await self._store.change(
                 doc_id, lambda tables: transactions.confirm(tables, changes, known)
             )
-            await self._follow(opened, step)
+            await self._follow(doc_id, opened, step)
         return list(step.corrections)
 
     # ---- receiving -------------------------------------------------------------------------------
@@ -241,7 +246,7 @@ class LWWAlgorithm(Algorithm):
                 doc_id,
                 lambda tables: transactions.fold_changes(tables, doc_id, changes, expected, known),
             )
-            await self._follow(opened, step)
+            await self._follow(doc_id, opened, step)
         return _newly_committed(step)
 
     async def install_snapshot(
@@ -252,6 +257,7 @@ class LWWAlgorithm(Algorithm):
         *,
         tail: Sequence[Change] = (),
         resolved: Sequence[Change] = (),
+        is_new_history: bool = False,
     ) -> None:
         """Replace the committed part by the server's; pending ops and pieces stay.
 
@@ -261,8 +267,12 @@ class LWWAlgorithm(Algorithm):
         ids = {change.id for change in resolved}
         async with self._locks(doc_id):
             work = await self._store.change(
-                doc_id, lambda tables: transactions.install(tables, doc_id, snapshot, ids)
+                doc_id,
+                lambda tables: transactions.install(
+                    tables, doc_id, snapshot, ids, is_new_history=is_new_history
+                ),
             )
+            self._histories.forget(doc_id)
             if opened is not None:
                 opened.install(work)
 
@@ -337,12 +347,32 @@ class LWWAlgorithm(Algorithm):
                 opened.install(work)
         return [piece]
 
+    # ---- history ---------------------------------------------------------------------------------
+
+    async def sync_options(self, doc_id: str) -> Mapping[str, Json] | None:
+        return await self._histories.options(doc_id)
+
+    async def commit_options(self, doc_id: str) -> Mapping[str, Json] | None:
+        return await self._histories.commit_options(doc_id)
+
+    async def receive_token(self, doc_id: str, token: str | None, *, is_given: bool = True) -> None:
+        async with self._locks(doc_id):
+            await self._histories.receive_token(doc_id, token, is_given=is_given)
+
+    async def _load_history(self, doc_id: str) -> History:
+        return await self._store.read(doc_id, lambda tables: tables.history())
+
+    async def _save_token(self, doc_id: str, token: str | None) -> None:
+        await self._store.change(doc_id, lambda tables: transactions.put_token(tables, token))
+
     # ---- inside ----------------------------------------------------------------------------------
 
     async def _follow(
-        self, doc: LWWDoc | None, step: Step | None, saved_edit: list[Op] | None = None
+        self, doc_id: str, doc: LWWDoc | None, step: Step | None, saved_edit: list[Op] | None = None
     ) -> None:
         """Bring the open document to where a step has brought the tables; under the lock."""
+        if step is not None and step.history is not None:
+            self._histories.put(doc_id, step.history)
         if doc is None or step is None or doc.follow(step, saved_edit):
             return
         work = await self._store.read(doc.id, transactions.load)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from patches.model.change import Change
+from patches.model.history import History
 from patches.model.json_values import Json, Op
 
 
@@ -41,3 +42,4 @@ class Step:
     local: Sequence[Op] = ()
     before_rev: int = 0
     work: Work | None = None
+    history: History | None = None  # of the copy after this, if it has received something

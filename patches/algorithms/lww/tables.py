@@ -13,6 +13,7 @@ from typing import Final, Protocol, TypeVar
 
 from patches.algorithms.lww.field_table import Fields
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.history import History
 from patches.model.json_values import Op
 
 T = TypeVar("T")
@@ -71,6 +72,12 @@ class DocTables(Protocol):
 
     def put_head(self, *, committed_rev: int, deleted: bool = False) -> Head:
         """Create or change the record; its version is one more."""
+
+    def history(self) -> History:
+        """The history of the copy."""
+
+    def put_history(self, history: History) -> None:
+        """Replace it."""
 
     def has_edit(self, edit_id: str) -> bool:
         """Whether this is one of the last `EDITS_KEPT` edits that were noted."""

@@ -28,6 +28,7 @@ from patches.algorithms.lww.state import committed_state, in_commit_order
 from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.tables import DocTables
 from patches.model.change import Change, Snapshot
+from patches.model.history import History, history_in
 from patches.model.ids import IdSource
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
@@ -268,6 +269,7 @@ def fold_changes(
         left = rebased(left, rev)
         tables.put_sending(left)
     head = tables.put_head(committed_rev=rev)
+    history = _follow_history(tables, accepted, confirms=confirms)
     missed = rows is None and known is not None
     return Step(
         before=before,
@@ -279,7 +281,33 @@ def fold_changes(
         accepted=accepted,
         before_rev=cursor,
         work=work_of(tables) if missed else _work_if_missed(tables, before, known),
+        history=history,
     )
+
+
+def _follow_history(
+    tables: DocTables, accepted: Sequence[Change], *, confirms: bool
+) -> History | None:
+    """Note the newest change of the copy."""
+    history = tables.history()
+    for change in accepted:
+        if change.rev >= history.last_rev:
+            history = history.after(change.rev, made_by(change, is_answer=confirms))
+    if accepted:
+        tables.put_history(history)
+    return history if accepted else None
+
+
+def made_by(change: Change, *, is_answer: bool) -> str | None:
+    """The id of the change that made a revision, `None` if that is not known.
+
+    What a server makes up of rows has an id that says nothing; ours names the head beside it. A
+    broadcast has the id of what was committed.
+    """
+    if "head" in change.metadata:
+        named = change.metadata["head"]
+        return named if isinstance(named, str) else None
+    return None if is_answer else change.id
 
 
 def _receive(tables: DocTables, accepted: Sequence[Change]) -> list[Op] | None:
@@ -314,9 +342,17 @@ def rebased(pieces: Sequence[Change], rev: int) -> list[Change]:
 
 
 def install(
-    tables: DocTables, doc_id: str, snapshot: Snapshot, resolved: Collection[str] = ()
+    tables: DocTables,
+    doc_id: str,
+    snapshot: Snapshot,
+    resolved: Collection[str] = (),
+    *,
+    is_new_history: bool = False,
 ) -> Work:
-    """Replace the committed part by the server's; pending ops and pieces stay."""
+    """Replace the committed part by the server's; pending ops and pieces stay.
+
+    On a new history the pieces stand on the snapshot: their revisions meant other changes.
+    """
     check_timed(doc_id, snapshot.changes)
     base = snapshot.changes[0].base_rev if snapshot.changes else snapshot.rev
     tables.put_snapshot(Snapshot.from_encoded(snapshot.encoded_state, rev=base))
@@ -325,8 +361,20 @@ def install(
         _receive(tables, snapshot.changes)
     if resolved:
         tables.put_sending(taken(tables, resolved)[1])
-    tables.put_head(committed_rev=max(snapshot.rev, snapshot.head))
+    head = max(snapshot.rev, snapshot.head)
+    if is_new_history:
+        tables.put_sending(rebased(tables.sending(), head))
+    tables.put_head(committed_rev=head)
+    last_id = made_by(snapshot.changes[-1], is_answer=True) if snapshot.changes else None
+    tables.put_history(history_in(snapshot.metadata, head, last_id))
     return work_of(tables)
+
+
+def put_token(tables: DocTables, token: str | None) -> None:
+    """Replace the token of the copy's history."""
+    if tables.head() is not None:
+        known = tables.history()
+        tables.put_history(History(token, known.last_rev, known.last_id))
 
 
 # ---- tracking ------------------------------------------------------------------------------------

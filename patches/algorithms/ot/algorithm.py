@@ -33,6 +33,7 @@ from patches.algorithms.ot.store import (
 from patches.algorithms.ot.stored_docs import ot_doc
 from patches.documents.document import Document
 from patches.model.change import Change, Snapshot
+from patches.model.history import history_in
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 
@@ -271,6 +272,7 @@ class OTAlgorithm(Quarantine):
                 if doc is not None:
                     await self._catch_up(doc_id, doc)
                 return CONFLICT
+            self._histories.advance(doc_id, changes[-1].rev, changes[-1].id)
             if doc is None:
                 return new
             if follows:
@@ -294,19 +296,23 @@ class OTAlgorithm(Quarantine):
         *,
         tail: Sequence[Change] = (),
         resolved: Sequence[Change] = (),
+        is_new_history: bool = False,
     ) -> None:
         refuse_lww(doc_id, [*snapshot.changes, *tail])
         open_doc = ot_doc(doc)
         state, head = apply_changes(snapshot.state, snapshot.changes), snapshot.head
         tail = [change for change in tail if change.rev <= head]
         gone = {change.id for change in (*snapshot.changes, *tail, *resolved)}
+        last_id = snapshot.changes[-1].id if snapshot.changes else None
+        history = history_in(snapshot.metadata, head, last_id)
 
         async def step() -> Conflict | None:
             queue = await self._current_queue(doc_id, open_doc)
-            rebased = plan_install(queue, tail, head, gone)
+            rebased = plan_install(queue, tail, head, gone, is_new=is_new_history)
             committed = Snapshot(state=state, rev=head)
-            if await self.store.install_doc(doc_id, committed, rebased, queue):
+            if await self.store.install_doc(doc_id, committed, rebased, queue, history):
                 return CONFLICT
+            self._histories.put(doc_id, history)
             if open_doc is not None:
                 missed = [change for change in tail if change.rev > open_doc.committed_rev]
                 open_doc.rebase_unsaved(missed)

@@ -47,14 +47,17 @@ def plan_install(
     tail: Sequence[Change],
     head: int,
     gone: set[str],
+    *,
+    is_new: bool = False,
 ) -> list[Change]:
     """The queue on a snapshot whose last revision is `head`.
 
     `tail`: what was committed since the local revision, as far as it is known. `gone`: changes
-    known to be committed.
+    known to be committed. `is_new`: the snapshot is of another history, in which the revisions
+    that the queue stands on mean other changes.
     """
     left = [
-        change.replace(base_rev=head) if _means_nothing(change.base_rev, head) else change
+        change.replace(base_rev=head) if is_new or _means_nothing(change.base_rev, head) else change
         for change in reconciled(queue.committed_rev, queue.pending, tail)
         if change.id not in gone
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol, TypeAlias
 
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.history import NO_HISTORY, History
 from patches.model.json_values import Json
 
 #: Answer of a replacing call that found the pending queue moved. Nothing was changed.
@@ -113,8 +114,15 @@ class OTClientStore(Protocol):
         snapshot: Snapshot,
         rebased_pending: Sequence[Change],
         read: PendingQueue,
+        history: History = NO_HISTORY,
     ) -> Conflict | None:
-        """Replace the committed part by a state and *committed* changes on it, and the queue."""
+        """Replace the committed part by a state and *committed* changes, the queue, the history."""
+
+    async def get_history(self, doc_id: str) -> History:
+        """The history that was installed, with the newest change that was applied since."""
+
+    async def put_token(self, doc_id: str, token: str | None) -> None:
+        """Replace the history's token."""
 
     async def delete_doc(self, doc_id: str) -> None:
         """Remove everything, quarantine too, and keep a deleted record."""

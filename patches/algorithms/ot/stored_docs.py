@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm
+from patches.algorithms.histories import Histories
 from patches.algorithms.ot.doc import OTDoc
 from patches.algorithms.ot.splitting import OversizedOp, break_changes, cut_by_ops
 from patches.algorithms.ot.store import (
@@ -64,6 +65,10 @@ class StoredDocs(Algorithm):
         self._limits = limits or Limits()
         self._new_id = change_ids(self._runtime.random)
         self._locks = KeyedLocks()
+        self._histories = Histories(
+            lambda doc_id: self.store.get_history(doc_id),
+            lambda doc_id, token: self.store.put_token(doc_id, token),
+        )
         self._reported: dict[str, set[str]] = {}  # unstored changes told of, by document
         #: By closed document: changes that a call which failed may have stored all the same.
         self._maybe_stored: dict[str, set[str]] = {}
@@ -91,6 +96,8 @@ class StoredDocs(Algorithm):
         for doc_id in doc_ids:
             self._reported.pop(doc_id, None)
         await self.store.untrack_docs(doc_ids)
+        for doc_id in doc_ids:
+            self._histories.forget(doc_id)
 
     async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
         return await self.store.list_docs(include_deleted)
@@ -101,10 +108,23 @@ class StoredDocs(Algorithm):
     async def delete_doc(self, doc_id: str) -> None:
         async with self._locks(doc_id):
             await self.store.delete_doc(doc_id)
+            self._histories.forget(doc_id)
 
     async def confirm_delete_doc(self, doc_id: str) -> None:
         self._reported.pop(doc_id, None)
         await self.store.confirm_delete_doc(doc_id)
+
+    # ---- history ---------------------------------------------------------------------------------
+
+    async def sync_options(self, doc_id: str) -> Mapping[str, Json] | None:
+        return await self._histories.options(doc_id)
+
+    async def commit_options(self, doc_id: str) -> Mapping[str, Json] | None:
+        return await self._histories.commit_options(doc_id)
+
+    async def receive_token(self, doc_id: str, token: str | None, *, is_given: bool = True) -> None:
+        async with self._locks(doc_id):
+            await self._histories.receive_token(doc_id, token, is_given=is_given)
 
     # ---- reading ---------------------------------------------------------------------------------
 

@@ -71,6 +71,7 @@ class Kind(Enum):
 
     DELETED = auto()  # the document is gone: forget it
     RECOVER = auto()  # a committed change does not apply: report, fetch the document whole
+    NEW_HISTORY = auto()  # the server has another history: fetch the document whole, report
     RELOAD = auto()  # the local history is refused, or has a hole: fetch the document whole
     PULL = auto()  # something was missed: fetch what follows on
     INTERRUPTED = auto()  # nobody's fault: try again, silently
@@ -100,6 +101,8 @@ def classify(error: BaseException, attempt: Attempt) -> Kind:
     status = error if isinstance(error, StatusError) else None
     if status is not None and status.code == 410:
         return Kind.DELETED
+    if status is not None and _is_other_history(status) and attempt.reloads < MAX_RELOADS:
+        return Kind.NEW_HISTORY
     if isinstance(error, MissingChangesError) and attempt.step == "Receive":
         return Kind.PULL
     if attempt.step != "Reload" and attempt.reloads < MAX_RELOADS:
@@ -120,6 +123,11 @@ def classify(error: BaseException, attempt: Attempt) -> Kind:
     if isinstance(error, JSONRPCError):
         return Kind.FINAL if error.code in _UNKNOWN_CALL else Kind.RETRY
     return _of_status(status, attempt) if status is not None else Kind.RETRY
+
+
+def _is_other_history(error: StatusError) -> bool:
+    reason = error.data.get("reason") if error.data is not None else None
+    return error.code == 409 and error.scope == "doc" and reason == "HISTORY"
 
 
 def named_change(error: BaseException, candidates: Collection[str]) -> str | None:

@@ -52,9 +52,13 @@ Frame: TypeAlias = Committed | Notice
 
 @dataclass(frozen=True, slots=True)
 class NeedsReload:
-    """The local history cannot be built on. `resolved`: sent changes known to be committed."""
+    """The local history cannot be built on. `resolved`: sent changes known to be committed.
+
+    `is_new_history`: the server has another history of the document than the one here.
+    """
 
     resolved: tuple[Change, ...] = ()
+    is_new_history: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,7 @@ class DocSync:
     reload: NeedsReload | None = None
     reloads: int = 0  # in a row, without a commit or a pull that worked
     inbox: tuple[Frame, ...] = ()
+    is_checked: bool = True  # on this connection: the server's history is the one here
     gone: bool = False  # deleted on the server
     busy: bool = False  # a pass is under way: shown as "syncing"
     idle_status: Literal["unsynced", "synced"] = "unsynced"  # what is shown between passes
@@ -184,6 +189,7 @@ class Reload:
 
     pulls: int
     resolved: tuple[Change, ...] = ()
+    is_new_history: bool = False
 
 
 Step: TypeAlias = Idle | Wait | Remove | ReadStore | Receive | Push | Pull | Load | Reload
@@ -201,12 +207,15 @@ def next_step(doc: DocSync, now: float) -> Step:
         return ReadStore() if may_ask else _at_rest(doc)
     if doc.reload is not None:
         # what waits in the inbox rests on what the reload will bring
-        return Reload(doc.pulls_requested, doc.reload.resolved) if may_ask else _at_rest(doc)
+        if not may_ask:
+            return _at_rest(doc)
+        return Reload(doc.pulls_requested, doc.reload.resolved, doc.reload.is_new_history)
     if doc.committed_rev == 0 and doc.sendable:
         # A new document's work goes out at its true base, 0, before anything is applied below it:
         # the server alone knows whether it may (`spec/ot.md` 13).
         return Push(doc.pulls_requested) if may_ask else _at_rest(doc)
-    if doc.inbox:
+    if doc.inbox and (doc.is_checked or not doc.committed_rev):
+        # Not before: on a copy of another history the next revision is another change's.
         return Receive(_leading(doc.inbox))
     if not may_ask:
         return _at_rest(doc)

@@ -15,9 +15,14 @@ from typing import Final, Protocol
 
 from patches.algorithms.base import Algorithm
 from patches.documents.document import Document
-from patches.errors import ApplyChangesError, CommittedPoisonSkippedError
+from patches.errors import (
+    ApplyChangesError,
+    CommittedPoisonSkippedError,
+    HistoryChangedError,
+)
 from patches.model.change import Change, QuarantinedChange, Snapshot
-from patches.net.connection import PatchesConnection
+from patches.model.json_values import Json
+from patches.net.connection import ChangesOfHistory, PatchesConnection
 from patches.options import DocOptions
 from patches.sync.document import transitions
 from patches.sync.document.plan import DocSync, Load, Notice, Pull, Push, Reload, Request
@@ -185,7 +190,7 @@ class DocSteps:
             return
         self._commit = (batch, options)
         answer = await self.host.connection.commit_changes(
-            self.id, batch, await algorithm.sync_options(self.id)
+            self.id, batch, await algorithm.commit_options(self.id)
         )
         if answer.doc_reload_required:
             self.set_state(transitions.must_reload(self.doc, batch))
@@ -196,6 +201,8 @@ class DocSteps:
             answer.changes,
             lambda usable: algorithm.receive_answer(self.id, batch, usable, self.open_doc),
         )
+        if answer.token is not None:
+            await algorithm.receive_token(self.id, answer.token)
         # Answered with what was missed and none of ours: made on an old revision, it is made again.
         is_outdated = bool(new) and not self._resolved
         rev = await self._rev_after(answer.changes, new)
@@ -208,6 +215,11 @@ class DocSteps:
             self.id, step.since, await self.algorithm.sync_options(self.id)
         )
         new = await self._applied(changes) if changes else []
+        await self.algorithm.receive_token(
+            self.id,
+            changes.token if isinstance(changes, ChangesOfHistory) else None,
+            is_given=isinstance(changes, ChangesOfHistory),
+        )
         await self._worked(step, await self._rev_after(changes, new))
         await self._committed(new)
 
@@ -216,6 +228,8 @@ class DocSteps:
         snapshot = await self.host.connection.get_doc(
             self.id, await self.algorithm.sync_options(self.id)
         )
+        if "token" not in snapshot.metadata:
+            await self.algorithm.receive_token(self.id, None, is_given=False)
         await self._save_edits()
         if self.doc.has_pending or await self.algorithm.has_pending(self.id):
             # Work that appeared meanwhile goes out at its true base first. The server says whether
@@ -231,11 +245,42 @@ class DocSteps:
         options = await algorithm.sync_options(self.id)
         since = self.doc.committed_rev
         snapshot = await connection.get_doc(self.id, options)
+        if step.is_new_history:
+            await self._replace_history(step, snapshot)
+            return
         tail: Sequence[Change] = ()
         if snapshot.head > since and await algorithm.needs_tail(self.id):
             changes = await connection.get_changes_since(self.id, since, options)
             tail = [change for change in changes if change.rev <= snapshot.head]
         await self._install(step, snapshot, tail, step.resolved)
+
+    async def _replace_history(self, step: Reload, snapshot: Snapshot) -> None:
+        """Take the server's history for the one here. Unsent work stays, as far as it applies."""
+        old_rev, old_state = self.doc.committed_rev, await self._shown_state()
+        await self._install(step, snapshot, (), step.resolved)
+        for change in await self.algorithm.list_pending(self.id, self.open_doc):
+            if await self.algorithm.verify_pending_change(self.id, change.id):
+                continue
+            reason = "it does not apply to the document, whose history was replaced on the server"
+            entry = await self.algorithm.eject_pending_change(
+                self.id, change.id, reason, self.open_doc, only_if_unappliable=True
+            )
+            if entry is not None:
+                self.host.quarantined(self.id, entry)
+        error = HistoryChangedError(
+            self.id, old_rev=old_rev, new_rev=snapshot.head, old_state=old_state
+        )
+        self.host.report(error, self.id)
+
+    async def _shown_state(self) -> Json:
+        """The state as the application sees it, or would if the document were open."""
+        doc = self.open_doc
+        if doc is None:
+            stored = await self.algorithm.load_doc(self.id)
+            if stored is None:
+                return None
+            doc = self.algorithm.create_doc(self.id, stored)
+        return doc.state
 
     # ---- parts of steps --------------------------------------------------------------------------
 
@@ -297,6 +342,7 @@ class DocSteps:
                     self.open_doc,
                     tail=without_skipped(known, tail),
                     resolved=resolved,
+                    is_new_history=isinstance(step, Reload) and step.is_new_history,
                 )
                 break
             except ApplyChangesError as exc:

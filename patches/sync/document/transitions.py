@@ -47,6 +47,7 @@ def connected(doc: DocSync, link: object) -> DocSync:
         doc,
         link=link,
         pulls_requested=doc.pulls_requested + 1,
+        is_checked=False,
         failure=None,
         is_reported=False,
         stalled_at=-1,
@@ -134,6 +135,7 @@ def worked(doc: DocSync, step: Request, *, rev: int, has_pending: bool, edits: i
         pulls_done=max(doc.pulls_done, step.pulls),
         committed_rev=max(doc.committed_rev, rev),
         has_pending=has_pending or doc.edits != edits,
+        is_checked=True,
         failure=None,
         reloads=0,
         refusals=0,
@@ -161,8 +163,18 @@ def stalled(doc: DocSync, edits: int) -> DocSync:
 
 def must_reload(doc: DocSync, resolved: Sequence[Change]) -> DocSync:
     """The server wants the document fetched whole; `resolved` it has committed."""
+    if doc.reload is not None and doc.reload.is_new_history:
+        return replace(doc, reloads=doc.reloads + 1)
     known = doc.reload.resolved if doc.reload is not None else ()
     return replace(doc, reload=NeedsReload((*known, *resolved)), reloads=doc.reloads + 1)
+
+
+def other_history(doc: DocSync) -> DocSync:
+    """The server has another history of the document. What waits in the inbox may be of either, and
+    no sent change is known to be in the new one.
+    """
+    reload = NeedsReload(is_new_history=True)
+    return replace(doc, reload=reload, reloads=doc.reloads + 1, inbox=(), sent=())
 
 
 def installed(doc: DocSync, step: Request, *, head: int, has_pending: bool, edits: int) -> DocSync:
@@ -173,6 +185,7 @@ def installed(doc: DocSync, step: Request, *, head: int, has_pending: bool, edit
         committed_rev=head,
         has_pending=has_pending or doc.edits != edits,
         reload=None,
+        is_checked=True,
         failure=None,
         unappliable=reloaded(doc.unappliable),
     )
@@ -229,6 +242,8 @@ def failed(
             return deleted(doc), None
         case Kind.RECOVER:
             return must_reload(doc, resolved), _exception(error)
+        case Kind.NEW_HISTORY:
+            return other_history(doc), None
         case Kind.RELOAD:
             return must_reload(doc, resolved), None
         case Kind.PULL:

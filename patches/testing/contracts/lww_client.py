@@ -8,6 +8,7 @@ import pytest
 
 from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, LWWStore, Rows
 from patches.model.change import Change, QuarantinedChange, Snapshot
+from patches.model.history import NO_HISTORY, History
 from patches.model.json_values import Json, Op
 
 DOC = "lww/doc"
@@ -80,6 +81,24 @@ class LWWClientStoreContract:
             assert tables.quarantined("1cccc") == refused("1cccc")
 
         await store.read(DOC, look)
+
+    async def test_a_history_is_kept_as_long_as_the_copy(self, store: LWWStore) -> None:
+        history = History("epoch.7", 4, "c\ud83d")
+
+        def put(tables: DocTables) -> None:
+            tables.put_head(committed_rev=4)
+            tables.put_history(history)
+
+        assert await store.read(DOC, lambda tables: tables.history()) == NO_HISTORY
+        await store.change(DOC, put)
+        assert await store.read(DOC, lambda tables: tables.history()) == history
+
+        def forget(tables: DocTables) -> None:
+            tables.clear()
+            tables.remove_head()
+
+        await store.change(DOC, forget)
+        assert await store.read(DOC, lambda tables: tables.history()) == NO_HISTORY
 
     async def test_a_function_that_raises_leaves_nothing(self, store: LWWStore) -> None:
         def fail(tables: DocTables) -> None:

@@ -66,6 +66,37 @@ class LWWServerStoreContract:
         assert (found.path, found.rev, found.ts, found.held) == (LONE, 1, 12.5, row.held)
         assert (found.hidden, found.pinned) == (False, True)
 
+    async def test_a_token_names_one_life_of_a_document(self, store: LWWServerStore) -> None:
+        await write(store, "d", 1, {"/a": 1}, head_id="c1", change_ids=["c1"])
+        first = await store.load_rows("d", now=NOW)
+        assert (first.head_id, first.token is not None) == ("c1", True)
+        await write(store, "d", 2, {"/a": 2}, token=first.token)
+        assert (await store.load_rows("d", now=NOW)).token == first.token
+        await store.delete_doc("d", None, now=NOW)
+        await write(store, "d", 1, {"/a": 1})
+        again = await store.load_rows("d", now=NOW)
+        assert again.token not in (None, first.token)
+        with pytest.raises(RevConflictError):
+            await write(store, "d", 2, {"/a": 2}, token=first.token)
+
+    async def test_it_is_known_which_change_made_a_revision(self, store: LWWServerStore) -> None:
+        if not store.keeps_change_ids:
+            pytest.skip("it keeps no change ids")
+        for rev in (1, 2, 3):
+            ids = [f"c{rev}"]
+            await write(store, "d", rev, {"/a": rev}, head_id=ids[0], change_ids=ids, expires_at=NOW + rev)  # fmt: skip  # noqa: E501
+        assert await store.made_by("d", 3, "c3") is True
+        assert await store.made_by("d", 2, "c2") is True
+        assert await store.made_by("d", 2, "c1") is False
+        assert await store.made_by("d", 2, "other") is False
+        assert await store.made_by("none", 1, "c1") is False
+        # The first two ids expire, and are pruned with the next write.
+        await write(store, "d", 4, {"/a": 4}, head_id="c4", change_ids=["c4"], now=NOW + 2, expires_at=NOW + 9)  # fmt: skip  # noqa: E501
+        assert await store.made_by("d", 2, "c2") is None
+        assert await store.made_by("d", 2, "other") is None
+        assert await store.made_by("d", 3, "other") is False
+        assert await store.made_by("d", 4, "c4") is True
+
     async def test_a_row_replaces_those_at_and_below_its_path(self, store: LWWServerStore) -> None:
         await write(store, "d", 1, {"/a/b": 1, "/a/b/c": 2, "/ab": 3, "/a/é": 4, "/a0": 5})
         await write(store, "d", 2, {"/a": {}})

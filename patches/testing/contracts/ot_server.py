@@ -103,6 +103,20 @@ class OTServerStoreContract:
         head = await append(store, "d", a_change(3))
         assert head.bounds == Bounds(7, 3), "kept where no others are given"
 
+    async def test_a_token_names_one_life_of_a_document(self, store: OTServerStore) -> None:
+        assert (await store.get_head("d")).token is None
+        first = await append(store, "d", a_change(1))
+        await append(store, "e", a_change(1))
+        assert first.token is not None
+        assert (await append(store, "d", a_change(2))).token == first.token
+        assert (await store.get_head("e")).token != first.token
+        await store.delete_doc("d", None, now=NOW)
+        assert (await store.get_head("d")).token is None
+        again = await append(store, "d", a_change(1))
+        assert again.token not in (None, first.token)
+        with pytest.raises(RevConflictError):
+            await store.save_changes("d", [a_change(2)], expected=first, now=NOW)
+
     async def test_documents_do_not_mix(self, store: OTServerStore) -> None:
         await append(store, "d", a_change(1, "same"))
         await append(store, "D", a_change(1, "same"), a_change(2))

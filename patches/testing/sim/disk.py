@@ -20,7 +20,7 @@ from patches.testing.sim.journal import Journal, Write, copied
 from patches.testing.sim.loop import Life
 from patches.testing.sim.trace import Trace
 
-_READS: Final = ("get_", "list_", "load_", "last_", "read", "algorithm_of")
+_READS: Final = ("get_", "list_", "load_", "last_", "read", "algorithm_of", "made_by")
 #: What reads the rows of one document, on a server and on a client.
 _ROWS: Final = ("list_changes", "load_snapshot", "load_rows", "load_queue", "get_doc", "read")
 #: What else of a store or backend leads to stores.

@@ -54,6 +54,22 @@ CASES: dict[str, tuple[DocSync, Step]] = {
         replace(OLD, link=None, inbox=(FRAME,)),
         Receive(1),
     ),
+    "nothing is applied before the server has taken the copy for its own": (
+        replace(OLD, is_checked=False, inbox=(FRAME,)),
+        Pull(5, 1),
+    ),
+    "nor before work has been sent": (
+        replace(OLD, is_checked=False, has_pending=True, inbox=(FRAME,)),
+        Push(1),
+    ),
+    "a copy of nothing needs no check": (
+        replace(NEW, is_checked=False, inbox=(FRAME,)),
+        Receive(1),
+    ),
+    "another history is fetched whole": (
+        replace(OLD, reload=NeedsReload(is_new_history=True)),
+        Reload(1, (), True),
+    ),
     "work at revision 0 goes out before anything is applied below it": (
         replace(NEW, has_pending=True, inbox=(FRAME,)),
         Push(1),

@@ -52,7 +52,7 @@ def test_learning_counts_once_and_does_not_hide_what_happened_meanwhile() -> Non
 def test_a_connection_starts_waits_and_marks_over() -> None:
     doc = replace(DOC, failure=PROBE, is_reported=True, stalled_at=0, sent=("c",), reloads=2)
     assert transitions.connected(doc, LATER_LINK) == replace(
-        DOC, link=LATER_LINK, pulls_requested=2
+        DOC, link=LATER_LINK, pulls_requested=2, is_checked=False
     )
 
 
@@ -174,3 +174,13 @@ def test_work_that_was_set_aside_takes_its_failure_along() -> None:
     failure = Failure(error=StatusError(400, "x"), failed_at=0, until=None, is_final=True)
     doc = transitions.work_set_aside(replace(DOC, failure=failure, is_reported=True))
     assert (doc.failure, doc.is_reported, doc.sendable) == (None, False, True)
+
+
+def test_another_history_drops_what_waits_and_what_is_known_to_be_committed() -> None:
+    frame = Committed([committed(6)])
+    doc = replace(DOC, reload=NeedsReload((committed(5),)), inbox=(frame,), sent=("c",))
+    other = transitions.other_history(doc)
+    assert other.reload == NeedsReload(is_new_history=True)
+    assert (other.inbox, other.sent, other.reloads) == ((), (), doc.reloads + 1)
+    reloaded = transitions.must_reload(other, [committed(5)])
+    assert reloaded.reload == NeedsReload(is_new_history=True)

@@ -10,6 +10,7 @@ from typing import TypeVar
 from patches.algorithms.lww.field_table import FieldTable
 from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, Head
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.history import NO_HISTORY, History
 from patches.runtime import Runtime
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class _MemoryTables:
         self.pending = FieldTable()
         self.quarantine: dict[str, QuarantinedChange] = {}
         self._head: Head | None = None
+        self._history = NO_HISTORY
         self._snapshot = Snapshot(state={}, rev=0)
         self._sending: list[Change] = []
         self._edits: deque[str] = deque(maxlen=EDITS_KEPT)
@@ -85,6 +87,12 @@ class _MemoryTables:
 
     def remove_head(self) -> None:
         self._head = None
+
+    def history(self) -> History:
+        return self._history
+
+    def put_history(self, history: History) -> None:
+        self._history = history
 
     def has_edit(self, edit_id: str) -> bool:
         return edit_id in self._edits
@@ -121,3 +129,4 @@ class _MemoryTables:
         self.pending.clear()
         self._snapshot = Snapshot(state={}, rev=0)
         self._sending = []
+        self._history = NO_HISTORY

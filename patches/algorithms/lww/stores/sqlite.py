@@ -14,8 +14,10 @@ from typing import Final, TypeVar
 from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, Head
 from patches.model import codec
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.history import History
 from patches.model.json_values import Op
 from patches.runtime import Runtime
+from patches.stores.sqlite import histories
 from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.keys import from_key, range_below, to_key
 
@@ -70,6 +72,7 @@ class LWWSqliteStore:
     def __init__(self, database: SqliteDatabase, *, runtime: Runtime | None = None) -> None:
         self._database = database
         database.add_schema(_SCHEMA)
+        database.add_schema(histories.HISTORIES_SCHEMA)
 
     async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
         """Run a function that writes nothing over one view of the file."""
@@ -174,6 +177,12 @@ class _SqliteTables:
         self.execute("DELETE FROM lww_docs WHERE doc = ?")
         self._doc = self._head = None
 
+    def history(self) -> History:
+        return histories.load_history(self._connection, self._doc_id)
+
+    def put_history(self, history: History) -> None:
+        histories.put_history(self._connection, self._doc_id, history)
+
     def has_edit(self, edit_id: str) -> bool:
         return edit_id in self._edits()
 
@@ -248,6 +257,7 @@ class _SqliteTables:
         self.execute("DELETE FROM lww_snapshots WHERE doc = ?")
         self.execute("DELETE FROM lww_rows WHERE doc = ?")
         self.execute("DELETE FROM lww_pieces WHERE doc = ?")
+        histories.forget_history(self._connection, self._doc_id)
 
 
 class _SqliteRows:

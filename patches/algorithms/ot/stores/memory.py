@@ -15,6 +15,7 @@ from patches.algorithms.ot.store import (
 )
 from patches.algorithms.ot.stores.replay import SNAPSHOT_INTERVAL, replayed
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.history import NO_HISTORY, History
 from patches.model.json_values import Json
 from patches.runtime import Runtime
 
@@ -29,6 +30,7 @@ class _Document:
     committed: list[Change] = field(default_factory=list)
     pending: list[Change] = field(default_factory=list)
     deleted: bool = False
+    history: History = NO_HISTORY
 
     @property
     def position(self) -> QueuePosition:
@@ -87,15 +89,26 @@ class OTMemoryStore:
         snapshot: Snapshot,
         rebased_pending: Sequence[Change],
         read: PendingQueue,
+        history: History = NO_HISTORY,
     ) -> Conflict | None:
         if self._known(doc_id).position != read.position:
             return CONFLICT
         doc = self._live(doc_id)
         doc.state, doc.rev = snapshot.state, snapshot.rev
         doc.committed = list(snapshot.changes)
+        doc.history = history
         doc.replace_pending(rebased_pending)
         self._fold(doc_id, doc)
         return None
+
+    async def get_history(self, doc_id: str) -> History:
+        doc = self._docs.get(doc_id)
+        return doc.history if doc else NO_HISTORY
+
+    async def put_token(self, doc_id: str, token: str | None) -> None:
+        doc = self._docs.get(doc_id)
+        if doc is not None:
+            doc.history = History(token, doc.history.last_rev, doc.history.last_id)
 
     async def delete_doc(self, doc_id: str) -> None:
         self._docs[doc_id] = self._new(deleted=True)
@@ -143,6 +156,8 @@ class OTMemoryStore:
         known = doc.committed_rev
         new = [change for change in server_changes if change.rev > known]
         doc.committed.extend(new)
+        if new:
+            doc.history = doc.history.after(new[-1].rev, new[-1].id)
         for change in new if self._quarantine else ():
             self._quarantine.pop((doc_id, change.id), None)
         doc.replace_pending(rebased_pending)

@@ -22,7 +22,9 @@ from patches.algorithms.ot.stores.replay import replayed
 from patches.algorithms.ot.stores.schema import SCHEMA
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.codec import decode
+from patches.model.history import NO_HISTORY, History
 from patches.runtime import Runtime
+from patches.stores.sqlite import histories
 from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.keys import to_key
 
@@ -37,6 +39,7 @@ class OTSqliteStore:
         self._database = database
         self._runtime = runtime or Runtime()
         database.add_schema(SCHEMA)
+        database.add_schema(histories.HISTORIES_SCHEMA)
 
     async def track_docs(self, doc_ids: Sequence[str]) -> None:
         def write(db: sqlite3.Connection) -> None:
@@ -50,6 +53,7 @@ class OTSqliteStore:
             for doc_id in doc_ids:
                 rows.wipe(db, to_key(doc_id))
                 rows.remove_head(db, to_key(doc_id))
+                histories.forget_history(db, doc_id)
 
         await self._database.write(write)
 
@@ -79,6 +83,7 @@ class OTSqliteStore:
         snapshot: Snapshot,
         rebased_pending: Sequence[Change],
         read: PendingQueue,
+        history: History = NO_HISTORY,
     ) -> Conflict | None:
         def write(db: sqlite3.Connection) -> Conflict | None:
             key = to_key(doc_id)
@@ -87,9 +92,20 @@ class OTSqliteStore:
             head = rows.replace_committed(db, key, rows.live_head(db, key), snapshot)
             head = rows.fold(db, doc_id, head)
             rows.put_head(db, key, rows.replace_pending(db, key, head, rebased_pending))
+            histories.put_history(db, doc_id, history)
             return None
 
         return await self._database.write(write)
+
+    async def get_history(self, doc_id: str) -> History:
+        return await self._database.read(lambda db: histories.load_history(db, doc_id))
+
+    async def put_token(self, doc_id: str, token: str | None) -> None:
+        def write(db: sqlite3.Connection) -> None:
+            known = histories.load_history(db, doc_id)
+            histories.put_history(db, doc_id, History(token, known.last_rev, known.last_id))
+
+        await self._database.write(write)
 
     async def delete_doc(self, doc_id: str) -> None:
         def write(db: sqlite3.Connection) -> None:
@@ -98,6 +114,7 @@ class OTSqliteStore:
             rows.take_from_quarantine(db, key)
             rows.remove_head(db, key)
             rows.new_head(db, key, is_known=False, deleted=True)
+            histories.forget_history(db, doc_id)
 
         await self._database.write(write)
 
@@ -160,6 +177,7 @@ class OTSqliteStore:
             new = [change for change in server_changes if change.rev > head.committed_rev]
             if new:
                 head = rows.append_committed(db, key, head, new)
+                histories.advance_history(db, doc_id, new[-1].rev, new[-1].id)
                 rows.take_from_quarantine(db, key, [to_key(change.id) for change in new])
                 head = rows.fold(db, doc_id, head)
             rows.put_head(db, key, rows.replace_pending(db, key, head, rebased_pending))
