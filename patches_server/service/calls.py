@@ -19,6 +19,7 @@ from patches_server.documents.concurrency_limit import Gate
 from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.history import HISTORY_OPTIONS
 from patches_server.documents.offload import BYTES_PER_STEP, Aside
+from patches_server.service.commits_under_way import CommitsUnderWay, key_of
 from patches_server.service.methods import Given, Method, encoded, steps_to_encode
 from patches_server.service.router import Router
 from patches_server.service.stats import ServerStats
@@ -58,6 +59,7 @@ class Calls:
         self._limits, self._aside, self._stats = limits, aside, stats
         self._hide_existence = hide_existence
         self._snapshots = Gate.of_snapshots(limits)
+        self._commits = CommitsUnderWay[Any]()
 
     async def run(self, call: Call) -> Answer:
         """Carry a call out. Raises what its sender is told as an error."""
@@ -76,15 +78,22 @@ class Calls:
             # A merge is broadcast to its caller too: one that does not apply the answer relies on
             # that (`spec/protocol.md` 5).
             context = replace(context, connection_id=None)
-        loop = asyncio.get_running_loop()
-        with call_context(context):
-            async with self._snapshots() if call.method.is_dear else nullcontext():
-                context.require_waiting()
-                begun = loop.time()
-                result = await call.method.run(services, subject, *arguments)
-                if call.name == "commitChanges":
-                    self._stats.committed(services.documents.name, loop.time() - begun)
-                return await self._aside(steps_to_encode(result), lambda: encoded(result))
+
+        async def carry_out(context: CallContext) -> Any:
+            context.require_waiting()
+            with call_context(context):
+                return await call.method.run(services, subject, *arguments)
+
+        if call.name == "commitChanges":
+            begun = asyncio.get_running_loop().time()
+            key = key_of(subject, arguments[0], context)
+            result = await self._commits.run(key, context, carry_out)
+            took_s = asyncio.get_running_loop().time() - begun
+            self._stats.committed(services.documents.name, took_s)
+            return await self._aside(steps_to_encode(result), lambda: encoded(result))
+        async with self._snapshots() if call.method.is_dear else nullcontext():
+            result = await carry_out(context)
+            return await self._aside(steps_to_encode(result), lambda: encoded(result))
 
     async def _read(self, call: Call, subject: str) -> tuple[Any, ...]:
         capabilities = (

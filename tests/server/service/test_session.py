@@ -177,6 +177,15 @@ async def test_too_many_bytes_of_commits_are_refused_with_the_wait(serve: Any) -
     assert await peer.result("getChangesSince", "d", 1) == [], "nothing of it was done"
 
 
+async def test_a_large_commit_is_charged_once(serve: Any) -> None:
+    limits = Limits(commit_bytes_per_s=1.0, commit_bytes_burst=250_000)
+    peer = (await serve(limits=limits))()
+    change = {"id": "c1", "ops": [{"op": "replace", "path": "/a", "value": "x" * 100_000}]}
+    for change_id in ("c1", "c2"):
+        assert "result" in await peer.call("commitChanges", "d", [{**change, "id": change_id}])
+    assert (await peer.error("commitChanges", "d", [{**change, "id": "c3"}]))["code"] == 429
+
+
 async def test_closing_waits_for_the_calls_under_way(serve: Any, documents: Any) -> None:
     connect = await serve()
     peer = connect()
