@@ -46,6 +46,7 @@ class Limits:
     max_connections_per_ip: int | None = 200
     connects_per_min_per_ip: int | None = 120
     compress: bool = False
+    max_parsed_bytes: int | None = 256 * MIB
 
     # input
     max_depth: int = 128  # *
@@ -59,6 +60,7 @@ class Limits:
     max_metadata_bytes: int | None = 16 * KIB
     max_presence_bytes: int | None = 16 * KIB
     presence_per_s: float | None = 20.0
+    presence_bytes_per_s: float | None = 1.0 * MIB
     max_text_op_len: int | None = 16 * MIB
 
     # documents and work

@@ -23,6 +23,7 @@ from patches_server.service.calls import Calls
 from patches_server.service.fanout.hub import GetTombstone, Hub
 from patches_server.service.fanout.outbox import GOING_AWAY, SIGNED_OUT
 from patches_server.service.fanout.relay import AwarenessRelay
+from patches_server.service.memory_budget import MemoryBudget
 from patches_server.service.methods import add_methods_of, method_table
 from patches_server.service.router import AlgorithmOf, Router, Routes, Services
 from patches_server.service.session import ServerSession
@@ -70,6 +71,7 @@ class PatchesServer:
         self.limits = limits or Limits()
         self.runtime = runtime or Runtime()
         self.aside = Aside(self.runtime, self.limits)
+        self.memory = MemoryBudget(self.limits.max_parsed_bytes)
         self.access = Access(auth, timeout_s=self.limits.hook_timeout_s)
         self.router = Router(services, routes=routes, algorithm_of=algorithm_of)
         self.sessions: dict[str, ServerSession] = {}
@@ -98,7 +100,11 @@ class PatchesServer:
             stats=self.stats,
             hide_existence=hide_existence,
         )
-        self.relay = AwarenessRelay(self.hub, limits=self.limits) if relay else None
+        self.relay = (
+            AwarenessRelay(self.hub, limits=self.limits, is_open=self.access.open)
+            if relay
+            else None
+        )
         self.methods = method_table()
         for each in services.values():
             add_methods_of(self.methods, each)

@@ -38,6 +38,7 @@ from patches_server.service.calls import Call, Calls
 from patches_server.service.fanout.hub import Hub
 from patches_server.service.fanout.outbox import SIGNED_OUT, TOO_SLOW, Outbox
 from patches_server.service.fanout.relay import AwarenessRelay, Relayed, is_signal
+from patches_server.service.memory_budget import MemoryBudget, Share
 from patches_server.service.methods import Method
 from patches_server.service.rates import TokenBucket
 from patches_server.service.stats import ServerStats
@@ -51,6 +52,7 @@ from patches_server.wire.frames import (
     error_frame,
     find_id,
     is_unforeseen,
+    memory_needed,
     parse_frame,
     result_frame,
     wire_error,
@@ -65,6 +67,8 @@ _SYNC_CALLS: Final = ("getDoc", "getChangesSince", "commitChanges")
 _READS_AT_ONCE: Final = 8
 #: Larger frames count as commits do, whatever they hold, and before they are parsed: that costs.
 _LARGE_FRAME: Final = 64 * 1024
+#: Smaller frames are parsed whatever they need: a connection has few of them under way.
+_SMALL_FRAME: Final = 4 * 1024
 
 
 class SessionHost(Protocol):
@@ -73,6 +77,7 @@ class SessionHost(Protocol):
     limits: Limits
     runtime: Runtime
     aside: Aside
+    memory: MemoryBudget
     stats: ServerStats
     hub: Hub
     relay: AwarenessRelay | None
@@ -127,18 +132,26 @@ class ServerSession:
         if wait_s:
             self._refuse(find_id(frame), _too_fast(wait_s))
             return
-        parsed = await self._server.aside(
-            size // BYTES_PER_STEP, lambda: parse_frame(frame, max_depth=self._limits.max_depth)
-        )
-        if self._is_closing():
-            return
-        if isinstance(parsed, Malformed):
-            self.outbox.answer(parsed.answer)
-        elif isinstance(parsed, Notification):
-            if is_signal(parsed.jsonrpc, parsed.method, parsed.params):
-                self._relay(parsed.params, size)
-        else:
-            await self._begin(parsed, size)
+        aside, steps = self._server.aside, size // BYTES_PER_STEP
+        share = None
+        if size > _SMALL_FRAME:
+            share = await self._server.memory.take(await aside(steps, lambda: memory_needed(frame)))
+            share.give_back_within(self._limits.store_timeout_s)
+        is_begun = False
+        try:
+            parsed = await aside(steps, lambda: parse_frame(frame, self._limits.max_depth))
+            if self._is_closing():
+                return
+            if isinstance(parsed, Malformed):
+                self.outbox.answer(parsed.answer)
+            elif isinstance(parsed, Notification):
+                if is_signal(parsed.jsonrpc, parsed.method, parsed.params):
+                    self._relay(parsed.params, size)
+            else:
+                is_begun = await self._begin(parsed, size, share)
+        finally:
+            if share is not None and not is_begun:
+                share.give_back()
 
     def close(self, code: int, reason: str) -> None:
         """Ask the transport to close the socket, once what is queued is written."""
@@ -167,8 +180,9 @@ class ServerSession:
 
     # Calls.
 
-    async def _begin(self, request: Request, size: int) -> None:
-        """Start a call, or answer at once what needs no work."""
+    async def _begin(self, request: Request, size: int, share: Share | None) -> bool:
+        """Start a call, or answer at once what needs no work. Whether a call was started, which
+        gives the share of memory back."""
         try:
             self._check_admission(request, size)
             method = self._method(request)
@@ -176,16 +190,19 @@ class ServerSession:
             self._refuse(request.id, exc)
             if isinstance(exc, UnauthorizedError):
                 self.close(SIGNED_OUT, "sign-in expired")
-            return
+            return False
         if method is None and request.method not in _SUBSCRIPTION_CALLS:
             self._answer_signal(request, size)
-            return
+            return False
         doc_ids = _named(request.params)
         before, done = self._queue_behind(doc_ids)
         if request.method in _SYNC_CALLS and not before:
             self._server.hub.called(self, doc_ids)
         await self._room.acquire()
-        self._server.begin(partial(self._serve, request, method, size, doc_ids, before, done))
+        self._server.begin(
+            partial(self._serve, request, method, size, doc_ids, before, done, share)
+        )
+        return True
 
     def _check_admission(self, request: Request, size: int) -> None:
         if self._expires_at is not None and self._server.runtime.wall_ms() >= self._expires_at:
@@ -224,6 +241,7 @@ class ServerSession:
         doc_ids: set[str],
         before: list[asyncio.Event],
         done: asyncio.Event,
+        share: Share | None,
     ) -> None:
         try:
             for earlier in before:
@@ -242,6 +260,8 @@ class ServerSession:
             self._server.hub.answered(self, doc_ids)
             done.set()
             self._room.release()
+            if share is not None:
+                share.give_back()
             for doc_id in doc_ids:
                 if self._last_calls.get(doc_id) is done:
                     del self._last_calls[doc_id]

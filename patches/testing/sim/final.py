@@ -103,8 +103,8 @@ class FinalChecks:
                 "sessions": len(core.sessions),
                 "subscriptions": len(core.hub._table),
                 "calls": core._under_way,
-                "frames held back": len(core.hub._holds),
-                "peers": len(core.relay._peers) + len(core.relay._contacts) if core.relay else 0,
+                "frames held back": len(core.hub._holds) + len(core.hub._asking),
+                "peers": len(core.relay) if core.relay else 0,
             }.items()
             if count
         }

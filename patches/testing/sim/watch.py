@@ -38,27 +38,30 @@ class _Asked:
 
 
 class WatchedOutbox(Outbox):
-    """A session's outbox that tells of every frame it takes."""
+    """A session's outbox that tells of every frame it takes; of broadcasts, also how many bytes of
+    them were there before."""
 
-    def __init__(self, limits: Limits, on_put: Callable[[bytes], None]) -> None:
+    def __init__(self, limits: Limits, on_put: Callable[[bytes, int], None]) -> None:
         super().__init__(limits)
         self._on_put = on_put
 
     def put(self, frame: bytes) -> None:
+        before = self.broadcast_bytes
         super().put(frame)
         if self.closing is None:
-            self._on_put(frame)
+            self._on_put(frame, before)
 
     def offer(self, frame: bytes) -> bool:
+        before = self.broadcast_bytes
         is_queued = super().offer(frame)
         if is_queued:
-            self._on_put(frame)
+            self._on_put(frame, before)
         return is_queued
 
     def answer(self, frame: bytes) -> None:
         super().answer(frame)
         if self.closing is None:
-            self._on_put(frame)
+            self._on_put(frame, 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -94,13 +97,11 @@ class Conversation:
             if _now() - asked.at_s > ANSWER_S:
                 yield f"{self.name}: no answer to {asked} for {_now() - asked.at_s:.0f} s"
 
-    def _told(self, frame: bytes) -> None:
+    def _told(self, frame: bytes, broadcasts: int) -> None:
         outbox, fail = self.outbox, self.watch.fail
         too_many = len(outbox) > 2 * (LIMITS.max_response_buffer_msgs or 0)
-        max_bytes = LIMITS.max_response_buffer_bytes or 0
-        # Answers are bounded by the calls that are begun, which wait for room.
-        if too_many or outbox.broadcast_bytes - len(frame) > max_bytes:
-            fail("I4", f"{self.name}: {len(outbox)} frames, {outbox.queued_bytes} bytes are queued")
+        if too_many or broadcasts > (LIMITS.max_response_buffer_bytes or 0):
+            fail("I4", f"{self.name}: {len(outbox)} frames, {broadcasts} bytes of broadcasts")
         message = _decoded(frame)
         if "method" in message:
             self._check_notification(message["method"], message["params"])

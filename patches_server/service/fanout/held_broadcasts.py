@@ -13,6 +13,8 @@ from patches.limits import Limits
 
 #: More frames than this are not held back, whatever the reason.
 MOST_FRAMES: Final = 1_000
+#: Nor more than this, if the subscriber can do without.
+_MAX_OFFERED: Final = 100
 
 Key: TypeAlias = tuple[str, object]  # a document and one of its subscribers
 
@@ -55,6 +57,17 @@ class Holds:
         hold.frames.append(frame)
         hold.size += len(frame)
         return True
+
+    def is_held(self, key: Key) -> bool:
+        """Whether there is a reason to hold anything back."""
+        return key in self._holds
+
+    def offer(self, key: Key, frame: bytes) -> bool:
+        """Hold a frame back that its subscriber can do without, if few are held; whether it is."""
+        hold = self._holds[key]
+        if len(hold.frames) >= _MAX_OFFERED:
+            return False
+        return self.add(key, frame)
 
     def is_full(self, key: Key) -> bool:
         """Whether more is held back than may wait in an outbox."""

@@ -361,6 +361,19 @@ class Hub:
             self._start_asking(doc_id, subscriber)
             self._holds.add(key, frame)
 
+    def offer(self, doc_id: str, subscriber: Subscriber, frame: bytes) -> bool:
+        """Give one subscriber a frame that it can do without; whether it gets it."""
+        asked_at = self._table.get(doc_id, {}).get(subscriber)
+        if asked_at is None:
+            return False
+        key = (doc_id, subscriber)
+        is_old = asyncio.get_running_loop().time() - asked_at > self._reauth_s
+        if is_old and not self._access.open and key not in self._asking:
+            self._start_asking(doc_id, subscriber)
+        if self._holds.is_held(key):
+            return self._holds.offer(key, frame)
+        return subscriber.outbox.offer(frame)
+
     def _start_asking(self, doc_id: str, subscriber: Subscriber) -> None:
         """Hold back what is due from now on until a subscriber's right has been asked again."""
         key = (doc_id, subscriber)

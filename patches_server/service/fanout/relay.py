@@ -1,16 +1,24 @@
-"""`AwarenessRelay`: passes small opaque messages between connections (`spec/protocol.md` 8).
+"""`AwarenessRelay`: passes small opaque messages between connections.
 
 Presence is built on it: each client sends its state to the peers it knows. What the relay sees is
-never stored. The sender's id is the server's own word. A message that names a room, which is a
+never stored. The sender's id is set by the server. A message that names a room, which is a
 document's id, is passed only between connections subscribed to that document, so that presence
-needs the right to read (`spec/reliability.md` T40); one without a room goes to any peer, as in the
-original.
+needs the right to read.
+
+Clients of @dabble/patches 0.28.1 name no room. Where everybody may read everything, their messages
+go to any peer. Where rights are asked, they go as messages of the documents that both sides are
+subscribed to, and to nobody else: a stranger must not appear beside a document it may not read.
+
+Messages are limited per sender and per receiver, in number and bytes, and are dropped where the
+receiver does not take them. A flood of them never ends the receiver's connection.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, Protocol
 
 from patches.limits import Limits
@@ -23,6 +31,9 @@ from patches_server.wire.frames import notification_frame
 #: Beyond this many connections newcomers are not given all others, nor everybody told of one that
 #: leaves: it would cost the square of their number. Directed messages go on.
 _ROSTER_MAX: Final = 1_000
+#: Of the documents that two connections share, so many are looked for, among so many.
+_MAX_SHARED: Final = 8
+_MAX_LOOKED_AT: Final = 1_000
 
 
 class Peer(Subscriber, Protocol):
@@ -43,42 +54,57 @@ class Relayed(enum.Enum):
     TOO_MANY = "Too many messages"
 
 
-class AwarenessRelay:
-    """All connections of one server process, by id."""
+@dataclass(slots=True)
+class _Member:
+    peer: Peer
+    messages: TokenBucket
+    bytes_sent: TokenBucket
+    bytes_received: TokenBucket
+    #: Who it has exchanged messages with.
+    contacts: set[str] = field(default_factory=set)
 
-    def __init__(self, hub: Hub, *, limits: Limits) -> None:
-        self._hub, self._limits = hub, limits
-        self._peers: dict[str, Peer] = {}
-        self._rates: dict[str, TokenBucket] = {}
-        self._contacts: dict[str, set[str]] = {}
+
+class AwarenessRelay:
+    """All connections of one server process, by id.
+
+    `is_open`: everybody may read every document, so a message needs no room.
+    """
+
+    def __init__(self, hub: Hub, *, limits: Limits, is_open: bool) -> None:
+        self._hub, self._limits, self._is_open = hub, limits, is_open
+        self._members: dict[str, _Member] = {}
         self.dropped = 0
 
     def __len__(self) -> int:
-        return len(self._peers)
+        return len(self._members)
 
     def join(self, peer: Peer, *, now: float) -> None:
         """A connection has opened: it is told its own id and who else is there."""
-        others = list(self._peers) if len(self._peers) <= _ROSTER_MAX else []
-        self._peers[peer.connection_id] = peer
-        rate = self._limits.presence_per_s
-        self._rates[peer.connection_id] = TokenBucket(rate, rate or 0, now=now)
+        others = list(self._members) if len(self._members) <= _ROSTER_MAX else []
+        per_s, bytes_per_s = self._limits.presence_per_s, self._limits.presence_bytes_per_s
+        self._members[peer.connection_id] = _Member(
+            peer,
+            messages=TokenBucket(per_s, per_s or 0, now=now),
+            bytes_sent=TokenBucket(bytes_per_s, bytes_per_s or 0, now=now),
+            bytes_received=TokenBucket(bytes_per_s, bytes_per_s or 0, now=now),
+        )
         welcome = codec.encode({"id": peer.connection_id, "peers": others})
-        peer.outbox.put(notification_frame("peer-welcome", welcome))
+        peer.outbox.answer(notification_frame("peer-welcome", welcome))
 
     def leave(self, peer: Peer) -> None:
         """A connection is gone: the others are told."""
-        left = peer.connection_id
-        if self._peers.pop(left, None) is None:
+        member = self._members.pop(peer.connection_id, None)
+        if member is None:
             return
-        self._rates.pop(left, None)
-        met = self._contacts.pop(left, set())
-        told = self._peers.keys() if len(self._peers) <= _ROSTER_MAX else met
-        gone = notification_frame("peer-disconnected", codec.encode({"id": left}))
-        for other in told:
-            if other in self._peers:
-                self._peers[other].outbox.put(gone)
-        for other in met:
-            self._contacts.get(other, set()).discard(left)
+        everybody = len(self._members) <= _ROSTER_MAX
+        gone = notification_frame("peer-disconnected", codec.encode({"id": peer.connection_id}))
+        for other_id in self._members if everybody else member.contacts:
+            other = self._members.get(other_id)
+            if other is not None:
+                other.peer.outbox.put(gone)
+        for other_id in member.contacts:
+            if other_id in self._members:
+                self._members[other_id].contacts.discard(peer.connection_id)
 
     def pass_on(self, sender: Peer, params: Sequence[Json], *, size: int, now: float) -> Relayed:
         """Pass `[TO, DATA]` or `[TO, DATA, ROOM]` on. What is over a limit is dropped and counted.
@@ -86,31 +112,48 @@ class AwarenessRelay:
         The rate is per second and peer: a state that goes to everybody is one message to each.
         """
         if self._limits.max_presence_bytes is not None and size > self._limits.max_presence_bytes:
-            self.dropped += 1
-            return Relayed.TOO_LARGE
-        rate = self._rates.get(sender.connection_id)
-        if rate is None or rate.take(1, now=now, scale=max(1, len(self._peers) - 1)):
-            self.dropped += 1
-            return Relayed.TOO_MANY
-        target = self._peers.get(str(params[0]))
-        room = params[2] if len(params) > 2 else None
-        if target is None or not self._share(room, sender, target):
+            return self._drop(Relayed.TOO_LARGE)
+        member = self._members.get(sender.connection_id)
+        others = max(1, len(self._members) - 1)
+        if member is None or member.messages.take(1, now=now, scale=others):
+            return self._drop(Relayed.TOO_MANY)
+        target = self._members.get(str(params[0]))
+        if target is None:
             return Relayed.NO_TARGET
-        self._contacts.setdefault(sender.connection_id, set()).add(target.connection_id)
-        self._contacts.setdefault(target.connection_id, set()).add(sender.connection_id)
-        frame = _signal(sender, params[1] if len(params) > 1 else None, room)
-        if isinstance(room, str):
-            self._hub.deliver_one(room, target, frame)  # asks for its right, if that is old
-        else:
-            target.outbox.put(frame)
-        return Relayed.SENT
+        room = params[2] if len(params) > 2 else None
+        rooms = self._rooms(sender, target.peer, room)
+        if not rooms:
+            return Relayed.NO_TARGET
+        cost = size * len(rooms)
+        if member.bytes_sent.take(cost, now=now) or target.bytes_received.take(cost, now=now):
+            return self._drop(Relayed.TOO_MANY)
+        member.contacts.add(target.peer.connection_id)
+        target.contacts.add(sender.connection_id)
+        data = params[1] if len(params) > 1 else None
+        is_queued = [self._offer(target.peer, _signal(sender, data, each), each) for each in rooms]
+        return Relayed.SENT if all(is_queued) else self._drop(Relayed.TOO_MANY)
 
-    def _share(self, room: Json, sender: Peer, target: Peer) -> bool:
+    def _rooms(self, sender: Peer, target: Peer, room: Json) -> list[str | None]:
+        """The rooms that a message is passed on in; `None` is none in particular."""
+        if isinstance(room, str):
+            share = all(self._hub.is_subscribed(peer, room) for peer in (sender, target))
+            return [room] if share else []
+        if room is not None:
+            return []
+        if self._is_open:
+            return [None]
+        few, many = sorted((sender.subscriptions, target.subscriptions), key=len)
+        shared = (doc_id for doc_id in islice(few, _MAX_LOOKED_AT) if doc_id in many)
+        return list(islice(shared, _MAX_SHARED))
+
+    def _offer(self, target: Peer, frame: bytes, room: str | None) -> bool:
         if room is None:
-            return True
-        return isinstance(room, str) and all(
-            self._hub.is_subscribed(peer, room) for peer in (sender, target)
-        )
+            return target.outbox.offer(frame)
+        return self._hub.offer(room, target, frame)
+
+    def _drop(self, why: Relayed) -> Relayed:
+        self.dropped += 1
+        return why
 
 
 def is_signal(jsonrpc: Json, method: Json, params: Json) -> bool:
@@ -125,8 +168,8 @@ def is_signal(jsonrpc: Json, method: Json, params: Json) -> bool:
     )
 
 
-def _signal(sender: Peer, data: Json, room: Json) -> bytes:
-    params = {"from": sender.connection_id, "data": data}
+def _signal(sender: Peer, data: Json, room: str | None) -> bytes:
+    params: dict[str, Json] = {"from": sender.connection_id, "data": data}
     if room is not None:
         params["room"] = room
     return notification_frame("signal", codec.encode(params))

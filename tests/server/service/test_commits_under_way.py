@@ -28,7 +28,7 @@ async def test_a_repetition_over_another_connection_gets_the_answer_of_the_first
 
 
 async def test_a_repetition_is_asked_for_its_own_right(serve: Any, documents: Any) -> None:
-    async def can_access(principal: Any, *_: object) -> bool:
+    async def can_access(principal: object, *_: object) -> bool:
         return principal == "ann"
 
     connect = await serve(auth=can_access)
@@ -43,9 +43,8 @@ async def test_a_repetition_is_asked_for_its_own_right(serve: Any, documents: An
 async def test_other_changes_are_other_commits(connect: Any, documents: Any) -> None:
     peers = [connect() for _ in range(4)]
     documents.gate.clear()
-    for peer, fields in zip(
-        peers, ({}, {"baseRev": 1}, {"createdAt": 8}, {"id": "c2"}), strict=True
-    ):
+    others: list[dict[str, Any]] = [{}, {"baseRev": 1}, {"createdAt": 8}, {"id": "c2"}]
+    for peer, fields in zip(peers, others, strict=True):
         await peer.start("commitChanges", "d", [{**CHANGE, **fields}])
     await asyncio.sleep(0.01)
     assert len(documents.entered) == 4

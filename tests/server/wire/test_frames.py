@@ -31,7 +31,7 @@ from patches_server.wire.frames import (
 
 
 def parsed(frame: str | bytes) -> Any:
-    return parse_frame(frame, max_depth=16)
+    return parse_frame(frame, 16)
 
 
 def error_of(frame: Any) -> Any:

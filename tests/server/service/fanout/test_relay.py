@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -91,3 +92,81 @@ async def test_a_server_without_the_relay_knows_no_such_method(connect: Any) -> 
     assert ann.unread() == []
     error = await ann.error("peer-signal", bob.id, "x")
     assert error["message"] == "Unknown method 'peer-signal'."
+
+
+async def a_server_with_rights(serve: Any, **options: Any) -> Any:
+    """Everybody may read what begins with their name, or with "all"."""
+
+    async def can_access(principal: Any, doc_id: str, *_: object) -> bool:
+        return doc_id.startswith((principal, "all"))
+
+    return await serve(relay=True, auth=can_access, **options)
+
+
+async def test_without_a_room_a_message_goes_to_who_shares_a_document(serve: Any) -> None:
+    connect = await a_server_with_rights(serve)
+    ann, bob, eve = connect("ann"), connect("bob"), connect("eve")
+    for peer, doc_ids in ((ann, ["all", "ann's"]), (bob, ["all", "bob's"]), (eve, ["eve's"])):
+        assert await peer.result("subscribe", doc_ids) == doc_ids
+    error = await eve.error("peer-signal", ann.id, "here I am")
+    assert error["message"] == "Target not connected"
+    assert await bob.call("peer-signal", ann.id, "hello") == {
+        "jsonrpc": "2.0",
+        "result": "ok",
+        "id": 2,
+    }
+    assert ann.unread("signal") == [
+        {
+            "jsonrpc": "2.0",
+            "method": "signal",
+            "params": {"from": bob.id, "data": "hello", "room": "all"},
+        }
+    ]
+
+
+async def test_a_message_that_waits_for_a_right_is_held_back_or_dropped(serve: Any) -> None:
+    asked = asyncio.Event()
+    gate = asyncio.Event()
+    gate.set()
+
+    async def can_access(*_: object) -> bool:
+        asked.set()
+        await gate.wait()
+        return True
+
+    connect = await serve(relay=True, auth=can_access, limits=Limits(presence_per_s=None))
+    ann, bob = connect(), connect()
+    for peer in (ann, bob):
+        await peer.result("subscribe", "d")
+    gate.clear()
+    connect.server.revoke(doc_id="d")
+    for number in range(150):
+        await ann.call("peer-signal", bob.id, number, "d")
+    assert bob.unread("signal") == []
+    gate.set()
+    told = [(await bob.notification("signal"))["data"] for _ in range(100)]
+    assert told == list(range(100))
+    assert connect.server.relay.dropped == 50
+    assert len(connect.server.hub) == 2
+
+
+async def test_a_flood_is_dropped_and_never_ends_its_receiver(serve: Any) -> None:
+    connect = await serve(relay=True, limits=Limits(presence_per_s=None, requests_per_s=None))
+    floods, victim = [connect() for _ in range(20)], connect()
+    for _ in range(100):
+        for peer in floods:
+            await peer.send(
+                {"jsonrpc": "2.0", "method": "peer-signal", "params": [victim.id, "x" * 15_000]}
+            )
+    assert victim.session.outbox.closing is None
+    assert victim.session.outbox.queued_bytes < 1_100_000
+    assert connect.server.relay.dropped > 1_900
+    assert (await victim.call("getChangesSince", "d", 0))["result"] == []
+
+
+async def test_the_bytes_of_one_sender_are_limited(serve: Any) -> None:
+    connect = await serve(relay=True, limits=Limits(presence_bytes_per_s=1_000.0))
+    ann, others = connect(), [connect() for _ in range(5)]
+    for other in others:
+        await ann.send({"jsonrpc": "2.0", "method": "peer-signal", "params": [other.id, "x" * 300]})
+    assert [len(other.unread("signal")) for other in others] == [1, 1, 0, 0, 0]
