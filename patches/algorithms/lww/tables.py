@@ -29,6 +29,10 @@ class Head:
     committed_rev: int
     version: int
     deleted: bool = False
+    #: The time of the newest write that was seen here, 0 if none.
+    newest_ts: int = 0
+    #: The id under which the pending ops will be sent: that of the first edit in them, or "".
+    pending_id: str = ""
 
 
 class Rows(Fields, Protocol):
@@ -70,8 +74,15 @@ class DocTables(Protocol):
     def head(self) -> Head | None:
         """The record, or `None` for an unknown document."""
 
-    def put_head(self, *, committed_rev: int, deleted: bool = False) -> Head:
-        """Create or change the record; its version is one more."""
+    def put_head(
+        self,
+        *,
+        committed_rev: int,
+        deleted: bool = False,
+        newest_ts: int | None = None,
+        pending_id: str | None = None,
+    ) -> Head:
+        """Create or change the record; its version is one more. `None` leaves a value as it is."""
 
     def history(self) -> History:
         """The history of the copy."""
@@ -107,7 +118,10 @@ class DocTables(Protocol):
         """Remove one from the quarantine, or all of the document."""
 
     def clear(self) -> None:
-        """Remove snapshot, rows, pending ops, pieces. Record, quarantine and edit ids stay."""
+        """Remove snapshot, rows, pending ops and their id, and pieces.
+
+        Record, quarantine and edit ids stay.
+        """
 
     def remove_head(self) -> None:
         """Remove the record."""

@@ -11,7 +11,8 @@ quarantine.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import count
 
 from patches.algorithms.lww.bases import with_bases
 from patches.algorithms.lww.consolidate import consolidate_field_op, consolidate_ops
@@ -77,16 +78,19 @@ def add_edit(
 ) -> Step:
     """Fold a local edit into the pending ops, all of it at one time.
 
-    A clock that was set back does not make an edit older than the pending ones that it replaces. An
-    edit whose id was noted is stored already, by a try that seemed to fail.
+    The time is later than that of every row that was seen here, whatever the clock says: what an
+    author has read, the author's write replaces. An edit whose id was noted is stored already, by a
+    try that seemed to fail.
     """
     if edit_id is not None:
         if tables.has_edit(edit_id):
             return _stored_before(tables, ops, known)
         tables.note_edit(edit_id)
+    head = tables.head()
+    newest = 0 if head is None else head.newest_ts
     held = (tables.pending.get(op["path"]) for op in ops)
-    ts = max([now, *(op["ts"] for op in held if op is not None)])
-    return _add_pending(tables, [{**op, "ts": ts} for op in ops], known)
+    ts = max([now, newest + 1, *(op["ts"] for op in held if op is not None)])
+    return _add_pending(tables, [{**op, "ts": ts} for op in ops], known, edit_id)
 
 
 def _stored_before(tables: DocTables, ops: Sequence[Op], known: int | None) -> Step:
@@ -100,8 +104,13 @@ def _stored_before(tables: DocTables, ops: Sequence[Op], known: int | None) -> S
     )
 
 
-def _add_pending(tables: DocTables, ops: Sequence[Op], known: int | None) -> Step:
+def _add_pending(
+    tables: DocTables, ops: Sequence[Op], known: int | None, edit_id: str | None
+) -> Step:
     before = _version(tables)
+    # The ops are sent under the id of their first edit, also from a copy of the file that has the
+    # edit and not what came of it: then a server that has seen it counts it once.
+    pending_id = None if tables.pending.any() else edit_id or ""
     existing: dict[str, Op] = {}
     for op in ops:  # a pending op above is not looked at: the server corrects a write below it
         for path in (op["path"], *tables.pending.below(op["path"])):
@@ -119,7 +128,7 @@ def _add_pending(tables: DocTables, ops: Sequence[Op], known: int | None) -> Ste
     ]
     put_consolidated(tables.pending, result.ops_to_save, removed_paths)
     rev = committed_rev(tables)
-    head = tables.put_head(committed_rev=rev)
+    head = tables.put_head(committed_rev=rev, pending_id=pending_id)
     return Step(
         before=before,
         after=head.version,
@@ -152,23 +161,28 @@ def next_piece(
     sending, rev = tables.sending(), committed_rev(tables)
     pending = [] if sending else tables.pending.ops()
     if not sending and not pending:
-        return None, None
+        return None, _catch_up(tables, known)
+    head = tables.head()
     if sending:
         first = sending[0]
     else:
         ops = pending if options is None else with_bases(tables, pending)
-        first = _piece(ops, rev, new_id, now)
+        piece_id = head.pending_id if head is not None else ""
+        first = _piece(ops, rev, piece_id or new_id(rev + 1), now)
     pieces = [first]
     if options is not None:
-        pieces = split_change(first, options, new_id=new_id, doc_id=doc_id, max_ops=max_ops)
+        names = _derived_ids(first.id, {piece.id for piece in sending})
+        pieces = split_change(
+            first, options, new_id=lambda _: next(names), doc_id=doc_id, max_ops=max_ops
+        )
     if sending and len(pieces) == 1:
-        return first, None
+        return first, _catch_up(tables, known)
     before = _version(tables)
     pieces = [*pieces, *sending[1:]]
     tables.put_sending(pieces)
     if not sending:
         tables.pending.clear()
-    head = tables.put_head(committed_rev=rev)
+    head = tables.put_head(committed_rev=rev, pending_id=None if sending else "")
     step = Step(
         before=before,
         after=head.version,
@@ -180,8 +194,23 @@ def next_piece(
     return pieces[0], step
 
 
-def _piece(ops: list[Op], rev: int, new_id: IdSource, now: Millis) -> Change:
-    return Change(id=new_id(rev + 1), ops=ops, base_rev=rev, rev=rev + 1, created_at=now)
+def _piece(ops: list[Op], rev: int, piece_id: str, now: Millis) -> Change:
+    return Change(id=piece_id, ops=ops, base_rev=rev, rev=rev + 1, created_at=now)
+
+
+def _derived_ids(change_id: str, taken_ids: Collection[str]) -> Iterator[str]:
+    """Ids for what is cut off a piece: the same ones, if the same piece is cut again."""
+    names = (f"{change_id}.{number}" for number in count(1))
+    return (name for name in names if name not in taken_ids)
+
+
+def _catch_up(tables: DocTables, known: int | None) -> Step | None:
+    """What a document has to take that has missed a write of another process."""
+    version = _version(tables)
+    work = _work_if_missed(tables, version, known)
+    if work is None:
+        return None
+    return Step(before=version, after=version, committed_rev=work.committed_rev, work=work)
 
 
 def confirm(tables: DocTables, sent: Sequence[Change], known: int | None) -> Step:
@@ -259,7 +288,10 @@ def fold_changes(
     check_timed(doc_id, changes)
     before, cursor = _version(tables), committed_rev(tables)
     accepted = accepted_changes(changes, cursor, expected_ids)
-    confirmed, left = taken(tables, expected_ids) if confirms else ([], [])
+    # What another process that shares the store has sent comes as a broadcast, under its id.
+    own_ids = {change.id for change in changes}
+    own_ids.update(expected_ids if confirms else ())
+    confirmed, left = taken(tables, own_ids)
     if not accepted and not confirmed:
         work = _work_if_missed(tables, before, known)
         return Step(before=before, after=before, committed_rev=cursor, before_rev=cursor, work=work)
@@ -268,7 +300,7 @@ def fold_changes(
     if confirmed:
         left = rebased(left, rev)
         tables.put_sending(left)
-    head = tables.put_head(committed_rev=rev)
+    head = tables.put_head(committed_rev=rev, newest_ts=_newest(tables, accepted))
     history = _follow_history(tables, accepted, confirms=confirms)
     missed = rows is None and known is not None
     return Step(
@@ -324,6 +356,13 @@ def _receive(tables: DocTables, accepted: Sequence[Change]) -> list[Op] | None:
     return None
 
 
+def _newest(tables: DocTables, changes: Sequence[Change]) -> Millis:
+    """The time of the newest write that was seen here, these changes included."""
+    head = tables.head()
+    seen = 0 if head is None else head.newest_ts
+    return max([seen, *(op.get("ts") or 0 for change in changes for op in change.ops)])
+
+
 def taken(tables: DocTables, ids: Collection[str]) -> tuple[list[Change], list[Change]]:
     """The pieces being sent that have one of the ids, and the others."""
     sending = tables.sending()
@@ -364,7 +403,7 @@ def install(
     head = max(snapshot.rev, snapshot.head)
     if is_new_history:
         tables.put_sending(rebased(tables.sending(), head))
-    tables.put_head(committed_rev=head)
+    tables.put_head(committed_rev=head, newest_ts=_newest(tables, snapshot.changes))
     last_id = made_by(snapshot.changes[-1], is_answer=True) if snapshot.changes else None
     tables.put_history(history_in(snapshot.metadata, head, last_id))
     return work_of(tables)
@@ -384,7 +423,7 @@ def track(tables: DocTables) -> None:
     """Know the document from now on; a deleted one starts again at revision 0."""
     head = tables.head()
     if head is None or head.deleted:
-        tables.put_head(committed_rev=0)
+        tables.put_head(committed_rev=0, newest_ts=0)
 
 
 def untrack(tables: DocTables) -> None:

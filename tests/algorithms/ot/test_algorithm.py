@@ -400,6 +400,29 @@ async def test_processes_that_share_a_file_lose_and_double_nothing(
         await database.close()
 
 
+@pytest.mark.parametrize("count", [30, 300])
+async def test_an_unsaved_edit_moves_behind_all_that_another_process_has_received(
+    server: Server, tmp_path: Path, count: int
+) -> None:
+    databases = [SqliteDatabase(tmp_path / "shared.db") for _ in range(2)]
+    one, two = [
+        await Client(name, OTSqliteStore(database)).open()
+        for name, database in zip(("one", "two"), databases, strict=True)
+    ]
+    for client in (one, two):
+        await client.pull(server)
+    for at in range(count):
+        server.edit({"op": "add", "path": "/list/0", "value": at})
+    unsaved = one.write({"op": "add", "path": "/list/3", "value": "mine"})
+    await two.pull(server)  # folds the first 200
+    (saved,) = await one.save(unsaved)
+    assert saved.ops[0]["path"] == f"/list/{3 + count}"
+    assert one.doc.state["list"][-1] == "mine"
+    assert one.doc.committed_rev == server.rev
+    for database in databases:
+        await database.close()
+
+
 class MovingStore(OTMemoryStore):
     """Another process writes before every write, `moves` times."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import TypeVar
 
@@ -80,9 +81,22 @@ class _MemoryTables:
     def head(self) -> Head | None:
         return self._head
 
-    def put_head(self, *, committed_rev: int, deleted: bool = False) -> Head:
-        version = next(self._versions)
-        self._head = Head(committed_rev=committed_rev, version=version, deleted=deleted)
+    def put_head(
+        self,
+        *,
+        committed_rev: int,
+        deleted: bool = False,
+        newest_ts: int | None = None,
+        pending_id: str | None = None,
+    ) -> Head:
+        before = self._head or Head(committed_rev=0, version=0)
+        self._head = Head(
+            committed_rev=committed_rev,
+            version=next(self._versions),
+            deleted=deleted,
+            newest_ts=before.newest_ts if newest_ts is None else newest_ts,
+            pending_id=before.pending_id if pending_id is None else pending_id,
+        )
         return self._head
 
     def remove_head(self) -> None:
@@ -130,3 +144,5 @@ class _MemoryTables:
         self._snapshot = Snapshot(state={}, rev=0)
         self._sending = []
         self._history = NO_HISTORY
+        if self._head is not None:
+            self._head = replace(self._head, pending_id="")

@@ -3,67 +3,37 @@
 Paths are BLOB keys (UTF-8 with lone surrogates let through), so the children of a path are one
 range of the key; ops and states are BLOBs of JSON. Every call of `change` is one transaction, taken
 as a writer from its start: what it reads is what it writes over, whatever other processes do.
+
+Every row has a checksum over all its values. A document's record counts its rows, and is written
+once, at the end of the transaction. Damage raises `CorruptDataError`, which names the document and
+the part.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import Final, TypeVar
 
+from patches.algorithms.lww.stores.schema import SCHEMA
 from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, Head
+from patches.errors import CorruptDataError, DamagedPart
 from patches.model import codec
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.history import History
 from patches.model.json_values import Op
 from patches.runtime import Runtime
 from patches.stores.sqlite import histories
+from patches.stores.sqlite.checksums import row_sum
 from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.keys import from_key, range_below, to_key
 
 T = TypeVar("T")
 
+#: A new record begins with a version that no other record has had.
 _VERSION_BITS: Final = 40
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS lww_docs (
-    doc INTEGER PRIMARY KEY AUTOINCREMENT,
-    doc_id BLOB NOT NULL UNIQUE,
-    committed_rev INTEGER NOT NULL,
-    version INTEGER NOT NULL,
-    deleted INTEGER NOT NULL,
-    edits BLOB NOT NULL DEFAULT '[]'  -- ids of the last edits, a JSON list
-);
-CREATE TABLE IF NOT EXISTS lww_snapshots (
-    doc INTEGER PRIMARY KEY REFERENCES lww_docs ON DELETE CASCADE,
-    rev INTEGER NOT NULL,
-    state BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS lww_rows (
-    doc INTEGER NOT NULL REFERENCES lww_docs ON DELETE CASCADE,
-    pending INTEGER NOT NULL,
-    path BLOB NOT NULL,
-    position INTEGER NOT NULL,
-    op BLOB NOT NULL,
-    PRIMARY KEY (doc, pending, path)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS lww_rows_in_order ON lww_rows (doc, pending, position);
-CREATE TABLE IF NOT EXISTS lww_pieces (
-    doc INTEGER NOT NULL REFERENCES lww_docs ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    change BLOB NOT NULL,
-    PRIMARY KEY (doc, position)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS lww_quarantine (
-    doc_id BLOB NOT NULL,
-    change_id BLOB NOT NULL,
-    position INTEGER NOT NULL,
-    change BLOB NOT NULL,
-    reason BLOB NOT NULL,
-    quarantined_at INTEGER NOT NULL,
-    PRIMARY KEY (doc_id, change_id)
-) WITHOUT ROWID;
-"""
+_NO_STATE: Final = -1
 
 
 class LWWSqliteStore:
@@ -71,193 +41,233 @@ class LWWSqliteStore:
 
     def __init__(self, database: SqliteDatabase, *, runtime: Runtime | None = None) -> None:
         self._database = database
-        database.add_schema(_SCHEMA)
+        database.add_schema(SCHEMA)
         database.add_schema(histories.HISTORIES_SCHEMA)
 
     async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
         """Run a function that writes nothing over one view of the file."""
-        return await self._database.read(lambda connection: fn(_SqliteTables(connection, doc_id)))
+        return await self._database.read(lambda db: fn(_SqliteTables(db, doc_id)))
 
     async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
         """Run a function in a transaction and return its result when that is on disk."""
-        return await self._database.write(lambda connection: fn(_SqliteTables(connection, doc_id)))
+
+        def write(db: sqlite3.Connection) -> T:
+            tables = _SqliteTables(db, doc_id)
+            result = fn(tables)
+            tables.finish()
+            return result
+
+        return await self._database.write(write)
 
     async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        """All documents, with `include_deleted` also those marked as deleted."""
+        """All documents, with `include_deleted` also those marked as deleted.
 
-        def run(connection: sqlite3.Connection) -> list[TrackedDoc]:
-            rows = connection.execute(
-                "SELECT doc_id, committed_rev, deleted FROM lww_docs"
-                " WHERE deleted <= ? ORDER BY doc",
-                (int(include_deleted),),
-            )
-            return [
-                TrackedDoc(
-                    doc_id=from_key(doc_id),
-                    committed_rev=rev,
-                    deleted=bool(deleted),
-                    algorithm="lww",
-                )
-                for doc_id, rev, deleted in rows
-            ]
-
-        return await self._database.read(run)
+        One whose record is damaged counts as a document at revision 0, whose opening tells of it.
+        """
+        return await self._database.read(lambda db: _list_docs(db, include_deleted))
 
     async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         """The quarantine of one document, or of all."""
-
         key = None if doc_id is None else to_key(doc_id)
+        return await self._database.read(lambda db: _list_quarantined(db, key))
 
-        def run(connection: sqlite3.Connection) -> list[QuarantinedChange]:
-            rows = connection.execute(
-                "SELECT doc_id, change, reason, quarantined_at FROM lww_quarantine"
-                " WHERE ? IS NULL OR doc_id = ? ORDER BY position",
-                (key, key),
-            )
-            return [_quarantined(*row) for row in rows]
 
-        return await self._database.read(run)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """A document's row, in the order of the columns behind its id."""
+
+    committed_rev: int = 0
+    version: int
+    deleted: int = 0
+    newest_ts: int = 0
+    pending_id: bytes = b""
+    edits: bytes = b"[]"
+    pending: int = 0
+    committed: int = 0
+    pieces: int = 0
+    state_rev: int = _NO_STATE
+    position: int = 0
 
 
 class _SqliteTables:
     """One document's tables in the transaction of a connection."""
 
-    def __init__(self, connection: sqlite3.Connection, doc_id: str) -> None:
-        self._connection = connection
-        self._doc_id = doc_id
-        row = connection.execute(
-            "SELECT doc, committed_rev, version, deleted FROM lww_docs WHERE doc_id = ?",
-            (to_key(doc_id),),
-        ).fetchone()
-        self._head: Head | None = None
-        self._doc: int | None = None
-        if row is not None:
-            self._doc = row[0]
-            self._head = Head(committed_rev=row[1], version=row[2], deleted=bool(row[3]))
+    def __init__(self, db: sqlite3.Connection, doc_id: str) -> None:
+        self.db = db
+        self.doc_id: Final = doc_id
+        self.key: Final = to_key(doc_id)
+        self._record = self._stored = _record_of(db, self.key)
         self.committed = _SqliteRows(self, pending=False)
         self.pending = _SqliteRows(self, pending=True)
 
-    def execute(self, sql: str, *values: object) -> sqlite3.Cursor:
-        """Run a statement whose first parameter is the document's key."""
-        return self._connection.execute(sql, (self._doc, *values))
+    def damaged(self, part: DamagedPart, what: str) -> CorruptDataError:
+        """The error for damage in this document."""
+        return _damaged(self.key, part, what)
 
     @property
-    def doc(self) -> int | None:
-        """The document's key."""
-        return self._doc
+    def record(self) -> _Record:
+        """The record; that of an unknown document is empty."""
+        return self._record or _Record(version=0)
 
-    def make(self) -> None:
-        """Create the record that rows belong to, if it is not there."""
-        if self._doc is None:
-            self.put_head(committed_rev=0)
+    def update(self, **values: int | bytes) -> None:
+        """Change the record, which is created if it is not there."""
+        if self._record is None:
+            docs, quarantined, made = _file(self.db)
+            _put_file(self.db, docs + 1, quarantined, made + 1)
+            self._record = _Record(version=made + 1 << _VERSION_BITS)
+        self._record = replace(self._record, **values)  # type: ignore[arg-type]  # by name
+
+    def finish(self) -> None:
+        """Write the record, if it has changed."""
+        if self._record is None or self._record is self._stored:
+            return
+        values = (self.key, *astuple(self._record))
+        self.db.execute(
+            "INSERT OR REPLACE INTO lww_docs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*values, row_sum(*values)),
+        )
 
     def head(self) -> Head | None:
-        return self._head
-
-    def put_head(self, *, committed_rev: int, deleted: bool = False) -> Head:
-        if self._head is None:
-            self._doc = self._connection.execute(
-                "INSERT INTO lww_docs (doc_id, committed_rev, version, deleted)"
-                " VALUES (?, 0, 0, 0)",
-                (to_key(self._doc_id),),
-            ).lastrowid
-            assert self._doc is not None
-            # A document that was forgotten and is known again must not repeat a version.
-            version = self._doc << _VERSION_BITS
-        else:
-            version = self._head.version + 1
-        self._connection.execute(
-            "UPDATE lww_docs SET committed_rev = ?, version = ?, deleted = ? WHERE doc = ?",
-            (committed_rev, version, deleted, self._doc),
+        record = self._record
+        if record is None:
+            return None
+        return Head(
+            committed_rev=record.committed_rev,
+            version=record.version,
+            deleted=bool(record.deleted),
+            newest_ts=record.newest_ts,
+            pending_id=from_key(record.pending_id),
         )
-        self._head = Head(committed_rev=committed_rev, version=version, deleted=deleted)
-        return self._head
+
+    def put_head(
+        self,
+        *,
+        committed_rev: int,
+        deleted: bool = False,
+        newest_ts: int | None = None,
+        pending_id: str | None = None,
+    ) -> Head:
+        self.update(
+            committed_rev=committed_rev,
+            deleted=int(deleted),
+            version=self._record.version + 1 if self._record else self._first_version(),
+        )
+        if newest_ts is not None:
+            self.update(newest_ts=newest_ts)
+        if pending_id is not None:
+            self.update(pending_id=to_key(pending_id))
+        head = self.head()
+        assert head is not None
+        return head
+
+    def _first_version(self) -> int:
+        self.update()
+        return self.record.version
 
     def remove_head(self) -> None:
-        self.execute("DELETE FROM lww_docs WHERE doc = ?")
-        self._doc = self._head = None
+        self.clear()
+        if self.db.execute("DELETE FROM lww_docs WHERE doc_id = ?", (self.key,)).rowcount:
+            docs, quarantined, made = _file(self.db)
+            _put_file(self.db, docs - 1, quarantined, made)
+        self._record = None
 
     def history(self) -> History:
-        return histories.load_history(self._connection, self._doc_id)
+        return histories.load_history(self.db, self.doc_id)
 
     def put_history(self, history: History) -> None:
-        histories.put_history(self._connection, self._doc_id, history)
+        histories.put_history(self.db, self.doc_id, history)
 
     def has_edit(self, edit_id: str) -> bool:
         return edit_id in self._edits()
 
     def note_edit(self, edit_id: str) -> None:
-        self.make()
-        edits = [*self._edits(), edit_id][-EDITS_KEPT:]
-        self._connection.execute(
-            "UPDATE lww_docs SET edits = ? WHERE doc = ?", (codec.encode(edits), self._doc)
-        )
+        self.update(edits=codec.encode([*self._edits(), edit_id][-EDITS_KEPT:]))
 
     def _edits(self) -> list[str]:
-        row = self.execute("SELECT edits FROM lww_docs WHERE doc = ?").fetchone()
-        edits: list[str] = [] if row is None else codec.decode(row[0])
+        edits: list[str] = codec.decode(self.record.edits)
         return edits
 
     def snapshot(self) -> Snapshot:
-        row = self.execute("SELECT state, rev FROM lww_snapshots WHERE doc = ?").fetchone()
-        return Snapshot.from_encoded(row[0], rev=row[1]) if row else Snapshot(state={}, rev=0)
+        if self.record.state_rev == _NO_STATE:
+            return Snapshot(state={}, rev=0)
+        row = self.db.execute(
+            "SELECT rev, state, sum FROM lww_snapshots WHERE doc_id = ?", (self.key,)
+        ).fetchone()
+        if row is None or row_sum(self.key, *row[:2]) != row[2] or row[0] != self.record.state_rev:
+            raise self.damaged("committed", "its state is damaged")
+        return Snapshot.from_encoded(row[1], rev=row[0])
 
     def put_snapshot(self, snapshot: Snapshot) -> None:
-        self.make()
-        self.execute(
-            "INSERT OR REPLACE INTO lww_snapshots (doc, rev, state) VALUES (?, ?, ?)",
-            snapshot.rev,
-            snapshot.encoded_state,
+        self.update(state_rev=snapshot.rev)
+        values = (self.key, snapshot.rev, snapshot.encoded_state)
+        self.db.execute(
+            "INSERT OR REPLACE INTO lww_snapshots VALUES (?, ?, ?, ?)", (*values, row_sum(*values))
         )
 
     def sending(self) -> list[Change]:
-        rows = self.execute("SELECT change FROM lww_pieces WHERE doc = ? ORDER BY position")
-        return [Change.from_encoded(encoded) for (encoded,) in rows]
+        if not self.record.pieces:
+            return []
+        found = []
+        for position, change, checksum in self.db.execute(
+            "SELECT position, change, sum FROM lww_pieces WHERE doc_id = ? ORDER BY position",
+            (self.key,),
+        ):
+            if row_sum(self.key, position, change) != checksum:
+                raise self.damaged("pending", "a piece that is being sent fails its checksum")
+            found.append(Change.from_encoded(change))
+        if len(found) != self.record.pieces:
+            raise self.damaged("pending", f"of {self.record.pieces} pieces {len(found)} are there")
+        return found
 
     def put_sending(self, pieces: Sequence[Change]) -> None:
-        self.make()
-        self.execute("DELETE FROM lww_pieces WHERE doc = ?")
-        for position, piece in enumerate(pieces):
-            self.execute(
-                "INSERT INTO lww_pieces (doc, position, change) VALUES (?, ?, ?)",
-                position,
-                piece.encoded,
-            )
+        if self.record.pieces:
+            self.db.execute("DELETE FROM lww_pieces WHERE doc_id = ?", (self.key,))
+        rows = [(self.key, position, piece.encoded) for position, piece in enumerate(pieces)]
+        self.db.executemany(
+            "INSERT INTO lww_pieces VALUES (?, ?, ?, ?)", [(*row, row_sum(*row)) for row in rows]
+        )
+        self.update(pieces=len(rows))
 
     def quarantined(self, change_id: str) -> QuarantinedChange | None:
-        row = self._connection.execute(
-            "SELECT doc_id, change, reason, quarantined_at FROM lww_quarantine"
-            " WHERE doc_id = ? AND change_id = ?",
-            (to_key(self._doc_id), to_key(change_id)),
-        ).fetchone()
-        return None if row is None else _quarantined(*row)
+        entries = _list_quarantined(self.db, self.key)
+        return next((entry for entry in entries if entry.change_id == change_id), None)
 
     def put_quarantined(self, quarantined: QuarantinedChange) -> None:
-        self._connection.execute(
-            "INSERT OR REPLACE INTO lww_quarantine"
-            " (doc_id, change_id, position, change, reason, quarantined_at)"
-            " VALUES (?, ?, (SELECT COALESCE(MAX(position), 0) + 1 FROM lww_quarantine), ?, ?, ?)",
-            (
-                to_key(quarantined.doc_id),
-                to_key(quarantined.change_id),
-                quarantined.change.encoded,
-                to_key(quarantined.reason),
-                quarantined.quarantined_at,
-            ),
+        self.discard_quarantined(quarantined.change_id)
+        values = (
+            self.key,
+            to_key(quarantined.change_id),
+            quarantined.change.encoded,
+            to_key(quarantined.reason),
+            quarantined.quarantined_at,
         )
+        self.db.execute(
+            "INSERT INTO lww_quarantine (doc_id, change_id, change, reason, quarantined_at, sum)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (*values, row_sum(*values)),
+        )
+        docs, count, made = _file(self.db)
+        _put_file(self.db, docs, count + 1, made)
 
     def discard_quarantined(self, change_id: str | None = None) -> None:
+        docs, count, made = _file(self.db)
+        if not count:
+            return
         key = None if change_id is None else to_key(change_id)
-        self._connection.execute(
+        gone = self.db.execute(
             "DELETE FROM lww_quarantine WHERE doc_id = ? AND (? IS NULL OR change_id = ?)",
-            (to_key(self._doc_id), key, key),
-        )
+            (self.key, key, key),
+        ).rowcount
+        if gone:
+            _put_file(self.db, docs, count - gone, made)
 
     def clear(self) -> None:
-        self.execute("DELETE FROM lww_snapshots WHERE doc = ?")
-        self.execute("DELETE FROM lww_rows WHERE doc = ?")
-        self.execute("DELETE FROM lww_pieces WHERE doc = ?")
-        histories.forget_history(self._connection, self._doc_id)
+        self.db.execute("DELETE FROM lww_snapshots WHERE doc_id = ?", (self.key,))
+        self.db.execute("DELETE FROM lww_rows WHERE doc_id = ?", (self.key,))
+        self.db.execute("DELETE FROM lww_pieces WHERE doc_id = ?", (self.key,))
+        if self._record is not None:
+            self.update(pending=0, committed=0, pieces=0, state_rev=_NO_STATE, pending_id=b"")
+        histories.forget_history(self.db, self.doc_id)
 
 
 class _SqliteRows:
@@ -266,83 +276,229 @@ class _SqliteRows:
     def __init__(self, tables: _SqliteTables, *, pending: bool) -> None:
         self._tables = tables
         self._pending = int(pending)
+        self._part: DamagedPart = "pending" if pending else "committed"
+        self._mine = (tables.key, self._pending)
+
+    @property
+    def _count(self) -> int:
+        record = self._tables.record
+        return record.pending if self._pending else record.committed
+
+    def _counted(self, more: int, **values: int) -> None:
+        self._tables.update(**{self._part: self._count + more}, **values)
+
+    def _find(self, path: str) -> tuple[int, bytes] | None:
+        """The position and the op of a path."""
+        if not self._count:
+            return None
+        key = to_key(path)
+        row = self._tables.db.execute(
+            "SELECT position, op, sum FROM lww_rows WHERE doc_id = ? AND pending = ? AND path = ?",
+            (*self._mine, key),
+        ).fetchone()
+        if row is None:
+            return None
+        if row_sum(*self._mine, key, *row[:2]) != row[2]:
+            raise self._tables.damaged(self._part, f"the row of {path!r} fails its checksum")
+        return row[0], row[1]
 
     def get(self, path: str) -> Op | None:
-        row = self._tables.execute(
-            "SELECT op FROM lww_rows WHERE doc = ? AND pending = ? AND path = ?",
-            self._pending,
-            to_key(path),
-        ).fetchone()
-        return None if row is None else codec.decode(row[0])
+        found = self._find(path)
+        return None if found is None else codec.decode(found[1])
 
     def below(self, path: str) -> list[str]:
-        rows = self._tables.execute(
-            "SELECT path FROM lww_rows WHERE doc = ? AND pending = ? AND path >= ? AND path < ?"
+        if not self._count:
+            return []
+        rows = self._tables.db.execute(
+            "SELECT path FROM lww_rows WHERE doc_id = ? AND pending = ? AND path >= ? AND path < ?"
             " ORDER BY position",
-            self._pending,
-            *range_below(path),
+            (*self._mine, *range_below(path)),
         )
         return [from_key(name) for (name,) in rows]
 
     def has_below(self, path: str) -> bool:
+        if not self._count:
+            return False
         return (
-            self._tables.execute(
-                "SELECT 1 FROM lww_rows WHERE doc = ? AND pending = ? AND path >= ? AND path < ?"
+            self._tables.db.execute(
+                "SELECT 1 FROM lww_rows WHERE doc_id = ? AND pending = ? AND path >= ? AND path < ?"
                 " LIMIT 1",
-                self._pending,
-                *range_below(path),
+                (*self._mine, *range_below(path)),
             ).fetchone()
             is not None
         )
 
     def put(self, op: Op) -> None:
-        self._tables.make()
-        self._tables.execute(
-            "INSERT INTO lww_rows (doc, pending, path, position, op)"
-            " SELECT ?, ?, ?, (SELECT COALESCE(MAX(position), 0) + 1 FROM lww_rows"
-            " WHERE doc = ? AND pending = ?), ? WHERE true"
-            " ON CONFLICT (doc, pending, path) DO UPDATE SET op = excluded.op",
-            self._pending,
-            to_key(op["path"]),
-            self._tables.doc,
-            self._pending,
-            codec.encode(op),
-        )
+        found = self._find(op["path"])
+        if found is None:
+            position = self._tables.record.position + 1
+            self._counted(1, position=position)
+        else:
+            position = found[0]
+        self._insert(op, position)
 
     def write(self, op: Op) -> None:
-        self.discard(op["path"])
-        self.put(op)
+        position = self._tables.record.position + 1
+        self._counted(self._find(op["path"]) is None, position=position)
+        self._insert(op, position)
+
+    def _insert(self, op: Op, position: int) -> None:
+        values = (*self._mine, to_key(op["path"]), position, codec.encode(op))
+        self._tables.db.execute(
+            "INSERT OR REPLACE INTO lww_rows VALUES (?, ?, ?, ?, ?, ?)",
+            (*values, row_sum(*values)),
+        )
 
     def discard(self, path: str) -> None:
-        self._tables.execute(
-            "DELETE FROM lww_rows WHERE doc = ? AND pending = ? AND path = ?",
-            self._pending,
-            to_key(path),
+        gone = (
+            self._count
+            and self._tables.db.execute(
+                "DELETE FROM lww_rows WHERE doc_id = ? AND pending = ? AND path = ?",
+                (*self._mine, to_key(path)),
+            ).rowcount
         )
+        if gone:
+            self._counted(-gone)
 
     def ops(self) -> list[Op]:
-        rows = self._tables.execute(
-            "SELECT op FROM lww_rows WHERE doc = ? AND pending = ? ORDER BY position",
-            self._pending,
-        )
-        return [codec.decode(op) for (op,) in rows]
+        if not self._count:
+            return []
+        found = []
+        for path, position, op, checksum in self._tables.db.execute(
+            "SELECT path, position, op, sum FROM lww_rows WHERE doc_id = ? AND pending = ?"
+            " ORDER BY position",
+            self._mine,
+        ):
+            if row_sum(*self._mine, path, position, op) != checksum:
+                raise self._tables.damaged(self._part, f"the row at {position} fails its checksum")
+            found.append(codec.decode(op))
+        if len(found) != self._count:
+            raise self._tables.damaged(self._part, f"of {self._count} rows {len(found)} are there")
+        return found
 
     def any(self) -> bool:
-        row = self._tables.execute(
-            "SELECT 1 FROM lww_rows WHERE doc = ? AND pending = ? LIMIT 1", self._pending
-        ).fetchone()
-        return row is not None
+        return self._count > 0
 
     def clear(self) -> None:
-        self._tables.execute("DELETE FROM lww_rows WHERE doc = ? AND pending = ?", self._pending)
+        if self._count:
+            self._tables.db.execute(
+                "DELETE FROM lww_rows WHERE doc_id = ? AND pending = ?", self._mine
+            )
+            self._counted(-self._count)
 
 
-def _quarantined(doc_id: bytes, change: bytes, reason: bytes, at: int) -> QuarantinedChange:
-    refused = Change.from_encoded(change)
-    return QuarantinedChange(
-        doc_id=from_key(doc_id),
-        change_id=refused.id,
-        change=refused,
-        reason=from_key(reason),
-        quarantined_at=at,
+def _record_of(db: sqlite3.Connection, key: bytes) -> _Record | None:
+    row = db.execute(
+        "SELECT committed_rev, version, deleted, newest_ts, pending_id, edits, pending, committed,"
+        " pieces, state_rev, position, sum FROM lww_docs WHERE doc_id = ?",
+        (key,),
+    ).fetchone()
+    if row is not None:
+        return _checked(key, row)
+    if db.execute(
+        "SELECT 1 FROM lww_snapshots WHERE doc_id = ?"
+        " UNION ALL SELECT 1 FROM lww_rows WHERE doc_id = ?"
+        " UNION ALL SELECT 1 FROM lww_pieces WHERE doc_id = ?",
+        (key, key, key),
+    ).fetchone():
+        raise _damaged(key, "record", "its record is missing")
+    return None
+
+
+def _checked(key: bytes, row: Sequence[int | bytes]) -> _Record:
+    *values, checksum = row
+    if row_sum(key, *values) != checksum:
+        raise _damaged(key, "record", "its record fails its checksum")
+    return _Record(**dict(zip(_Record.__slots__, values, strict=True)))  # type: ignore[arg-type]  # as summed
+
+
+def _list_docs(db: sqlite3.Connection, include_deleted: bool) -> list[TrackedDoc]:
+    found: list[TrackedDoc] = []
+    keys: set[bytes] = set()
+    for key, *row in db.execute(
+        "SELECT doc_id, committed_rev, version, deleted, newest_ts, pending_id, edits, pending,"
+        " committed, pieces, state_rev, position, sum FROM lww_docs ORDER BY version"
+    ):
+        keys.add(key)
+        try:
+            record = _checked(key, row)
+        except CorruptDataError:
+            record = _Record(version=0)
+        if include_deleted or not record.deleted:
+            found.append(_tracked(key, record))
+    lost = {
+        key
+        for (key,) in db.execute(
+            "SELECT doc_id FROM lww_snapshots UNION SELECT doc_id FROM lww_rows"
+            " UNION SELECT doc_id FROM lww_pieces"
+        )
+    } - keys
+    found += [_tracked(key, _Record(version=0)) for key in sorted(lost)]
+    docs = _file(db)[0]
+    if len(keys) + len(lost) != docs:
+        raise CorruptDataError(
+            f"the file should hold records of {docs} LWW documents and holds {len(keys)}",
+            part="record",
+        )
+    return found
+
+
+def _tracked(key: bytes, record: _Record) -> TrackedDoc:
+    return TrackedDoc(
+        doc_id=from_key(key),
+        committed_rev=record.committed_rev,
+        deleted=bool(record.deleted),
+        algorithm="lww",
     )
+
+
+def _list_quarantined(db: sqlite3.Connection, key: bytes | None) -> list[QuarantinedChange]:
+    expected = _file(db)[1]
+    if not expected:
+        return []
+    found, count = [], 0
+    for doc_id, change_id, change, reason, at, checksum in db.execute(
+        "SELECT doc_id, change_id, change, reason, quarantined_at, sum FROM lww_quarantine"
+        " ORDER BY place"
+    ):
+        count += 1
+        if key is not None and doc_id != key:
+            continue
+        if row_sum(doc_id, change_id, change, reason, at) != checksum:
+            raise _damaged(doc_id, "quarantine", "a quarantined change fails its checksum")
+        found.append(
+            QuarantinedChange(
+                doc_id=from_key(doc_id),
+                change_id=from_key(change_id),
+                change=Change.from_encoded(change),
+                reason=from_key(reason),
+                quarantined_at=at,
+            )
+        )
+    if count != expected:
+        raise CorruptDataError(
+            f"the file should hold {expected} quarantined LWW changes and holds {count}",
+            part="quarantine",
+        )
+    return found
+
+
+def _file(db: sqlite3.Connection) -> tuple[int, int, int]:
+    """How many records and quarantined changes there are, and how many records were ever made."""
+    row = db.execute("SELECT docs, quarantined, made, sum FROM lww_file").fetchone()
+    if row is None or row_sum(*row[:3]) != row[3]:
+        raise CorruptDataError("the file's record of LWW documents is damaged", part="record")
+    docs, quarantined, made, _ = row
+    return docs, quarantined, made
+
+
+def _put_file(db: sqlite3.Connection, docs: int, quarantined: int, made: int) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO lww_file VALUES (1, ?, ?, ?, ?)",
+        (docs, quarantined, made, row_sum(docs, quarantined, made)),
+    )
+
+
+def _damaged(key: bytes, part: DamagedPart, what: str) -> CorruptDataError:
+    doc_id = from_key(key)
+    return CorruptDataError(f"document {doc_id!r}: {what}", doc_id=doc_id, part=part)

@@ -12,8 +12,11 @@ from patches.model.json_values import Json
 
 _log = logging.getLogger("patches.stores")
 
-#: Committed changes that are kept beside a state before they are folded into it.
+#: Committed changes that gather on a state before they are folded into it.
 SNAPSHOT_INTERVAL: Final = 200
+#: Committed changes that a shared file keeps behind that, for other processes that have yet to move
+#: unsaved edits behind them.
+KEPT_CHANGES: Final = 1_000
 
 
 def replayed(doc_id: str, state: Json, changes: Sequence[Change]) -> Json:

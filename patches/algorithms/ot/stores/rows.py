@@ -1,7 +1,8 @@
 """The rows of `OTSqliteStore`: what its transactions are made of.
 
 Changes are stored as their wire bytes. Once `SNAPSHOT_INTERVAL` committed changes have gathered
-they are folded into the state, in the transaction that brought the last of them.
+they are folded into the state, in the transaction that brought the last of them. The newest of
+those stay in the file, for other processes that are behind.
 
 Every row has a checksum over all its values. A document's record says how many rows belong to it
 and where they end, and `ot_file` says how many records there are, so that a row that is gone is
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from patches.algorithms.ot.store import PendingQueue, QueuePosition
-from patches.algorithms.ot.stores.replay import SNAPSHOT_INTERVAL, replayed
+from patches.algorithms.ot.stores.replay import KEPT_CHANGES, SNAPSHOT_INTERVAL, replayed
 from patches.errors import CorruptDataError, DamagedPart
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.codec import decode, encode
@@ -38,7 +39,7 @@ class Head:
     version: int
     tail_rev: int = 0
     pending: int = 0  # how many rows there are
-    committed: int = 0
+    committed: int = 0  # those above the state
     state_rev: int = _NO_STATE
 
     @property
@@ -277,10 +278,9 @@ def committed_changes(
         if row_sum(key, rev, change) != checksum:
             raise damaged(key, "committed", f"revision {rev} fails its checksum")
         found.append(Change.from_encoded(change, rev=rev))
-    if after <= head.state_rev and len(found) != head.committed:
-        raise damaged(
-            key, "committed", f"of {head.committed} kept revisions {len(found)} are there"
-        )
+    live = sum(change.rev > head.state_rev for change in found)
+    if after <= head.state_rev and live != head.committed:
+        raise damaged(key, "committed", f"of {head.committed} revisions {live} are there")
     last = found[-1].rev if found else after
     if head.committed and last < head.committed_rev:
         raise damaged(key, "committed", f"its revisions end at {last}, not {head.committed_rev}")
@@ -332,16 +332,16 @@ def _put_state(db: sqlite3.Connection, key: bytes, rev: int, state: bytes) -> No
 
 
 def fold(db: sqlite3.Connection, doc_id: str, head: Head) -> Head:
-    """Fold the oldest committed changes into the state, whole intervals of them."""
+    """Fold committed changes into the state, whole intervals of them, and forget old ones."""
     whole = head.committed - head.committed % SNAPSHOT_INTERVAL
     if not whole:
         return head
     key = to_key(doc_id)
-    changes = committed_changes(db, key, head)
-    rev = changes[whole - 1].rev
-    folded: Json = replayed(doc_id, decode(state_of(db, key, head)), changes[:whole])
+    changes = committed_changes(db, key, head, after=head.state_rev)[:whole]
+    folded: Json = replayed(doc_id, decode(state_of(db, key, head)), changes)
+    rev = changes[-1].rev
     _put_state(db, key, rev, encode(folded))
-    db.execute("DELETE FROM ot_committed WHERE doc_id = ? AND rev <= ?", (key, rev))
+    db.execute("DELETE FROM ot_committed WHERE doc_id = ? AND rev <= ?", (key, rev - KEPT_CHANGES))
     return replace(head, state_rev=rev, committed=head.committed - whole)
 
 
