@@ -83,14 +83,16 @@ class OTAlgorithm(Quarantine):
         async def step() -> list[list[Change]] | Conflict:
             queue = await self._known_queue(doc_id, doc)
             pieces = self._pieces(doc_id, edits, ids, queue.position)
+            first_tried: list[Change] = []
             for edit, made in zip(edits, pieces, strict=True):
                 if edit.ops and not made:
                     doc.forget_unsaved(edit.ops)
-                doc.storing(made, edit.ops)
+                first_tried += doc.storing(made, edit.ops)
             saved = await self._save(doc_id, pieces, queue.position)
+            self._maybe_stored.pop(doc_id, None)
             if saved == CONFLICT:
-                for made in pieces:
-                    doc.not_stored(made)
+                # the others may be what has moved the queue: a call that failed has stored them
+                doc.not_stored(first_tried)
                 await self._catch_up(doc_id, doc)
                 return CONFLICT
             doc.position = queue.position.appended(sum(map(len, saved)))
@@ -116,13 +118,7 @@ class OTAlgorithm(Quarantine):
         async def step() -> list[list[Change]] | Conflict:
             position = await self.store.load_position(doc_id)
             pieces = self._pieces(doc_id, left, [edit.change_id for edit in left], position)
-            try:
-                return await self._save(doc_id, pieces, position)
-            except BaseException:
-                # A failed commit, or a caller that went away: they may be stored nevertheless.
-                unsure = self._maybe_stored.setdefault(doc_id, set())
-                unsure.update(made[0].id for made in pieces if made)
-                raise
+            return await self._save(doc_id, pieces, position)
 
         saved = iter(await self._converge("handleDocChange", doc_id, step))
         self._maybe_stored.pop(doc_id, None)
@@ -159,7 +155,14 @@ class OTAlgorithm(Quarantine):
         to_save = [made for made in pieces if made]
         if not to_save:
             return list(pieces)
-        saved = await self.store.save_pending_edits(doc_id, to_save, position)
+        try:
+            saved = await self.store.save_pending_edits(doc_id, to_save, position)
+        except BaseException:
+            # A failed commit, or a caller that went away: they may be stored nevertheless. An open
+            # document knows that, too, but it may be closed before they are stored again.
+            unsure = self._maybe_stored.setdefault(doc_id, set())
+            unsure.update(made[0].id for made in to_save)
+            raise
         if saved == CONFLICT:
             return CONFLICT
         stored = iter(saved)

@@ -290,13 +290,16 @@ class OTDoc(Document):
                 del self.unsaved[at]
                 return
 
-    def storing(self, changes: Sequence[Change], ops: list[Op]) -> None:
+    def storing(self, changes: Sequence[Change], ops: list[Op]) -> list[Change]:
         """This unsaved edit is on its way to the store as these changes.
 
         When one of them turns up there, it was stored, whatever the call that stores it says.
+        Returns those that were not on their way before.
         """
+        new = [change for change in changes if change.id not in self._being_stored]
         for change in changes:
             self._being_stored[change.id] = ops
+        return new
 
     def not_stored(self, changes: Sequence[Change]) -> None:
         """These are not in the store, for sure."""

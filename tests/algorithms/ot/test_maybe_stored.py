@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from patches.algorithms.ot import Conflict, OTAlgorithm, QueuePosition
@@ -71,3 +72,32 @@ async def test_an_edit_of_a_closed_document_whose_save_seemed_to_fail_is_stored_
         again = await patches.submit_doc_change("d", [{"op": "@inc", "path": "/n", "value": 1}])
         assert [*stored, *again] == await queued(store, "d")
         assert [change.rev for change in (*stored, *again)] == [1, 2]
+
+
+@virtual_time
+async def test_an_edit_whose_save_seemed_to_fail_is_stored_once_when_it_is_tried_again() -> None:
+    backend = MemoryBackend()
+    backend.ot = store = ForgetfulStore()
+    async with Patches(store=backend) as patches:
+        doc = await patches.open_doc("d")
+        store.forgets = True
+        doc.change(lambda draft: draft.increment("n"))
+        await doc.flush()
+        assert not store.forgets
+        assert doc.state == {"n": 1}
+        assert len(await queued(store, "d")) == 1
+
+
+@virtual_time
+async def test_an_edit_is_stored_once_when_its_document_is_closed_meanwhile() -> None:
+    backend = MemoryBackend()
+    backend.ot = store = ForgetfulStore()
+    async with Patches(store=backend) as patches:
+        doc = await patches.open_doc("d")
+        store.forgets = True
+        doc.change(lambda draft: draft.increment("n"))
+        await asyncio.sleep(0.1)
+        assert not store.forgets
+        await patches.close_doc("d", force=True)
+        await asyncio.sleep(60)
+        assert len(await queued(store, "d")) == 1
