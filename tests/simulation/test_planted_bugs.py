@@ -1,15 +1,10 @@
-"""Bugs planted one at a time: the simulation finds each of them.
-
-Each starts at a seed that finds it. Any change of the product changes the order of events, and
-another seed may be the first then, so a few more are tried. `docs/simulation.md` has the figures
-for the seeds from 0.
-"""
+"""Bugs planted one at a time: the simulation finds each of them (see `planting.py`)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,8 +18,6 @@ from patches.algorithms.ot.store import Conflict, QueuePosition
 from patches.algorithms.ot.stores.memory import OTMemoryStore
 from patches.model.change import Change
 from patches.model.json_values import Op
-from patches.testing.sim import Outcome, draw, run
-from patches.testing.sim.config import Family
 from patches_server.documents.tombstones import MemoryDocuments
 from patches_server.lww import server as lww_server
 from patches_server.ot import commit
@@ -34,8 +27,7 @@ from patches_server.service.fanout.outbox import Outbox
 from patches_server.service.fanout.relay import AwarenessRelay
 from patches_server.service.session import ServerSession
 from patches_server.stores.memory import ot as ot_memory
-
-Plant = Callable[[pytest.MonkeyPatch], None]
+from tests.simulation.planting import Planted, require_found
 
 
 def ack_before_the_commit(patch: pytest.MonkeyPatch) -> None:
@@ -196,16 +188,6 @@ def _revs(changes: Sequence[Change]) -> set[int]:
     return {change.rev for change in changes}
 
 
-@dataclass(frozen=True)
-class Planted:
-    """A bug, the family of documents it is in, a seed that finds it, and who complains."""
-
-    plant: Plant
-    family: Family
-    first_seed: int
-    invariants: str
-
-
 BUGS = [
     Planted(ack_before_the_commit, "ot", 4, "I3"),
     Planted(a_lost_rebase_on_the_server, "ot", 0, "I11"),
@@ -227,24 +209,8 @@ BUGS = [
     Planted(a_room_that_is_not_left, "ot", 0, "I12"),
     Planted(a_change_put_back_under_a_new_id, "ot", 9, "I11"),
 ]
-#: How many seeds are tried.
-WITHIN = 60
-
-
-def first_failure(bug: Planted, first: int, within: int) -> tuple[int, Outcome] | None:
-    """The first seed that finds it, and how."""
-    for seed in range(first, first + within):
-        outcome = run(draw(seed, "light", bug.family))
-        if outcome.failure is not None:
-            return seed, outcome
-    return None
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.plant.__name__)
 def test_a_planted_bug_is_found(bug: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
-    bug.plant(monkeypatch)
-    found = first_failure(bug, bug.first_seed, WITHIN)
-    assert found is not None, f"{bug.plant.__name__} was not found"
-    failure = found[1].failure
-    assert failure is not None
-    assert failure.invariant in bug.invariants.split(), failure
+    require_found(bug, monkeypatch)

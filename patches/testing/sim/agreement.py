@@ -77,7 +77,12 @@ class Agreement:
     def _check(self, client: SimClient, patches: Patches, doc_id: str, shown: SyncedDoc) -> None:
         if self._checker.has_older_lives(doc_id) or doc_id not in self._checker.logs:
             return
-        stored = stored_rev(client.node.disk.backend, doc_id)
+        disk = client.node.disk.backend
+        waiting = disk.ot._docs.get(doc_id)
+        ids = [change.id for change in waiting.pending] if waiting is not None else []
+        if len(set(ids)) < len(ids):
+            self._fail("I2", f"{client.name}, {doc_id}: a change is pending twice: {ids}")
+        stored = stored_rev(disk, doc_id)
         if stored is None or doc_id not in patches.tracked_docs:
             return  # it is being forgotten
         log, doc = self._checker.log(doc_id), patches.get_open_doc(doc_id)

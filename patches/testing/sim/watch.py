@@ -44,6 +44,19 @@ class WatchedOutbox(Outbox):
     def __init__(self, limits: Limits, on_put: Callable[[bytes, int], None]) -> None:
         super().__init__(limits)
         self._on_put = on_put
+        self._full_until = 0.0
+
+    @property
+    def full_until(self) -> float:
+        """Until when calls were not begun, because the peer did not take the answers there were."""
+        return self._full_until if self._has_room.is_set() else _now()
+
+    async def get(self) -> bytes | None:
+        was_full = not self._has_room.is_set()
+        frame = await super().get()
+        if was_full and self._has_room.is_set():
+            self._full_until = _now()
+        return frame
 
     def put(self, frame: bytes) -> None:
         before = self.broadcast_bytes
@@ -71,7 +84,7 @@ class Conversation:
     watch: Watch
     who: str
     name: str
-    outbox: Outbox = field(init=False)
+    outbox: WatchedOutbox = field(init=False)
     _asked: dict[bytes, list[_Asked]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -94,8 +107,9 @@ class Conversation:
         if self.who == HOSTILE or self.outbox.closing is not None:
             return  # a connection that is about to end listens to nothing
         for asked in (asked for each in self._asked.values() for asked in each):
-            if _now() - asked.at_s > ANSWER_S:
-                yield f"{self.name}: no answer to {asked} for {_now() - asked.at_s:.0f} s"
+            waits_s = _now() - max(asked.at_s, self.outbox.full_until)
+            if waits_s > ANSWER_S:
+                yield f"{self.name}: no answer to {asked} for {waits_s:.0f} s"
 
     def _told(self, frame: bytes, broadcasts: int) -> None:
         outbox, fail = self.outbox, self.watch.fail
