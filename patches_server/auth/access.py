@@ -77,14 +77,14 @@ Auth: TypeAlias = AuthProvider | CanAccess
 def allow_all(
     principal: object, doc_id: str, kind: Kind, method: str, params: Mapping[str, Any] | None
 ) -> bool:
-    """Everybody may do everything. Spelled out by whoever wants that."""
+    """Allows every call. Must be passed explicitly."""
     return True
 
 
 def deny_all(
     principal: object, doc_id: str, kind: Kind, method: str, params: Mapping[str, Any] | None
 ) -> bool:
-    """Nobody may do anything: what `create_app` does without `auth`."""
+    """Refuses every call: the default of `create_app` without `auth`."""
     return False
 
 
@@ -112,6 +112,8 @@ class Access:
             auth.can_access if isinstance(auth, AuthProvider) else auth or deny_all
         )
         self._timeout_s = timeout_s
+        #: Whether connections are authenticated.
+        self.signs_in = self._provider is not None
         #: Nothing to ask again: the answer is always yes.
         self.open = self._can_access is allow_all
 

@@ -26,6 +26,7 @@ class JwtAuth:
         algorithms: the ones that are accepted; nothing else is, whatever a token says.
         audience, issuer: what the claims `aud` and `iss` must be, if given.
         leeway_s: how far the clocks of issuer and server may differ.
+        allow_no_expiry: accept tokens without the claim `exp`, which are good for ever.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class JwtAuth:
         issuer: str | None = None,
         cookie: str | None = None,
         leeway_s: float = 10.0,
+        allow_no_expiry: bool = False,
     ) -> None:
         self._key: Final = key
         self._can_access: Final = can_access
         self._algorithms: Final = list(algorithms)
         self._audience, self._issuer = audience, issuer
         self._cookie, self._leeway_s = cookie, leeway_s
+        self._required: Final = ["sub"] if allow_no_expiry else ["sub", "exp"]
 
     async def authenticate(self, request: Any) -> Principal:
         """The principal of a request. Raises `UnauthorizedError`."""
@@ -62,7 +65,7 @@ class JwtAuth:
                 audience=audience if audience is None or isinstance(audience, str) else [*audience],
                 issuer=self._issuer,
                 leeway=self._leeway_s,
-                options={"require": ["sub"], "verify_aud": audience is not None},
+                options={"require": self._required, "verify_aud": audience is not None},
             )
         except jwt.ExpiredSignatureError:
             raise UnauthorizedError("the sign-in has expired") from None

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import platformdirs
 from aiohttp import web
@@ -22,7 +21,7 @@ from patches.errors import PatchesError
 from patches_server.auth.access import Auth, allow_all
 from patches_server.cli.logs import set_up_logs
 from patches_server.cli.maintenance import COMMANDS
-from patches_server.http.admission import is_loopback
+from patches_server.http.admission import checked_origins, is_loopback
 from patches_server.http.app import create_app
 from patches_server.service.router import parse_route
 from patches_server.stores.url import sqlite_path, sqlite_url
@@ -145,11 +144,10 @@ def _route(text: str) -> tuple[str, str]:
 
 
 def _origin(text: str) -> str:
-    parts = urlsplit(text)
-    if text != "*" and (not parts.scheme or text != f"{parts.scheme}://{parts.netloc}"):
-        raise argparse.ArgumentTypeError(
-            f"an origin is a scheme and a host, such as https://app.example: {text!r}"
-        )
+    try:
+        checked_origins(text)
+    except PatchesError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
     return text
 
 

@@ -34,7 +34,8 @@ def run_backup(argv: Sequence[str], default_store: str) -> int:
         epoch=random_id(Runtime().random, 12),
     )
     sys.stdout.write(
-        f"{made.documents} documents, {made.size:,} bytes, in {options.dest} (epoch {made.epoch})\n"
+        f"{_counted(made.documents, 'document')}, {made.size:,} bytes, "
+        f"in {options.dest} (epoch {made.epoch})\n"
     )
     return 0
 
@@ -62,7 +63,7 @@ def run_doctor(argv: Sequence[str], default_store: str) -> int:
             for line in _repaired(conn, path):
                 sys.stdout.write(f"mended: {line}\n")
         left = _show(problems_of(conn, replay=options.replay))
-    sys.stdout.write(f"{path}: {f'{left} problems' if left else 'no problems'}\n")
+    sys.stdout.write(f"{path}: {_counted(left, 'problem')}\n")
     return 1 if left else 0
 
 
@@ -83,6 +84,10 @@ def _repaired(conn: sqlite3.Connection, path: str) -> list[str]:
         raise
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
+
+
 def _show(problems: Iterable[Problem]) -> int:
     count = 0
     for problem in problems:
@@ -100,7 +105,7 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
 def _file(url: str) -> str:
     path = sqlite_path(url)
     if path is None:
-        raise InvalidRequestError(f"only SQLite files can be looked at, sqlite:///path: {url!r}")
+        raise InvalidRequestError(f"only SQLite stores are supported, sqlite:///path: {url!r}")
     if not Path(path).is_file():
         raise InvalidRequestError(f"there is no file {path}")
     return path

@@ -1,21 +1,22 @@
 """Who may open a socket at all: the page's origin, and how many there are already.
 
-Decided on the HTTP request, before any hook is called (`spec/reliability.md` T1, T2, 3.1).
+Decided on the HTTP request, before any hook is called.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections import Counter, deque
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from patches.errors import InvalidRequestError
 from patches.limits import Limits
 
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MINUTE: Final = 60.0
 
 
@@ -28,24 +29,58 @@ class Refusal:
     retry_after_s: int | None = None
 
 
-def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
+def origin_allowed(
+    origin: str | None, host: str | None, allowed: Collection[str], *, only_loopback: bool = False
+) -> bool:
     """Whether a page of `origin` may open a socket to `host`.
 
-    No `Origin` means no browser. Otherwise its host and port must be the server's own, or it must
-    be in `allowed` (`"https://app.example"`, or `"*"` for any). `null` is refused.
+    No `Origin` means no browser. Otherwise it must be in `allowed` (`"https://app.example"`, or
+    `"*"` for any), or a web page of the server's own host and port. `null` is refused.
+
+    `only_loopback`: the server is meant for this machine alone, so its own host is a loopback name.
+    Any other name may belong to a page of somebody else that made it point to this machine (DNS
+    rebinding).
     """
     if origin is None:
         return True
     if "*" in allowed or origin in allowed:
         return True
     own = _host_and_port(origin)
-    return own is not None and host is not None and own == _host_and_port(origin, host)
+    if own is None or host is None or own != _host_and_port(origin, host):
+        return False
+    return not only_loopback or is_loopback(own[0])
+
+
+def checked_origins(origins: object) -> frozenset[str]:
+    """`allowed_origins` as a set. Raises `InvalidRequestError` for what is no origin.
+
+    One origin may be given as a string.
+    """
+    given = [origins] if isinstance(origins, str) else origins
+    if not isinstance(given, Iterable):
+        raise InvalidRequestError(f"allowed_origins takes a list of origins, not {origins!r}")
+    return frozenset(map(_checked_origin, given))
+
+
+def _checked_origin(origin: object) -> str:
+    if isinstance(origin, str):
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            parts = urlsplit("")
+        if origin == "*" or (parts.netloc and origin == f"{parts.scheme}://{parts.netloc}"):
+            return origin
+    raise InvalidRequestError(
+        f"an allowed origin is a scheme and a host, such as https://app.example: {origin!r}"
+    )
 
 
 def _host_and_port(origin: str, host: str | None = None) -> tuple[str, int] | None:
     try:
         parts = urlsplit(origin)
         default = _DEFAULT_PORTS.get(parts.scheme)
+        if default is None:
+            return None  # no web page: a browser's extension, a file
         if host is not None:
             parts = urlsplit(f"//{host}")
         port = parts.port or default
@@ -132,8 +167,8 @@ class Admission:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address, or the name `localhost`, is this machine's own."""
-    if address == "localhost":
+    """Whether an address, or a name such as `localhost`, is this machine's own."""
+    if address == "localhost" or address.endswith(".localhost"):
         return True
     try:
         return ipaddress.ip_address(address.split("%")[0]).is_loopback

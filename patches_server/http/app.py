@@ -17,18 +17,25 @@ from typing import Final
 
 from aiohttp import web
 
-from patches.errors import PatchesError, StatusError
+from patches.errors import InvalidRequestError, PatchesError, StatusError
 from patches.limits import Limits
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability
 from patches_server.auth.access import Auth, principal_key
 from patches_server.demo.content import add_welcome_documents
-from patches_server.http.admission import Admission, Refusal, origin_allowed
+from patches_server.http.admission import (
+    Admission,
+    Refusal,
+    checked_origins,
+    is_loopback,
+    origin_allowed,
+)
 from patches_server.http.metrics import add_metrics
 from patches_server.http.services import services_on
 from patches_server.http.websocket import serve_websocket
 from patches_server.service.router import Routes, Services
 from patches_server.service.server import PatchesServer
+from patches_server.service.settings import check_settings
 from patches_server.service.validation import Validate, ValidateState
 from patches_server.stores.sqlite.backend import SqliteBackend
 from patches_server.stores.url import Backend, open_backend
@@ -41,6 +48,8 @@ _PAGE_POLICY: Final = "default-src 'self'; connect-src 'self' ws: wss:; frame-an
 SERVER: Final = web.AppKey("patches_server", PatchesServer)
 _ADMISSION: Final = web.AppKey("patches_admission", Admission)
 _ORIGINS: Final = web.AppKey("patches_allowed_origins", Collection[str])
+
+_PROXY_HEADERS: Final = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
 _PAGE_TYPES: Final = {
     "html": "text/html",
@@ -68,7 +77,7 @@ def create_app(
     limits: Limits | None = None,
     runtime: Runtime | None = None,
     services: Mapping[str, Services] | None = None,
-    allowed_origins: Collection[str] = (),
+    allowed_origins: str | Collection[str] = (),
     relay: bool = True,
     page: bool = False,
     durability: Durability = "full",
@@ -89,7 +98,8 @@ def create_app(
             that matches counts. Ids that match none: `lww/*` are LWW, all others OT.
         limits: how much of everything is allowed.
         services: more algorithms, beside `"ot"` and `"lww"`.
-        allowed_origins: origins of pages that may connect, beside the server's own.
+        allowed_origins: origins of pages that may connect, beside the server's own. Where nobody
+            signs in, pages of a server on a loopback address must have a loopback name, or be here.
         relay: whether connections may pass messages to each other (presence).
         page: serve the demonstration page at `/`.
         durability: of a SQLite file that is opened here: `"relaxed"` commits faster, and may lose
@@ -102,6 +112,15 @@ def create_app(
 
     Raises `InvalidRequestError` for a store or route that there is not.
     """
+    check_settings(
+        flags={"relay": relay, "page": page, "metrics": metrics, "hide_existence": hide_existence},
+        seconds={"reauth_s": reauth_s, "drain_s": drain_s},
+        choices={"durability": (durability, ("full", "relaxed"))},
+        objects={"limits": (limits, Limits), "runtime": (runtime, Runtime)},
+    )
+    if services is not None and not isinstance(services, Mapping):
+        raise InvalidRequestError(f"services must map names to Services, not {services!r}")
+    origins = checked_origins(allowed_origins)
     backend, own = _backend(store, durability, runtime)
     limits = limits or Limits()
     server = PatchesServer(
@@ -119,14 +138,14 @@ def create_app(
         hide_existence=hide_existence,
         drain_s=drain_s,
     )
-    if "*" in allowed_origins and hasattr(auth, "authenticate"):
+    if "*" in origins and server.access.signs_in:
         _log.warning("pages of any origin may connect: with cookies, any site acts as its visitor")
 
     app = web.Application()
     app[SERVER] = server
     app[_STATE] = _State()
     app[_ADMISSION] = Admission(limits)
-    app[_ORIGINS] = frozenset(allowed_origins)
+    app[_ORIGINS] = origins
 
     async def lifetime(_app: web.Application) -> AsyncIterator[None]:
         async with _opened(backend, own) as epoch, server:
@@ -162,6 +181,8 @@ def _backend(
         return SqliteBackend(store, durability=durability, runtime=runtime), True
     if isinstance(store, str):
         return open_backend(store, durability=durability, runtime=runtime), True
+    if not all(hasattr(store, name) for name in ("ot", "lww", "algorithm_of", "get_tombstone")):
+        raise InvalidRequestError(f"store= takes a URL, a Path or a backend, not {store!r}")
     return store, False
 
 
@@ -180,7 +201,10 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
     server, admission = app[SERVER], app[_ADMISSION]
     host = request.headers.get("Host")
     origins = request.headers.getall("Origin", [])
-    if not all(origin_allowed(origin, host, app[_ORIGINS]) for origin in origins):
+    local = not server.access.signs_in and _is_for_this_machine(request)
+    if not all(
+        origin_allowed(origin, host, app[_ORIGINS], only_loopback=local) for origin in origins
+    ):
         return _refused(Refusal(403, "this origin may not connect"))
     address = request.remote
     refusal = admission.look(address, now=asyncio.get_running_loop().time())
@@ -202,6 +226,15 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
             return _refused(Refusal(503, "the server is going away"))
         with admission.counted_principal(key):
             return await serve_websocket(request, lambda: server.connect(principal), server.limits)
+
+
+def _is_for_this_machine(request: web.Request) -> bool:
+    """Whether a request came to a loopback address, and not through a proxy: no page can set the
+    headers that tell of one."""
+    if any(name in request.headers for name in _PROXY_HEADERS) or request.transport is None:
+        return False
+    address = request.transport.get_extra_info("sockname")
+    return isinstance(address, tuple) and is_loopback(str(address[0]))
 
 
 def _refused(refusal: Refusal) -> web.Response:

@@ -86,8 +86,19 @@ def parse_routes(routes: Routes | None) -> list[tuple[str, str]]:
     if routes is None:
         return []
     if isinstance(routes, Mapping):
-        return list(routes.items())
-    return [parse_route(route) if isinstance(route, str) else route for route in routes]
+        return [_checked_route(route) for route in routes.items()]
+    if isinstance(routes, str) or not isinstance(routes, Iterable):
+        raise InvalidRequestError(f"routes must be a mapping or a list, not {routes!r}")
+    return [
+        parse_route(route) if isinstance(route, str) else _checked_route(route) for route in routes
+    ]
+
+
+def _checked_route(route: object) -> tuple[str, str]:
+    match route:
+        case (str() as pattern, str() as algorithm) if pattern and algorithm:
+            return pattern, algorithm
+    raise InvalidRequestError(f"a route is a pattern and an algorithm, not {route!r}")
 
 
 class Router:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from patches.aio.tasks import TaskScope
-from patches.errors import UnavailableError
+from patches.errors import InvalidRequestError, UnavailableError
 from patches.limits import Limits
 from patches.model.ids import random_id
 from patches.runtime import Runtime
@@ -27,6 +27,7 @@ from patches_server.service.memory_budget import MemoryBudget
 from patches_server.service.methods import add_methods_of, method_table
 from patches_server.service.router import AlgorithmOf, Router, Routes, Services
 from patches_server.service.session import ServerSession
+from patches_server.service.settings import check_settings
 from patches_server.service.stats import ServerStats
 from patches_server.service.validation import Validate, ValidateState, Validation
 
@@ -68,6 +69,17 @@ class PatchesServer:
         hide_existence: bool = False,
         drain_s: float = 10.0,
     ) -> None:
+        check_settings(
+            flags={"relay": relay, "hide_existence": hide_existence},
+            seconds={"reauth_s": reauth_s, "drain_s": drain_s},
+            objects={"limits": (limits, Limits), "runtime": (runtime, Runtime)},
+            functions={
+                "algorithm_of": algorithm_of,
+                "get_tombstone": get_tombstone,
+                "validate": validate,
+            },
+        )
+        _check_services(services)
         self.limits = limits or Limits()
         self.runtime = runtime or Runtime()
         self.aside = Aside(self.runtime, self.limits)
@@ -201,3 +213,19 @@ class PatchesServer:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
+
+
+def _check_services(services: object) -> None:
+    if not isinstance(services, Mapping) or not services:
+        raise InvalidRequestError(
+            f"services must map names of algorithms to Services, such as "
+            f'{{"ot": Services(OTServer(store))}}: {services!r}'
+        )
+    for name, each in services.items():
+        if not isinstance(name, str) or not isinstance(each, Services):
+            raise InvalidRequestError(f"services[{name!r}] must be a Services object: {each!r}")
+        if not hasattr(each.documents, "on_changes_committed"):
+            raise InvalidRequestError(
+                f"services[{name!r}].documents must be a document server, such as "
+                f"OTServer(store): {each.documents!r}"
+            )

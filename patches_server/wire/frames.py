@@ -52,9 +52,12 @@ ABSENT: Final = object()
 #: What a call answers: JSON bytes, or `None` for a method that returns nothing.
 Answer: TypeAlias = bytes | None
 
-_HEAD: Final = 2_048  # where an id is looked for in a frame that cannot be parsed
-_ID_IN_HEAD: Final = re.compile(rb'"id"\s*:\s*(-?\d{1,16}(?=[\s,}])|"[^"\\\x00-\x1f]{0,128}")')
-_PARAMS_IN_HEAD: Final = re.compile(rb'"params"\s*:')
+#: Where an id is looked for in a frame that is not parsed, and in one that cannot be.
+_HEAD: Final = 2_048
+_HEAD_OF_UNPARSED: Final = 16_384
+#: Strings, also one that is cut at the end; brackets, commas, colons; anything else.
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\Z)|[][{},:]|[^][{},:"\s]+', re.DOTALL)
+_ID: Final = re.compile(rb'-?\d{1,16}|"[^"\\\x00-\x1f]{0,128}"')
 #: The last member of a frame is its own, not one of its parameters'.
 _TAIL: Final = 512
 _ID_IN_TAIL: Final = re.compile(
@@ -203,16 +206,44 @@ def memory_needed(data: bytes | str) -> int:
     return len(data) + 72 * lists + 240 * objects + 40 * items + 30 * quotes
 
 
-def find_id(data: bytes | str) -> Json:
-    """The id at the head of a frame, or at its very end; `None` if there is none to be seen."""
-    head, tail = _as_bytes(data[:_HEAD]), _as_bytes(data[-_TAIL:])
-    params = _PARAMS_IN_HEAD.search(head)
-    found = _ID_IN_HEAD.search(head[: params.start()] if params else head)
-    found = found or _ID_IN_TAIL.search(tail)
+def find_id(data: bytes | str, *, is_json: bool = True) -> Json:
+    """The id of a frame that has not been parsed, if it is near the beginning or at the very end;
+    else `None`.
+
+    Only a member of the frame itself counts, not one of an object in it. The end is looked at for
+    frames that are taken for JSON; of others nobody knows to what their last brace belongs.
+    """
+    most = _HEAD if is_json else _HEAD_OF_UNPARSED
+    found = _own_id(_as_bytes(data[:most]), is_cut=len(data) > most)
+    if found is None and is_json:
+        at_end = _ID_IN_TAIL.search(_as_bytes(data[-_TAIL:]))
+        found = at_end[1] if at_end else None
     try:
-        return codec.decode(found[1]) if found else None
+        return None if found is None else codec.decode(found)
     except InvalidJsonError:
         return None
+
+
+def _own_id(head: bytes, *, is_cut: bool) -> bytes | None:
+    """The value of the member `id` of the outermost object, as it stands there."""
+    depth, key, is_value = 0, b"", False
+    for match in _TOKEN.finditer(head):
+        token = match[0]
+        if token in (b"{", b"["):
+            depth += 1
+        elif token in (b"}", b"]"):
+            depth -= 1
+        elif depth == 1:
+            if token == b",":
+                key, is_value = b"", False
+            elif token == b":":
+                is_value = True
+            elif not is_value:
+                key = token
+            elif key == b'"id"':
+                is_whole = match.end() < len(head) or not is_cut
+                return token if is_whole and _ID.fullmatch(token) else None
+    return None
 
 
 def _as_bytes(data: bytes | str) -> bytes:
@@ -224,11 +255,12 @@ def _unparsed(data: bytes | str, error: InvalidJsonError, max_depth: int) -> byt
     # digits), and such a frame may be an honest call that is waiting for its answer.
     cause = error.__cause__
     if isinstance(cause, RecursionError):
-        return _too_deep(find_id(data), max_depth)
-    if isinstance(cause, (json.JSONDecodeError, UnicodeError)) or find_id(data) is None:
+        return _too_deep(find_id(data, is_json=False), max_depth)
+    request_id = find_id(data, is_json=False)
+    if isinstance(cause, (json.JSONDecodeError, UnicodeError)) or request_id is None:
         return _PARSE_ERROR
     return error_frame(
-        find_id(data),
+        request_id,
         {"code": 400, "message": "INVALID_REQUEST: the frame holds a number that is not allowed"},
     )
 

@@ -245,7 +245,7 @@ async def test_t05_a_lost_right_ends_presence_in_the_documents_room(serve: Any) 
     async def can_access(principal: Any, *_: object) -> bool:
         return rights[principal.id]
 
-    connect = await serve(auth=can_access, reauth_s=-1.0, relay=True)
+    connect = await serve(auth=can_access, reauth_s=0.0, relay=True)
     ann, bob = connect(Principal(id="ann")), connect(Principal(id="bob"))
     for peer in (ann, bob):
         assert await peer.result("subscribe", ["d"]) == ["d"]

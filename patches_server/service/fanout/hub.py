@@ -355,7 +355,7 @@ class Hub:
         if self._holds.add(key, frame):
             if self._holds.is_full(key):
                 self._end_hold(doc_id, subscriber)
-        elif asyncio.get_running_loop().time() - asked_at <= self._reauth_s or self._access.open:
+        elif self._access.open or not self._is_old(asked_at):
             self._put(subscriber, frame)
         else:
             self._start_asking(doc_id, subscriber)
@@ -367,12 +367,14 @@ class Hub:
         if asked_at is None:
             return False
         key = (doc_id, subscriber)
-        is_old = asyncio.get_running_loop().time() - asked_at > self._reauth_s
-        if is_old and not self._access.open and key not in self._asking:
+        if self._is_old(asked_at) and not self._access.open and not self._holds.is_held(key):
             self._start_asking(doc_id, subscriber)
         if self._holds.is_held(key):
             return self._holds.offer(key, frame)
         return subscriber.outbox.offer(frame)
+
+    def _is_old(self, asked_at: float) -> bool:
+        return asyncio.get_running_loop().time() - asked_at >= self._reauth_s
 
     def _start_asking(self, doc_id: str, subscriber: Subscriber) -> None:
         """Hold back what is due from now on until a subscriber's right has been asked again."""

@@ -55,12 +55,13 @@ async def test_the_claims_become_the_principal() -> None:
         bearer({"sub": "ann", "exp": 1}),
         bearer({"sub": "ann", "nbf": LATER}),
         bearer({"sub": "ann", "aud": "elsewhere"}),
-        bearer({"name": "ann", "aud": "here"}),
-        bearer({"sub": "ann", "aud": "here", "iss": "somebody"}),
+        bearer({"name": "ann", "aud": "here", "iss": "us", "exp": LATER}),
+        bearer({"sub": "ann", "aud": "here", "iss": "somebody", "exp": LATER}),
+        bearer({"sub": "ann", "aud": "here", "iss": "us"}),
     ],
     ids=[
         *("nothing", "basic", "nonsense", "no token", "other key", "no signature", "expired"),
-        *("not yet", "other audience", "nobody", "other issuer"),
+        *("not yet", "other audience", "nobody", "other issuer", "no expiry"),
     ],
 )
 async def test_anything_but_a_good_token_is_401(request_: Any) -> None:
@@ -70,7 +71,7 @@ async def test_anything_but_a_good_token_is_401(request_: Any) -> None:
 
 
 async def test_a_token_may_come_as_sub_protocol_or_cookie_and_keys_from_a_function() -> None:
-    token = jwt.encode({"sub": "ann"}, KEY)
+    token = jwt.encode({"sub": "ann", "exp": LATER}, KEY)
 
     async def key(_token: str) -> str:
         return KEY
@@ -81,6 +82,14 @@ async def test_a_token_may_come_as_sub_protocol_or_cookie_and_keys_from_a_functi
         FakeRequest(session=token),
     ):
         assert (await auth.authenticate(request)).id == "ann"
+
+
+async def test_a_token_that_never_expires_is_accepted_only_if_that_was_asked_for() -> None:
+    request = bearer({"sub": "ann"})
+    with pytest.raises(UnauthorizedError):
+        await JwtAuth(KEY, own_documents).authenticate(request)
+    auth = JwtAuth(KEY, own_documents, allow_no_expiry=True)
+    assert (await auth.authenticate(request)).expires_at is None
 
 
 async def test_a_browser_signs_in_over_a_socket(aiohttp_client: Any) -> None:

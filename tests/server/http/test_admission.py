@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from patches.errors import InvalidRequestError
 from patches.limits import Limits
-from patches_server.http.admission import Admission, is_loopback, origin_allowed
+from patches_server.http.admission import (
+    Admission,
+    checked_origins,
+    is_loopback,
+    origin_allowed,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,12 +36,47 @@ from patches_server.http.admission import Admission, is_loopback, origin_allowed
         ("https://app.example", "example.org", ("https://app.example",), True),
         ("http://app.example", "example.org", ("https://app.example",), False),
         ("https://evil.example", "example.org", ("*",), True),
+        ("chrome-extension://example.org:80", "example.org:80", (), False),
+        ("chrome-extension://abc", "example.org", ("chrome-extension://abc",), True),
+        ("http://[::1", "[::1", (), False),
     ],
 )
 def test_a_page_may_connect_to_its_own_server_and_where_it_was_allowed(
     origin: str | None, host: str | None, allowed: tuple[str, ...], expected: bool
 ) -> None:
     assert origin_allowed(origin, host, allowed) is expected
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost:8000", True),
+        ("127.0.0.1:8000", True),
+        ("[::1]:8000", True),
+        ("app.localhost:8000", True),
+        ("evil.example:8000", False),
+        ("127.0.0.1.evil.example:8000", False),
+        ("notlocalhost:8000", False),
+    ],
+)
+def test_a_server_for_this_machine_has_pages_of_loopback_names_alone(
+    host: str, expected: bool
+) -> None:
+    origin = f"http://{host}"
+    assert origin_allowed(origin, host, (), only_loopback=True) is expected
+    assert origin_allowed(origin, host, (origin,), only_loopback=True)
+    assert origin_allowed(None, host, (), only_loopback=True)
+
+
+def test_one_origin_may_be_given_as_text() -> None:
+    assert checked_origins("https://app.example") == {"https://app.example"}
+    assert checked_origins(["*", "http://[::1]:80"]) == {"*", "http://[::1]:80"}
+
+
+@pytest.mark.parametrize("origins", ["app.example", ["https://app.example/"], [""], [7], 7, None])
+def test_what_is_no_origin_is_refused(origins: object) -> None:
+    with pytest.raises(InvalidRequestError, match="origin"):
+        checked_origins(origins)
 
 
 def test_connections_are_counted_while_they_are_open() -> None:

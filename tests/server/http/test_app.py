@@ -245,3 +245,66 @@ async def test_an_application_of_ones_own_may_mount_it(aiohttp_client: Any) -> N
     client: Client = await aiohttp_client(TestServer(outer))
     async with client.ws_connect("/sync/ws") as ws:
         assert "result" in await call(ws, "getDoc", "d")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("store", 7),
+        ("store", "nonsense:"),
+        ("auth", "allow-all"),
+        ("routes", "board/*=lww"),
+        ("routes", [("board/*",)]),
+        ("routes", {"board/*": 7}),
+        ("routes", {"board/*": "crdt"}),
+        ("limits", {"max_frame_bytes": 5}),
+        ("runtime", "now"),
+        ("services", {"mine": object()}),
+        ("services", ["mine"]),
+        ("allowed_origins", "app.example.com"),
+        ("relay", "no"),
+        ("page", None),
+        ("durability", "maybe"),
+        ("reauth_s", -1),
+        ("reauth_s", "300"),
+        ("reauth_s", float("nan")),
+        ("validate", "rules"),
+        ("hide_existence", 1),
+        ("drain_s", None),
+        ("drain_s", float("inf")),
+        ("metrics", "yes"),
+    ],
+)
+def test_every_setting_is_checked_where_it_is_given(setting: str, value: Any) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        create_app(**{setting: value})
+    assert "object has no attribute" not in str(refused.value)
+    names = (setting.removesuffix("s"), "origin", "store")
+    assert any(name in str(refused.value) for name in names)
+
+
+async def test_a_page_of_a_name_that_was_made_to_point_here_may_not_connect(start: Start) -> None:
+    client = await start()
+    rebound = {"Host": "evil.example:8000", "Origin": "http://evil.example:8000"}
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await client.ws_connect("/ws", headers=rebound)
+    assert refused.value.status == 403
+    through_a_proxy = {**rebound, "X-Forwarded-For": "192.0.2.1"}
+    async with client.ws_connect("/ws", headers=through_a_proxy):
+        pass
+    async with client.ws_connect("/ws", headers={"Host": "evil.example:8000"}):
+        pass
+
+
+async def test_a_name_of_its_own_is_no_matter_where_people_sign_in(start: Start) -> None:
+    class Door:
+        async def authenticate(self, request: web.Request) -> str:
+            return "ann"
+
+        async def can_access(self, *_: object) -> bool:
+            return True
+
+    client = await start(auth=Door())
+    headers = {"Host": "docs.example", "Origin": "http://docs.example"}
+    async with client.ws_connect("/ws", headers=headers):
+        pass

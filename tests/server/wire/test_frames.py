@@ -96,6 +96,32 @@ def test_an_id_is_found_in_the_head_alone() -> None:
     assert find_id(f'{{"method":"m","params":["{text}\\"id\\":7}}') is None
 
 
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        ('{"meta":{"id":5},"id":9,"params":[DEEP]}', 9),
+        ('{"method":"m","meta":[{"id":5}],"params":[DEEP]}', None),
+        ('{"method":"m","params":[DEEP,{"id":5}],"id":9}', 9),
+        ('{"note":"\\"id\\":5,","id":"a","params":[DEEP]}', "a"),
+        ('{"id":{"id":5},"params":[DEEP]}', None),
+        ('{"x":"id","y":5,"params":[DEEP]}', None),
+        ('[{"id":5},DEEP]', None),
+        ('{"method":"m","params":[DEEP,{"id":5}', None),
+    ],
+)
+def test_a_frame_that_cannot_be_parsed_is_answered_under_no_id_but_its_own(
+    frame: str, expected: object
+) -> None:
+    deep = "[" * 1_500 + "]" * 1_500
+    assert error_of(parsed(frame.replace("DEEP", deep)))["id"] == expected
+
+
+def test_an_id_that_is_cut_is_none() -> None:
+    frame = '{"x":"' + "x" * 2_027 + '","id":123456789,"params":[]}'
+    assert frame[:2_048].endswith('"id":12345678')
+    assert find_id(frame) is None
+
+
 def test_results_are_spliced_in_as_they_are() -> None:
     change = Change.from_encoded(b'{"id":"c","later":1}', id="c", rev=2)
     snapshot = Snapshot.from_encoded(b'{"big": [1,2]}', rev=1, changes=[change])

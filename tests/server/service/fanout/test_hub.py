@@ -146,7 +146,7 @@ class Rights:
 
 async def test_old_rights_are_asked_again_and_what_is_due_waits_in_order(serve: Any) -> None:
     rights = Rights()
-    connect = await serve(auth=rights, reauth_s=-1.0)
+    connect = await serve(auth=rights, reauth_s=0.0)
     author, reader = connect(), connect()
     await reader.result("subscribe", "d")
     await author.result("commitChanges", "d", [CHANGE])
@@ -165,7 +165,7 @@ async def test_a_right_that_was_lost_ends_the_subscription_before_anything_is_se
     serve: Any,
 ) -> None:
     rights = Rights()
-    connect = await serve(auth=rights, reauth_s=-1.0)
+    connect = await serve(auth=rights, reauth_s=0.0)
     reader = connect()
     await reader.result("subscribe", "d")
     rights.allowed = False
@@ -414,7 +414,7 @@ async def test_what_is_held_while_a_right_is_asked_is_no_more_than_an_outbox_may
 ) -> None:
     rights = Rights()
     limits = Limits(max_response_buffer_bytes=1_000)
-    connect = await serve(auth=rights, reauth_s=-1.0, limits=limits)
+    connect = await serve(auth=rights, reauth_s=0.0, limits=limits)
     reader = connect()
     await reader.result("subscribe", "d")
     rights.gate.clear()
