@@ -105,9 +105,12 @@ class Container(Node):
         if from_path == to_path and isinstance(into._plain(), dict):
             return
         into._insert_slot(place, value)
-        if from_path == to_path:
-            # every transform drops a copy of an element to its own index (spec/json-patch.md 7.1)
-            self._recorder.ops.append({"op": "add", "path": to_path, "value": value})
+        is_container = isinstance(value, (dict, list))
+        if from_path == to_path or (is_container and self._recorder.has_written_near(from_path)):
+            # Every transform drops a copy of an element to its own index. And in
+            # @dabble/patches 0.28.1 the two places share what this patch has made its own copy of,
+            # so that a later write would show in both.
+            into._record_put(to_path, own_copy(value))
         else:
             self._recorder.ops.append({"op": "copy", "from": from_path, "path": to_path})
 
@@ -152,6 +155,10 @@ class Container(Node):
 
     def _insert_slot(self, key: Any, slot: Any) -> None:
         """Put something new: sets in a dict, shifts in a list."""
+        raise NotImplementedError
+
+    def _record_put(self, path: str, value: Json) -> None:
+        """Record that a new value is put at a path of this container."""
         raise NotImplementedError
 
     def _take_slot(self, key: Any) -> Any:

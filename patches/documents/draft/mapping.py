@@ -208,6 +208,9 @@ class DraftDict(Container, MutableMapping[str, Any]):
             detach(before)
         self._set_slot(key, slot)
 
+    def _record_put(self, path: str, value: Json) -> None:
+        self._recorder.ops.append({"op": "replace", "path": path, "value": value})
+
     def _take_slot(self, key: Any) -> Any:
         slot = self._slot(key)
         if key in self._added:

@@ -40,12 +40,30 @@ class Recorder:
             node._detach()
         self.nodes.clear()
 
+    def has_written_near(self, path: str) -> bool:
+        """Whether an operation so far wrote below `path`, or moved or copied something near it.
+
+        Indexes are not compared: a list may have shifted since.
+        """
+        keys = _without_indexes(path)
+        for op in self.ops:
+            written = _without_indexes(op["path"])
+            if written[: len(keys)] == keys and len(written) > len(keys):
+                return True
+            if "from" in op and written == keys[: len(written)]:
+                return True
+        return False
+
     def check_open(self) -> None:
         """Raise `PatchError` when the draft's function has returned."""
         if self.ended:
             raise PatchError(
                 "this draft is finished: a draft lives as long as the call it was given to"
             )
+
+
+def _without_indexes(path: str) -> list[str]:
+    return ["*" if pointer.is_index(key) else key for key in pointer.holder_keys(path)]
 
 
 class Node:

@@ -95,12 +95,7 @@ class DraftList(Container, MutableSequence[Any]):
         index = max(0, index + size) if index < 0 else min(index, size)
         path = self._pointer(index)
         value = taken(value, self._recorder, path)
-        if value == {} or value == []:
-            # `add` of an empty container is soft, and skipped where something stands.
-            self._recorder.ops.append({"op": "add", "path": path, "value": None})
-            self._recorder.ops.append({"op": "replace", "path": path, "value": value})
-        else:
-            self._recorder.ops.append({"op": "add", "path": path, "value": value})
+        self._record_put(path, value)
         self._own().insert(index, value)
 
     def append(self, value: Any) -> None:
@@ -226,14 +221,25 @@ class DraftList(Container, MutableSequence[Any]):
         items = [self._now()[place] for place in order]
         moves = moves_to_order(order, most=_MAX_MOVES)
         if moves is None:
-            value = [plain(item) for item in items]
-            self._recorder.ops.append({"op": "replace", "path": path, "value": value})
+            self._record_order(path, [plain(item) for item in items])
         else:
             self._recorder.ops.extend(
                 {"op": "move", "from": f"{path}/{source}", "path": f"{path}/{target}"}
                 for source, target in moves
             )
         self._own()[:] = items
+
+    def _record_order(self, path: str, values: list[Json]) -> None:
+        """Record a new order that takes too many moves."""
+        if path:
+            self._recorder.ops.append({"op": "replace", "path": path, "value": values})
+            return
+        # No server takes a write of the whole document, so each element that differs is set.
+        self._recorder.ops.extend(
+            {"op": "replace", "path": f"/{place}", "value": value}
+            for place, (value, before) in enumerate(zip(values, self._plain(), strict=True))
+            if not json_equal(value, before)
+        )
 
     def _existing(self, key: Any) -> int:
         if not isinstance(key, int) or isinstance(key, bool):
@@ -261,6 +267,14 @@ class DraftList(Container, MutableSequence[Any]):
 
     def _insert_slot(self, key: Any, slot: Any) -> None:
         self._own().insert(key, slot)
+
+    def _record_put(self, path: str, value: Json) -> None:
+        if value == {} or value == []:
+            # `add` of an empty container is soft, and skipped where something stands.
+            self._recorder.ops.append({"op": "add", "path": path, "value": None})
+            self._recorder.ops.append({"op": "replace", "path": path, "value": value})
+        else:
+            self._recorder.ops.append({"op": "add", "path": path, "value": value})
 
     def _take_slot(self, key: Any) -> Any:
         return self._own().pop(key)

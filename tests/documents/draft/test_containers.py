@@ -552,3 +552,45 @@ def way_to(draft: Any, part: Any) -> list[str]:
 def test_a_copy_of_an_element_to_its_own_index_is_written_as_an_insert() -> None:
     ops = record({"l": [1, 2]}, lambda draft: draft.copy("/l/1", "/l/1"))
     assert ops == [{"op": "add", "path": "/l/1", "value": 2}]  # a transform keeps it
+
+
+@pytest.mark.parametrize(
+    ("edit", "copied"),
+    [
+        (lambda d: d.copy("/m", "/c"), {"op": "copy", "from": "/m", "path": "/c"}),
+        (
+            lambda d: (d.m.k.insert(0, 1), d.copy("/m", "/c")),
+            {"op": "replace", "path": "/c", "value": {"k": [1, 0]}},
+        ),
+        (
+            lambda d: (d.l[0].k.append(1), d.l.insert(0, 9), d.copy("/l/1", "/l/0")),
+            {"op": "add", "path": "/l/0", "value": {"k": [1]}},
+        ),
+        (
+            lambda d: (d.m.k.insert(0, 1), d.move("/m", "/n"), d.copy("/n", "/c")),
+            {"op": "replace", "path": "/c", "value": {"k": [1, 0]}},
+        ),
+        (
+            lambda d: (d.update(x=1), d.copy("/m", "/c")),
+            {"op": "copy", "from": "/m", "path": "/c"},
+        ),
+        (
+            lambda d: (d.m.update(s=1), d.copy("/m/s", "/c")),
+            {"op": "copy", "from": "/m/s", "path": "/c"},
+        ),
+    ],
+    ids=["untouched", "written below", "a shifted element", "moved since", "beside", "a scalar"],
+)
+def test_a_container_written_to_before_it_is_copied_goes_as_its_value(
+    edit: Any, copied: dict[str, Any]
+) -> None:
+    ops = record({"m": {"k": [0]}, "l": [{"k": []}]}, edit)
+    assert ops[-1] == copied
+
+
+def test_a_list_document_takes_a_new_order_of_many_moves_element_by_element() -> None:
+    ops = record(list(range(600)), lambda draft: draft.reverse())
+    assert all(op["path"] for op in ops)
+    assert apply_patch(list(range(600)), ops, strict=True) == list(range(600))[::-1]
+    sorted_ops = record(list(range(600))[::-1], lambda draft: draft.sort())
+    assert all(op["op"] == "replace" and op["path"] for op in sorted_ops)
