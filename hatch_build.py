@@ -27,6 +27,7 @@ COMPILED = (
     "patches/model/json_values.py",
     "patches/algorithms/ot/edit_runs.py",
     "patches/algorithms/ot/meeting_index.py",
+    "patches/algorithms/ot/slots.py",
     "patches/algorithms/ot/walk.py",
 )
 #: Modules of records, and what takes untyped arguments from users: a compiled `int` takes `True`.

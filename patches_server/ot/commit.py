@@ -13,17 +13,21 @@ echoed and served as a frame; it is never transformed against.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from patches.algorithms.ot import transform_incoming_changes
 from patches.errors import ChangeRefusedError, InvalidRequestError, StaleSubmissionError
+from patches.json_patch.text_values import without_empty_text_parts
 from patches.model.change import Change, ChangeInput
 from patches.runtime import Millis
 from patches_server.documents.records import CommitOptions
 
 _DEFAULTS: Final = CommitOptions()
+
+#: A transform of a `move` or `copy` takes about as many steps as this, measured against `remove`.
+_MOVE_STEPS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,12 +141,14 @@ def decide(
     stored_ids: Collection[str],
     session_timeout: Millis,
     max_steps: int | None = None,
+    checkpoint: Callable[[], object] | None = None,
 ) -> Decision:
     """What to store and to answer (`spec/ot.md` 14.6).
 
     `committed` is everything after the submission's base, up to `current_rev`. `stored_ids` are
     those that the store has refused as committed already. Raises `StaleSubmissionError` when the
-    transform would take more than `max_steps`.
+    transform would take more than `max_steps`. `checkpoint` is called in the course of a long
+    transform; what it raises ends it.
     """
     unique: dict[str, Change] = {}  # the first of each id
     for change in submission.changes:
@@ -160,7 +166,7 @@ def decide(
     if session and not rows.foreign:
         to_store = _numbered(incoming, current_rev, keep_claimed=historical)
         return Decision(catch_up=rows.catch_up, to_store=to_store, session_origin="main")
-    to_store = _transformed(submission, queue, incoming, rows, current_rev, max_steps)
+    to_store = _transformed(submission, queue, incoming, rows, current_rev, max_steps, checkpoint)
     origin = "main" if historical else "offline-branch"
     return Decision(
         catch_up=rows.catch_up, to_store=to_store, session_origin=origin if session else None
@@ -232,6 +238,7 @@ def _transformed(
     rows: _Rows,
     current_rev: int,
     max_steps: int | None,
+    checkpoint: Callable[[], object] | None,
 ) -> list[Change]:
     force = submission.options.force_commit
     if not rows.foreign:
@@ -244,6 +251,7 @@ def _transformed(
         current_rev,
         force_commit=force,
         is_own_committed=rows.is_own,
+        checkpoint=checkpoint,
     )
 
 
@@ -251,15 +259,21 @@ def _refuse_long_transform(
     doc_id: str, queue: list[Change], foreign: list[Change], max_steps: int
 ) -> None:
     incoming_ops = sum(len(change.ops) for change in queue)
+    incoming_steps = sum(map(_steps_of, queue))
     # By the number of rows first: they are not decoded for a transform that will not happen.
-    if incoming_ops * len(foreign) <= max_steps:
-        committed_ops = sum(len(change.ops) for change in foreign)
-        if incoming_ops * committed_ops <= max_steps:
+    if incoming_steps * len(foreign) <= max_steps:
+        committed_steps = sum(map(_steps_of, foreign))
+        if incoming_steps * committed_steps <= max_steps:
             return
     raise StaleSubmissionError(
         f"Document {doc_id} has moved on too far to transform {incoming_ops} operations over "
         f"{len(foreign)} changes. Reload the document and send them on the current revision."
     )
+
+
+def _steps_of(change: Change) -> int:
+    """The operations of a change; one with two ends is passed over, and passes others, twice."""
+    return sum(_MOVE_STEPS if "from" in op else 1 for op in change.ops)
 
 
 def _numbered(
@@ -360,7 +374,7 @@ def _normalised(
         normalised.append(
             Change(
                 id=change.id,
-                ops=change.ops,
+                ops=without_empty_text_parts(change.ops),
                 base_rev=own_base,
                 rev=rev,
                 created_at=min(change.created_at or now, now),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,6 +72,10 @@ class CommitCall:
     options: CommitOptions | None
     now: Millis
     steps: int
+
+
+class _AbandonedError(Exception):
+    """Nobody waits for a decision any more."""
 
 
 class Committer:
@@ -232,19 +237,30 @@ class Committer:
         current_rev: int,
         stored_ids: Collection[str],
     ) -> Decision:
-        # An operation, of about four values, is transformed over one in a step or so; but one may
-        # be the edit of a whole text.
-        return await self._aside(
-            call.steps // 4 * (len(committed) + 4) + steps_of_encoded(committed),
-            lambda: decide(
-                submission,
-                committed,
-                current_rev,
-                stored_ids=stored_ids,
-                session_timeout=self._session_timeout,
-                max_steps=self._limits.max_transform_steps,
-            ),
-        )
+        abandoned = threading.Event()
+
+        def checkpoint() -> None:
+            if abandoned.is_set():
+                raise _AbandonedError
+
+        try:
+            # An operation, of about four values, is transformed over one in a step or so; but one
+            # may be the edit of a whole text.
+            return await self._aside(
+                call.steps // 4 * (len(committed) + 4) + steps_of_encoded(committed),
+                lambda: decide(
+                    submission,
+                    committed,
+                    current_rev,
+                    stored_ids=stored_ids,
+                    session_timeout=self._session_timeout,
+                    max_steps=self._limits.max_transform_steps,
+                    checkpoint=checkpoint,
+                ),
+            )
+        except asyncio.CancelledError:
+            abandoned.set()  # a thread cannot be cancelled, and the process waits for it at its end
+            raise
 
     async def _save(
         self, call: CommitCall, submission: Submission, decision: Decision, head: DocHead

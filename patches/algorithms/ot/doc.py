@@ -33,6 +33,7 @@ from patches.errors import (
     UnsupportedOperationError,
 )
 from patches.json_patch import ABSENT, apply_patch
+from patches.json_patch.text_values import without_empty_text_parts
 from patches.limits import Limits
 from patches.model.change import Change, DocSyncStatus, Snapshot
 from patches.model.checks import check_ops, kind_of
@@ -127,6 +128,7 @@ class OTDoc(Document):
                 raise UnsupportedOperationError(
                     f"ops[{index}]: 'ts' belongs to last-write-wins documents; leave it out"
                 )
+        ops = without_empty_text_parts(ops)
         if not self.committed_rev or all(op.get("path") != "" for op in ops):
             return mark_object_keys(self.state, ops)
         check_ops(ops, self.limits, counted=False)

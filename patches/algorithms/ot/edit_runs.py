@@ -20,10 +20,12 @@ from patches.json_patch.object_keys import OBJECT_KEY
 from patches.model.json_values import Json, Op
 from patches.text.utf16 import utf16_length
 
-#: What the edits of a run are made to: a text at a path, or a list.
-RunKind: TypeAlias = Literal["text", "list"]
+#: What the edits of a run are made to: a text at a path, a list, or a number. The edits of a number
+#: leave each other as they are, so those runs have no edits here.
+RunKind: TypeAlias = Literal["text", "list", "counter"]
 
 _BLOCK: Final = 64
+_BEHIND_ALL: Final = 1 << 60
 #: What neither makes nor takes away an element.
 _OVERWRITES: Final = frozenset({"replace", "test", "@inc", "@bit", "@max", "@min", "@txt"})
 
@@ -31,7 +33,8 @@ _OVERWRITES: Final = frozenset({"replace", "test", "@inc", "@bit", "@max", "@min
 class Edit:
     """One operation on a text or list, as the stretch `low..high` it touches and its net growth.
 
-    `low == high` is a point: between two characters of a text, or an index of a list.
+    `low == high` is a point: between two characters of a text, or an index of a list. An edit of
+    which nothing is left touches nothing: its `low` is behind everything, its `high` before it.
     """
 
     __slots__ = (
@@ -40,12 +43,14 @@ class Edit:
         "_parts",
         "_written",
         "_written_low",
+        "ends_with_insert",
         "high",
         "inserts",
         "kind",
         "low",
         "net",
         "place",
+        "starts_with_insert",
     )
 
     def __init__(
@@ -67,10 +72,12 @@ class Edit:
         self._given, self._given_low = ops, low
         self._written, self._written_low = ops, low
         self._parts = parts
+        self.starts_with_insert = bool(parts) and "insert" in parts[0]
+        self.ends_with_insert = bool(parts) and "insert" in parts[-1]
 
     def ops(self) -> list[Op]:
         """The operation where it has come to stand: the very list given, if that is there."""
-        if self.low == self._given_low:
+        if self.low == self._given_low or self.low > self.high:
             return self._given
         if self.low != self._written_low:
             if self.kind == "list":
@@ -141,8 +148,10 @@ def _list_edit(ops: list[Op], net: int) -> Edit | None:
 
 def _text_edit(ops: list[Op]) -> Edit | None:
     path, parts = ops[0].get("path"), ops[0].get("value")
-    if not isinstance(path, str) or not isinstance(parts, list) or not parts:
+    if not isinstance(path, str) or not isinstance(parts, list):
         return None
+    if not parts:
+        return Edit("text", path, ops, low=_BEHIND_ALL, high=-1, net=0, parts=parts)
     low = 0
     before: Op | None = None
     if isinstance(parts[0], dict) and parts[0].keys() == {"retain"}:
@@ -365,9 +374,13 @@ def _pass_each(edit: Edit, block: _Block, start: int, stop: int) -> int | None:
 def _touching(edit: Edit, low: int, mine: Edit) -> tuple[int, int] | None:
     """How far `mine` moves behind `edit`, and `edit` over `mine`, where they touch at `low`."""
     if edit.kind == "text":
-        # Two insertions at one point: the history's is first.
-        both_insert = edit.inserts and mine.inserts and low == mine.low
-        return (edit.net, 0) if both_insert else None
+        # Where the two meet end to end neither cuts the other. Of two insertions at one point the
+        # history's is first.
+        if low + edit.high - edit.low == mine.low:
+            return edit.net, 0
+        if low == mine.high and not (edit.starts_with_insert and mine.ends_with_insert):
+            return 0, mine.net
+        return None
     match (edit.net, mine.net):
         case (1, 1):
             return (0, 1)  # two insertions at one index: the queue's is first

@@ -27,12 +27,14 @@ def transform_incoming_changes(
     *,
     force_commit: bool = False,
     is_own_committed: Callable[[Change], bool] | None = None,
+    checkpoint: Callable[[], object] | None = None,
 ) -> list[Change]:
     """Incoming changes, moved behind committed ones and numbered upwards from `current_rev`.
 
     `is_own_committed` tells which committed changes are the sender's own come back: each of them
     takes the incoming change with its id out of the queue. What has no operations left is dropped
-    unless `force_commit`. `base_rev` is left as it was claimed (`spec/ot.md` 4.2).
+    unless `force_commit`. `base_rev` is left as it was claimed. `checkpoint` is called every few
+    thousand steps at most; what it raises ends the transform.
     """
     return transform_incoming_changes_with_frame(
         changes,
@@ -40,6 +42,7 @@ def transform_incoming_changes(
         current_rev,
         force_commit=force_commit,
         is_own_committed=is_own_committed,
+        checkpoint=checkpoint,
     ).changes
 
 
@@ -50,9 +53,12 @@ def transform_incoming_changes_with_frame(
     *,
     force_commit: bool = False,
     is_own_committed: Callable[[Change], bool] | None = None,
+    checkpoint: Callable[[], object] | None = None,
 ) -> TransformedIncoming:
     """As `transform_incoming_changes`, with the committed operations advanced over the result."""
-    left, advanced = walk_changes(changes, committed, is_own_committed or _never)
+    left, advanced = walk_changes(
+        changes, committed, is_own_committed or _never, checkpoint=checkpoint
+    )
     kept = [(change, ops) for change, ops in left if ops or force_commit]
     return TransformedIncoming(
         [

@@ -74,7 +74,7 @@ class MeetingIndex:
         self._places: dict[int, tuple[str, ...]] = {}
         self._at: _Table = {}  # programs with this very place
         self._below: _Table = {}  # programs with a place at or below this one; of runs, only below
-        self._runs: dict[RunKind, _Table] = {"text": {}, "list": {}}
+        self._runs: dict[RunKind, _Table] = {"text": {}, "list": {}, "counter": {}}
 
     def put(self, position: int, ops: list[Op]) -> None:
         """Enter or replace the program at a position; one without operations meets nothing."""
@@ -89,11 +89,6 @@ class MeetingIndex:
         for place in new:
             _put_in(self._at.setdefault(place, []), position)
             self._add_below(position, place, itself=True)
-
-    def remove(self, position: int) -> None:
-        """Forget the program at a position."""
-        self.put(position, [])
-        del self._places[position]
 
     def put_in_run(self, position: int, kind: RunKind, place: str) -> None:
         """Enter a program that is in the run of its kind and place."""

@@ -9,116 +9,309 @@ the raw history would be wrong from the second entry on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
-from patches.algorithms.ot.edit_runs import Edit, EditRun, RunKind, edit_of
+from patches.algorithms.ot.edit_runs import EditRun, RunKind, edit_of
 from patches.algorithms.ot.meeting_index import MeetingIndex, places
+from patches.algorithms.ot.slots import counter_place, is_independent, steady_place
 from patches.json_patch import transform_patch
 from patches.model.change import Change
 from patches.model.json_values import Op
 
+#: The run that an operation is in: its kind, and the path of the text, list or number.
+_Run: TypeAlias = tuple[RunKind, str]
+
 
 class TransformWalk:
-    """One queue under way. The lists given are never changed."""
+    """One queue under way. The lists given are never changed.
 
-    def __init__(self, queue: Sequence[list[Op]]) -> None:
-        self._programs: list[list[Op] | None] = list(queue)
-        self._index = MeetingIndex()
-        self._runs: dict[tuple[RunKind, str], EditRun] = {}
-        self._in_run: dict[int, tuple[RunKind, str]] = {}
-        for position, ops in enumerate(queue):
-            edit = edit_of(ops)
-            if edit is not None:
-                self._enter_run(position, edit)
-            elif ops:
-                self._index.put(position, ops)
+    A program of the queue whose operations are independent has a slot for each of them, any other
+    one has a single slot and is met as a whole. Slots are numbered through the queue.
+    """
+
+    def __init__(
+        self,
+        queue: Iterable[list[Op]] = (),
+        *,
+        checkpoint: Callable[[], object] | None = None,
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._given: list[list[Op]] = []
+        self._removed: set[int] = set()
+        self._first: list[int] = []  # of each entry: its first slot
+        self._entry_of: list[int] = []  # of each slot
+        self._slots: list[list[Op]] = []
+        self._slots_given: list[list[Op]] = []
+        self._index = MeetingIndex()  # of the slots that are walked one by one
+        self._wholes = MeetingIndex()  # of the others
+        self._whole_at: set[int] = set()
+        self._runs: dict[_Run, EditRun] = {}
+        self._run_at: dict[int, _Run] = {}
+        for ops in queue:
+            self.add(ops)
+
+    def add(self, ops: list[Op]) -> None:
+        """Add a program behind the others, before any history is followed."""
+        entry, first = len(self._given), len(self._slots)
+        self._given.append(ops)
+        self._first.append(first)
+        if not is_independent(ops):
+            self._slots.append(ops)
+            self._entry_of.append(entry)
+            if ops:
+                self._whole_at.add(first)
+                self._wholes.put(first, ops)
+        else:
+            for op in ops:
+                slot = ops if len(ops) == 1 else [op]
+                self._entry_of.append(entry)
+                self._slots.append(slot)
+                self._enter(len(self._slots) - 1, slot)
+        self._slots_given += self._slots[first:]
 
     def programs(self) -> list[list[Op] | None]:
         """The operation lists of the queue as transformed so far; `None` for a removed entry.
 
         An entry that nothing touched is the very list that was given.
         """
-        return [self._program(position) for position in range(len(self._programs))]
+        return [
+            None if entry in self._removed else self._program(entry)
+            for entry in range(len(self._given))
+        ]
 
-    def remove(self, position: int) -> None:
+    def remove(self, entry: int) -> None:
         """Take an entry out, untransformed: it has become part of the history."""
-        self._put(position, None)
+        self._removed.add(entry)
+        for slot in self._slots_of(entry):
+            self._put(slot, [])
 
     def follow(self, ops: list[Op]) -> list[Op]:
         """Move the whole queue behind `ops`. Returns `ops` as they are after the whole queue."""
-        at, edit = places(ops), edit_of(ops)
-        position = self._next(at, edit, 0)
-        while position is not None:
-            entry = self._program(position)
-            assert entry is not None  # what is removed is not in the index
-            ops = edit.ops() if edit is not None else ops
-            behind, ahead = self._pair(ops, edit, position, entry)
-            if behind is not entry:
-                self._put(position, behind)
+        if not ops:
+            return ops
+        if not is_independent(ops):
+            return self._follow_whole(ops, 0)
+        if len(ops) == 1:
+            return self._follow_parts([_Part(ops)], ops)
+        return self._follow_parts([_Part([op]) for op in ops], ops)
+
+    # ---- a history program whose operations are walked one by one --------------------------------
+
+    def _follow_parts(self, parts: list[_Part], given: list[Op]) -> list[Op]:
+        start, end = 0, len(self._slots)
+        while True:
+            # What is met as a whole is met by all parts at once, where all have come up to it.
+            stop = self._first_whole(parts, start) if self._whole_at else end
+            for part in parts:
+                self._carry(part, start, stop)
+            if stop == end:
+                break
+            ops = _joined(parts, given)
+            ahead = self._meet(stop, ops)
             if ahead is not ops:
-                ops, at, edit = ahead, places(ahead), edit_of(ahead)
-            position = self._next(at, edit, position + 1)
-        return ops if edit is None else edit.ops()
+                if not is_independent(ahead):
+                    return self._follow_whole(ahead, stop + 1) if ahead else ahead
+                parts, given = [_Part([op]) for op in ahead], ahead
+            start = stop + 1
+        return _joined(parts, given)
 
-    def _pair(
-        self, ops: list[Op], edit: Edit | None, position: int, entry: list[Op]
-    ) -> tuple[list[Op], list[Op]]:
-        """`entry` behind `ops`, and `ops` ahead over `entry` as it was."""
-        key = self._in_run.get(position)
-        if edit is not None and key is None:
-            behind = edit.moved_behind(entry)
+    def _first_whole(self, parts: list[_Part], start: int) -> int:
+        steady = tuple({steady_place(op) for part in parts for op in part.ops()})
+        found = self._wholes.first_meeting(steady, start)
+        return len(self._slots) if found is None else found
+
+    def _carry(self, part: _Part, start: int, stop: int) -> None:
+        """Move the slots from `start` to `stop` behind one part, and the part over them."""
+        slot = self._next(part, start, stop)
+        while slot is not None:
+            if self._checkpoint is not None:
+                self._checkpoint()
+            self._pair(part, slot)
+            slot = self._next(part, slot + 1, stop)
+
+    def _next(self, part: _Part, start: int, stop: int) -> int | None:
+        """The next slot that takes the real transform; edits of a run before it are passed over."""
+        run_of = part.run
+        other = self._index.first_meeting(part.at, start, but=run_of[0] if run_of else None)
+        if other is not None and other >= stop:
+            other = None
+        run = self._runs.get(run_of) if run_of is not None else None
+        if run is not None:
+            assert part.edit is not None
+            unsure = run.pass_over(part.edit, start, stop if other is None else other)
+            if unsure is not None:
+                return unsure
+        return other
+
+    def _pair(self, part: _Part, slot: int) -> None:
+        """A slot behind a part, and the part over the slot as it was."""
+        mine, run = self._slot(slot), self._run_at.get(slot)
+        if part.edit is not None and run is None:
+            behind = part.edit.moved_behind(mine)
             if behind is not None:
-                return behind, ops
-        elif edit is None and key is not None:
-            ahead = self._runs[key].edit_at(position).moved_behind(ops)
-            if ahead is not None:
-                return entry, ahead
-        return (
-            transform_patch(None, ops, entry),
-            transform_patch(None, entry, ops, other_ops_first=True),
-        )
-
-    def _next(self, at: tuple[str, ...], edit: Edit | None, start: int) -> int | None:
-        """The next position that takes the real transform; run-mates before it are passed over."""
-        run = self._runs.get((edit.kind, edit.place)) if edit is not None else None
-        if edit is None or run is None:
-            return self._index.first_meeting(at, start)
-        other = self._index.first_meeting(at, start, but=edit.kind)
-        stop = len(self._programs) if other is None else other
-        unsure = run.pass_over(edit, start, stop)
-        return other if unsure is None else unsure
-
-    def _program(self, position: int) -> list[Op] | None:
-        key = self._in_run.get(position)
-        if key is not None:
-            return self._runs[key].edit_at(position).ops()
-        return self._programs[position]
-
-    def _put(self, position: int, ops: list[Op] | None) -> None:
-        self._programs[position] = ops
-        key = self._in_run.get(position)
-        edit = edit_of(ops) if ops else None
-        if key is not None:
-            if edit is not None and (edit.kind, edit.place) == key:
-                self._runs[key].put(position, edit)
+                if behind is not mine:
+                    self._put(slot, behind)
                 return
-            self._runs[key].put(position, None)
-            self._index.remove_from_run(position, *key)
-            del self._in_run[position]
-        # A run is entered in order only: what comes to be one of its edits later stays outside.
-        self._index.put(position, ops or [])
+        ops = part.ops()
+        if part.edit is None and run in self._runs:
+            ahead = self._runs[run].edit_at(slot).moved_behind(ops)
+            if ahead is not None:
+                part.put(ahead)
+                return
+        behind = transform_patch(None, ops, mine)
+        part.put(transform_patch(None, mine, ops, other_ops_first=True))
+        if behind is not mine:
+            self._put(slot, behind)
 
-    def _enter_run(self, position: int, edit: Edit) -> None:
-        key = (edit.kind, edit.place)
-        if key not in self._runs:
-            self._runs[key] = EditRun()
-        self._runs[key].append(position, edit)
-        self._index.put_in_run(position, edit.kind, edit.place)
-        self._in_run[position] = key
+    # ---- programs that are met as a whole --------------------------------------------------------
+
+    def _follow_whole(self, ops: list[Op], start: int) -> list[Op]:
+        """Move every entry from the slot `start` on behind `ops`, each entry as a whole."""
+        at = places(ops)
+        slot = self._first_slot(at, start)
+        while slot is not None:
+            if self._checkpoint is not None:
+                self._checkpoint()
+            after = self._meet(slot, ops)
+            if after is not ops:
+                ops, at = after, places(after)
+            slot = self._first_slot(at, self._slots_of(self._entry_of[slot]).stop)
+        return ops
+
+    def _first_slot(self, at: tuple[str, ...], start: int) -> int | None:
+        found = self._index.first_meeting(at, start)
+        whole = self._wholes.first_meeting(at, start) if self._whole_at else None
+        if found is None or whole is None:
+            return whole if found is None else found
+        return min(found, whole)
+
+    def _meet(self, slot: int, ops: list[Op]) -> list[Op]:
+        """The entry of a slot behind `ops`; returns `ops` over the entry as it was."""
+        entry = self._entry_of[slot]
+        mine = self._program(entry)
+        behind = transform_patch(None, ops, mine, checkpoint=self._checkpoint)
+        ahead = transform_patch(None, mine, ops, other_ops_first=True, checkpoint=self._checkpoint)
+        if behind is not mine:
+            self._put_program(entry, behind)
+        return ahead
+
+    # ---- slots -----------------------------------------------------------------------------------
+
+    def _slots_of(self, entry: int) -> range:
+        following = entry + 1
+        end = self._first[following] if following < len(self._first) else len(self._slots)
+        return range(self._first[entry], end)
+
+    def _program(self, entry: int) -> list[Op]:
+        slots = self._slots_of(entry)
+        if len(slots) == 1:
+            return self._slot(slots.start)
+        programs = [self._slot(slot) for slot in slots]
+        if all(map(_is, programs, self._slots_given[slots.start : slots.stop])):
+            return self._given[entry]
+        return [op for program in programs for op in program]
+
+    def _put_program(self, entry: int, ops: list[Op]) -> None:
+        slots = self._slots_of(entry)
+        if len(slots) == 1 or len(ops) > len(slots) or not is_independent(ops):
+            self._put(slots.start, ops, as_whole=not is_independent(ops))
+            filled = 1
+        else:
+            for slot, op in zip(slots, ops, strict=False):
+                self._put(slot, [op])
+            filled = len(ops)
+        for slot in slots[filled:]:
+            self._put(slot, [])
+
+    def _slot(self, slot: int) -> list[Op]:
+        run = self._run_at.get(slot)
+        if run is not None and run in self._runs:
+            return self._runs[run].edit_at(slot).ops()
+        return self._slots[slot]
+
+    def _put(self, slot: int, ops: list[Op], *, as_whole: bool = False) -> None:
+        self._slots[slot] = ops
+        run = self._run_at.get(slot)
+        if run is not None:
+            edit = edit_of(ops) if run in self._runs else None
+            if edit is not None and (edit.kind, edit.place) == run:
+                self._runs[run].put(slot, edit)
+                return
+            if run in self._runs:
+                self._runs[run].put(slot, None)
+            self._index.remove_from_run(slot, *run)
+            del self._run_at[slot]
+        if slot in self._whole_at and not as_whole:
+            self._whole_at.discard(slot)
+            self._wholes.put(slot, [])
+        # A run is entered in order only: what comes to be one of its edits later stays outside.
+        if as_whole:
+            self._whole_at.add(slot)
+            self._index.put(slot, [])
+            self._wholes.put(slot, ops)
+        else:
+            self._index.put(slot, ops)
+
+    def _enter(self, slot: int, ops: list[Op]) -> None:
+        edit = edit_of(ops)
+        if edit is not None:
+            run: _Run = (edit.kind, edit.place)
+            if run not in self._runs:
+                self._runs[run] = EditRun()
+            self._runs[run].append(slot, edit)
+        else:
+            path = counter_place(ops)
+            if path is None:
+                self._index.put(slot, ops)
+                return
+            run = ("counter", path)
+        self._index.put_in_run(slot, *run)
+        self._run_at[slot] = run
+
+
+class _Part:
+    """One operation of a history program on its way through a queue, or what has come of it."""
+
+    __slots__ = ("_ops", "at", "edit", "run")
+
+    def __init__(self, ops: list[Op]) -> None:
+        self.put(ops)
+
+    def ops(self) -> list[Op]:
+        """The operations where they have come to stand."""
+        return self._ops if self.edit is None else self.edit.ops()
+
+    def put(self, ops: list[Op]) -> None:
+        """Replace the operations."""
+        self._ops = ops
+        self.at = places(ops)
+        self.edit = edit_of(ops)
+        self.run: _Run | None = None
+        if self.edit is not None:
+            self.run = (self.edit.kind, self.edit.place)
+        elif (path := counter_place(ops)) is not None:
+            self.run = ("counter", path)
+
+
+def _joined(parts: list[_Part], given: list[Op]) -> list[Op]:
+    """The operations of all parts; the list given if they are the very ones in it."""
+    if len(parts) == 1:
+        return parts[0].ops()
+    ops = [op for part in parts for op in part.ops()]
+    return given if len(ops) == len(given) and all(map(_is, ops, given)) else ops
+
+
+def _is(a: object, b: object) -> bool:
+    return a is b
 
 
 def walk_changes(
-    queue: Sequence[Change], history: Sequence[Change], is_echo: Callable[[Change], bool]
+    queue: Sequence[Change],
+    history: Sequence[Change],
+    is_echo: Callable[[Change], bool],
+    *,
+    checkpoint: Callable[[], object] | None = None,
 ) -> tuple[list[tuple[Change, list[Op]]], list[list[Op]]]:
     """Move a queue of changes behind a history of committed ones.
 
@@ -131,7 +324,7 @@ def walk_changes(
         # The usual answer to a commit: nothing to transform, however long the queue is.
         echoed = {change.id for change in history}
         return [(change, change.ops) for change in queue if change.id not in echoed], []
-    walk = TransformWalk([change.ops for change in queue])
+    walk = TransformWalk((change.ops for change in queue), checkpoint=checkpoint)
     positions = {change.id: position for position, change in reversed(list(enumerate(queue)))}
     advanced: list[list[Op]] = []
     for committed in history:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from patches.errors import PatchError
 from patches.json_patch.kinds import CustomOps, is_empty_add, path_of
@@ -22,14 +22,16 @@ def transform_patch(
     *,
     other_ops_first: bool = False,
     custom_ops: CustomOps | None = None,
+    checkpoint: Callable[[], object] | None = None,
 ) -> list[Op]:
     """`incoming_ops`, rewritten to apply after `committed_ops`; both were made against `state`.
 
     `state` may be `None`: then every number in a path counts as an index, on objects too. Client
     and server must make the same choice to agree. With `other_ops_first` it is the incoming ones
     that are older, and are carried across later ones. Nothing is mutated; the list of
-    `incoming_ops` itself comes back if nothing changes. Raises `PatchError` for an operation
-    without a path.
+    `incoming_ops` itself comes back if nothing changes. `checkpoint` is called before each
+    committed operation that meets one of the others; what it raises ends a transform that takes
+    too long. Raises `PatchError` for an operation without a path.
     """
     incoming = incoming_ops if isinstance(incoming_ops, list) else list(incoming_ops)
     if not incoming or not committed_ops:
@@ -42,6 +44,8 @@ def transform_patch(
     for op in committed_ops:
         if not reach.meets(op, other_ops_first=other_ops_first) and not custom_ops:
             continue
+        if checkpoint is not None:
+            checkpoint()
         if ctx.has_marks:
             ctx.look_for_marks(op, incoming)
         left = pass_over(ctx, op, incoming)

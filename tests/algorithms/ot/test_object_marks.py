@@ -103,3 +103,9 @@ async def test_users_keyed_by_number_keep_their_names() -> None:
     await client.push(server)
     assert client.doc.state == server.state == {"y": {"7": 9}}
     assert server.log[-1].ops == [{"op": "remove", "path": "/y/5", "obj": True}]
+
+
+def test_text_parts_of_length_0_are_taken_out_of_an_edit() -> None:
+    doc = OTDoc("doc", Snapshot(state=STATE, rev=1))
+    doc.change(lambda draft: draft.text("body").apply([{"retain": 0}, {"insert": "x"}]))
+    assert doc.unsaved[-1] == [{"op": "@txt", "path": "/body", "value": [{"insert": "x"}]}]

@@ -171,3 +171,104 @@ def test_pairs_that_cannot_meet_are_not_transformed(monkeypatch: pytest.MonkeyPa
     assert calls == 2
     assert moving.programs() == queue
     assert all(mine is given for mine, given in zip(moving.programs(), queue, strict=True))
+
+
+def test_a_letter_and_a_counter_in_one_change_meet_by_their_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = 0
+
+    def counted(*args: Any, **options: Any) -> list[Op]:
+        nonlocal calls
+        calls += 1
+        return transform_patch(*args, **options)
+
+    monkeypatch.setattr(walk_module, "transform_patch", counted)
+    rng = random.Random(3)
+
+    def a_change() -> list[Op]:
+        parts = [{"retain": rng.randrange(1, 900)}, {"insert": "x"}]
+        return [
+            {"op": "@txt", "path": "/t", "value": parts},
+            {"op": "@inc", "path": "/n", "value": 1},
+        ]
+
+    queue, history = ([a_change() for _ in range(300)] for _ in range(2))
+    moving = TransformWalk(queue)
+    advanced = [moving.follow(ops) for ops in history]
+    assert calls == 0
+    assert (moving.programs(), advanced) == plain_walk(queue, history)
+
+
+def some_path(rng: random.Random) -> str:
+    return rng.choice(
+        [
+            "/t",
+            "/n",
+            f"/l/{rng.randrange(4)}",
+            f"/l/{rng.randrange(4)}/k",
+            f"/b/{rng.choice('xyz')}",
+            "".join(f"/{rng.choice(KEYS)}" for _ in range(rng.randint(1, 3))),
+        ]
+    )
+
+
+def some_parts(rng: random.Random) -> list[Any]:
+    parts: list[Any] = [{"retain": rng.randint(1, 6)}] if rng.random() < 0.8 else []
+    kinds: list[Any] = [{"insert": "x"}, {"insert": "😀"}, {"delete": rng.randint(1, 3)}]
+    kinds += [{"retain": 2, "attributes": {"b": True}}, {"retain": 1}, {"insert": {"img": 1}}]
+    return parts + [rng.choice(kinds) for _ in range(rng.randint(1, 3))]
+
+
+def some_op(rng: random.Random, *, plain: bool) -> Op:
+    path = some_path(rng)
+    names = ["@txt", "@txt", "@inc", "@max", "add", "remove", "replace"]
+    if not plain:
+        names += ["move", "copy", "test", "soft", "empty", "marked"]
+    match rng.choice(names):
+        case "@txt":
+            return {"op": "@txt", "path": rng.choice(["/t", path]), "value": some_parts(rng)}
+        case "remove":
+            return {"op": "remove", "path": path}
+        case ("move" | "copy") as name:
+            return {"op": name, "from": some_path(rng), "path": path}
+        case "soft":
+            return {"op": "add", "path": path, "value": 1, "soft": True}
+        case "empty":
+            return {"op": "add", "path": path, "value": rng.choice([{}, []])}
+        case "marked":
+            return {"op": "remove", "path": path, "obj": True}
+        case ("@inc" | "@max") as name:
+            return {"op": name, "path": rng.choice(["/n", path]), "value": 1}
+        case name:
+            return {"op": name, "path": path, "value": rng.randrange(9)}
+
+
+def some_programs(rng: random.Random, most: int, *, plain: bool) -> list[list[Op]]:
+    return [
+        [
+            some_op(rng, plain=plain or rng.random() < 0.7)
+            for _ in range(rng.choice([1, 1, 2, 2, 3, 4]))
+        ]
+        for _ in range(rng.randint(1, most))
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_programs_of_several_operations_equal_the_plain_pairwise_walk(seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(1_000):  # 200,000 were run once
+        plain = rng.random() < 0.6
+        queue, history = some_programs(rng, 5, plain=plain), some_programs(rng, 4, plain=plain)
+        assert walk(queue, history) == plain_walk(queue, history), (queue, history)
+
+
+def test_a_walk_ends_when_its_checkpoint_raises() -> None:
+    def end() -> None:
+        raise TimeoutError
+
+    removes: list[Op] = [{"op": "remove", "path": "/l/3"}, {"op": "remove", "path": "/l/4"}]
+    moves: list[Op] = [{"op": "move", "from": "/l/1", "path": "/l/5"}] * 2
+    moving = TransformWalk([removes], checkpoint=end)
+    with pytest.raises(TimeoutError):
+        moving.follow(moves)

@@ -302,3 +302,30 @@ def test_a_multiple_of_the_step_is_crossed(
     changes = [sent(f"c{n}", base_rev=initial_rev) for n in range(count)]
     submission = admitted(*changes, initial_rev=initial_rev, first_change=row(1, "x"))
     assert crosses_count(submission, step) is crosses
+
+
+def test_parts_of_length_0_are_not_stored() -> None:
+    edit = {"op": "@txt", "path": "/t", "value": [{"retain": 0}, {"insert": "x"}]}
+    submission = admitted(sent("a", ops=[edit], base_rev=0))
+    assert submission.changes[0].ops == [{**edit, "value": [{"insert": "x"}]}]
+
+
+def test_moves_count_as_several_steps_of_a_transform() -> None:
+    removes = [{"op": "remove", "path": "/l/0"} for _ in range(10)]
+    moves = [{"op": "move", "from": "/l/5", "path": "/l/7"} for _ in range(10)]
+    submission = admitted(sent("a", ops=removes, base_rev=1, rev=2), initial_rev=2)
+    decided(submission, row(2, "b", ops=removes), max_steps=100)
+    with pytest.raises(StaleSubmissionError):
+        decided(submission, row(2, "b", ops=moves), max_steps=399)
+    decided(submission, row(2, "b", ops=moves), max_steps=400)
+
+
+def test_a_long_transform_ends_when_its_checkpoint_raises() -> None:
+    def end() -> None:
+        raise TimeoutError
+
+    removes = [{"op": "remove", "path": f"/l/{at}"} for at in range(3)]
+    moves = [{"op": "move", "from": "/l/5", "path": "/l/0"} for _ in range(3)]
+    submission = admitted(sent("a", ops=removes, base_rev=1, rev=2), initial_rev=2)
+    with pytest.raises(TimeoutError):
+        decided(submission, row(2, "b", ops=moves), checkpoint=end)
