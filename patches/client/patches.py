@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -20,8 +20,9 @@ from patches.algorithms.base import Algorithm
 from patches.client.backends import default_algorithms, open_backend
 from patches.client.change_queue import ChangeQueue, Edit
 from patches.client.change_queues import ChangeQueues
+from patches.client.coordinator import Coordinator
 from patches.client.open_docs import OpenDoc, OpenDocs
-from patches.client.signals import ClientSignals
+from patches.client.quarantine import Quarantine
 from patches.client.tracking import Tracking
 from patches.documents.document import Document
 from patches.errors import (
@@ -30,10 +31,9 @@ from patches.errors import (
     InvalidRequestError,
     PatchError,
     PatchesError,
-    PendingChangeError,
 )
 from patches.limits import Limits
-from patches.model.change import Change, QuarantinedChange, Snapshot
+from patches.model.change import Change, Snapshot
 from patches.model.checks import kind_of
 from patches.model.codec import json_size
 from patches.model.ids import random_id
@@ -47,7 +47,7 @@ _log = logging.getLogger("patches.client.patches")
 _EDIT_ID_LENGTH: Final = 12
 
 
-class Patches(ClientSignals):
+class Patches(Quarantine):
     """The documents of one client: `async with Patches(store="notes.db") as patches:`.
 
     `store`: `None` keeps documents in memory, a path in an SQLite file; a backend object stays its
@@ -73,17 +73,23 @@ class Patches(ClientSignals):
         known = default_algorithms(
             options=self.doc_options, limits=self.limits, runtime=self.runtime
         )
-        self.algorithms: Final[Mapping[str, Algorithm]] = MappingProxyType(
+        self.algorithms = MappingProxyType(
             {algorithm.name: algorithm for algorithm in (*known, *(algorithms or ()))}
         )
         self._algorithm_named(default_algorithm)
         self.default_algorithm: Final = default_algorithm
 
+        #: Who keeps the documents in sync, if anybody does.
+        self.coordinator: Coordinator | None = None
+
         self._tasks = TaskScope("patches", on_error=self._task_failed)
         super().__init__(self._tasks.spawn)
 
         self._tracking = Tracking(
-            self.algorithms, added=self.on_track_docs, removed=self.on_untrack_docs
+            self.algorithms,
+            added=self.on_track_docs,
+            removed=self.on_untrack_docs,
+            shown=self._show_docs,
         )
         self._docs = OpenDocs(self._tasks, self._let_go)
         self._queues = ChangeQueues(self._tasks.spawn, self._report, self.on_change.emit)
@@ -158,16 +164,19 @@ class Patches(ClientSignals):
     ) -> Document:
         """The document, tracked from now on and in memory until as many `close_doc` calls.
 
-        `algorithm` counts for a new document; a known one keeps its own. `metadata` goes onto the
-        changes made to it. Raises `AlgorithmMismatchError`, `StorageError`.
+        `algorithm` counts for a new document; a known one keeps its own. Without it, a document
+        that is new here takes the server's if there is a connection, else the default. `metadata`
+        goes onto the changes made to it. Raises `AlgorithmMismatchError`, `DeletionPendingError`,
+        `StorageError`.
         """
         check_doc_id(doc_id, self.limits)
         if algorithm is not None:
             self._algorithm_named(algorithm)
         all_metadata = self._with_own(metadata)
         await self._ready()
+        preferred = algorithm or await self._preferred_algorithm(doc_id)
         return await self._docs.open(
-            doc_id, algorithm, partial(self._load, doc_id, algorithm, all_metadata)
+            doc_id, algorithm, partial(self._load, doc_id, algorithm, preferred, all_metadata)
         )
 
     async def close_doc(self, doc_id: str, *, untrack: bool = False, force: bool = False) -> None:
@@ -193,6 +202,7 @@ class Patches(ClientSignals):
         for doc_id in doc_ids:
             check_doc_id(doc_id, self.limits)
         await self._ready()
+        self._check_not_deleted(doc_ids)
         await self._tracking.add(doc_ids, name)
 
     async def untrack_docs(self, doc_ids: Iterable[str]) -> None:
@@ -209,7 +219,11 @@ class Patches(ClientSignals):
             await self._tracking.forget(known)
 
     async def delete_doc(self, doc_id: str) -> None:
-        """Delete a document here, and with the next connection on the server."""
+        """Delete a document here, and with the next connection on the server.
+
+        Until the server has deleted it, a document that is synced cannot be opened or tracked
+        again: `DeletionPendingError`.
+        """
         check_doc_id(doc_id, self.limits)
         await self._ready()
         await self._docs.settle(doc_id)
@@ -219,6 +233,7 @@ class Patches(ClientSignals):
             await self._settle(doc_id)
             self._tracking.remove([doc_id])
             await algorithm.delete_doc(doc_id)
+            self._tracking.deleted(doc_id)
         await self.on_delete_doc.emit_and_wait(doc_id)
 
     @property
@@ -271,71 +286,26 @@ class Patches(ClientSignals):
         """Try again to store latched edits, of one document or all; `is_write_latched` tells."""
         await self._queues.retry(self._queues.latched if doc_id is None else [doc_id])
 
-    # ---- changes that the server refuses ---------------------------------------------------------
-
-    async def eject_pending_change(
-        self,
-        doc_id: str,
-        change_id: str,
-        reason: str = "app-requested",
-        *,
-        only_if_unappliable: bool = False,
-    ) -> QuarantinedChange | None:
-        """Move one unconfirmed change into quarantine; `None` if there is no such change.
-
-        Raises `PendingChangeError` when the others cannot do without it; nothing is changed then.
-        """
-        await self._ready()
-        entry = await self.algorithm_of(doc_id).eject_pending_change(
-            doc_id,
-            change_id,
-            reason,
-            self.get_open_doc(doc_id),
-            only_if_unappliable=only_if_unappliable,
-        )
-        if entry is not None:
-            self.on_change_quarantined.emit(doc_id, entry)
-            self.on_quarantine_changed.emit(doc_id)
-            self.on_change.emit(doc_id)
-        return entry
-
-    async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        """What is in quarantine, for one document or all."""
-        await self._ready()
-        entries: dict[tuple[str, str], QuarantinedChange] = {}
-        for algorithm in self.algorithms.values():
-            for entry in await algorithm.list_quarantined_changes(doc_id):
-                entries.setdefault((entry.doc_id, entry.change_id), entry)
-        return list(entries.values())
-
-    async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
-        """Forget a quarantined change for good. One that is not there is no error."""
-        await self._ready()
-        for algorithm in self.algorithms.values():
-            await algorithm.discard_quarantined_change(doc_id, change_id)
-
-    async def retry_quarantined_change(self, doc_id: str, change_id: str) -> list[Change]:
-        """Make a quarantined change an edit of the document as it is now, in one step.
-
-        It keeps its id, so that it counts once if it was committed after all. Raises
-        `PendingChangeError` if there is none, or it still does not apply; it then stays.
-        """
-        await self._ready()
-        algorithm = self.algorithm_of(doc_id)
-        entries = await algorithm.list_quarantined_changes(doc_id)
-        if all(entry.change_id != change_id for entry in entries):
-            raise PendingChangeError(
-                f"document {doc_id!r} has no change {change_id!r} in quarantine"
-            )
-        await self._queues.settle(doc_id)  # it comes after the edits made so far
-        changes = await algorithm.retry_quarantined_change(
-            doc_id, change_id, self.get_open_doc(doc_id)
-        )
-        self.on_quarantine_changed.emit(doc_id)
-        self.on_change.emit(doc_id)
-        return changes
-
     # ---- for the coordinator ---------------------------------------------------------------------
+
+    async def change_algorithm(self, doc_id: str, name: str) -> bool:
+        """Keep a tracked document with another algorithm, if it is not open and nothing of it is
+        here yet. Whether it is.
+        """
+        if name not in self.algorithms or self._docs.is_opening(doc_id):
+            return False
+        async with self._life(doc_id):
+            if self._docs.get(doc_id) is not None or doc_id not in self._tracking.docs:
+                return False
+            return await self._tracking.change_algorithm(doc_id, name)
+
+    async def confirm_deletion(self, doc_id: str, algorithm: Algorithm) -> None:
+        """The server has deleted a document that was deleted here: drop its tombstone."""
+        await algorithm.confirm_delete_doc(doc_id)
+        self._tracking.deletion_confirmed(doc_id)
+
+    async def _edits_stored(self, doc_id: str) -> None:
+        await self._queues.settle(doc_id)
 
     def run_task(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run this until it has ended, or the client is closed."""
@@ -356,12 +326,26 @@ class Patches(ClientSignals):
             await self._tracking.load()
             self._started = True
 
-    async def _load(self, doc_id: str, asked: str | None, metadata: Mapping[str, Json]) -> OpenDoc:
+    async def _preferred_algorithm(self, doc_id: str) -> str:
+        """The algorithm of a document that nobody has chosen one for: the server's, if it says."""
+        found = None
+        if self.coordinator is not None and self._tracking.name_of(doc_id) is None:
+            found = await self.coordinator.find_algorithm(doc_id)
+        return self.default_algorithm if found not in self.algorithms else str(found)
+
+    async def _show_docs(self, doc_ids: Sequence[str]) -> None:
+        if self.coordinator is not None:
+            await self.coordinator.show_docs(doc_ids)
+
+    async def _load(
+        self, doc_id: str, asked: str | None, preferred: str, metadata: Mapping[str, Json]
+    ) -> OpenDoc:
         async with self._life(doc_id):
             recorded = self._tracking.name_of(doc_id)
-            name = recorded or asked or self.default_algorithm
+            name = recorded or preferred
             if asked is not None and asked != name:
                 raise AlgorithmMismatchError(doc_id, expected=name, got=asked)
+            self._check_not_deleted([doc_id])
             algorithm = self.algorithms[name]
             await self._tracking.add([doc_id], name)
             try:
@@ -453,6 +437,10 @@ class Patches(ClientSignals):
                 f"there is no algorithm {name!r} here, only {', '.join(self.algorithms)}"
             )
         return algorithm
+
+    def _check_not_deleted(self, doc_ids: Sequence[str]) -> None:
+        if self.coordinator is not None:  # else there is no server to carry a deletion out on
+            self._tracking.check_not_deleted(doc_ids)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -54,7 +54,7 @@ class LWWAlgorithm(Algorithm):
         self._runtime = runtime or Runtime()
         self._limits = limits or Limits()
         self._locks = KeyedLocks()
-        self._histories = Histories(self._load_history, self._save_token)
+        self._histories = Histories(self.name, self._load_history, self._save_token)
         self._expected_ids: dict[str, frozenset[str]] = {}
 
     def open_store(self, backend: Any) -> None:

@@ -1,0 +1,96 @@
+"""`Quarantine`: the part of a client that handles changes which the server refuses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from patches.algorithms.base import Algorithm
+from patches.client.signals import ClientSignals
+from patches.documents.document import Document
+from patches.errors import PendingChangeError
+from patches.model.change import Change, QuarantinedChange
+
+
+class Quarantine(ClientSignals, ABC):
+    """Asks the algorithms, which keep refused changes beside the documents."""
+
+    algorithms: Mapping[str, Algorithm]
+
+    @abstractmethod
+    async def _ready(self) -> None:
+        """Start on first use."""
+
+    @abstractmethod
+    def algorithm_of(self, doc_id: str) -> Algorithm:
+        """The algorithm of a tracked document. Raises `DocNotTrackedError`."""
+
+    @abstractmethod
+    def get_open_doc(self, doc_id: str) -> Document | None:
+        """The document if it is in memory."""
+
+    @abstractmethod
+    async def _edits_stored(self, doc_id: str) -> None:
+        """Wait until the edits made so far are stored."""
+
+    async def eject_pending_change(
+        self,
+        doc_id: str,
+        change_id: str,
+        reason: str = "app-requested",
+        *,
+        only_if_unappliable: bool = False,
+    ) -> QuarantinedChange | None:
+        """Move one unconfirmed change into quarantine; `None` if there is no such change.
+
+        Raises `PendingChangeError` when the others cannot do without it; nothing is changed then.
+        """
+        await self._ready()
+        entry = await self.algorithm_of(doc_id).eject_pending_change(
+            doc_id,
+            change_id,
+            reason,
+            self.get_open_doc(doc_id),
+            only_if_unappliable=only_if_unappliable,
+        )
+        if entry is not None:
+            self.on_change_quarantined.emit(doc_id, entry)
+            self.on_quarantine_changed.emit(doc_id)
+            self.on_change.emit(doc_id)
+        return entry
+
+    async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
+        """What is in quarantine, for one document or all."""
+        await self._ready()
+        entries: dict[tuple[str, str], QuarantinedChange] = {}
+        for algorithm in self.algorithms.values():
+            for entry in await algorithm.list_quarantined_changes(doc_id):
+                entries.setdefault((entry.doc_id, entry.change_id), entry)
+        return list(entries.values())
+
+    async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
+        """Forget a quarantined change for good. One that is not there is no error."""
+        await self._ready()
+        for algorithm in self.algorithms.values():
+            await algorithm.discard_quarantined_change(doc_id, change_id)
+
+    async def retry_quarantined_change(self, doc_id: str, change_id: str) -> list[Change]:
+        """Make a quarantined change an edit of the document as it is now, in one step.
+
+        It keeps its id, so that it counts once if it was committed after all. Raises
+        `PendingChangeError` if there is none, or it still does not apply; it then stays.
+        """
+        await self._ready()
+        algorithm = self.algorithm_of(doc_id)
+        entries = await algorithm.list_quarantined_changes(doc_id)
+        if all(entry.change_id != change_id for entry in entries):
+            raise PendingChangeError(
+                f"document {doc_id!r} has no change {change_id!r} in quarantine"
+            )
+        await self._edits_stored(doc_id)  # it comes after the edits made so far
+        changes = await algorithm.retry_quarantined_change(
+            doc_id, change_id, self.get_open_doc(doc_id)
+        )
+        self.on_quarantine_changed.emit(doc_id)
+        self.on_change.emit(doc_id)
+        return changes
