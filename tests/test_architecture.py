@@ -24,6 +24,7 @@ ALGORITHM = BASE | {
     "patches.aio",
     "patches.algorithms.base",
     "patches.algorithms.histories",
+    "patches.algorithms.recovery",
     "patches.documents",
     "patches.json_patch",
     "patches.stores.sqlite",

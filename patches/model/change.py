@@ -278,12 +278,16 @@ _SNAPSHOT_FIELDS: Final = frozenset({"state", "rev", "changes"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackedDoc:
-    """A document that is kept in sync here; `deleted`: its deletion is not yet confirmed."""
+    """A document that is kept in sync here; `deleted`: its deletion is not yet confirmed.
+
+    `is_damaged`: its record cannot be read. Opening it raises `CorruptDataError`.
+    """
 
     doc_id: str
     committed_rev: int
     deleted: bool = False
     algorithm: str = "ot"
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,12 +18,13 @@ from typing import Any, ClassVar
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.signals import Signal
-from patches.algorithms.base import Algorithm
+from patches.algorithms.base import Algorithm, SyncHost
 from patches.algorithms.histories import Histories
 from patches.algorithms.lww import quarantine, transactions
 from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
 from patches.algorithms.lww.steps import Step
 from patches.algorithms.lww.tables import LWWStore
+from patches.algorithms.recovery import Recovery
 from patches.documents.document import Document
 from patches.errors import ErrorContext, PatchesError
 from patches.limits import Limits
@@ -56,6 +57,10 @@ class LWWAlgorithm(Algorithm):
         self._locks = KeyedLocks()
         self._histories = Histories(self.name, self._load_history, self._save_token)
         self._expected_ids: dict[str, frozenset[str]] = {}
+        self._recovery = Recovery(self)
+
+    def attach(self, host: SyncHost) -> None:
+        self._recovery.host = host
 
     def open_store(self, backend: Any) -> None:
         """Take the backend's `lww` store, unless this was built with one."""
@@ -86,7 +91,7 @@ class LWWAlgorithm(Algorithm):
 
     async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
         """The tracked documents, and with `include_deleted` those whose deletion is unconfirmed."""
-        return await self._store.list_docs(include_deleted)
+        return self._recovery.listed(await self._store.list_docs(include_deleted))
 
     async def get_committed_rev(self, doc_id: str) -> int:
         """The last revision known here, 0 if none."""
@@ -112,7 +117,9 @@ class LWWAlgorithm(Algorithm):
 
     async def load_doc(self, doc_id: str) -> Snapshot | None:
         """The committed state, the pieces being sent and one change of all pending ops."""
-        work = await self._store.read(doc_id, transactions.load)
+        work = await self._recovery.load(
+            doc_id, lambda: self._store.read(doc_id, transactions.load)
+        )
         if work is None:
             return None
         changes = list(work.sending)

@@ -289,7 +289,9 @@ class OTAlgorithm(Quarantine):
             doc.position = queue.position.replaced(doc.committed_rev, pending)
             return new
 
-        return await self._converge("applyServerChanges", doc_id, step)
+        return await self._recovery.receive(
+            doc_id, lambda: self._converge("applyServerChanges", doc_id, step)
+        )
 
     async def install_snapshot(
         self,

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.signals import Signal
-from patches.algorithms.base import Algorithm
+from patches.algorithms.base import Algorithm, SyncHost
 from patches.algorithms.histories import Histories
 from patches.algorithms.ot.doc import OTDoc
 from patches.algorithms.ot.splitting import OversizedOp, break_changes, cut_by_ops
@@ -27,6 +27,7 @@ from patches.algorithms.ot.store import (
     PendingQueue,
     StoredSnapshot,
 )
+from patches.algorithms.recovery import Recovery
 from patches.documents.document import Document
 from patches.errors import ConvergenceError, ErrorContext, PatchesError, UnstoredPendingError
 from patches.limits import Limits
@@ -73,6 +74,7 @@ class StoredDocs(Algorithm):
         self._reported: dict[str, set[str]] = {}  # unstored changes told of, by document
         #: By closed document: changes that a call which failed may have stored all the same.
         self._maybe_stored: dict[str, set[str]] = {}
+        self._recovery = Recovery(self)
         self.on_error: Signal[[Exception, ErrorContext]] = Signal("on_error")
         #: `(report)`: an operation over a size limit that cannot be cut (`spec/ot.md` 7.6).
         self.on_oversized_op: Signal[[OversizedOp]] = Signal("on_oversized_op")
@@ -83,6 +85,9 @@ class StoredDocs(Algorithm):
         if self._store is None:
             raise PatchesError("OTAlgorithm has no store yet: give it one, or a Patches")
         return self._store
+
+    def attach(self, host: SyncHost) -> None:
+        self._recovery.host = host
 
     def open_store(self, backend: Any) -> None:
         if self._store is None:
@@ -101,7 +106,7 @@ class StoredDocs(Algorithm):
             self._histories.forget(doc_id)
 
     async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        return await self.store.list_docs(include_deleted)
+        return self._recovery.listed(await self.store.list_docs(include_deleted))
 
     async def get_committed_rev(self, doc_id: str) -> int:
         return (await self.store.load_position(doc_id)).committed_rev
@@ -130,7 +135,7 @@ class StoredDocs(Algorithm):
     # ---- reading ---------------------------------------------------------------------------------
 
     async def load_doc(self, doc_id: str) -> Snapshot | None:
-        return await self.store.get_doc(doc_id)
+        return await self._recovery.load(doc_id, lambda: self.store.get_doc(doc_id))
 
     async def has_pending(self, doc_id: str) -> bool:
         position = await self.store.load_position(doc_id)

@@ -156,6 +156,8 @@ class SqliteDatabase:
                 return fn(connection)
         except sqlite3.Error as exc:
             raise _storage_error(self.path, exc) from exc
+        except UnicodeDecodeError as exc:  # bytes that no version of us has written
+            raise CorruptDataError(f"{self.path}: {exc}") from exc
 
     def _backup(self, path: str) -> None:
         make_private(path)

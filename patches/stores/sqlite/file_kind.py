@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from patches.errors import WrongFileError
+from patches.errors import CorruptDataError, WrongFileError
 
 #: Changes the tables of one version into those of the next, inside a transaction.
 Migration: TypeAlias = Callable[[sqlite3.Connection], None]
@@ -155,7 +155,10 @@ def _build(connection: sqlite3.Connection, path: str, schema: Schema) -> None:
         )
     else:
         for version in range(found, schema.version):
-            schema.migrations[version](connection)
+            migration = schema.migrations.get(version)
+            if migration is None:
+                raise CorruptDataError(f"{path} says that its {schema.name} has version {found}")
+            migration(connection)
     connection.execute(
         "INSERT OR REPLACE INTO file_parts VALUES (?, ?)", (schema.name, schema.version)
     )

@@ -15,6 +15,11 @@ def from_key(key: bytes) -> str:
     return key.decode("utf-8", "surrogatepass")
 
 
+def readable(key: object) -> str:
+    """A string for a key that may be damaged."""
+    return key.decode("utf-8", "replace") if isinstance(key, bytes) else repr(key)
+
+
 def range_below(path: str) -> tuple[bytes, bytes]:
     """From where, and before what, the keys of the paths below a path are: all with `path/`."""
     key = to_key(path)

@@ -27,7 +27,7 @@ from patches.runtime import Runtime
 from patches.stores.sqlite import histories
 from patches.stores.sqlite.checksums import row_sum
 from patches.stores.sqlite.database import SqliteDatabase
-from patches.stores.sqlite.keys import from_key, range_below, to_key
+from patches.stores.sqlite.keys import from_key, range_below, readable, to_key
 
 T = TypeVar("T")
 
@@ -96,7 +96,13 @@ class _SqliteTables:
         self.db = db
         self.doc_id: Final = doc_id
         self.key: Final = to_key(doc_id)
-        self._record = self._stored = _record_of(db, self.key)
+        self._record: _Record | None = None
+        self._damage: CorruptDataError | None = None
+        try:
+            self._record = _record_of(db, self.key)
+        except CorruptDataError as exc:  # it can still be forgotten
+            self._damage = exc
+        self._stored = self._record
         self.committed = _SqliteRows(self, pending=False)
         self.pending = _SqliteRows(self, pending=True)
 
@@ -107,10 +113,14 @@ class _SqliteTables:
     @property
     def record(self) -> _Record:
         """The record; that of an unknown document is empty."""
+        if self._damage is not None:
+            raise self._damage
         return self._record or _Record(version=0)
 
     def update(self, **values: int | bytes) -> None:
         """Change the record, which is created if it is not there."""
+        if self._damage is not None:
+            raise self._damage
         if self._record is None:
             docs, quarantined, made = _file(self.db)
             _put_file(self.db, docs + 1, quarantined, made + 1)
@@ -129,6 +139,8 @@ class _SqliteTables:
 
     def head(self) -> Head | None:
         record = self._record
+        if self._damage is not None:
+            raise self._damage
         if record is None:
             return None
         return Head(
@@ -169,7 +181,7 @@ class _SqliteTables:
         if self.db.execute("DELETE FROM lww_docs WHERE doc_id = ?", (self.key,)).rowcount:
             docs, quarantined, made = _file(self.db)
             _put_file(self.db, docs - 1, quarantined, made)
-        self._record = None
+        self._record = self._damage = None
 
     def history(self) -> History:
         return histories.load_history(self.db, self.doc_id)
@@ -423,9 +435,17 @@ def _list_docs(db: sqlite3.Connection, include_deleted: bool) -> list[TrackedDoc
         try:
             record = _checked(key, row)
         except CorruptDataError:
-            record = _Record(version=0)
+            found.append(_damaged_doc(key))
+            continue
         if include_deleted or not record.deleted:
-            found.append(_tracked(key, record))
+            found.append(
+                TrackedDoc(
+                    doc_id=from_key(key),
+                    committed_rev=record.committed_rev,
+                    deleted=bool(record.deleted),
+                    algorithm="lww",
+                )
+            )
     lost = {
         key
         for (key,) in db.execute(
@@ -433,7 +453,7 @@ def _list_docs(db: sqlite3.Connection, include_deleted: bool) -> list[TrackedDoc
             " UNION SELECT doc_id FROM lww_pieces"
         )
     } - keys
-    found += [_tracked(key, _Record(version=0)) for key in sorted(lost)]
+    found += [_damaged_doc(key) for key in sorted(lost)]
     docs = _file(db)[0]
     if len(keys) + len(lost) != docs:
         raise CorruptDataError(
@@ -443,13 +463,8 @@ def _list_docs(db: sqlite3.Connection, include_deleted: bool) -> list[TrackedDoc
     return found
 
 
-def _tracked(key: bytes, record: _Record) -> TrackedDoc:
-    return TrackedDoc(
-        doc_id=from_key(key),
-        committed_rev=record.committed_rev,
-        deleted=bool(record.deleted),
-        algorithm="lww",
-    )
+def _damaged_doc(key: bytes) -> TrackedDoc:
+    return TrackedDoc(doc_id=readable(key), committed_rev=0, algorithm="lww", is_damaged=True)
 
 
 def _list_quarantined(db: sqlite3.Connection, key: bytes | None) -> list[QuarantinedChange]:
@@ -500,5 +515,5 @@ def _put_file(db: sqlite3.Connection, docs: int, quarantined: int, made: int) ->
 
 
 def _damaged(key: bytes, part: DamagedPart, what: str) -> CorruptDataError:
-    doc_id = from_key(key)
+    doc_id = readable(key)
     return CorruptDataError(f"document {doc_id!r}: {what}", doc_id=doc_id, part=part)

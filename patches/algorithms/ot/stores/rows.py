@@ -23,7 +23,7 @@ from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.codec import decode, encode
 from patches.model.json_values import Json
 from patches.stores.sqlite.checksums import row_sum
-from patches.stores.sqlite.keys import from_key, to_key
+from patches.stores.sqlite.keys import from_key, readable, to_key
 
 #: A new record begins with a version that no other record has had.
 _VERSION_BITS: Final = 40
@@ -132,9 +132,16 @@ def list_heads(db: sqlite3.Connection, *, include_deleted: bool) -> list[Tracked
         try:
             head = _checked_head(key, row)
         except CorruptDataError:
-            head = Head(version=0)
+            found.append(_damaged_doc(key))
+            continue
         if include_deleted or not head.deleted:
-            found.append(_tracked(key, head.committed_rev, deleted=bool(head.deleted)))
+            found.append(
+                TrackedDoc(
+                    doc_id=from_key(key),
+                    committed_rev=head.committed_rev,
+                    deleted=bool(head.deleted),
+                )
+            )
     lost = {
         key
         for (key,) in db.execute(
@@ -142,7 +149,7 @@ def list_heads(db: sqlite3.Connection, *, include_deleted: bool) -> list[Tracked
             " UNION SELECT doc_id FROM ot_pending"
         )
     } - keys
-    found += [_tracked(key, 0, deleted=False) for key in sorted(lost)]
+    found += [_damaged_doc(key) for key in sorted(lost)]
     docs = _file(db)[0]
     if len(keys) + len(lost) != docs:
         raise CorruptDataError(
@@ -152,8 +159,8 @@ def list_heads(db: sqlite3.Connection, *, include_deleted: bool) -> list[Tracked
     return found
 
 
-def _tracked(key: bytes, rev: int, *, deleted: bool) -> TrackedDoc:
-    return TrackedDoc(doc_id=from_key(key), committed_rev=rev, deleted=deleted)
+def _damaged_doc(key: bytes) -> TrackedDoc:
+    return TrackedDoc(doc_id=readable(key), committed_rev=0, is_damaged=True)
 
 
 def _checked_head(key: bytes, row: Sequence[int]) -> Head:
@@ -436,5 +443,5 @@ def take_from_quarantine(
 
 def damaged(key: bytes, part: DamagedPart, what: str) -> CorruptDataError:
     """The error for damage in a document."""
-    doc_id = from_key(key)
+    doc_id = readable(key)
     return CorruptDataError(f"document {doc_id!r}: {what}", doc_id=doc_id, part=part)
