@@ -59,8 +59,6 @@ class Rest:
             look()
         for client in self._clients:
             client.set_online(True)
-        for client in self._clients:
-            await self._reload_forked(client)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_S
         reconnect_at = loop.time()
@@ -82,20 +80,12 @@ class Rest:
 
     @property
     def _must_reconnect(self) -> bool:
-        """Whether there is what a client learns only with a new connection."""
-        return bool(self._config.faults & {"servers", "rights"})
-
-    async def _reload_forked(self, client: SimClient) -> None:
-        """Fetch anew what was lost on the server.
-
-        A client that sends learns of it (409); the wire has nothing that would tell one that does
-        not, once the server's revision has grown beyond the client's own.
-        """
-        for doc_id in self._checker.forked:
-            if client.patches is not None and client.life is not None:
-                self._checker.given_up(client.name, doc_id)
-                await client.life.spawn(client.patches.untrack_docs([doc_id]), name="untrack")
-                self._checker.given_up(client.name, doc_id)  # what was on its way to the disk
+        """Whether there is what a client learns, or does again, only with a new connection."""
+        return "servers" in self._config.faults or any(
+            self._is_deleted_here(client, doc_id)  # the server has refused to delete it
+            for client in self._clients
+            for doc_id in self._config.mortal_ids
+        )
 
     async def _settle(self, client: SimClient) -> None:
         assert client.patches is not None
