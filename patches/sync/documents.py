@@ -36,7 +36,10 @@ class Report(Protocol):
 
 
 class Documents:
-    """The tracked documents of a `PatchesSync`. Their tasks run while `scope` does."""
+    """The tracked documents of a `PatchesSync`. Their tasks run while `scope` does.
+
+    `passed` is told of each document whose pass has ended well over a connection.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Documents:
         report: Report,
         changed: Callable[[], None],
         deleted: Callable[[str], None],
+        passed: Callable[[str, Link], None],
     ) -> None:
         self.connection = connection
         self.report: Final = report
@@ -57,7 +61,7 @@ class Documents:
         self._scope = scope
         self._published = published
         self._changed = changed
-        self._deleted = deleted
+        self._deleted, self._passed = deleted, passed
         self._workers: dict[str, DocWorker] = {}
         self._with_work: set[str] = set()
         self._awaited: set[str] = set()
@@ -308,3 +312,5 @@ class Documents:
             open_doc = self.open_doc(doc.doc_id)
             if open_doc is not None:
                 open_doc.update_sync_status(status, error)
+            if status == "synced" and self._link is not None and doc.passed_link is self._link:
+                self._passed(doc.doc_id, self._link)

@@ -105,6 +105,26 @@ class LiveDocs:
             link.is_retrying = True
             self._scope.spawn(self._subscribe_again(link), name="subscribe again")
 
+    def passed(self, doc_id: str, link: Link) -> None:
+        """A document's pass has ended well. Were its subscription not granted before, the right to
+        it has come back, or else it would be shown as synced and hear of nothing.
+        """
+        if link.is_current and not link.is_retrying and self._is_missing(doc_id, link):
+            self._scope.spawn(
+                self._subscribe_passed(doc_id, link), name=f"subscription of {doc_id}"
+            )
+
+    async def _subscribe_passed(self, doc_id: str, link: Link) -> None:
+        await self.subscribe(link)
+        if link.is_current and not self._is_missing(doc_id, link):
+            self._docs.change(doc_id, transitions.pull_requested)
+
+    def _is_missing(self, doc_id: str, link: Link) -> bool:
+        try:
+            return not self._subscriptions.are_granted(link, doc_id)
+        except Exception:  # the application's filter, which `subscribe` reports
+            return False
+
     async def _subscribe_and_pull(self, link: Link) -> None:
         await self.subscribe(link)
         self._pull_all(link)

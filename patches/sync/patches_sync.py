@@ -100,6 +100,7 @@ class PatchesSync(Linking):
             report=self._report,
             changed=self._changed.set,
             deleted=lambda doc_id: self._scope.spawn(self._deleted_remotely(doc_id)),
+            passed=lambda doc_id, link: self._live_docs.passed(doc_id, link),
         )
         self._live_docs = LiveDocs(
             self._docs,

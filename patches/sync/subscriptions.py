@@ -47,6 +47,12 @@ class Subscriptions:
                     raise NetworkError("the connection was lost while subscribing")
                 link.granted.update(dict.fromkeys(granted))
 
+    def are_granted(self, link: Link, doc_id: str) -> bool:
+        """Whether the connection is subscribed to what a document needs."""
+        return doc_id in link.granted or all(
+            wanted in link.granted for wanted in self._wanted([doc_id])
+        )
+
     async def unsubscribe_unused(
         self, link: Link, tracked: Callable[[], Iterable[str]], unsubscribe: Call
     ) -> None:

@@ -95,3 +95,33 @@ async def test_taking_a_right_away_and_giving_it_back() -> None:
         anns.set({"a": 3})
         await ann.sync.settled(5)
         assert bobs.state == {"a": 2}
+
+
+async def test_who_may_read_again_hears_of_what_comes_after_its_next_commit() -> None:
+    allowed = {"ann", "bob"}
+
+    async def can_access(principal: str, *_: object) -> bool:
+        return principal in allowed
+
+    async with ServerFixture({"auth": can_access}) as server:
+        ann = await server.client("ann", principal="ann")
+        bob = await server.client("bob", principal="bob")
+        anns, bobs = await ann.open_doc("d"), await bob.open_doc("d")
+        anns.set({"a": 1})
+        await server.settled()
+        refused = asyncio.Event()
+        bob.sync.on_error(lambda _error, _context: refused.set())
+        allowed.remove("bob")
+        server.app.revoke(doc_id="d")
+        await asyncio.wait_for(refused.wait(), 5)
+        allowed.add("bob")
+        synced = asyncio.Event()
+        bob.sync.on_synced_change(
+            lambda docs: synced.set() if docs["d"].status == "synced" else None
+        )
+        bobs.change(lambda draft: draft.update(b=1))
+        await asyncio.wait_for(synced.wait(), 5)
+        await bob.sync.settled(5)
+        anns.change(lambda draft: draft.update(a=2))
+        await server.settled()
+        assert bobs.state == {"a": 2, "b": 1}
