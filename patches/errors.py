@@ -2,15 +2,18 @@
 
     PatchesError
     ├── PatchError (ValueError)          operations cannot be applied, transformed or inverted
+    │   ├── OpsRefusedError              operations that are malformed, or beyond a limit
     │   ├── InvalidValueError            a value is not JSON, or some replica could not hold it
-    │   └── UnsupportedOperationError    an operation that the document's algorithm has not
+    │   └── UnsupportedOperationError    an operation that the algorithm does not support
     ├── InvalidJsonError (ValueError)    bytes that are not JSON
     ├── ApplyChangesError                a change does not apply to the state it was made for
     ├── MissingChangesError              server changes do not follow on from what is held here
     ├── HistoryChangedError              the server has another history of a document than before
     ├── AlgorithmMismatchError           a document is used with another algorithm than its own
+    ├── StateReadOnlyError (TypeError)   a write to `doc.state`, noticed in debug mode
+    ├── WrongThreadError                 a document is used from another thread than its own
+    ├── WrongLoopError                   a client is used from another event loop than its own
     ├── DocNotTrackedError               a call that needs a tracked document
-    ├── DeletionPendingError             a document whose deletion has not reached the server
     ├── QueueFullError                   too much unsent work on one document
     ├── UnsplittableChangeError          an operation too large to send, and not divisible
     ├── UnstoredPendingError             unsent work that the store has lost
@@ -43,9 +46,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
-#: `data.reason` of an `AlgorithmMismatchError`.
-ALGORITHM_REASON = "ALGORITHM"
-
 #: Answers that no retry can change.
 TERMINAL_CODES = frozenset({401, 402, 403, 404, 410})
 
@@ -72,6 +72,16 @@ class PatchesError(Exception):
 
     code: int | str | None = None
     data: Mapping[str, Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By its facts: an `__init__` that makes the message of them cannot be given the message.
+        return _rebuilt, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuilt(cls: type[PatchesError], args: tuple[Any, ...], facts: dict[str, Any]) -> PatchesError:
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(facts)
+    return error
 
 
 class PatchError(PatchesError, ValueError):
@@ -135,39 +145,32 @@ class HistoryChangedError(PatchesError):
             f"was replaced by its revision {new_rev}, unsent changes were kept"
         )
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _history_changed, (self.doc_id, self.old_rev, self.new_rev, self.old_state)
-
-
-def _history_changed(
-    doc_id: str, old_rev: int, new_rev: int, old_state: Any
-) -> HistoryChangedError:
-    return HistoryChangedError(doc_id, old_rev=old_rev, new_rev=new_rev, old_state=old_state)
-
 
 class AlgorithmMismatchError(PatchesError):
-    """400: a document keeps the algorithm it was made with: `expected`. It was used with `got`."""
-
-    code = 400
+    """A document keeps the algorithm it was made with."""
 
     def __init__(self, doc_id: str, *, expected: str, got: str) -> None:
         self.doc_id, self.expected, self.got = doc_id, expected, got
-        self.data: Mapping[str, Any] = {
-            "scope": "doc",
-            "reason": ALGORITHM_REASON,
-            "docId": doc_id,
-            "expected": expected,
-            "got": got,
-        }
         super().__init__(
-            f"document {doc_id!r} is kept with the algorithm {expected!r} and cannot be used as "
-            f"{got!r}; close_doc({doc_id!r}, untrack=True), then open it with "
-            f"algorithm={expected!r}"
+            f"document {doc_id!r} is kept with the algorithm {expected!r} and "
+            f"cannot be used as {got!r}"
         )
 
 
 class UnsupportedOperationError(PatchError):
-    """The document's algorithm has no such operation; the message says what to do instead."""
+    """The document's algorithm does not support this operation. The message says what does."""
+
+
+class StateReadOnlyError(PatchesError, TypeError):
+    """A write to `doc.state`, which is read-only. Noticed in debug mode alone."""
+
+
+class WrongThreadError(PatchesError):
+    """An edit from another thread than the one whose event loop owns the document."""
+
+
+class WrongLoopError(PatchesError):
+    """A call from another event loop than the one that owns the client, or from none."""
 
 
 class DocNotTrackedError(PatchesError):
@@ -176,17 +179,6 @@ class DocNotTrackedError(PatchesError):
     def __init__(self, doc_id: str) -> None:
         self.doc_id = doc_id
         super().__init__(f"document {doc_id!r} is not tracked; open or track it first")
-
-
-class DeletionPendingError(PatchesError):
-    """The document was deleted here, and the server does not know it yet. Connect first."""
-
-    def __init__(self, doc_id: str) -> None:
-        self.doc_id = doc_id
-        super().__init__(
-            f"document {doc_id!r} was deleted here, and the server has not been told yet; it can "
-            f"be opened again when the deletion has been carried out"
-        )
 
 
 class QueueFullError(PatchesError):
@@ -407,7 +399,7 @@ class StatusError(PatchesError):
 
 
 class _FixedStatusError(StatusError):
-    status: ClassVar[int]
+    status: ClassVar[int] = 500
 
     def __init__(self, message: str, data: Mapping[str, Any] | None = None) -> None:
         super().__init__(self.status, message, data)

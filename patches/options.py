@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
-from patches.errors import InvalidRequestError
-
-T = TypeVar("T")
+from patches.model.settings import check_function, check_integer
 
 #: Gives the bytes that a change takes in a store (a compressed size, for example).
 SizeCalculator: TypeAlias = Callable[[Any], float]
@@ -35,14 +33,9 @@ class DocOptions:
     def __post_init__(self) -> None:
         for name in _SIZES:
             value = getattr(self, name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-                raise InvalidRequestError(f"{name} must be a positive integer, not {value!r}")
-        if self.size_calculator is not None and not callable(self.size_calculator):
-            raise InvalidRequestError(
-                f"size_calculator must be a function, not {self.size_calculator!r}"
-            )
+            if value is not None:
+                check_integer(name, value)
+        check_function("size_calculator", self.size_calculator)
 
     def over(self, other: DocOptions) -> DocOptions:
         """These options, and what they leave open from `other`."""
@@ -59,15 +52,6 @@ class DocOptions:
         """These options, with commits of at most so many bytes."""
         payload = min(self.max_payload_bytes or max_payload_bytes, max_payload_bytes)
         return DocOptions(max_payload_bytes=payload).over(self)
-
-
-def instance_or(default: Callable[[], T], name: str, value: T | None, kind: type[T]) -> T:
-    """A setting that must be of a class, or its default. Raises `InvalidRequestError`."""
-    if value is None:
-        return default()
-    if not isinstance(value, kind):
-        raise InvalidRequestError(f"{name} must be {kind.__name__} or None, not {value!r}")
-    return value
 
 
 def _first(value: int | None, fallback: int | None) -> int | None:

@@ -35,6 +35,8 @@ class Signal(Generic[P]):
         self._subscribers: tuple[Callable[P, object], ...] = ()
 
     def __call__(self, subscriber: Callable[P, object]) -> Unsubscribe:
+        if not callable(subscriber):
+            raise TypeError(f"{self._name} takes a function, not {subscriber!r}")
         if subscriber not in self._subscribers:
             self._subscribers = (*self._subscribers, subscriber)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+import os
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -20,11 +21,14 @@ from patches.algorithms.base import Algorithm
 from patches.client.backends import default_algorithms, open_backend
 from patches.client.change_queue import ChangeQueue, Edit
 from patches.client.change_queues import ChangeQueues
-from patches.client.coordinator import Coordinator
+from patches.client.needs_closing import NeedsClosing
 from patches.client.open_docs import OpenDoc, OpenDocs
 from patches.client.quarantine import Quarantine
+from patches.client.signals import ClientSignals
 from patches.client.tracking import Tracking
 from patches.documents.document import Document
+from patches.documents.guard import is_debugging
+from patches.documents.owner import Owner
 from patches.errors import (
     AlgorithmMismatchError,
     ErrorContext,
@@ -39,7 +43,8 @@ from patches.model.codec import json_size
 from patches.model.ids import random_id
 from patches.model.json_values import Json, Op
 from patches.model.request_checks import check_doc_id, checked_metadata
-from patches.options import DocOptions, instance_or
+from patches.model.settings import instance_or
+from patches.options import DocOptions
 from patches.runtime import Runtime
 
 _log = logging.getLogger("patches.client.patches")
@@ -47,12 +52,14 @@ _log = logging.getLogger("patches.client.patches")
 _EDIT_ID_LENGTH: Final = 12
 
 
-class Patches(Quarantine):
+class Patches(Quarantine, NeedsClosing, ClientSignals):
     """The documents of one client: `async with Patches(store="notes.db") as patches:`.
 
     `store`: `None` keeps documents in memory, a path in an SQLite file; a backend object stays its
     owner's to close. `algorithms` are added to OT and LWW, by their `name`. `metadata` goes onto
     every change made here. Nothing is opened before the first use. One event loop owns it.
+    `debug` guards `doc.state` against writes; by default in Python's development mode and in
+    interactive sessions.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class Patches(Quarantine):
         doc_options: DocOptions | None = None,
         limits: Limits | None = None,
         runtime: Runtime | None = None,
+        debug: bool | None = None,
     ) -> None:
         self.limits: Final = instance_or(Limits, "limits", limits, Limits)
         self.doc_options: Final = instance_or(DocOptions, "doc_options", doc_options, DocOptions)
@@ -73,23 +81,19 @@ class Patches(Quarantine):
         known = default_algorithms(
             options=self.doc_options, limits=self.limits, runtime=self.runtime
         )
-        self.algorithms = MappingProxyType(
+        self.algorithms: Mapping[str, Algorithm] = MappingProxyType(
             {algorithm.name: algorithm for algorithm in (*known, *(algorithms or ()))}
         )
         self._algorithm_named(default_algorithm)
         self.default_algorithm: Final = default_algorithm
 
-        #: Who keeps the documents in sync, if anybody does.
-        self.coordinator: Coordinator | None = None
-
+        self._debug = is_debugging() if debug is None else debug
+        self._owner: Owner | None = None  # where it was used first
         self._tasks = TaskScope("patches", on_error=self._task_failed)
         super().__init__(self._tasks.spawn)
 
         self._tracking = Tracking(
-            self.algorithms,
-            added=self.on_track_docs,
-            removed=self.on_untrack_docs,
-            shown=self._show_docs,
+            self.algorithms, added=self.on_track_docs, removed=self.on_untrack_docs
         )
         self._docs = OpenDocs(self._tasks, self._let_go)
         self._queues = ChangeQueues(self._tasks.spawn, self._report, self.on_change.emit)
@@ -97,6 +101,7 @@ class Patches(Quarantine):
         self._start = asyncio.Lock()
         self._started = False
         self._closed = False
+        self._store_name = repr(str(store)) if isinstance(store, (str, os.PathLike)) else ""
         self._backend, self._owns_backend = open_backend(store, self.runtime)
         for algorithm in self.algorithms.values():
             self._open_store_of(algorithm)
@@ -164,19 +169,16 @@ class Patches(Quarantine):
     ) -> Document:
         """The document, tracked from now on and in memory until as many `close_doc` calls.
 
-        `algorithm` counts for a new document; a known one keeps its own. Without it, a document
-        that is new here takes the server's if there is a connection, else the default. `metadata`
-        goes onto the changes made to it. Raises `AlgorithmMismatchError`, `DeletionPendingError`,
-        `StorageError`.
+        `algorithm` counts for a new document; a known one keeps its own. `metadata` goes onto the
+        changes made to it. Raises `AlgorithmMismatchError`, `StorageError`.
         """
         check_doc_id(doc_id, self.limits)
         if algorithm is not None:
             self._algorithm_named(algorithm)
         all_metadata = self._with_own(metadata)
         await self._ready()
-        preferred = algorithm or await self._preferred_algorithm(doc_id)
         return await self._docs.open(
-            doc_id, algorithm, partial(self._load, doc_id, algorithm, preferred, all_metadata)
+            doc_id, algorithm, partial(self._load, doc_id, algorithm, all_metadata)
         )
 
     async def close_doc(self, doc_id: str, *, untrack: bool = False, force: bool = False) -> None:
@@ -202,7 +204,6 @@ class Patches(Quarantine):
         for doc_id in doc_ids:
             check_doc_id(doc_id, self.limits)
         await self._ready()
-        self._check_not_deleted(doc_ids)
         await self._tracking.add(doc_ids, name)
 
     async def untrack_docs(self, doc_ids: Iterable[str]) -> None:
@@ -219,11 +220,7 @@ class Patches(Quarantine):
             await self._tracking.forget(known)
 
     async def delete_doc(self, doc_id: str) -> None:
-        """Delete a document here, and with the next connection on the server.
-
-        Until the server has deleted it, a document that is synced cannot be opened or tracked
-        again: `DeletionPendingError`.
-        """
+        """Delete a document here, and with the next connection on the server."""
         check_doc_id(doc_id, self.limits)
         await self._ready()
         await self._docs.settle(doc_id)
@@ -233,7 +230,6 @@ class Patches(Quarantine):
             await self._settle(doc_id)
             self._tracking.remove([doc_id])
             await algorithm.delete_doc(doc_id)
-            self._tracking.deleted(doc_id)
         await self.on_delete_doc.emit_and_wait(doc_id)
 
     @property
@@ -288,25 +284,6 @@ class Patches(Quarantine):
 
     # ---- for the coordinator ---------------------------------------------------------------------
 
-    async def change_algorithm(self, doc_id: str, name: str) -> bool:
-        """Keep a tracked document with another algorithm, if it is not open and nothing of it is
-        here yet. Whether it is.
-        """
-        if name not in self.algorithms or self._docs.is_opening(doc_id):
-            return False
-        async with self._life(doc_id):
-            if self._docs.get(doc_id) is not None or doc_id not in self._tracking.docs:
-                return False
-            return await self._tracking.change_algorithm(doc_id, name)
-
-    async def confirm_deletion(self, doc_id: str, algorithm: Algorithm) -> None:
-        """The server has deleted a document that was deleted here: drop its tombstone."""
-        await algorithm.confirm_delete_doc(doc_id)
-        self._tracking.deletion_confirmed(doc_id)
-
-    async def _edits_stored(self, doc_id: str) -> None:
-        await self._queues.settle(doc_id)
-
     def run_task(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run this until it has ended, or the client is closed."""
         self._tasks.spawn(coroutine)
@@ -316,6 +293,9 @@ class Patches(Quarantine):
     async def _ready(self) -> None:
         """Start on first use: read which documents are tracked."""
         self._check_open()
+        if self._owner is None:
+            self._owner = Owner()
+        self._owner.check("this Patches")
         if not self._started:
             async with self._start:
                 await self._start_once()
@@ -326,26 +306,12 @@ class Patches(Quarantine):
             await self._tracking.load()
             self._started = True
 
-    async def _preferred_algorithm(self, doc_id: str) -> str:
-        """The algorithm of a document that nobody has chosen one for: the server's, if it says."""
-        found = None
-        if self.coordinator is not None and self._tracking.name_of(doc_id) is None:
-            found = await self.coordinator.find_algorithm(doc_id)
-        return self.default_algorithm if found not in self.algorithms else str(found)
-
-    async def _show_docs(self, doc_ids: Sequence[str]) -> None:
-        if self.coordinator is not None:
-            await self.coordinator.show_docs(doc_ids)
-
-    async def _load(
-        self, doc_id: str, asked: str | None, preferred: str, metadata: Mapping[str, Json]
-    ) -> OpenDoc:
+    async def _load(self, doc_id: str, asked: str | None, metadata: Mapping[str, Json]) -> OpenDoc:
         async with self._life(doc_id):
             recorded = self._tracking.name_of(doc_id)
-            name = recorded or preferred
+            name = recorded or asked or self.default_algorithm
             if asked is not None and asked != name:
                 raise AlgorithmMismatchError(doc_id, expected=name, got=asked)
-            self._check_not_deleted([doc_id])
             algorithm = self.algorithms[name]
             await self._tracking.add([doc_id], name)
             try:
@@ -359,9 +325,12 @@ class Patches(Quarantine):
             if doc.dropped_pending_changes:
                 self.on_pending_dropped.emit(doc_id, doc.dropped_pending_changes)
             opened = OpenDoc(doc, algorithm, metadata)
-            doc.metadata_bytes = json_size(metadata)
-            doc.spawn = self._tasks.spawn
-            doc.flusher = queue.flush
+            doc.adopt(
+                spawn=self._tasks.spawn,
+                flusher=queue.flush,
+                metadata_bytes=json_size(metadata),
+                debug=self._debug,
+            )
             doc.on_change(partial(self._edited, queue, opened))
             self.on_open_doc.emit(doc)
             return opened
@@ -438,9 +407,13 @@ class Patches(Quarantine):
             )
         return algorithm
 
-    def _check_not_deleted(self, doc_ids: Sequence[str]) -> None:
-        if self.coordinator is not None:  # else there is no server to carry a deletion out on
-            self._tracking.check_not_deleted(doc_ids)
+    def _unsaved_work(self) -> Iterator[str]:
+        for opened in self._docs:
+            if count := len(opened.doc.unsaved):
+                yield f"{count} edit{'s' if count > 1 else ''} of {opened.doc.id!r}"
+
+    def __repr__(self) -> str:
+        return f"Patches({self._store_name})"
 
     def _check_open(self) -> None:
         if self._closed:

@@ -1,21 +1,23 @@
-"""`Quarantine`: the part of a client that handles changes which the server refuses."""
+"""`Quarantine`: what a client offers for changes that the server refuses for good."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 
 from patches.algorithms.base import Algorithm
+from patches.client.change_queues import ChangeQueues
 from patches.client.signals import ClientSignals
 from patches.documents.document import Document
 from patches.errors import PendingChangeError
 from patches.model.change import Change, QuarantinedChange
 
 
-class Quarantine(ClientSignals, ABC):
-    """Asks the algorithms, which keep refused changes beside the documents."""
+class Quarantine(ClientSignals):
+    """A part of `Patches`. Changes in quarantine are kept until somebody decides about them."""
 
     algorithms: Mapping[str, Algorithm]
+    _queues: ChangeQueues
 
     @abstractmethod
     async def _ready(self) -> None:
@@ -28,10 +30,6 @@ class Quarantine(ClientSignals, ABC):
     @abstractmethod
     def get_open_doc(self, doc_id: str) -> Document | None:
         """The document if it is in memory."""
-
-    @abstractmethod
-    async def _edits_stored(self, doc_id: str) -> None:
-        """Wait until the edits made so far are stored."""
 
     async def eject_pending_change(
         self,
@@ -87,7 +85,7 @@ class Quarantine(ClientSignals, ABC):
             raise PendingChangeError(
                 f"document {doc_id!r} has no change {change_id!r} in quarantine"
             )
-        await self._edits_stored(doc_id)  # it comes after the edits made so far
+        await self._queues.settle(doc_id)  # it comes after the edits made so far
         changes = await algorithm.retry_quarantined_change(
             doc_id, change_id, self.get_open_doc(doc_id)
         )

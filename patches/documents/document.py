@@ -18,7 +18,10 @@ from typing import Any, ClassVar, Final
 
 from patches.aio.signals import Signal, Spawn, Unsubscribe
 from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
+from patches.documents.guard import guarded
+from patches.documents.owner import NotADict, Owner
 from patches.documents.room import DocRoom
+from patches.documents.updates import Updates
 from patches.errors import (
     OpsRefusedError,
     PatchError,
@@ -39,7 +42,7 @@ _log = logging.getLogger("patches.documents.document")
 _MAX_ROUNDS: Final = 100
 
 
-class Document(ABC):
+class Document(NotADict, ABC):
     """An open document. `Patches.open_doc` makes it and owns it."""
 
     #: The algorithm's name: `"ot"`, `"lww"`.
@@ -77,6 +80,9 @@ class Document(ABC):
         self._sync_status: DocSyncStatus = "unsynced"
         self._sync_error: Exception | None = None
         self._closed = False
+        self._owner: Owner | None = None  # who may edit it; `None`: everybody
+        self._debug = False
+        self._guarded: tuple[Json, Json] | None = None  # a state, and its guarded copy
         self._telling = False  # subscribers are being told: a newer state makes one more round
         self._waiting: set[asyncio.Future[None]] = set()
         self._room = DocRoom(self.limits)
@@ -86,8 +92,15 @@ class Document(ABC):
 
     @property
     def state(self) -> Json:
-        """Committed, pending and unsaved edits together. Shared: do not change it."""
-        return self._state
+        """Committed, pending and unsaved edits together. Shared: do not change it.
+
+        In debug mode a write to it raises `StateReadOnlyError`, and each new state is copied.
+        """
+        if not self._debug:
+            return self._state
+        if self._guarded is None or self._guarded[0] is not self._state:
+            self._guarded = (self._state, guarded(self._state))
+        return self._guarded[1]
 
     @property
     def committed_rev(self) -> int:
@@ -134,7 +147,7 @@ class Document(ABC):
     def subscribe(self, subscriber: Callable[[Json], object]) -> Unsubscribe:
         """Call `subscriber(state)` now and after every update. Returns what ends that."""
         unsubscribe = self.on_update(subscriber)
-        self.on_update.tell(subscriber, self._state)
+        self.on_update.tell(subscriber, self.state)
         return unsubscribe
 
     def __aiter__(self) -> AsyncIterator[Json]:
@@ -142,7 +155,7 @@ class Document(ABC):
 
         States that a slow reader missed are left out.
         """
-        return _Updates(self)
+        return Updates(self)
 
     # ---- edits -----------------------------------------------------------------------------------
 
@@ -188,10 +201,29 @@ class Document(ABC):
 
     async def flush(self) -> None:
         """Wait until every edit so far is in the store. Says nothing about the server."""
+        if self._owner is not None:
+            self._owner.check(f"document {self.id!r}")
         if self.flusher is not None:
             await self.flusher()
 
     # ---- for the owner and the algorithm ---------------------------------------------------------
+
+    def adopt(
+        self,
+        *,
+        spawn: Spawn,
+        flusher: Callable[[], Awaitable[None]],
+        metadata_bytes: int,
+        debug: bool,
+    ) -> None:
+        """The caller owns this document from now on; its thread and event loop alone may edit it.
+
+        `metadata_bytes`: the size of the metadata that goes onto each change.
+        """
+        self.spawn, self.flusher, self.metadata_bytes = spawn, flusher, metadata_bytes
+        self._owner = Owner()
+        self._debug = debug
+        self._sealed = True
 
     def publish(self, state: Json) -> None:
         """Show `state`, and tell subscribers if it is another object than before."""
@@ -334,6 +366,8 @@ class Document(ABC):
         self._work_bytes += size
 
     def _check_open(self) -> None:
+        if self._owner is not None:
+            self._owner.check(f"document {self.id!r}")
         if self._closed:
             raise PatchesError(f"document {self.id!r} is closed; open it again to edit it")
 
@@ -346,7 +380,7 @@ class Document(ABC):
         try:
             for _ in range(_MAX_ROUNDS):
                 told = self._state
-                self.on_update.emit(told)
+                self.on_update.emit(self.state)
                 if told is self._state:
                     return
             _log.error(
@@ -377,22 +411,3 @@ class Document(ABC):
         else:
             coroutine.close()
             _log.error("document %r: an async subscriber needs the document's Patches", self.id)
-
-
-class _Updates:
-    """Iterates over the states of a document. Holds nothing while its reader works."""
-
-    def __init__(self, doc: Document) -> None:
-        self._doc = doc
-        self._seen: object = self  # no state is this object
-
-    def __aiter__(self) -> _Updates:
-        return self
-
-    async def __anext__(self) -> Json:
-        while self._doc.state is self._seen:
-            if self._doc.is_closed:
-                raise StopAsyncIteration
-            await self._doc.next_update()
-        self._seen = self._doc.state
-        return self._seen

@@ -14,6 +14,7 @@ from patches.json_patch.javascript import ABSENT
 from patches.json_patch.kinds import CustomOps
 from patches.json_patch.path_proxy import PathProxy
 from patches.json_patch.transform.transform import transform_patch
+from patches.model.edit_functions import check_edits
 from patches.model.json_values import Json, Op
 from patches.text import Delta
 
@@ -151,7 +152,7 @@ class JSONPatch:
 def create_json_patch(fn: Callable[[JSONPatch, PathProxy], object]) -> JSONPatch:
     """Call `fn` with an empty patch and the root of all paths; returns the patch."""
     patch = JSONPatch()
-    fn(patch, PathProxy())
+    check_edits(fn(patch, PathProxy()), "create_json_patch()")
     return patch
 
 

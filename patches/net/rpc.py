@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from patches.aio.signals import Signal
 from patches.errors import (
-    ALGORITHM_REASON,
-    AlgorithmMismatchError,
     ForbiddenError,
     FrameTooLargeError,
     InvalidJsonError,
@@ -181,6 +180,10 @@ _STATUS_CLASSES: Final[Mapping[int, type[StatusError]]] = {
 }
 
 
+#: What the wire has for a right that its sender does not have.
+_REFUSED_RIGHT: Final = re.compile(r"(READ|WRITE)_FORBIDDEN:(.*)", re.DOTALL)
+
+
 def error_from_wire(error: Any) -> PatchesError:
     """The exception of an answer's `error`: a `StatusError` if the code is positive."""
     fields = error if isinstance(error, Mapping) else {}
@@ -191,11 +194,9 @@ def error_from_wire(error: Any) -> PatchesError:
         return JSONRPCError(-32000, text, facts)
     if code <= 0:
         return JSONRPCError(code or -32000, text, facts)
-    if facts is not None and facts.get("reason") == ALGORITHM_REASON:
-        names = [facts.get(name) for name in ("docId", "expected", "got")]
-        if all(isinstance(name, str) for name in names):
-            doc_id, expected, got = map(str, names)
-            return AlgorithmMismatchError(doc_id, expected=expected, got=got)
+    if code == 403 and (refused := _REFUSED_RIGHT.fullmatch(text)):
+        doing = "reading" if refused[1] == "READ" else "writing to"
+        text = f"the server does not allow {doing} document {refused[2]!r} ({text[:200]})"
     if known := _STATUS_CLASSES.get(code):
         return known(text, facts)  # type: ignore[arg-type]  # all five take these two
     return StatusError(code, text, facts)

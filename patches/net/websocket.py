@@ -56,6 +56,10 @@ class WebSocketTransport(StreamTransport):
     ) -> None:
         self.url = _checked_url(url)
         self._options = options
+        if options is not None and not isinstance(options, Mapping) and not callable(options):
+            raise InvalidRequestError(
+                f"websocket must be a mapping of options or a function, not {options!r}"
+            )
         if isinstance(options, Mapping):
             _checked_options(options)
         super().__init__(self._open_socket, name=f"websocket {self.url}", runtime=runtime)

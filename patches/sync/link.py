@@ -15,7 +15,6 @@ class Link:
         "granted",
         "is_current",
         "is_retrying",
-        "names_algorithms",
         "subscribing",
         "was_lost",
     )
@@ -30,8 +29,6 @@ class Link:
         self.granted: dict[str, None] = {}
         #: Whether a `subscribe` has failed, and is tried again.
         self.is_retrying = False
-        #: Whether the server may know `getAlgorithm`.
-        self.names_algorithms = True
         #: One `subscribe` or `unsubscribe` at a time.
         self.subscribing = asyncio.Lock()
 

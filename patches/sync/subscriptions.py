@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from patches.errors import InvalidRequestError, NetworkError
+from patches.errors import NetworkError
+from patches.model.settings import check_function
 from patches.sync.link import Link
 
 #: Maps the tracked ids to the ids to subscribe to. `None` means all of them.
@@ -25,10 +26,7 @@ class Subscriptions:
     def __init__(
         self, subscribe_filter: SubscribeFilter | None, max_ids: int | None = None
     ) -> None:
-        if subscribe_filter is not None and not callable(subscribe_filter):
-            raise InvalidRequestError(
-                f"subscribe_filter must be a function, not {subscribe_filter!r}"
-            )
+        check_function("subscribe_filter", subscribe_filter)
         self._filter = subscribe_filter
         self._max_ids = max_ids
 

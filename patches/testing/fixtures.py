@@ -147,7 +147,8 @@ class ServerFixture:
     ) -> ClientFixture:
         """A client of this server, connected unless `connect` is false.
 
-        `store` and the other options are those of `Patches`. `principal` is who the server takes it
+        `store` and the other options are those of `Patches`, with `debug` on: a write to
+        `doc.state` raises. `principal` is who the server takes it
         for, without authentication. With `websocket` (true, or options as for `PatchesSync`) it
         comes through a real one, and its link has no effect.
         """
@@ -155,7 +156,7 @@ class ServerFixture:
             self,
             name or f"client {len(self.clients) + 1}",
             Link(lambda stream: self._accept(stream, principal)),
-            {"store": store, "runtime": self.runtime, **options},
+            {"store": store, "runtime": self.runtime, "debug": True, **options},
             url=await self.url() if websocket is not False else None,
             websocket=None if isinstance(websocket, bool) else websocket,
         )

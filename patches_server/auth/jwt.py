@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import jwt
 
-from patches.errors import UnauthorizedError
+from patches.errors import InvalidRequestError, UnauthorizedError
+from patches.model.settings import check_function, check_number
 from patches_server.auth.access import CanAccess, Kind, Principal
 
 
@@ -41,6 +42,10 @@ class JwtAuth:
         leeway_s: float = 10.0,
         allow_no_expiry: bool = False,
     ) -> None:
+        check_function("can_access", can_access)
+        check_number("leeway_s", leeway_s)
+        if isinstance(algorithms, str) or not all(isinstance(each, str) for each in algorithms):
+            raise InvalidRequestError(f"algorithms must be a list of names, not {algorithms!r}")
         self._key: Final = key
         self._can_access: Final = can_access
         self._algorithms: Final = list(algorithms)

@@ -14,8 +14,10 @@ from patches.errors import (
 from patches.json_patch import JSONPatch
 from patches.limits import Limits
 from patches.model.change import Change, Snapshot
+from patches.model.edit_functions import check_edits
 from patches.model.ids import SortableIds, change_ids
 from patches.model.json_values import Json
+from patches.model.settings import check_integer, instance_or
 from patches.runtime import Millis, Runtime
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.context import CallContext, current_context
@@ -69,9 +71,11 @@ class LWWServer(DocumentServer):
         runtime: Runtime | None = None,
     ) -> None:
         super().__init__()
-        runtime = runtime or Runtime()
+        check_integer("change_id_ttl", change_id_ttl, least=0)
+        check_integer("removal_ttl", removal_ttl, least=0)
+        runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self.store: LWWServerStore = getattr(store, "lww", store)
-        self._limits = limits or Limits()
+        self._limits = instance_or(Limits, "limits", limits, Limits)
         self.aside = Aside(runtime, self._limits)
         self.clock = ServerClock(self.store, runtime)
         self._new_id = change_ids(runtime.random)
@@ -158,7 +162,7 @@ class LWWServer(DocumentServer):
         now = await self.clock.now()
         rev = await self.store.get_current_rev(doc_id)
         patch = JSONPatch()
-        edit(patch)
+        check_edits(edit(patch), "change()")
         if not patch.ops:
             await self.store.load_rows(doc_id, now=now, paths=())  # 410 here too
             return None

@@ -19,8 +19,10 @@ from patches.json_patch import JSONPatch
 from patches.limits import Limits
 from patches.model.change import Change, Snapshot
 from patches.model.checks import check_ops
+from patches.model.edit_functions import check_edits
 from patches.model.ids import change_ids
 from patches.model.json_values import Json
+from patches.model.settings import check_integer, check_number, instance_or
 from patches.runtime import Runtime
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.concurrency_limit import Gate
@@ -67,10 +69,12 @@ class OTServer(DocumentServer):
         runtime: Runtime | None = None,
     ) -> None:
         super().__init__()
-        runtime = runtime or Runtime()
+        check_number("session_timeout_minutes", session_timeout_minutes)
+        check_integer("max_changes_per_version", max_changes_per_version, least=0)
+        runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self.store: OTServerStore = getattr(store, "ot", store)
         self.clock = ServerClock(self.store, runtime)
-        self.limits = limits or Limits()
+        self.limits = instance_or(Limits, "limits", limits, Limits)
         self.runtime = runtime
         self.aside = Aside(runtime, self.limits)
         self.history = OTHistory(self.store, runtime, self.aside)
@@ -201,7 +205,7 @@ class OTServer(DocumentServer):
         """
         head = await self.store.get_head(doc_id)
         patch = JSONPatch()
-        edit(patch)
+        check_edits(edit(patch), "change()")
         if not patch.ops:
             return None
         made = Change.from_wire(

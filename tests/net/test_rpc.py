@@ -38,6 +38,13 @@ def answer(peer: RpcPeer, **message: Any) -> None:
     peer.receive(codec.encode({"jsonrpc": "2.0", **message}))
 
 
+@pytest.mark.parametrize(("kind", "doing"), [("READ", "reading"), ("WRITE", "writing to")])
+def test_a_refused_right_is_told_in_words(kind: str, doing: str) -> None:
+    error = error_from_wire({"code": 403, "message": f"{kind}_FORBIDDEN:t"})
+    assert isinstance(error, ForbiddenError)
+    assert str(error) == (f"the server does not allow {doing} document 't' ({kind}_FORBIDDEN:t)")
+
+
 @virtual_time
 async def test_parameters_are_positional_and_trailing_absent_ones_left_out() -> None:
     wire = Wire()

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from patches import Patches
-from patches.errors import PatchError, QueueFullError, StatusError
+from patches.errors import ChangeRefusedError, PatchError, QueueFullError, StatusError
 from patches.limits import Limits
+from patches.model.change import Change
 from patches.model.json_values import MAX_DOUBLE, MAX_SAFE_INTEGER, Json
 from patches.testing.fixtures import ClientFixture, ServerFixture
 
@@ -47,6 +48,8 @@ NOT_OF_EDITS = {
     "connects_per_min_per_ip",
     "compress",
     "presence_per_s",
+    "presence_bytes_per_s",
+    "max_parsed_bytes",
     "max_transform_steps",
     "max_catchup_changes",
     "max_concurrent_snapshots",
@@ -396,3 +399,21 @@ async def test_changes_fit_into_small_frames() -> None:
         with pytest.raises(PatchError, match="bytes"):
             doc.change(lambda draft: draft.update(k="x" * 5_000))
         await require_committed(server, client, "plan")
+
+
+async def test_a_server_with_smaller_limits_sets_the_change_aside_and_the_rest_goes_on() -> None:
+    async with ServerFixture({"limits": Limits(max_change_bytes=1_000)}) as server:
+        client = await server.client()
+        doc = await client.open_doc("plan")
+        doc.change(lambda draft: draft.update(a=1))
+        await client.sync.settled(timeout=20)
+        doc.change(lambda draft: draft.update(k="x" * 2_000))
+        doc.change(lambda draft: draft.update(b=2))
+        with pytest.raises(ChangeRefusedError):
+            await client.sync.settled(timeout=20)
+        entries = await client.patches.list_quarantined_changes("plan")
+        assert [entry.doc_id for entry in entries] == ["plan"]
+        assert isinstance(entries[0].change, Change)
+        await client.patches.discard_quarantined_change("plan", entries[0].change_id)
+        await client.sync.settled(timeout=20)
+        assert doc.state == await server.state("plan") == {"a": 1, "b": 2}

@@ -130,18 +130,18 @@ class OTDoc(Document):
                 )
         ops = without_empty_text_parts(ops)
         if not self.committed_rev or all(op.get("path") != "" for op in ops):
-            return mark_object_keys(self.state, ops)
+            return mark_object_keys(self._state, ops)
         check_ops(ops, self.limits, counted=False)
-        target = apply_patch(self.state, ops, strict=True)
+        target = apply_patch(self._state, ops, strict=True)
         target = {} if target is ABSENT else target
-        if type(target) is not type(self.state):
+        if type(target) is not type(self._state):
             raise UnsupportedOperationError(
-                f"document {self.id!r} exists on the server and stays {kind_of(self.state)}; it "
+                f"document {self.id!r} exists on the server and stays {kind_of(self._state)}; it "
                 f"cannot become {kind_of(target)}: put the value under a key, or make another "
                 f"document"
             )
-        edits = ops_to_reach(self.state, target, max_depth=self.limits.max_doc_depth)
-        return mark_object_keys(self.state, edits)
+        edits = ops_to_reach(self._state, target, max_depth=self.limits.max_doc_depth)
+        return mark_object_keys(self._state, edits)
 
     def can_cut(self, op: Op, max_bytes: int) -> bool:
         change = Change(id="", ops=[op], base_rev=0, rev=1, created_at=0)

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
 from patches.documents.draft.container import KINDS, Container, detach, is_in_place
+from patches.documents.draft.methods import explained
 from patches.documents.draft.node import Node, Recorder, own_copy, plain, plain_value, put, taken
 from patches.errors import InvalidValueError
 from patches.json_patch import ABSENT
 from patches.model.json_values import Json
 
 
+@explained
 class DraftDict(Container, MutableMapping[str, Any]):
     """A draft of an object. Members are items, and attributes where the name is free."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 from patches.documents.draft.container import Container, container_of
 from patches.documents.draft.node import Recorder
 from patches.errors import PatchError
+from patches.model.edit_functions import check_edits, check_function
 from patches.model.json_values import Json, Op
 
 
@@ -45,16 +45,11 @@ def draft_of(state: Json, *, max_depth: int = 60) -> Draft:
 
 def record(state: Json, fn: Callable[[Any], object], *, max_depth: int = 60) -> list[Op]:
     """The operations that `fn` makes on a draft of `state`. Raises what `fn` raises."""
+    check_function(fn, "change()", "to replace the whole state use doc.set()")
     draft = draft_of(state, max_depth=max_depth)
     try:
         result = fn(draft.root)
     finally:
         draft.end()
-    if result is not None and inspect.isawaitable(result):
-        if inspect.iscoroutine(result):
-            result.close()
-        raise PatchError(
-            "the function given to change() is async, or returned an awaitable; an edit happens at "
-            "once: await what it needs before, and edit in a plain function"
-        )
+    check_edits(result, "change()")
     return draft.ops

@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from patches.errors import CorruptDataError, PatchesError, StorageError, StorageFullError
+from patches.model.settings import check_one_of
 from patches.runtime import Runtime
 from patches.stores.sqlite.file_kind import (
     FileKind,
@@ -72,6 +73,7 @@ class SqliteDatabase:
     ) -> None:
         self.path = os.fspath(path)
         self._kind = kind
+        check_one_of("durability", durability, _SYNCHRONOUS)
         self._durability: Durability = durability
         self._runtime = runtime or Runtime()
         self._schemas: list[str | Schema] = []

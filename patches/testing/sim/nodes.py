@@ -192,7 +192,7 @@ class SimClient:
         )
         connection = WatchedConnection(transport, url="sim:")
         connection.on_ack, connection.on_commit = self._on_ack, self._on_commit
-        patches = Patches(store=self.node.disk.backend_of(life), runtime=runtime)
+        patches = _KilledAtWill(store=self.node.disk.backend_of(life), runtime=runtime)
         sync = PatchesSync(patches, connection, max_payload_bytes=MAX_PAYLOAD_BYTES)
         if not self.online:
             sync.set_online(False)
@@ -206,6 +206,10 @@ class SimClient:
                 await asyncio.sleep(1.0)
         self.patches, self.sync = patches, sync
         self._trace.add(life, "started")
+
+
+class _KilledAtWill(Patches):
+    _warns_when_left_open = False
 
 
 async def _close(patches: Patches, sync: PatchesSync) -> Any:

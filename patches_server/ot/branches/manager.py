@@ -12,6 +12,7 @@ from patches.errors import BranchError, MergeContentDuplicationError, RevConflic
 from patches.model.change import Change
 from patches.model.ids import change_ids, random_id
 from patches.model.json_values import Json, json_equal
+from patches.model.settings import check_function, check_integer, instance_or
 from patches.runtime import Millis, Runtime
 from patches_server.documents.branches import BRANCH_ID_LENGTH, BranchManager, load_live
 from patches_server.documents.measure import Bounds
@@ -56,7 +57,12 @@ class OTBranchManager(BranchManager):
         new_branch_id: Callable[[], str] | None = None,
         runtime: Runtime | None = None,
     ) -> None:
-        runtime = runtime or Runtime()
+        if max_payload_bytes is not None:
+            check_integer("max_payload_bytes", max_payload_bytes)
+        check_integer("max_changes_per_merge", max_changes_per_merge)
+        check_integer("max_bytes_per_merge_window", max_bytes_per_merge_window)
+        check_function("new_branch_id", new_branch_id)
+        runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self._store: OTServerStore = getattr(store, "ot", store)
         super().__init__(
             self._store.branches,

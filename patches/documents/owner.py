@@ -1,0 +1,70 @@
+"""`Owner`: the thread and the event loop that an object belongs to, and what others are told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import NoReturn
+
+from patches.errors import WrongLoopError, WrongThreadError
+
+
+class Owner:
+    """Made where an object is taken into use. Nothing but `check` is safe from elsewhere."""
+
+    __slots__ = ("_loop", "_thread")
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._loop = asyncio.get_running_loop()
+
+    def check(self, what: str) -> None:
+        """Raise `WrongThreadError` or `WrongLoopError` anywhere else. `what`: the object."""
+        if threading.get_ident() != self._thread:
+            raise WrongThreadError(
+                f"{what} belongs to another thread; from here use loop.call_soon_threadsafe() or "
+                f"asyncio.run_coroutine_threadsafe(), with its event loop"
+            )
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise WrongLoopError(f"{what} needs its event loop, and none is running") from None
+        if loop is not self._loop:
+            raise WrongLoopError(
+                f"{what} belongs to another event loop; create it inside the coroutine given to "
+                f"asyncio.run()"
+            )
+
+
+class NotADict:
+    """Explains itself to who takes a document for its state: `doc.title = "x"`, `doc["title"]`."""
+
+    _sealed = False  # once it is, it takes no attribute that it does not have
+
+    def __getattr__(self, name: str) -> NoReturn:
+        # Reached only for a name that is no attribute.
+        raise AttributeError(name if name.startswith("_") else _explanation(name))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if self._sealed and name[0] != "_" and name not in self.__dict__:
+            if name == "state":
+                raise AttributeError("doc.state is read-only; replace the state with doc.set(...)")
+            if not hasattr(type(self), name):
+                raise AttributeError(_explanation(name))
+        object.__setattr__(self, name, value)
+
+    def __getitem__(self, key: object) -> NoReturn:
+        raise TypeError(_explanation(key))
+
+    def __setitem__(self, key: object, value: object) -> NoReturn:
+        raise TypeError(_explanation(key))
+
+    def __delitem__(self, key: object) -> NoReturn:
+        raise TypeError(_explanation(key))
+
+
+def _explanation(key: object) -> str:
+    return (
+        f"a document has no {key!r}; read doc.state[{key!r}], edit with: "
+        f"with doc.edit() as draft: draft[{key!r}] = ..."
+    )

@@ -1,0 +1,38 @@
+"""Functions that edit: what they must be, and what their result says about edits that never ran."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+from patches.errors import PatchError
+
+
+def check_function(fn: object, what: str, instead: str) -> None:
+    """Raise `TypeError` for what is no function. `what`: the call; `instead`: what else to do."""
+    if not callable(fn):
+        raise TypeError(
+            f"{what} takes a function, such as lambda draft: draft.update(...), not "
+            f"{type(fn).__name__}; {instead}"
+        )
+
+
+def check_edits(result: object, what: str) -> None:
+    """Refuse what a function gave whose body has not run, or not to its end: its edits are missing.
+
+    `what`: whose function it is, for the message. Raises `PatchError`.
+    """
+    if result is None:
+        return
+    if inspect.isawaitable(result) or inspect.isasyncgen(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise PatchError(
+            f"the function given to {what} is async, or returned an awaitable; an edit happens at "
+            f"once: await what it needs before, and edit in a plain function"
+        )
+    if isinstance(result, Iterator):
+        raise PatchError(
+            f"the function given to {what} is a generator, or returned an iterator such as map(): "
+            f"its edits have not run; use a for loop in a plain function"
+        )
