@@ -225,3 +225,9 @@ def test_a_custom_operation_comes_before_a_built_in_one() -> None:
     custom = {"@inc": CustomOp(apply=lambda current, value: "mine")}
     ops: list[Op] = [{"op": "@inc", "path": "/n", "value": 1}]
     assert apply_patch({"n": 1}, ops, custom_ops=custom) == {"n": "mine"}
+
+
+@pytest.mark.parametrize(("name", "value"), [("@min", 5), ("@max", -5), ("@min", "b")])
+@pytest.mark.parametrize("state", [{"a": None}, {}], ids=["null", "absent"])
+def test_an_extreme_of_nothing_is_the_value(state: Json, name: str, value: Json) -> None:
+    assert apply_patch(state, [{"op": name, "path": "/a", "value": value}]) == {"a": value}

@@ -100,3 +100,13 @@ def test_composing_in_halves_gives_what_composing_in_turn_gives() -> None:
 def test_an_inverted_text_restores_what_was_no_text() -> None:
     ops = [op("@txt", "/t", value=[{"insert": "x"}])]
     assert invert_patch({"t": "plain"}, ops) == [op("replace", "/t", value="plain")]
+
+
+@pytest.mark.parametrize("name", ["add", "copy"])
+def test_two_appends_both_stay_in_both_directions(name: str) -> None:
+    mine: Op = {"op": name, "path": "/l/-", "value": 1}
+    if name == "copy":
+        mine = {"op": name, "from": "/x", "path": "/l/-"}
+    given: list[Op] = [{"op": "add", "path": "/l/-", "value": 2}]
+    for other_ops_first in (False, True):
+        assert transform_patch(None, [mine], given, other_ops_first=other_ops_first) is given

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from patches.errors import PatchError
-from patches.text import Delta, apply_to_text, text_of
+from patches.text import Delta, apply_to_text, text_of, transform
 from patches.text.diff import matching_blocks
 from patches.text.utf16 import has_no_pairs
 
@@ -141,3 +141,25 @@ def test_texts_known_to_have_no_pairs_have_none() -> None:
 def test_a_lone_half_survives_an_edit_beside_it() -> None:
     ops, _ = apply_to_text({"ops": [{"insert": "a\ud83db\n"}]}, [{"retain": 2}, {"insert": "é"}])
     assert ops == [{"insert": "a\ud83déb\n"}]
+
+
+NOTHING = {"retain": 0}
+A, B = {"insert": "A"}, {"insert": "B"}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "priority", "expected"),
+    [
+        ([NOTHING, A], [B], True, [B]),
+        ([A], [NOTHING, B], False, [{"retain": 1}, B]),
+        ([NOTHING, A], [NOTHING, B], True, [{"retain": 1}, B]),
+        ([NOTHING, A], [NOTHING, B], False, [B]),
+        ([{"delete": 0}, A], [B, {"delete": 1}], True, [B, {"retain": 1}, {"delete": 1}]),
+        ([{"retain": 1}, NOTHING, A], [{"retain": 1}, B], True, [{"retain": 1}, B]),
+    ],
+    ids=["left", "right", "both, left first", "both, right first", "a delete", "further on"],
+)  # fmt: skip
+def test_an_insert_behind_a_part_of_length_0_comes_after_the_others(
+    a: list[Any], b: list[Any], priority: bool, expected: list[Any]
+) -> None:
+    assert transform(a, b, priority=priority) == expected

@@ -102,3 +102,12 @@ def test_the_patch_leads_exactly_there(old: Any, new: Any, text: bool) -> None:
 @given(state=values)
 def test_nothing_leads_to_an_equal_state(state: Any) -> None:
     assert ops_to_reach(state, copy.deepcopy(state)) == []
+
+
+@pytest.mark.parametrize("empty", [{}, []], ids=["object", "list"])
+def test_an_empty_container_is_inserted_by_two_operations(empty: Any) -> None:
+    """`add` of an empty container is soft: into a list it would be skipped."""
+    assert ops_to_reach({"l": [1, 2]}, {"l": [1, empty, 2]}) == [
+        {"op": "add", "path": "/l/1", "value": None},
+        {"op": "replace", "path": "/l/1", "value": empty},
+    ]
