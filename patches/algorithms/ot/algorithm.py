@@ -19,8 +19,10 @@ from patches.algorithms.ot.doc import OTDoc
 from patches.algorithms.ot.quarantine import Quarantine
 from patches.algorithms.ot.rebase import renumbered
 from patches.algorithms.ot.receiving import (
+    plan_encoded_reception,
     plan_install,
     plan_reception,
+    reception_steps,
     refuse_lww,
 )
 from patches.algorithms.ot.store import (
@@ -266,11 +268,17 @@ class OTAlgorithm(Quarantine):
 
         async def step() -> list[Change] | Conflict:
             queue = await self._known_queue(doc_id, doc)
-            reception = plan_reception(queue, changes, resolved)
+            steps = reception_steps(queue, changes)
+            is_long = self._is_long(steps)
+            plan = plan_encoded_reception if is_long else plan_reception
+            reception = await self._offload(steps, lambda: plan(queue, changes, resolved))
             new, pending, preview = reception.new, reception.pending, None
             follows = doc is not None and _follow(doc, new)
-            if doc is not None and follows:
-                preview = doc.preview(new)  # raises before anything is stored
+            if doc is not None and follows:  # raises before anything is stored
+                if is_long:
+                    preview = await self._offload(steps, doc.view_ahead(new, pending))
+                else:
+                    preview = doc.preview(new)
             if await self.store.apply_server_changes(doc_id, changes, pending, queue):
                 if doc is not None:
                     await self._catch_up(doc_id, doc)
@@ -279,7 +287,7 @@ class OTAlgorithm(Quarantine):
             if doc is None:
                 return new
             if follows:
-                doc.receive(new, pending, preview)
+                doc.receive(new, pending, preview, advanced=reception.advanced)
             elif new:  # behind a root that was replaced: what was before is not at hand
                 await self._catch_up(doc_id, doc)
                 return new

@@ -13,8 +13,8 @@ when nothing is left on top, the shown state is the committed one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar, Final
 
@@ -55,6 +55,8 @@ class Preview:
     #: All are changes of its own; some not as they are shown.
     is_echo: bool = True
     committed_state: Json = None
+    #: The committed state with the pending queue on top; `ABSENT` if it was not computed.
+    view: Json = ABSENT
 
 
 class OTDoc(Document):
@@ -178,30 +180,53 @@ class OTDoc(Document):
 
     def preview(self, committed: Sequence[Change]) -> Preview:
         """What `receive` will make of these changes. Raises `ApplyChangesError`."""
+        preview = self._preview_of(committed)
+        if preview.is_shown:
+            return preview
+        return replace(preview, committed_state=apply_changes(self.committed_state, committed))
+
+    def _preview_of(self, committed: Sequence[Change]) -> Preview:
         own = {change.id for change in self._pending}
         is_echo = all(change.id in own for change in committed)
-        if is_echo and self._confirms_front(committed):
-            return Preview(is_shown=True)
-        return Preview(
-            is_shown=False,
-            is_echo=is_echo,
-            committed_state=apply_changes(self.committed_state, committed),
-        )
+        return Preview(is_shown=is_echo and self._confirms_front(committed), is_echo=is_echo)
+
+    def view_ahead(
+        self, committed: Sequence[Change], pending: Sequence[Change]
+    ) -> Callable[[], Preview]:
+        """As `preview`, with the view of `pending` on top, for a thread: the call reads nothing of
+        the document, only values that do not change.
+        """
+        preview, state = self._preview_of(committed), self.committed_state
+
+        def compute() -> Preview:
+            if preview.is_shown:
+                return preview
+            after = apply_changes(state, committed)
+            try:
+                view = apply_pending_for_view(after, committed[-1].rev, pending)
+            except ApplyChangesError:
+                view = ABSENT  # `receive` finds out which one it is
+            return replace(preview, committed_state=after, view=view)
+
+        return compute
 
     def receive(
         self,
         committed: Sequence[Change],
         pending: Sequence[Change],
         preview: Preview | None = None,
+        *,
+        advanced: Sequence[list[Op]] | None = None,
     ) -> None:
         """Advance to the last of the committed changes, with this pending queue on top.
 
-        `preview`: what `preview` gave for them, if nothing was received since. Raises as
+        `preview`: what `preview` gave for them, if nothing was received since. `advanced`: what
+        others committed, advanced over the queue as it is now, if that is known. Raises as
         `apply_changes`.
         """
         self._check_follows(committed)
         preview = preview or self.preview(committed)
-        others = self._move_unsaved(committed, pending)
+        others = self._move_unsaved(committed, pending, advanced)
         if preview.is_shown:
             self._confirm_committed(committed, pending, others)
             return
@@ -209,6 +234,8 @@ class OTDoc(Document):
         self._folded_state = preview.committed_state
         self._unfolded.clear()
         self._advance(committed[-1].rev, pending)
+        if preview.view is not ABSENT:
+            self._viewed = len(self._pending), preview.view
         if preview.is_echo and has_debt and not others:
             # Shown again with the next event, at the latest when the document is said to be synced:
             # an echo as such tells no subscriber.
@@ -280,9 +307,8 @@ class OTDoc(Document):
         self._advance(stored.rev, stored.changes)
         self.position = stored.position
         if self.unsaved:
-            walk = TransformWalk(list(self.unsaved))
-            walk.follow(ops_to_reach(_shown(before), _shown(self._view())))
-            self._rewrite_unsaved(walk.programs())
+            difference = ops_to_reach(_shown(before), _shown(self._view()))
+            self._rewrite_unsaved(_behind([*self.unsaved], [difference]))
         self.show()
 
     def forget_unsaved(self, ops: list[Op]) -> None:
@@ -434,7 +460,12 @@ class OTDoc(Document):
         """
         self._move_unsaved(committed, self._pending)
 
-    def _move_unsaved(self, committed: Sequence[Change], pending: Sequence[Change]) -> list[Change]:
+    def _move_unsaved(
+        self,
+        committed: Sequence[Change],
+        pending: Sequence[Change],
+        advanced: Sequence[list[Op]] | None = None,
+    ) -> list[Change]:
         """Move unsaved edits behind committed changes and behind a new pending queue.
 
         Returns what others have appended to the queue. An edit that is among the changes was
@@ -443,7 +474,13 @@ class OTDoc(Document):
         own = {change.id: at for at, change in enumerate(self._pending)}
         others = self._appended_by_others(own, pending)
         if self.unsaved and (others or any(change.id not in own for change in committed)):
-            self._walk_unsaved(committed, own, pending, others)
+            is_stored = self._stored_among([*committed, *pending])
+            if advanced is None or is_stored:
+                programs = self._unsaved_behind(committed, own, pending)
+            else:  # the queue has been walked already
+                programs = _behind([*self.unsaved], advanced)
+            # Those of others stand on our queue, as unsaved edits do.
+            self._rewrite_unsaved(_behind(programs, [change.ops for change in others]))
         self._stored_among([*committed, *pending], clear=True)
         return others
 
@@ -457,13 +494,10 @@ class OTDoc(Document):
         last = next((at for at in range(len(pending), 0, -1) if pending[at - 1].id in own), 0)
         return [change for change in pending[last:] if change.id not in self._being_stored]
 
-    def _walk_unsaved(
-        self,
-        committed: Sequence[Change],
-        own: Mapping[str, int],
-        pending: Sequence[Change],
-        others: Sequence[Change],
-    ) -> None:
+    def _unsaved_behind(
+        self, committed: Sequence[Change], own: Mapping[str, int], pending: Sequence[Change]
+    ) -> list[list[Op]]:
+        """The unsaved edits behind committed changes, walked as the end of the queue."""
         count = len(self._pending)
         places = {id(ops): count + at for at, ops in enumerate(self.unsaved)}
         walk = TransformWalk([*(change.ops for change in self._pending), *self.unsaved])
@@ -478,13 +512,7 @@ class OTDoc(Document):
         for ops in self._stored_among(pending):
             if id(ops) in places:
                 walk.remove(places[id(ops)])
-        programs = walk.programs()[count:]
-        if others:  # they stand on our queue, as unsaved edits do
-            walk = TransformWalk([ops or [] for ops in programs])
-            for change in others:
-                walk.follow(change.ops)
-            programs = walk.programs()
-        self._rewrite_unsaved(programs)
+        return [ops or [] for ops in walk.programs()[count:]]
 
     def _stored_among(self, changes: Sequence[Change], *, clear: bool = False) -> list[list[Op]]:
         """The unsaved edits that are among stored changes. `clear`: they are emptied."""
@@ -497,10 +525,10 @@ class OTDoc(Document):
             self._being_stored = {name: ops for name, ops in self._being_stored.items() if ops}
         return found
 
-    def _rewrite_unsaved(self, programs: Sequence[list[Op] | None]) -> None:
+    def _rewrite_unsaved(self, programs: Sequence[list[Op]]) -> None:
         for ops, rebased in zip(self.unsaved, programs, strict=True):
             if rebased is not ops:
-                ops[:] = rebased or []
+                ops[:] = rebased
 
     def _view(self) -> Json:
         state = self._continued_view()
@@ -543,6 +571,16 @@ class OTDoc(Document):
             )
             ops.clear()
             return state
+
+
+def _behind(queue: Sequence[list[Op]], history: Sequence[list[Op]]) -> list[list[Op]]:
+    """The programs of a queue, moved behind a history that was made on the same state."""
+    if not history:
+        return list(queue)
+    walk = TransformWalk(queue)
+    for ops in history:
+        walk.follow(ops)
+    return [ops or [] for ops in walk.programs()]
 
 
 def _is_same_queue(a: Sequence[Change], b: Sequence[Change]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from patches.algorithms.ot.walk import walk_changes
 from patches.model.change import Change
@@ -18,22 +19,42 @@ def rebase_changes(
     no operations left is dropped. The rest stands on the last server revision, numbered upwards
     from it.
     """
+    return rebased(server_changes, local_changes).changes
+
+
+@dataclass(frozen=True, slots=True)
+class Rebased:
+    """A queue behind committed changes."""
+
+    changes: list[Change]
+    #: The committed operations of others, advanced over the queue: what follows the queue is moved
+    #: behind these. `None` where parts of the queue were made on different revisions.
+    advanced: list[list[Op]] | None
+
+
+def rebased(server_changes: Sequence[Change], local_changes: Sequence[Change]) -> Rebased:
+    """As `rebase_changes`, with the committed operations advanced over the queue."""
     if not server_changes or not local_changes:
-        return list(local_changes)
+        return Rebased(list(local_changes), [change.ops for change in server_changes])
     local_ids = {change.id for change in local_changes}
-    left, _ = walk_changes(local_changes, server_changes, lambda change: change.id in local_ids)
+    left, advanced = walk_changes(
+        local_changes, server_changes, lambda change: change.id in local_ids
+    )
     base_rev = server_changes[-1].rev
     survivors = [(change, ops) for change, ops in left if ops]
-    return [
-        _moved(change, ops, base_rev, base_rev + place)
-        for place, (change, ops) in enumerate(survivors, start=1)
-    ]
+    return Rebased(
+        [
+            _moved(change, ops, base_rev, base_rev + place)
+            for place, (change, ops) in enumerate(survivors, start=1)
+        ],
+        advanced,
+    )
 
 
 def rebase_queue(
     server_changes: Sequence[Change], pending: Sequence[Change], frame: int
-) -> list[Change]:
-    """`rebase_changes` for a queue in which some changes were made on an older revision.
+) -> Rebased:
+    """`rebased` for a queue in which some changes were made on an older revision.
 
     `frame` is the committed revision that the queue sits on. A change with a smaller `base_rev`
     was made by a process that lagged behind, for a state that is not at hand: it keeps its
@@ -41,18 +62,18 @@ def rebase_queue(
     is confirmed (`spec/ot.md` 9.5).
     """
     if not server_changes or all(change.base_rev >= frame for change in pending):
-        return rebase_changes(server_changes, pending)
+        return rebased(server_changes, pending)
     in_frame = [change for change in pending if change.base_rev >= frame]
-    rebased = {change.id: change for change in rebase_changes(server_changes, in_frame)}
+    moved = {change.id: change for change in rebase_changes(server_changes, in_frame)}
     echoed = {change.id for change in server_changes}
     queue: list[Change] = []
     for change in pending:
         if change.base_rev < frame:
             if change.id not in echoed:
                 queue.append(change)
-        elif change.id in rebased:
-            queue.append(rebased[change.id])
-    return renumbered(queue, server_changes[-1].rev)
+        elif change.id in moved:
+            queue.append(moved[change.id])
+    return Rebased(renumbered(queue, server_changes[-1].rev), None)
 
 
 def renumbered(queue: Sequence[Change], after_rev: int) -> list[Change]:

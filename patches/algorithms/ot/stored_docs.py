@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 #: Of one step, while other processes write to the same queue.
 _MAX_ATTEMPTS: Final = 200
+#: A step is about a microsecond; estimates are rough, and others want the loop as well.
+_STEPS_PER_MS: Final = 400
 #: What an edit's metadata cannot set: these say what the change is.
 _RESERVED: Final = frozenset(
     {"id", "ops", "baseRev", "rev", "createdAt", "committedAt", "batchId", "clientId"}
@@ -257,6 +259,15 @@ class StoredDocs(Algorithm):
         )
 
     # ---- inside ----------------------------------------------------------------------------------
+
+    def _is_long(self, steps: int) -> bool:
+        """Whether work of so many steps would hold the event loop longer than the limits allow."""
+        every_ms = self._limits.yield_every_ms
+        return every_ms is not None and steps > every_ms * _STEPS_PER_MS
+
+    async def _offload(self, steps: int, work: Callable[[], T]) -> T:
+        """The result of `work`, which touches nothing but values; in a thread if it takes long."""
+        return await self._runtime.run_blocking(work) if self._is_long(steps) else work()
 
     async def _converge(
         self, method: str, doc_id: str, step: Callable[[], Awaitable[T | Conflict]]

@@ -73,9 +73,9 @@ def test_a_change_made_on_an_older_revision_keeps_its_operations_until_it_is_con
         pending("new", add(3, "new"), base_rev=3, rev=5),
     ]
     foreign = committed("s", 4, add(0, "s"))
-    rebased = rebase_queue([foreign], queue, frame=3)
+    rebased = rebase_queue([foreign], queue, frame=3).changes
     assert shape(rebased) == [("old", 1, 5, "/l/0"), ("new", 4, 6, "/l/4")]
-    rebased = rebase_queue([committed("old", 5, add(1, "old"))], rebased, frame=4)
+    rebased = rebase_queue([committed("old", 5, add(1, "old"))], rebased, frame=4).changes
     assert shape(rebased) == [("new", 5, 6, "/l/5")]
 
 
