@@ -53,7 +53,11 @@ class RecordedWalk:
 
 
 def recorded_walk_changes(
-    queue: Sequence[Change], history: Sequence[Change], is_echo: Callable[[Change], bool]
+    queue: Sequence[Change],
+    history: Sequence[Change],
+    is_echo: Callable[[Change], bool],
+    *,
+    checkpoint: object = None,
 ) -> tuple[list[tuple[Change, list[Op]]], list[list[Op]]]:
     """`walk_changes` with the recorded answer to a tie."""
     walk = RecordedWalk([change.ops for change in queue])
