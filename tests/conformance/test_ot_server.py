@@ -14,6 +14,7 @@ import pytest
 from patches.algorithms.ot import apply_changes
 from patches.errors import ApplyChangesError, DocDeletedError, PatchesError, RevConflictError
 from patches.json_patch import JSONPatch
+from patches.json_patch.text_values import without_empty_text_parts
 from patches.model import codec
 from patches.model.change import Change, ChangeInput, Snapshot
 from patches.model.json_values import Json, Op, json_equal
@@ -405,6 +406,8 @@ def ends_trace(world: World, step: Case) -> bool:
         return True
     if step["method"] != "commitChanges":
         return False
+    if any(without_empty_text_parts(c["ops"]) is not c["ops"] for c in step["args"][1]):
+        return True
     return any(sent_again(world, step, doc_id, change) for change in step["args"][1])
 
 
