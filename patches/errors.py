@@ -37,7 +37,7 @@
             503 UnavailableError
 
 A class carries its wire `code` and `data`, where it has them; a `PatchesError` without a code goes
-over the wire as -32000 with its message and no data (`design.md`, Errors).
+over the wire as -32000 with its message and no data (`docs/decisions.md`).
 """
 
 from __future__ import annotations

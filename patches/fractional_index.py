@@ -1,4 +1,6 @@
-"""Keys that order the items of a list, each between any two others (`spec/json-patch.md` 14).
+"""Keys that order the items of a list, each between any two others.
+
+The rules: `docs/internals/json-patch.md` 14.
 
 A key sorts by plain comparison. It is an integer part, whose first character says how long it is,
 and a fraction in base 62 that does not end in `0`. Everything here is deterministic: two people who

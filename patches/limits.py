@@ -1,4 +1,7 @@
-"""Limits: how much of everything is allowed, in one frozen value (`spec/reliability.md` 3)."""
+"""Limits: how much of everything is allowed, in one frozen value.
+
+The rules: `docs/internals/reliability.md` 3.
+"""
 
 from __future__ import annotations
 

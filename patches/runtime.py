@@ -1,7 +1,7 @@
 """The clock, the randomness and the threads that everything else is given.
 
 Nothing but this module reads the wall clock or draws random numbers, so that a simulation can own
-both (`design.md`, Clock). Durations are the event loop's and need no entry here.
+both (`docs/decisions.md`). Durations are the event loop's and need no entry here.
 """
 
 from __future__ import annotations

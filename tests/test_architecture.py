@@ -1,4 +1,4 @@
-"""The ladder of `style.md` 2: imports point down, and pure modules stay pure."""
+"""The ladder of `docs/internals/README.md`: imports point down, and pure modules stay pure."""
 
 from __future__ import annotations
 

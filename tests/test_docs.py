@@ -20,7 +20,18 @@ import patches
 import patches_server
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "internals").glob("*.md")),
+]
+CODE = [
+    path
+    for folder in ("patches", "patches_server", "tests", "examples", "benchmarks")
+    for suffix in ("*.py", "*.js", "*.md")
+    for path in sorted((ROOT / folder).rglob(suffix))
+]
+_CITED = re.compile(r"`(docs/[\w/-]+\.md)`(?:,? (?:sections? )?([\d.]+\d|\d))?")
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -66,3 +77,33 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_every_page_that_code_cites_is_in_the_repository_and_has_the_section() -> None:
+    cited = {
+        (page, section, str(path.relative_to(ROOT)))
+        for path in CODE
+        for page, section in _CITED.findall(path.read_text("utf-8"))
+    }
+    assert len(cited) > 100
+    lost = []
+    for page, section, where in sorted(cited):
+        if not (ROOT / page).exists():
+            lost.append(f"{where}: {page}")
+            continue
+        text = (ROOT / page).read_text("utf-8")
+        number = re.escape(section)
+        if section and not re.search(rf"(?m)^#+ {number}\.? |\*\*(?:[\d.]+, )*{number}\b", text):
+            lost.append(f"{where}: {page} {section}")
+    assert lost == []
+
+
+def test_no_page_outside_the_repository_is_cited() -> None:
+    names = "|".join(name + r"\.md" for name in ("spec/[a-z-]+", "design", "style", "structure"))
+    gone = re.compile(rf"(?<![\w/])({names})")
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in [*CODE, *PAGES]
+        for match in gone.finditer(path.read_text("utf-8"))
+    ]
+    assert found == []

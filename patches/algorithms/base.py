@@ -4,7 +4,7 @@
 order, retries, status and subscriptions; everything that differs between algorithms is behind these
 methods: what an edit becomes, what leaves for the server in which frames, how an answer confirms
 it, what a received change does to unsent work, how a document is rebuilt after a reload
-(`design.md`, Decisions).
+(`docs/decisions.md`).
 
 Calls about one document may overlap; an algorithm orders its own (one lock per document, never held
 over the network). A `doc` argument is the open document, or `None` where it is not open.

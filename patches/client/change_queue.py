@@ -1,7 +1,7 @@
 """`ChangeQueue`: one document's edits on their way to the store, strictly in order.
 
 An edit is shown before it is stored. If storing fails, the queue decides by whose fault it was
-(`spec/ot.md` 11.6):
+(`docs/internals/ot.md` 11.6):
 
 - *rejection*, *defective*: this edit can never be stored. The edits that are not stored are taken
   back, all of them, since the later ones were made on top; a new epoch begins, and what was queued

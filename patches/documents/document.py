@@ -3,7 +3,7 @@
 An edit is applied to the shown state at once, in one synchronous call: draft, operations, checks,
 strict apply. Its operation list then waits in `unsaved` until the algorithm has stored it. That
 list is the live one: a rebase rewrites it in place, and one that it empties is skipped by whoever
-saves it (`spec/ot.md` 8.3, `spec/lww.md` 12).
+saves it (`docs/internals/ot.md` 8.3, `docs/internals/lww.md` 12).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Apply a patch to a document (`spec/json-patch.md` 3)."""
+"""Apply a patch to a document (`docs/internals/json-patch.md` 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""15 booleans in one number, and masks that switch some of them (`spec/json-patch.md` 12).
+"""15 booleans in one number, and masks that switch some of them.
+
+The rules: `docs/internals/json-patch.md` 12.
 
 A mask has the bits to switch on in its lower 15 bits, the bits to switch off in the next 15.
 """

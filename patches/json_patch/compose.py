@@ -1,4 +1,4 @@
-"""Fold a list of operations (`spec/json-patch.md` 9)."""
+"""Fold a list of operations (`docs/internals/json-patch.md` 9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each operation does to a document (`spec/json-patch.md` 4).
+"""What each operation does to a document (`docs/internals/json-patch.md` 4).
 
 A handler returns nothing, or the message of what failed; then the document is as it was, except
 that a failed `move` may have removed its source. It raises `PatchError` for a write below a scalar.

@@ -1,4 +1,4 @@
-"""The patch that undoes a patch (`spec/json-patch.md` 10)."""
+"""The patch that undoes a patch (`docs/internals/json-patch.md` 10)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What JavaScript makes of JSON values, where the wire's other library lets it decide.
 
-`spec/json-patch.md` 4.6 and 15: which values count as false, how `+`, `<` and 32-bit integers work.
+`docs/internals/json-patch.md` 4.6 and 15: which values count as false, how `+`, `<` and 32-bit
+integers work.
 """
 
 from __future__ import annotations

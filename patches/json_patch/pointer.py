@@ -1,4 +1,6 @@
-"""JSON Pointers (RFC 6901), read as leniently as the wire's other library (`spec/json-patch.md` 2).
+"""JSON Pointers (RFC 6901), read as leniently as the wire's other library.
+
+The rules: `docs/internals/json-patch.md` 2.
 
 A document stands in a holder, under the key `""`: the pointer `/a/b` is the keys `""`, `a`, `b`
 from there. So the root is a member like any other, and a pointer without its leading `/` leads to

@@ -2,8 +2,8 @@
 
 camelCase is translated here and nowhere else. A change is encoded once: `Change.encoded` is the
 stored row, the element of every answer and broadcast, and it is kept beside the object. A change
-that comes from a store is decoded only when somebody asks for its ops (`spec/ot.md` 1,
-`bench/README.md`).
+that comes from a store is decoded only when somebody asks for its ops (`docs/internals/ot.md` 1,
+`docs/decisions.md`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a list of operations must be before anything is done with it.
 
 Client and server both call `check_ops`, so a client queues nothing that a default server refuses
-(`spec/reliability.md` 3.2, T21, T26, T27). Pure: a fault is raised as `OpsRefusedError`, whose
-`code` is the answer's.
+(`docs/internals/reliability.md` 3, T21, T26, T27). Pure: a fault is raised as `OpsRefusedError`,
+whose `code` is the answer's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from patches.errors import OpsRefusedError
 from patches.limits import Limits
 from patches.model.json_values import MAX_SAFE_INTEGER
 
-#: The operations that every replica knows (`spec/json-patch.md` 1).
+#: The operations that every replica knows (`docs/internals/json-patch.md` 1).
 KNOWN_OPS: Final = frozenset(
     {
         "add",
@@ -165,7 +165,7 @@ def _check_special(name: str, value: object, limits: Limits) -> None:
 
 
 def _check_text(value: object, limits: Limits) -> None:
-    # The older shape {"ops": [...]} is read everywhere (`spec/json-patch.md` 1).
+    # The older shape {"ops": [...]} is read everywhere (`docs/internals/json-patch.md` 1).
     parts = value.get("ops") if isinstance(value, dict) else value
     if not isinstance(parts, list):
         raise OpsRefusedError("[op:@txt] needs a list of text operations")

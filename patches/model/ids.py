@@ -1,6 +1,7 @@
 """Ids: of changes, versions, branches and connections.
 
-Base 62 in ASCII order, as in `spec/ot.md` 1.1, so that an id sorts as the number in it does.
+Base 62 in ASCII order, as in `docs/internals/ot.md` 1.1, so that an id sorts as the number in it
+does.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from patches.errors import InvalidValueError
 
 #: A JSON value: `dict`, `list`, `str`, `int`, `float`, `bool` or `None`. Treated as immutable.
 Json: TypeAlias = Any
-#: One JSON Patch operation, with whatever fields it has (RFC 6902; `spec/json-patch.md` 1).
+#: One JSON Patch operation, with whatever fields it has (RFC 6902; `docs/internals/json-patch.md`
+#: 1).
 Op: TypeAlias = dict[str, Any]
 
 #: The largest integer that a browser holds exactly.

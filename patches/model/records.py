@@ -1,4 +1,4 @@
-"""What a client knows of a document's versions and branches (`spec/ot.md` 1.3, 1.4)."""
+"""What a client knows of a document's versions and branches (`docs/internals/ot.md` 1.3, 1.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`RpcPeer`: JSON-RPC 2.0 calls and notifications over frames (`spec/protocol.md` 1).
+"""`RpcPeer`: JSON-RPC 2.0 calls and notifications over frames (`docs/protocol.md`).
 
 Parameters are positional. Answers may come in any order and are matched by id alone. Ids go on
 after a reconnect, so a late answer never meets a new call.

@@ -1,4 +1,6 @@
-"""Compose, transform and invert over lists of delta ops (`spec/json-patch.md` 6.4 to 6.8).
+"""Compose, transform and invert over lists of delta ops.
+
+The rules: `docs/internals/json-patch.md` 6.4 to 6.8.
 
 The results agree op by op with those of the wire's other library, whose order of cases and two
 short cuts are therefore kept: they decide where neighbours stay unmerged.

@@ -1,4 +1,6 @@
-"""Attribute maps of rich text: compose, transform, invert and diff (`spec/json-patch.md` 6.5).
+"""Attribute maps of rich text: compose, transform, invert and diff.
+
+The rules: `docs/internals/json-patch.md` 6.5.
 
 A map that would be empty is `None`: the op then carries no `attributes`.
 """

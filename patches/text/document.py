@@ -1,6 +1,6 @@
 """A text as a document's state holds it: `{"ops": [inserts]}`, ending in a newline.
 
-What a `@txt` operation does to the value that it finds (`spec/json-patch.md` 5).
+What a `@txt` operation does to the value that it finds (`docs/internals/json-patch.md` 5).
 """
 
 from __future__ import annotations

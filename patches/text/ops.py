@@ -1,8 +1,8 @@
 """The ops of a delta: what each is, how long, and how a list of them is built and read.
 
 A delta is a list of `{"insert": text or embed}`, `{"retain": n}` and `{"delete": n}`, inserts and
-retains with optional `attributes` (`spec/json-patch.md` 6). Ops are never mutated, so lists may
-share them.
+retains with optional `attributes` (`docs/internals/json-patch.md` 6). Ops are never mutated, so
+lists may share them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Text measured as the wire measures it: in UTF-16 code units.
 
 An emoji counts 2, and an edit may cut it in half. Python then holds each half as a lone surrogate,
-and halves that meet again are joined (`design.md`, JSON). ASCII text, which Python recognises at
+and halves that meet again are joined (`docs/decisions.md`). ASCII text, which Python recognises at
 no cost, is never encoded; nor is text without such pairs, where CPython tells. Text with emoji is
 encoded as far as the place that is looked for.
 """

@@ -2,7 +2,7 @@
 
 `auth` is an object with `authenticate(request)` and `can_access(principal, doc_id, kind, method,
 params)`, or the second alone as a function. Without one, everything is denied
-(`spec/reliability.md` T1-T9).
+(`docs/internals/reliability.md` T1-T9).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Whatever a peer sends can end up in an id. So ids are cut, control characters are escaped, no line
 begins with text of a peer's, and what happens again and again on one connection is written once a
-minute, with how often (`spec/reliability.md` T31).
+minute, with how often (`docs/internals/reliability.md` T31).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class TextLines(logging.Formatter):
 
 def _leave_out_the_request(record: logging.LogRecord) -> None:
     """aiohttp writes what is wrong with a request, and a traceback to it, and what sub-protocols it
-    does not know: each may hold a token (`spec/reliability.md` T3)."""
+    does not know: each may hold a token (`docs/internals/reliability.md` T3)."""
     if record.name == "aiohttp.websocket" and record.args:
         record.msg, record.args = "a peer offers other sub-protocols than ours", ()
     error = record.exc_info[1] if record.exc_info else None

@@ -1,4 +1,6 @@
-"""Branch records (`spec/ot.md` 1.3): what a branch is a copy of, and how far it has been merged.
+"""Branch records: what a branch is a copy of, and how far it has been merged.
+
+The rules: `docs/internals/ot.md` 1.3.
 
 `BranchStore` is what branch managers need; `MemoryBranches` keeps the records in memory. A deleted
 branch leaves a record with `deleted=True`, so that clients which list what was modified hear of it.

@@ -2,7 +2,7 @@
 
 The later of the wall clock and the last time that a commit was stored with: otherwise, after the
 wall clock was set back, every new last-write-wins write would lose to rows "from the future"
-(`spec/reliability.md` 1.3).
+(`docs/internals/reliability.md` 1.3).
 """
 
 from __future__ import annotations

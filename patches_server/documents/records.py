@@ -14,7 +14,7 @@ from patches.runtime import Millis
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
-    """Stands in a deleted document's place (`spec/ot.md` 1.5)."""
+    """Stands in a deleted document's place (`docs/internals/ot.md` 1.5)."""
 
     doc_id: str
     deleted_at: Millis
@@ -25,7 +25,10 @@ class Tombstone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommitOptions:
-    """Options of a commit (`spec/ot.md` 14.4). Only `force_commit` is taken from any client."""
+    """Options of a commit. Only `force_commit` is taken from any client.
+
+    The rules: `docs/internals/ot.md` 14.4.
+    """
 
     force_commit: bool = False
     historical_import: bool = False
@@ -101,7 +104,7 @@ def check_version_metadata(metadata: Mapping[str, Json] | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """A saved point in a document's history (`spec/ot.md` 1.4)."""
+    """A saved point in a document's history (`docs/internals/ot.md` 1.4)."""
 
     id: str
     origin: str
@@ -150,7 +153,10 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListVersionsOptions:
-    """Which versions to list, in which order (`spec/ot.md` 16). Cursors follow the sort order."""
+    """Which versions to list, in which order. Cursors follow the sort order.
+
+    The rules: `docs/internals/ot.md` 16.
+    """
 
     start_after: float | None = None
     end_before: float | None = None
@@ -163,7 +169,7 @@ class ListVersionsOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """A copy of a document with its own history (`spec/ot.md` 1.3)."""
+    """A copy of a document with its own history (`docs/internals/ot.md` 1.3)."""
 
     id: str
     doc_id: str

@@ -1,4 +1,6 @@
-"""Versions: saved points of a document's history, each with its state (`spec/ot.md` 1.4, 16).
+"""Versions: saved points of a document's history, each with its state.
+
+The rules: `docs/internals/ot.md` 1.4, 16.
 
 `VersionStore` is what document servers need; `MemoryVersions` keeps them in memory. The order and
 the cursors of a list are the same in every store: `select_versions` is the rule.

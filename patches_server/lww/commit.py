@@ -1,4 +1,6 @@
-"""What an LWW commit stores and what it answers, from what was read: pure (`spec/lww.md` 7.3).
+"""What an LWW commit stores and what it answers, from what was read: pure.
+
+The rules: `docs/internals/lww.md` 7.3.
 
 `decide` folds the ops of a submission into the rows that were read; `answer_rows` picks the rows
 that the sender gets back. Text edits (`@txt`) are merged in the order of commits: there is no

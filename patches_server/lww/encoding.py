@@ -1,4 +1,7 @@
-"""Changes that an LWW server makes up from rows, joined from the rows' bytes (`spec/lww.md` 7)."""
+"""Changes that an LWW server makes up from rows, joined from the rows' bytes.
+
+The rules: `docs/internals/lww.md` 7.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`Row`: what an LWW server keeps for one path, encoded once.
 
 A row's bytes are the stored value and the element of every answer, broadcast and catch-up that it
-appears in; its op is decoded only when a commit has to look at it (`bench/README.md` 1).
+appears in; its op is decoded only when a commit has to look at it (`docs/decisions.md`).
 """
 
 from __future__ import annotations
@@ -164,7 +164,10 @@ def holds(op: Op, path: str) -> bool:
 
 
 def commit_order(rows: Iterable[Row]) -> list[Row]:
-    """Rows as everyone applies them: by revision, then time, then as stored (`spec/lww.md` 7)."""
+    """Rows as everyone applies them: by revision, then time, then as stored.
+
+    The rules: `docs/internals/lww.md` 7.
+    """
     return sorted(rows, key=lambda row: (row.rev, row.ts, row.pos))
 
 

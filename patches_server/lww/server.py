@@ -1,4 +1,4 @@
-"""`LWWServer`: documents whose fields are decided by the last write (`spec/lww.md` 7)."""
+"""`LWWServer`: documents whose fields are decided by the last write (`docs/internals/lww.md` 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the LWW document server needs of a store (`spec/lww.md` 8)."""
+"""What the LWW document server needs of a store (`docs/internals/lww.md` 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The OT document server: commits, catch-up, versions and branches (`spec/ot.md` 13-19)."""
+"""The OT document server: commits, catch-up, versions and branches.
+
+The rules: `docs/internals/ot.md` 13-19.
+"""
 
 from patches_server.documents.measure import Bounds
 from patches_server.ot.branches.manager import ContentDuplicationGuard, OTBranchManager

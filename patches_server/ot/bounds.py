@@ -1,8 +1,9 @@
 """How large and how deep a document can be at most, without looking at its state.
 
 A commit does not build the state, and a few hundred bytes of `copy` can double a document again and
-again (`spec/reliability.md` 3.3, T23). So the head carries two bounds that each commit raises by
-what its changes can add. Only when a bound passes a limit is the state built and measured.
+again (`docs/internals/reliability.md` 3.3, T23). So the head carries two bounds that each commit
+raises by what its changes can add. Only when a bound passes a limit is the state built and
+measured.
 
 What is weak: the size bound never falls by itself, so a document that has been written over many
 times is measured now and then; the measuring resets it.

@@ -2,13 +2,13 @@
 
 A commit is read, decide, then one store transaction that checks what the decision rested on. This
 module is the deciding: `admit` refuses or normalises what a client sent, `decide` says what to
-store and what to answer (`spec/ot.md` 14). No I/O, no clock.
+store and what to answer (`docs/internals/ot.md` 14). No I/O, no clock.
 
 Whose change is whose. The wire has no lasting identity, so a committed change counts as the
 sender's own if its id is in the submission and either the client ids agree, or the two were made at
 the same time: a change sent again over a new connection, after a lost answer, carries another
-client id but the same `createdAt` (`design.md`, Identity and echo). What is the sender's own is
-echoed and served as a frame; it is never transformed against.
+client id but the same `createdAt` (`docs/decisions.md`, Whose change is whose). What is the
+sender's own is echoed and served as a frame; it is never transformed against.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def admit(
     client_id: str | None,
     now: Millis,
 ) -> Submission:
-    """Check and normalise a submission that is not empty (`spec/ot.md` 14.3 and 14.5).
+    """Check and normalise a submission that is not empty (`docs/internals/ot.md` 14.3 and 14.5).
 
     `first_change` is the oldest of the log, where `needs_first_change` asks for it. Raises
     `ChangeRefusedError` for a root write to a document that exists, `InvalidRequestError` for mixed
@@ -143,7 +143,7 @@ def decide(
     max_steps: int | None = None,
     checkpoint: Callable[[], object] | None = None,
 ) -> Decision:
-    """What to store and to answer (`spec/ot.md` 14.6).
+    """What to store and to answer (`docs/internals/ot.md` 14.6).
 
     `committed` is everything after the submission's base, up to `current_rev`. `stored_ids` are
     those that the store has refused as committed already. Raises `StaleSubmissionError` when the

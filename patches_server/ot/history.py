@@ -1,4 +1,4 @@
-"""Versions of OT documents: making them, and the states they stand for (`spec/ot.md` 15).
+"""Versions of OT documents: making them, and the states they stand for (`docs/internals/ot.md` 15).
 
 A version is a range of the log and the state after it. States are built from the newest state that
 is stored before them, in reconstruction mode: a committed change that cannot be applied is left
@@ -131,7 +131,7 @@ class OTHistory:
     async def create_session_versions(
         self, doc_id: str, changes: Sequence[Change], *, origin: str, pause: Millis, now: Millis
     ) -> None:
-        """A version of each session in what one commit stored (`spec/ot.md` 14.8)."""
+        """A version of each session in what one commit stored (`docs/internals/ot.md` 14.8)."""
         before = await self.newest_main(doc_id, through_rev=changes[0].rev - 1)
         parent_id = before.id if before else None
         found = await self._aside(
@@ -174,7 +174,7 @@ class OTHistory:
     async def state_before(
         self, doc_id: str, version: Version, *, on_skipped: OnSkipped | None = None
     ) -> bytes:
-        """The state that a version started from, as JSON text (`spec/ot.md` 15.5)."""
+        """The state that a version started from, as JSON text (`docs/internals/ot.md` 15.5)."""
         state, bridge = await self._base(doc_id, version)
         return await self._built(doc_id, state, bridge, on_skipped) if bridge else state
 
@@ -225,7 +225,7 @@ class OTHistory:
         *,
         padding: bool = True,
     ) -> bytes:
-        """`padding` is for looking at the past (`spec/ot.md` 15.5). A version that is stored is the
+        """`padding` is for the past (`docs/internals/ot.md` 15.5). A version that is stored is the
         base of what readers load, and must be what those see who apply the log: they never pad.
         """
 

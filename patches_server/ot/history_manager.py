@@ -1,5 +1,5 @@
 """`PatchesHistoryManager`: the versions of documents, for those who look at history
-(`spec/ot.md` 16).
+(`docs/internals/ot.md` 16).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`OTServer`: documents whose changes are transformed to follow each other (`spec/ot.md` 13-15)."""
+"""`OTServer`: documents whose changes are transformed to follow each other.
+
+The rules: `docs/internals/ot.md` 13-15.
+"""
 
 from __future__ import annotations
 

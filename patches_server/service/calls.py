@@ -76,7 +76,7 @@ class Calls:
         context = replace(call.context, options=options, review=review)
         if call.method.subject == "branch":
             # A merge is broadcast to its caller too: one that does not apply the answer relies on
-            # that (`spec/protocol.md` 5).
+            # that (`docs/protocol.md`).
             context = replace(context, connection_id=None)
 
         async def carry_out(context: CallContext) -> Any:

@@ -1,4 +1,4 @@
-"""The table of remote methods: the only way from a method's name to code (`spec/protocol.md` 4).
+"""The table of remote methods: the only way from a method's name to code (`docs/protocol.md`).
 
 Each row says which right is needed, how the parameters after the first are read, and what is run.
 Reading is pure and comes first; rights are asked next; only then does anything run.

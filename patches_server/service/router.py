@@ -1,7 +1,7 @@
 """`Router`: which document server a document belongs to.
 
 A document keeps the algorithm of its first commit; until then the first route that matches its id
-decides (`design.md`, A document's algorithm).
+decides (`docs/decisions.md`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What parameters must be before anything is done with them (`spec/reliability.md` 3.2, T13, T27).
+"""What parameters must be before anything is done with them.
+
+The rules: `docs/internals/reliability.md` 3, T13, T27.
 
 Pure. A fault of the call is `InvalidRequestError` (400); a fault of one change that has a usable id
 is `ChangeRefusedError`, which names it, so that its author's client can set it aside.

@@ -1,7 +1,7 @@
 """JSON-RPC frames as bytes: what a peer may send, and the three shapes a server sends.
 
 Pure. Results arrive here encoded and are spliced in as they are, so that a stored state or change
-is never parsed to be sent (`spec/protocol.md` 1, `bench/README.md` 1).
+is never parsed to be sent (`docs/protocol.md`, `docs/decisions.md`).
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def committed_params(
 
 
 def wire_error(error: Exception, ref: str) -> dict[str, Any]:
-    """What of an exception may leave the server (`spec/reliability.md` 2, T30).
+    """What of an exception may leave the server (`docs/internals/reliability.md` 2, T30).
 
     `ref` goes out in place of everything that was not foreseen; the log has it beside the rest.
     """

@@ -127,7 +127,7 @@ async def test_two_clients_open_one_document_at_once() -> None:
         async with asyncio.TaskGroup() as tasks:
             opens = [
                 tasks.create_task(world.patches.open_doc("a")) for world in (anns, bobs)
-            ]  # the original kept what is being opened per class (`spec/ot.md` 20.2)
+            ]  # the original kept what is being opened per class (`docs/internals/ot.md` 20.2)
             await idle()
             bobs.algorithm.gate.set()
             anns.algorithm.gate.set()

@@ -1,4 +1,4 @@
-"""The recorded cases of `spec/json-patch.md`, every one of every file."""
+"""The recorded cases of `docs/internals/json-patch.md`, every one of every file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recorded server traces of `spec/lww.md`, every one, over both stores."""
+"""The recorded server traces of `docs/internals/lww.md`, every one, over both stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recorded sync traces of `spec/lww.md`: clients, a lossy network and one server.
+"""The recorded sync traces of `docs/internals/lww.md`: clients, a lossy network and one server.
 
 Each trace runs twice: without an open document, as it was recorded, and with one on each client
 that must show the same state at every step.

@@ -1,4 +1,4 @@
-"""The recorded server traces of `spec/ot.md` 13-19, every one, over both stores."""
+"""The recorded server traces of `docs/internals/ot.md` 13-19, every one, over both stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server time never runs backwards over a restart (`spec/reliability.md` 1.3)."""
+"""Server time never runs backwards over a restart (`docs/internals/reliability.md` 1.3)."""
 
 from __future__ import annotations
 

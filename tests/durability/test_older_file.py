@@ -1,7 +1,8 @@
 """A server that goes on with an older file: restored from a backup, or after it lost its newest
-commits to a power failure with `durability="relaxed"` (`spec/reliability.md` 5).
+commits to a power failure with `durability="relaxed"` (`docs/internals/reliability.md` 5).
 
-OT alone: an LWW server takes a revision ahead of its own, as the original does (`spec/lww.md` 7.3).
+OT alone: an LWW server takes a revision ahead of its own, as the original does
+(`docs/internals/lww.md` 7.3).
 """
 
 from __future__ import annotations

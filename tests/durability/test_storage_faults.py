@@ -1,4 +1,4 @@
-"""A server whose disk is full, read-only or failing (`spec/reliability.md` 5, T44)."""
+"""A server whose disk is full, read-only or failing (`docs/internals/reliability.md` 5, T44)."""
 
 from __future__ import annotations
 

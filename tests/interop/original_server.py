@@ -1,14 +1,15 @@
 """What the original's server does otherwise than ours, put in front of ours.
 
 A relay between each client and a connection of its own to our server, which restores, as
-`spec/protocol.md` has them:
+`docs/protocol.md` has them:
 
 - answers that come late and in any order, so that broadcasts overtake them; a broadcast that comes
   twice, or after the next one;
 - `"result":null` where there is no result, now and then; stack text as the `data` of errors without
   a code;
 - no 410: a deleted document is one that does not exist, at revision 0;
-- own changes told by the connection's id alone (`spec/sync.md` 12.4), with `original_identity`.
+- own changes told by the connection's id alone (`docs/internals/sync.md` 12.4), with
+`original_identity`.
 """
 
 from __future__ import annotations

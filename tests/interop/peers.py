@@ -58,7 +58,7 @@ class OriginalPeer:
         return self.client.is_quiet and not self.client.has_pending(doc_id)
 
     def is_stuck(self, doc_id: str) -> bool:
-        """Connected, with work that nothing sends (`spec/sync.md` 12.1, 12.3)."""
+        """Connected, with work that nothing sends (`docs/internals/sync.md` 12.1, 12.3)."""
         client = self.client
         return client.can_send and client.is_quiet and client.has_pending(doc_id)
 

@@ -6,7 +6,7 @@
 
 Each round is a fresh document in a server of this process. LWW is compared strictly: what every
 store and every open document holds. Whoever is left with unsent work reconnects, as its user would
-(`spec/sync.md` 12.1).
+(`docs/internals/sync.md` 12.1).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Author:
             peer.change(self.doc_id, {"op": "@txt", "path": "/text", "value": value})
         elif kind == "inc":
             # Amounts that differ: of two equal edits, the original takes one that is not stored yet
-            # for one that is, when it loads the document again (`spec/ot.md` 8.6).
+            # for one that is, when it loads the document again (`docs/internals/ot.md` 8.6).
             amount = rng.randint(1, 10**6)
             peer.change(self.doc_id, {"op": "@inc", "path": "/n", "value": amount})
             self.added += amount

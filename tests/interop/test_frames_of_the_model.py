@@ -1,7 +1,7 @@
 """What the model of the original's client sends, against recorded sessions, and its known defects.
 
-The recordings are `conformance/transcripts`; the defects are those of `spec/sync.md` 12 that the
-other tests rely on.
+The recordings are `conformance/transcripts`; the defects are those of `docs/internals/sync.md` 12
+that the other tests rely on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""LWW answers that the original's client applies late (`spec/sync.md` 12.2).
+"""LWW answers that the original's client applies late (`docs/internals/sync.md` 12.2).
 
 It takes an answer for newer than any broadcast that it has applied. Where the answer stored
 something that does no harm, however late it is applied: no broadcast of a later revision follows on

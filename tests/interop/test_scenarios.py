@@ -295,7 +295,10 @@ async def lose_the_answer(world: World, loser: OriginalPeer, doc_id: str) -> Non
 
 @pytest.mark.parametrize("kind", ["original", "ours"])
 async def test_an_answer_lost_with_its_socket_does_no_damage(world: World, kind: str) -> None:
-    """Sent again over a new connection id with more edits behind it (`spec/sync.md` 12.4)."""
+    """Sent again over a new connection id with more edits behind it.
+
+    The rules: `docs/internals/sync.md` 12.4.
+    """
     ann = await world.original()
     bob = await (world.original() if kind == "original" else world.ours())
     start = root(list=["0", "1", "2", "3", "4", "5"], text=start_text("0123456789"))

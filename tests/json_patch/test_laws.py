@@ -1,4 +1,7 @@
-"""Laws of JSON Patch, over all operations and generated documents (`spec/json-patch.md`)."""
+"""Laws of JSON Patch, over all operations and generated documents.
+
+The rules: `docs/internals/json-patch.md`.
+"""
 
 from __future__ import annotations
 
@@ -215,7 +218,8 @@ def is_plain_text_edit(state: Json, path: str, change: list[Op]) -> bool:
 def test_compose_has_the_effect_of_applying_in_turn(data: st.DataObject) -> None:
     document = data.draw(documents())
     drawn = data.draw(patches_for(document, max_size=10, names=FOLDED))
-    # a later write folds into an earlier soft one and is lost with it (`spec/json-patch.md` 9)
+    # a later write folds into an earlier soft one and is lost with it
+    # (`docs/internals/json-patch.md` 9)
     ops = [op for op in drawn if not op.get("soft")]
     before = copy.deepcopy(ops)
     composed = compose_patch(ops)

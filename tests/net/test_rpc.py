@@ -1,4 +1,4 @@
-"""JSON-RPC over frames (`spec/protocol.md` 1)."""
+"""JSON-RPC over frames (`docs/protocol.md`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Threats to connecting, and to keeping a connection (`spec/reliability.md` 4, T1-T3, T16, T33)."""
+"""Threats to connecting, and to keeping a connection.
+
+The rules: `docs/internals/reliability.md` 4, T1-T3, T16, T33.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threats in bytes and JSON (`spec/reliability.md` 4.2)."""
+"""Threats in bytes and JSON (`docs/internals/reliability.md` 4.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threats by load and time (`spec/reliability.md` 4.3)."""
+"""Threats by load and time (`docs/internals/reliability.md` 4.3)."""
 
 from __future__ import annotations
 

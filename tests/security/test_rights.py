@@ -1,4 +1,4 @@
-"""Threats to rights (`spec/reliability.md` 4.1)."""
+"""Threats to rights (`docs/internals/reliability.md` 4.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nobody waits long for the event loop (`spec/reliability.md` T36, `yield_every_ms`).
+"""Nobody waits long for the event loop (`docs/internals/reliability.md` T36, `yield_every_ms`).
 
 What is counted are lines of Python between two turns of the loop: some 20,000 take a millisecond.
 """

@@ -1,4 +1,4 @@
-"""The tables of `spec/protocol.md` 1 to 8, row by row, against the documents that are served.
+"""The tables of `docs/protocol.md`, row by row, against the documents that are served.
 
 Answers are compared byte for byte: which keys there are, and in which order. `<name>` in an
 expected answer stands for an id that the server makes up; the same name is the same id again.

@@ -55,7 +55,7 @@ def test_all_converge_and_nothing_is_lost(family: Family, seeds: range, together
 
 
 def check_coverage(total: Total) -> None:
-    """What 200 runs have to hit (`spec/reliability.md` 6.8)."""
+    """What 200 runs have to hit (`docs/internals/reliability.md` 6.8)."""
     print(total.report())  # noqa: T201  # shown with -rP, and when it fails
     assert total.runs == 200
     assert total.actions >= 50_000

@@ -1,4 +1,4 @@
-"""Gaps, failures to apply, reloads (`spec/sync.md` 8 and 13)."""
+"""Gaps, failures to apply, reloads (`docs/internals/sync.md` 8 and 13)."""
 
 from __future__ import annotations
 

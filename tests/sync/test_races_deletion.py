@@ -1,4 +1,4 @@
-"""Deletion, here and on the server (`spec/sync.md` 9 and 13)."""
+"""Deletion, here and on the server (`docs/internals/sync.md` 9 and 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retries, re-probes and what is reported (`spec/sync.md` 7 and 13)."""
+"""Retries, re-probes and what is reported (`docs/internals/sync.md` 7 and 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a commit leaves behind (`spec/sync.md` 6 and 13)."""
+"""What a commit leaves behind (`docs/internals/sync.md` 6 and 13)."""
 
 from __future__ import annotations
 

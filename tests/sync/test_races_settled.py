@@ -1,4 +1,4 @@
-"""Waiting until nothing is left to send (`settled`, `spec/sync.md` 1)."""
+"""Waiting until nothing is left to send (`settled`, `docs/internals/sync.md` 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shown, and what the connection does (`spec/sync.md` 13, second group)."""
+"""What is shown, and what the connection does (`docs/internals/sync.md` 13, second group)."""
 
 from __future__ import annotations
 

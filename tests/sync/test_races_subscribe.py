@@ -1,4 +1,4 @@
-"""What a connection is subscribed to, and what it brings (`spec/sync.md` 11 and 13)."""
+"""What a connection is subscribed to, and what it brings (`docs/internals/sync.md` 11 and 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Races of the first fetch and of tracking (`spec/sync.md` 13, first group)."""
+"""Races of the first fetch and of tracking (`docs/internals/sync.md` 13, first group)."""
 
 from __future__ import annotations
 

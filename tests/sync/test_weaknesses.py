@@ -1,4 +1,4 @@
-"""Known weaknesses of the original (`spec/sync.md` 12), which ours must not have."""
+"""Known weaknesses of the original (`docs/internals/sync.md` 12), which ours must not have."""
 
 from __future__ import annotations
 

@@ -175,7 +175,10 @@ class LWWAlgorithm(Algorithm):
         return await self._next_piece(doc_id, doc, options.over(self._options))
 
     async def get_pending_to_send(self, doc_id: str) -> list[Change] | None:
-        """The change to send, undivided; `None` if nothing is pending (`spec/lww.md` 11.2)."""
+        """The change to send, undivided; `None` if nothing is pending.
+
+        The rules: `docs/internals/lww.md` 11.2.
+        """
         return await self._next_piece(doc_id, None, None) or None
 
     async def _next_piece(

@@ -1,9 +1,9 @@
 """What a delta starts from when its field has no row of its own.
 
 A server adds a delta to the row of its path. A number that came as part of a larger object has no
-such row, so the first increment would start from nothing (`spec/lww.md` 4). The client sends the
-number along, as a write as old as the object: it loses to whatever was written since, and so does
-the same write of another client.
+such row, so the first increment would start from nothing (`docs/internals/lww.md` 4). The client
+sends the number along, as a write as old as the object: it loses to whatever was written since, and
+so does the same write of another client.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`LWWBatcher`: many writes into one `ChangeInput`, for imports and scripts (`spec/lww.md` 13)."""
+"""`LWWBatcher`: many writes into one `ChangeInput`, for imports and scripts.
+
+The rules: `docs/internals/lww.md` 13.
+"""
 
 from __future__ import annotations
 

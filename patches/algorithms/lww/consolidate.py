@@ -1,4 +1,4 @@
-"""Many writes to a path become one (`spec/lww.md` 3-5).
+"""Many writes to a path become one (`docs/internals/lww.md` 3-5).
 
 The client runs this over its pending ops, the server over its rows. `consolidate_ops` takes plain
 lists; `consolidate_into` takes a `FieldTable` that the caller keeps, so that a commit costs with
@@ -56,7 +56,7 @@ def consolidate_field_op(existing: Op, incoming: Op) -> Op | None:
 def consolidate_ops(existing_ops: Iterable[Op], new_ops: Iterable[Op]) -> Consolidation:
     """Fold `new_ops` in order into `existing_ops`, of which the last one of a path counts.
 
-    The lists of the result are in the order of first insertion (`spec/lww.md` 4).
+    The lists of the result are in the order of first insertion (`docs/internals/lww.md` 4).
     """
     return consolidate_into(FieldTable(existing_ops), new_ops)
 

@@ -1,4 +1,6 @@
-"""Delta ops (`@inc`, `@bit`, `@max`, `@min`), combined instead of overwritten (`spec/lww.md` 2).
+"""Delta ops (`@inc`, `@bit`, `@max`, `@min`), combined instead of overwritten.
+
+The rules: `docs/internals/lww.md` 2.
 
 Numbers behave as they do in JavaScript: bits are 32-bit signed integers, strings compare by UTF-16
 code units, an integral result is an `int`.

@@ -1,9 +1,9 @@
 """`FieldTable`: one op per path, with the children of a path found without looking at every path.
 
-Paths are compared as raw strings (`spec/lww.md` 1.6): a child of `/a` starts with `/a/`, escapes
-are not decoded. The table keeps, for each path that has something below it, the paths one step
-below. So a write costs with the depth of its path and with what it replaces, not with the number of
-fields.
+Paths are compared as raw strings (`docs/internals/lww.md` 1.6): a child of `/a` starts with `/a/`,
+escapes are not decoded. The table keeps, for each path that has something below it, the paths one
+step below. So a write costs with the depth of its path and with what it replaces, not with the
+number of fields.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def is_below(path: str, parent: str) -> bool:
 
 
 def ancestor_paths(path: str) -> Iterator[str]:
-    """The paths above, nearest first. The root is not one of them (`spec/lww.md` 4.3)."""
+    """The paths above, nearest first. The root is not one of them (`docs/internals/lww.md` 4.3)."""
     end = path.rfind("/")
     while end > 0:
         path = path[:end]

@@ -1,4 +1,7 @@
-"""`merge_server_with_local`: what a received change shows beside local writes (`spec/lww.md` 6)."""
+"""`merge_server_with_local`: what a received change shows beside local writes.
+
+The rules: `docs/internals/lww.md` 6.
+"""
 
 from __future__ import annotations
 

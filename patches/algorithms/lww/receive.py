@@ -1,8 +1,8 @@
 """Which committed changes to take, and what their rows do to the rows held here.
 
 Answers and broadcasts overtake each other, so a row is compared by revision: an older one never
-replaces a newer one (`spec/sync.md` 12.2). A row without `rev` is a local write that was confirmed
-but not echoed; any row of the server replaces it.
+replaces a newer one (`docs/internals/sync.md` 12.2). A row without `rev` is a local write that was
+confirmed but not echoed; any row of the server replaces it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def check_timed(doc_id: str, changes: Iterable[Change]) -> None:
 def accepted_changes(
     changes: Iterable[Change], cursor: int, expected_ids: Container[str] = ()
 ) -> list[Change]:
-    """The changes to apply at revision `cursor`; stale ones are left out (`spec/lww.md` 11.3).
+    """The changes to apply at revision `cursor`; stale ones are left out.
+
+    The rules: `docs/internals/lww.md` 11.3.
 
     Those with an id in `expected_ids` answer our own commit and are always taken. Raises
     `MissingChangesError` when one starts beyond what is known.

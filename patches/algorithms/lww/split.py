@@ -1,4 +1,4 @@
-"""Dividing what is to be sent by ops, so that each piece fits (`spec/lww.md` 14)."""
+"""Dividing what is to be sent by ops, so that each piece fits (`docs/internals/lww.md` 14)."""
 
 from __future__ import annotations
 

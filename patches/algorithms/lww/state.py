@@ -1,7 +1,7 @@
 """The state that rows and writes add up to, and how little of it must be built again.
 
 A state is built op by op and an op that cannot be applied is skipped, so a state always loads
-(`design.md`, strict). What an open document shows is derived: committed state, then unsent ops,
+(`docs/decisions.md`). What an open document shows is derived: committed state, then unsent ops,
 each once. `rederive` does that again only below the paths that something happened to.
 
 Why that is enough: ops at, above and below a path decide what is shown there, and nothing else but

@@ -214,7 +214,7 @@ def _catch_up(tables: DocTables, known: int | None) -> Step | None:
 
 
 def confirm(tables: DocTables, sent: Sequence[Change], known: int | None) -> Step:
-    """Make the ops of sent pieces committed rows, guarded (`spec/lww.md` 10.2).
+    """Make the ops of sent pieces committed rows, guarded (`docs/internals/lww.md` 10.2).
 
     For an answer that is applied in a later transaction, if ever: the rows must not hold what the
     server refused, so what a row beats or changes is a correction.

@@ -1,4 +1,6 @@
-"""From recorded operations to the writes of an LWW document (`spec/lww.md` 15, `design.md`).
+"""From recorded operations to the writes of an LWW document.
+
+The rules: `docs/internals/lww.md` 15, `docs/decisions.md`.
 
 A row holds one value per path, so what depends on a position becomes a write of the whole that it
 changes: a list edit a `replace` of that list, `move` and `copy` the writes that they amount to,

@@ -227,7 +227,7 @@ class OTAlgorithm(Quarantine):
         doc: Document | None,
     ) -> list[Change]:
         # A sent change that the answer does not name came to nothing at the server: there will be
-        # no echo of it, and a replaced root never becomes empty here (`spec/ot.md` 9.6).
+        # no echo of it, and a replaced root never becomes empty here (`docs/internals/ot.md` 9.6).
         answered = {change.id for change in committed}
         resolved = {change.id for change in sent if change.id not in answered}
         async with self._locks(doc_id):

@@ -88,9 +88,9 @@ def apply_pending_for_view(
 ) -> Json:
     """What a document shows: the committed state with the pending changes on top.
 
-    If they do not all apply, those made on an older revision (`spec/ot.md` 9.5) are left out of the
-    view: they were written for a state that is not at hand. Raises `ApplyChangesError` if the rest
-    does not apply either.
+    If they do not all apply, those made on an older revision (`docs/internals/ot.md` 9.5) are left
+    out of the view: they were written for a state that is not at hand. Raises `ApplyChangesError`
+    if the rest does not apply either.
     """
     try:
         return apply_changes(committed_state, pending)

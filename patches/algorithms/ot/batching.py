@@ -1,4 +1,4 @@
-"""Packing changes into the commits that carry them to the server (`spec/ot.md` 7.7)."""
+"""Packing changes into the commits that carry them to the server (`docs/internals/ot.md` 7.7)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def plan_batch(
     doc_id: str | None = None,
     on_oversized: Callable[[OversizedOp], object] | None = None,
 ) -> BatchPlan:
-    """The next commit of an upload (`spec/ot.md` 7.7, decided anew for every commit).
+    """The next commit of an upload (`docs/internals/ot.md` 7.7, decided anew for every commit).
 
     A run that needs several commits gets the id of its first change as `batch_id`. Planning again
     for the pieces that a plan gave leaves them as they are. Raises `UnsplittableChangeError`.

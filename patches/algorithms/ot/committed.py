@@ -11,7 +11,7 @@ from patches.model.change import Change, Snapshot
 
 
 def apply_committed_changes(snapshot: Snapshot, server_changes: Sequence[Change]) -> Snapshot:
-    """A client's snapshot with newer committed changes in it (`spec/ot.md` 5).
+    """A client's snapshot with newer committed changes in it (`docs/internals/ot.md` 5).
 
     Changes at or below the snapshot's revision are a redelivery: they only confirm pending changes
     by id. Raises `MissingChangesError` if the first newer one does not follow on, unless it

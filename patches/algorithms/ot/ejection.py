@@ -24,7 +24,7 @@ class PendingEjection:
 def compute_pending_ejection(
     committed_state: Json, committed_rev: int, pending: Sequence[Change], change_id: str
 ) -> PendingEjection | None:
-    """Remove one change from a pending queue; `None` if it is not in it (`spec/ot.md` 6).
+    """Remove one change from a pending queue; `None` if it is not in it (`docs/internals/ot.md` 6).
 
     What follows it is transformed over its inverse. Every change keeps its own `base_rev`; the
     revisions are numbered upwards from the committed one. Raises `PendingChangeError` when the

@@ -3,9 +3,9 @@
 Most pairs of a long queue and a long history have nothing to do with each other: they write to
 different places. Two operations can change each other in a transform only if a place of one is the
 place of the other, above it or below it, where the place of an edit that shifts its neighbours is
-the whole list (`spec/json-patch.md` 7, 8). So the queue is kept in a prefix table of its places,
-and a history operation visits the entries it may meet and no others. Meeting is a guess on the safe
-side: a pair that meets may still leave both as they are.
+the whole list (`docs/internals/json-patch.md` 7, 8). So the queue is kept in a prefix table of its
+places, and a history operation visits the entries it may meet and no others. Meeting is a guess on
+the safe side: a pair that meets may still leave both as they are.
 
 Edits that are in a run (`edit_runs.py`) are kept apart, because an edit of the same text or list
 does not visit them one by one.

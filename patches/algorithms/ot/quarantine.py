@@ -22,7 +22,7 @@ _log = logging.getLogger("patches.ot")
 
 
 class Quarantine(StoredDocs):
-    """The part of OT's algorithm that handles refused changes (`spec/ot.md` 9.9)."""
+    """The part of OT's algorithm that handles refused changes (`docs/internals/ot.md` 9.9)."""
 
     async def verify_pending_change(self, doc_id: str, change_id: str) -> bool:
         snapshot = await self.store.get_doc(doc_id)

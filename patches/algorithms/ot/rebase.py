@@ -13,7 +13,7 @@ from patches.model.json_values import Op
 def rebase_changes(
     server_changes: Sequence[Change], local_changes: Sequence[Change]
 ) -> list[Change]:
-    """Pending changes, moved behind committed ones (`spec/ot.md` 4.1).
+    """Pending changes, moved behind committed ones (`docs/internals/ot.md` 4.1).
 
     A committed change with the id of a local one confirms it, and it leaves the queue. What has
     no operations left is dropped. The rest stands on the last server revision, numbered upwards
@@ -59,7 +59,7 @@ def rebase_queue(
     `frame` is the committed revision that the queue sits on. A change with a smaller `base_rev`
     was made by a process that lagged behind, for a state that is not at hand: it keeps its
     operations and its `base_rev`, which the server can transform, and leaves the queue only when it
-    is confirmed (`spec/ot.md` 9.5).
+    is confirmed (`docs/internals/ot.md` 9.5).
     """
     if not server_changes or all(change.base_rev >= frame for change in pending):
         return rebased(server_changes, pending)

@@ -17,7 +17,7 @@ _MAYBE_FLOAT: Final = re.compile(rb"[0-9][.eE][0-9+-]")
 
 
 def json_byte_size(value: Json) -> int:
-    """Bytes of `value` as JavaScript's `JSON.stringify` in UTF-8 (`spec/ot.md` 7.1).
+    """Bytes of `value` as JavaScript's `JSON.stringify` in UTF-8 (`docs/internals/ot.md` 7.1).
 
     Raises `InvalidJsonError` for what is not JSON.
     """

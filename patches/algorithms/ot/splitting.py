@@ -1,4 +1,6 @@
-"""Cutting changes that are too large into several that follow each other (`spec/ot.md` 7).
+"""Cutting changes that are too large into several that follow each other.
+
+The rules: `docs/internals/ot.md` 7.
 
 Operations are grouped while an estimate says that they fit, and an operation that is too large by
 itself is cut: a text edit between its parts or inside an insert, a set of an object by taking the
@@ -40,7 +42,8 @@ Reason: TypeAlias = Literal[
 #: How much a size calculator's result may lie above the estimate made from it.
 _MARGIN: Final = 1.1
 _VERIFY_LEVELS: Final = 3
-#: `spec/ot.md` 7.3 has 0.8; the recorded compressed splits need 0.714 to 0.746, and come first.
+#: `docs/internals/ot.md` 7.3 has 0.8; the recorded compressed splits need 0.714 to 0.746, and come
+#: first.
 _VERIFY_FACTOR: Final = 0.72
 #: Room left in a piece of text for the digits of its position and the like.
 _CHUNK_SLACK: Final = 20

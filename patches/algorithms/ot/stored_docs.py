@@ -77,7 +77,8 @@ class StoredDocs(Algorithm):
         self._maybe_stored: dict[str, set[str]] = {}
         self._recovery = Recovery(self)
         self.on_error: Signal[[Exception, ErrorContext]] = Signal("on_error")
-        #: `(report)`: an operation over a size limit that cannot be cut (`spec/ot.md` 7.6).
+        #: `(report)`: an operation over a size limit that cannot be cut (`docs/internals/ot.md`
+        #: 7.6).
         self.on_oversized_op: Signal[[OversizedOp]] = Signal("on_oversized_op")
 
     @property

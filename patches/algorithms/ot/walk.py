@@ -1,10 +1,10 @@
 """The transform walk: a queue of programs moved behind a history, one step at a time.
 
 The client's walk over its pending changes and the server's walk over incoming ones are this one
-(`spec/ot.md` 4). A *queue* is a sequence of operation lists, each made after the one before it; a
-*history* operation list is carried through the queue as it goes: an entry is transformed to follow
-the history, and the history is advanced over the entry as it was. Transforming every entry against
-the raw history would be wrong from the second entry on.
+(`docs/internals/ot.md` 4). A *queue* is a sequence of operation lists, each made after the one
+before it; a *history* operation list is carried through the queue as it goes: an entry is
+transformed to follow the history, and the history is advanced over the entry as it was.
+Transforming every entry against the raw history would be wrong from the second entry on.
 """
 
 from __future__ import annotations

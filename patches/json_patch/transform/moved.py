@@ -1,4 +1,4 @@
-"""A list of operations after an earlier `move` (`spec/json-patch.md` 7.8 and 8.3).
+"""A list of operations after an earlier `move` (`docs/internals/json-patch.md` 7.8 and 8.3).
 
 Three phases. What leads to or into the moved value is redirected to its new place, and marked, so
 that the second phase does not see it; then the rest is passed over the removal at the old place and

@@ -1,4 +1,4 @@
-"""One pass of a list of operations over an earlier one (`spec/json-patch.md` 7.4 to 7.7).
+"""One pass of a list of operations over an earlier one (`docs/internals/json-patch.md` 7.4 to 7.7).
 
 Each pass returns the list that it was given if nothing in it changes. It walks the list in order,
 because what an operation does can settle those after it: a value that is set again ends the pass,

@@ -1,4 +1,7 @@
-"""How operations stand to each other in a transform (`spec/json-patch.md` 7.2 and 8.1)."""
+"""How operations stand to each other in a transform.
+
+The rules: `docs/internals/json-patch.md` 7.2 and 8.1.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A later set, and older operations that set the same value (`spec/json-patch.md` 8.2).
+"""A later set, and older operations that set the same value (`docs/internals/json-patch.md` 8.2).
 
 The older set is superseded and drops out, but not always without a trace: a `move` has emptied its
 source, and a later operation of the same list may take the value elsewhere before it is

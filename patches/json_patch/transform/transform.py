@@ -1,4 +1,4 @@
-"""Rewrite operations so that they apply after others (`spec/json-patch.md` 7 and 8)."""
+"""Rewrite operations so that they apply after others (`docs/internals/json-patch.md` 7 and 8)."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 Each write is a function of the connection, run inside a savepoint of the group's transaction: all
 of it happens or none of it, and the writes that wait while a group commits make up the next group.
-A write has returned only after its group is on disk (`spec/reliability.md` 1.2). Reads have
-connections of their own, which see what was committed and never wait for the writer. Nothing is
-opened before the first use. A file that is not of the expected kind is refused unchanged.
+A write has returned only after its group is on disk (`docs/internals/reliability.md` 1.2). Reads
+have connections of their own, which see what was committed and never wait for the writer. Nothing
+is opened before the first use. A file that is not of the expected kind is refused unchanged.
 """
 
 from __future__ import annotations

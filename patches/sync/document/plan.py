@@ -212,7 +212,7 @@ def next_step(doc: DocSync, now: float) -> Step:
         return Reload(doc.pulls_requested, doc.reload.resolved, doc.reload.is_new_history)
     if doc.committed_rev == 0 and doc.sendable:
         # A new document's work goes out at its true base, 0, before anything is applied below it:
-        # the server alone knows whether it may (`spec/ot.md` 13).
+        # the server alone knows whether it may (`docs/internals/ot.md` 13).
         return Push(doc.pulls_requested) if may_ask else _at_rest(doc)
     if doc.inbox and (doc.is_checked or not doc.committed_rev):
         # Not before: on a copy of another history the next revision is another change's.

@@ -1,7 +1,7 @@
 """Branch records that are kept here: what a store must do, and the rules for changing them.
 
 A record that the server has not been told of carries a `pending_op`. The rules are functions of the
-record; a store only loads and saves (`spec/ot.md` 10.1).
+record; a store only loads and saves (`docs/internals/ot.md` 10.1).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`PatchesBranchClient`: the branches of one document, online and offline (`spec/ot.md` 12)."""
+"""`PatchesBranchClient`: the branches of one document, online and offline.
+
+The rules: `docs/internals/ot.md` 12.
+"""
 
 from __future__ import annotations
 

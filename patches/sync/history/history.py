@@ -1,4 +1,4 @@
-"""`PatchesHistoryClient`: the versions of one document (`spec/ot.md` 12)."""
+"""`PatchesHistoryClient`: the versions of one document (`docs/internals/ot.md` 12)."""
 
 from __future__ import annotations
 

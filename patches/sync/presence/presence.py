@@ -1,6 +1,6 @@
 """Presence: who else is at a document, what they say of themselves, and where their cursors are.
 
-Each client sends its state to the others through the server's relay (`spec/protocol.md` 8), which
+Each client sends its state to the others through the server's relay (`docs/protocol.md`), which
 stores nothing. A state is one JSON object, sent whole, and the latest one counts. Messages name the
 document as their room, so that they reach only who may read it. A peer that names no room is shown
 in every room.

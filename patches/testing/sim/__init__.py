@@ -1,4 +1,7 @@
-"""Deterministic simulation: real clients and a real server, one seed (`spec/reliability.md` 6)."""
+"""Deterministic simulation: real clients and a real server, one seed.
+
+The rules: `docs/internals/reliability.md` 6.
+"""
 
 from patches.testing.sim.config import FAULTS, Config, draw
 from patches.testing.sim.totals import Total

@@ -1,4 +1,4 @@
-"""`Checker`: what must hold in every run (`spec/reliability.md` 6.5).
+"""`Checker`: what must hold in every run (`docs/internals/reliability.md` 6.5).
 
 It keeps a log of its own of what reached the server's disk, and compares what clients store and are
 told with it, after every call of a store. The comparison of whole documents is in `final.py`.

@@ -129,7 +129,7 @@ def marker(number: int, kind: str) -> str:
     """A private character that occurs nowhere else.
 
     In text it is one of a single UTF-16 unit: two edits at one offset may end up inside each other
-    (`spec/reliability.md` 6.7), which would tear a pair apart.
+    (`docs/internals/reliability.md` 6.7), which would tear a pair apart.
     """
     in_text = kind in ("note", "front")
     return chr(0xE000 + number % 6_400) if in_text else chr(0xF0000 + number)

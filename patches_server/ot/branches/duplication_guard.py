@@ -1,4 +1,6 @@
-"""The guard against merging a text into a document that has it already (`spec/ot.md` 17.7).
+"""The guard against merging a text into a document that has it already.
+
+The rules: `docs/internals/ot.md` 17.7.
 
 A branch whose seed counts as content carries the whole source text as an edit of its own; merging
 it would double the text. The guard walks the branch's changes over the source's texts, telling what

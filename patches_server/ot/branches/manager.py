@@ -1,4 +1,7 @@
-"""`OTBranchManager`: copies of a document with a history of their own (`spec/ot.md` 17)."""
+"""`OTBranchManager`: copies of a document with a history of their own.
+
+The rules: `docs/internals/ot.md` 17.
+"""
 
 from __future__ import annotations
 

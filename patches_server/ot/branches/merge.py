@@ -1,4 +1,4 @@
-"""One merge of a branch into its source, window by window (`spec/ot.md` 17.2-17.6).
+"""One merge of a branch into its source, window by window (`docs/internals/ot.md` 17.2-17.6).
 
 Each window reads the source from where the frame stands, lifts a bounded slice of the branch over
 what it found there, commits it, and writes down how far it has come. Only the commits matter: the
@@ -216,7 +216,7 @@ class Merge:
         lifted: Sequence[Change],
     ) -> None:
         """The branch's versions that end in this slice become versions of the source, under the
-        same ids (`spec/ot.md` 17.4)."""
+        same ids (`docs/internals/ot.md` 17.4)."""
         versions = self._store.versions
         found = await versions.list_versions(
             self._branch_id,

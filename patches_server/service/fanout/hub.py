@@ -2,9 +2,9 @@
 
 A notification is encoded once and put, as the same bytes, into the outbox of every subscriber but
 the connection that committed; nothing here waits for a socket. Rights are asked when a subscription
-is made and again before a delivery when the last answer is old (`spec/reliability.md` T5): what is
-due meanwhile is held back, in order, for that one subscriber. The same is done for a moment after
-some answers, for the sake of the original's client; see `Hub.rest`.
+is made and again before a delivery when the last answer is old (`docs/internals/reliability.md`
+T5): what is due meanwhile is held back, in order, for that one subscriber. The same is done for a
+moment after some answers, for the sake of the original's client; see `Hub.rest`.
 """
 
 from __future__ import annotations
@@ -272,10 +272,10 @@ class Hub:
 
         For answers that stored nothing: the original's client takes them for newer than any
         broadcast that it has applied. If it applies a broadcast first, an older row of the answer
-        stays for good (`spec/sync.md` 12.2). So what is due waits for the connection's next call
-        about the document, which it makes after the answer; or else until its end of the socket
-        has taken the answer, and a moment more. That is no proof: a client may take longer. Proof
-        would be a `base_rev` that makes it see a gap, and frames unlike the original's.
+        stays for good (`docs/internals/sync.md` 12.2). So what is due waits for the connection's
+        next call about the document, which it makes after the answer; or else until its end of the
+        socket has taken the answer, and a moment more. That is no proof: a client may take longer.
+        Proof would be a `base_rev` that makes it see a gap, and frames unlike the original's.
         """
         for subscriber in self._table.get(doc_id, ()):
             if subscriber.context.connection_id == connection_id:

@@ -1,4 +1,4 @@
-"""What is wrong with a server's SQLite file (`spec/reliability.md` T43, T44).
+"""What is wrong with a server's SQLite file (`docs/internals/reliability.md` T43, T44).
 
 `problems_of` reads everything and changes nothing: SQLite's own check, the checksum of every row,
 holes in revisions, rows that belong to no document, states of versions that cannot be read, and, if

@@ -1,6 +1,6 @@
 """What all documents of an SQLite server have: `documents.py` in SQL.
 
-The functions are for a store to call inside its own transaction (`design.md`, Decisions). The file
+The functions are for a store to call inside its own transaction (`docs/decisions.md`). The file
 says here, too, what it is: its epoch, a random id that a copy does not share, and its schema.
 """
 

@@ -40,7 +40,7 @@ def random_op(source: random.Random) -> Op:
 
 
 def by_looking_at_every_path(existing: list[Op], new: list[Op]) -> Consolidation:
-    """`spec/lww.md` 4, word by word, with no index."""
+    """`docs/internals/lww.md` 4, word by word, with no index."""
     by_path = {op["path"]: op for op in existing}
     save: dict[str, Op] = {}
     delete: dict[str, None] = {}

@@ -1,4 +1,6 @@
-"""What a client shows after its rebase is what the server stores (`spec/reliability.md` 6.7).
+"""What a client shows after its rebase is what the server stores.
+
+The rules: `docs/internals/reliability.md` 6.7.
 
 The client's walk runs against the server's, through whole clients: edits, late deliveries, lost
 answers, restarts and reloads, then everybody catches up.

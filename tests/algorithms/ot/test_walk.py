@@ -18,7 +18,7 @@ from patches.model.json_values import Op
 def plain_walk(
     queue: list[list[Op]], history: list[list[Op]]
 ) -> tuple[list[list[Op]], list[list[Op]]]:
-    """`spec/ot.md` 4, word for word: every history list meets every queue list."""
+    """`docs/internals/ot.md` 4, word for word: every history list meets every queue list."""
     queue = list(queue)
     advanced = []
     for ops in history:

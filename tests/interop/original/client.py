@@ -1,8 +1,8 @@
 """`OriginalClient`: `Patches` and `PatchesSync` of @dabble/patches 0.28.1 as one model.
 
-Written from `spec/sync.md`, its defects (section 12) included: `send` on a closed socket raises an
-ordinary error, a recovery by reload does not flush, nothing follows up an LWW change that was sent
-again, and broadcasts are applied as they arrive, also between an answer's arrival and its
+Written from `docs/internals/sync.md`, its defects (section 12) included: `send` on a closed socket
+raises an ordinary error, a recovery by reload does not flush, nothing follows up an LWW change that
+was sent again, and broadcasts are applied as they arrive, also between an answer's arrival and its
 application. Times are scaled: `second` is how long one of the original's lasts.
 """
 

@@ -1,7 +1,7 @@
-"""The original's LWW algorithm on the client (`spec/lww.md` 11).
+"""The original's LWW algorithm on the client (`docs/internals/lww.md` 11).
 
-What makes `spec/sync.md` 12.2 possible is here: a change whose id was sent is exempt from every
-check, and its rows are put over whatever stands there.
+What makes `docs/internals/sync.md` 12.2 possible is here: a change whose id was sent is exempt from
+every check, and its rows are put over whatever stands there.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class OriginalLWW:
         return [self._docs[doc_id].unsent] if self.has_pending(doc_id) else []
 
     def peek_pending_head(self, doc_id: str) -> str | None:
-        """Not there for LWW: so the head never moves (`spec/sync.md` 12.1)."""
+        """Not there for LWW: so the head never moves (`docs/internals/sync.md` 12.1)."""
         return None
 
     def load(self, doc_id: str) -> Snapshot:

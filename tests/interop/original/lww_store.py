@@ -1,4 +1,7 @@
-"""The rows of one LWW document on the original's client (`spec/lww.md` 10), defects and all."""
+"""The rows of one LWW document on the original's client, defects and all.
+
+The rules: `docs/internals/lww.md` 10.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The original's OT algorithm on the client, over its memory store (`spec/ot.md` 9 and 10)."""
+"""The original's OT algorithm on the client, over its memory store.
+
+The rules: `docs/internals/ot.md` 9 and 10.
+"""
 
 from __future__ import annotations
 

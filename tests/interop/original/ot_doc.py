@@ -1,4 +1,7 @@
-"""The original's open OT document (`spec/ot.md` 8): committed, pending and optimistic edits."""
+"""The original's open OT document: committed, pending and optimistic edits.
+
+The rules: `docs/internals/ot.md` 8.
+"""
 
 from __future__ import annotations
 

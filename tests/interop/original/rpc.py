@@ -1,4 +1,4 @@
-"""The original's JSON-RPC client (`spec/protocol.md` 1): what it looks at, and what it does not.
+"""The original's JSON-RPC client (`docs/protocol.md`): what it looks at, and what it does not.
 
 Ids start at 1 and go on after a reconnect. A frame with a `method` and no `id` key is a
 notification; any frame with an `id` key is a response, matched by the id alone; a response with an

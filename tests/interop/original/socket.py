@@ -1,7 +1,7 @@
-"""The original's websocket transport (`spec/sync.md` 3), over a real socket.
+"""The original's websocket transport (`docs/internals/sync.md` 3), over a real socket.
 
 It tries again 1, 1.5, 2.25 ... s after a failure, at most 30 s; `second` says how long a second is
-here. A `send` on a socket that is closed raises an ordinary error (`spec/sync.md` 12.5).
+here. A `send` on a socket that is closed raises an ordinary error (`docs/internals/sync.md` 12.5).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The coordinator's runs for one document: sync, flush, reload, failures (`spec/sync.md` 5-9)."""
+"""The coordinator's runs for one document: sync, flush, reload, failures.
+
+The rules: `docs/internals/sync.md` 5-9.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log lines: one a line, ids and no content, no flood (`spec/reliability.md` T31)."""
+"""Log lines: one a line, ids and no content, no flood (`docs/internals/reliability.md` T31)."""
 
 from __future__ import annotations
 
