@@ -14,6 +14,7 @@
     ├── WrongThreadError                 a document is used from another thread than its own
     ├── WrongLoopError                   a client is used from another event loop than its own
     ├── DocNotTrackedError               a call that needs a tracked document
+    ├── DeletionPendingError             a document whose deletion has not reached the server
     ├── QueueFullError                   too much unsent work on one document
     ├── UnsplittableChangeError          an operation too large to send, and not divisible
     ├── UnstoredPendingError             unsent work that the store has lost
@@ -45,6 +46,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
+
+#: `data.reason` of an `AlgorithmMismatchError`.
+ALGORITHM_REASON = "ALGORITHM"
 
 #: Answers that no retry can change.
 TERMINAL_CODES = frozenset({401, 402, 403, 404, 410})
@@ -147,13 +151,23 @@ class HistoryChangedError(PatchesError):
 
 
 class AlgorithmMismatchError(PatchesError):
-    """A document keeps the algorithm it was made with."""
+    """400: a document keeps the algorithm it was made with: `expected`. It was used with `got`."""
+
+    code = 400
 
     def __init__(self, doc_id: str, *, expected: str, got: str) -> None:
         self.doc_id, self.expected, self.got = doc_id, expected, got
+        self.data: Mapping[str, Any] = {
+            "scope": "doc",
+            "reason": ALGORITHM_REASON,
+            "docId": doc_id,
+            "expected": expected,
+            "got": got,
+        }
         super().__init__(
-            f"document {doc_id!r} is kept with the algorithm {expected!r} and "
-            f"cannot be used as {got!r}"
+            f"document {doc_id!r} is kept with the algorithm {expected!r} and cannot be used as "
+            f"{got!r}; close_doc({doc_id!r}, untrack=True), then open it with "
+            f"algorithm={expected!r}"
         )
 
 
@@ -179,6 +193,17 @@ class DocNotTrackedError(PatchesError):
     def __init__(self, doc_id: str) -> None:
         self.doc_id = doc_id
         super().__init__(f"document {doc_id!r} is not tracked; open or track it first")
+
+
+class DeletionPendingError(PatchesError):
+    """The document was deleted here, and the server does not know it yet. Connect first."""
+
+    def __init__(self, doc_id: str) -> None:
+        self.doc_id = doc_id
+        super().__init__(
+            f"document {doc_id!r} was deleted here, and the server has not been told yet; it can "
+            f"be opened again when the deletion has been carried out"
+        )
 
 
 class QueueFullError(PatchesError):

@@ -8,11 +8,16 @@ unseen.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 _log = logging.getLogger("patches.aio.tasks")
+
+
+#: The scope on whose behalf a task runs.
+_OWNER: contextvars.ContextVar[TaskScope | None] = contextvars.ContextVar("owner", default=None)
 
 
 class Reported(Coroutine[Any, Any, None]):
@@ -67,7 +72,6 @@ class TaskScope:
         self._task: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
         self._waiting: list[Coroutine[Any, Any, Any]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
 
     @property
@@ -93,8 +97,10 @@ class TaskScope:
 
     @property
     def owns_current_task(self) -> bool:
-        """Whether this is called by one of the scope's tasks, which `close` would cancel."""
-        return asyncio.current_task() in self._tasks
+        """Whether this is called by one of the scope's tasks, or on its behalf: `close` would end
+        the caller.
+        """
+        return _OWNER.get() is self
 
     def finish(self) -> None:
         """Own no more tasks from now on, and end when those that run have ended."""
@@ -127,9 +133,9 @@ class TaskScope:
     def _create(
         self, group: asyncio.TaskGroup, coroutine: Coroutine[Any, Any, Any], name: str
     ) -> None:
-        task = group.create_task(self._reported(coroutine), name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        context = contextvars.copy_context()
+        context.run(_OWNER.set, self)  # tasks that this one makes are on its behalf
+        group.create_task(self._reported(coroutine), name=name, context=context)
 
     def _drop_waiting(self) -> None:
         for coroutine in self._waiting:

@@ -14,14 +14,15 @@ from patches.model.json_values import Json
 
 
 class Histories:
-    """Owned by an algorithm. `load` reads a history, `save_token` stores a token."""
+    """Owned by the algorithm of that name. `load` reads a history, `save_token` stores a token."""
 
     def __init__(
         self,
+        algorithm: str,
         load: Callable[[str], Awaitable[History]],
         save_token: Callable[[str, str | None], Awaitable[None]],
     ) -> None:
-        self._load, self._save_token = load, save_token
+        self._algorithm, self._load, self._save_token = algorithm, load, save_token
         self._known: dict[str, History] = {}
         #: Whether the server gives tokens; `None`: it was not asked yet.
         self._are_given: bool | None = None
@@ -34,8 +35,10 @@ class Histories:
         return known
 
     async def options(self, doc_id: str) -> dict[str, Json]:
-        """The options of a request that reads."""
-        return (await self.of(doc_id)).options()
+        """The options of a request that reads: what the copy here is, so that the server can refuse
+        one that is of another history, or another algorithm.
+        """
+        return {"algorithm": self._algorithm, **(await self.of(doc_id)).options()}
 
     async def commit_options(self, doc_id: str) -> dict[str, Json] | None:
         """The options of a commit; none to a server that gives no tokens: it tells all of them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from types import MappingProxyType, TracebackType
@@ -21,6 +21,7 @@ from patches.algorithms.base import Algorithm
 from patches.client.backends import default_algorithms, open_backend
 from patches.client.change_queue import ChangeQueue, Edit
 from patches.client.change_queues import ChangeQueues
+from patches.client.coordinator import Coordinator
 from patches.client.needs_closing import NeedsClosing
 from patches.client.open_docs import OpenDoc, OpenDocs
 from patches.client.quarantine import Quarantine
@@ -89,11 +90,17 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
 
         self._debug = is_debugging() if debug is None else debug
         self._owner: Owner | None = None  # where it was used first
+        #: Who keeps the documents in sync, if anybody does.
+        self.coordinator: Coordinator | None = None
+
         self._tasks = TaskScope("patches", on_error=self._task_failed)
         super().__init__(self._tasks.spawn)
 
         self._tracking = Tracking(
-            self.algorithms, added=self.on_track_docs, removed=self.on_untrack_docs
+            self.algorithms,
+            added=self.on_track_docs,
+            removed=self.on_untrack_docs,
+            shown=self._show_docs,
         )
         self._docs = OpenDocs(self._tasks, self._let_go)
         self._queues = ChangeQueues(self._tasks.spawn, self._report, self.on_change.emit)
@@ -169,16 +176,19 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
     ) -> Document:
         """The document, tracked from now on and in memory until as many `close_doc` calls.
 
-        `algorithm` counts for a new document; a known one keeps its own. `metadata` goes onto the
-        changes made to it. Raises `AlgorithmMismatchError`, `StorageError`.
+        `algorithm` counts for a new document; a known one keeps its own. Without it, a document
+        that is new here takes the server's if there is a connection, else the default. `metadata`
+        goes onto the changes made to it. Raises `AlgorithmMismatchError`, `DeletionPendingError`,
+        `StorageError`.
         """
         check_doc_id(doc_id, self.limits)
         if algorithm is not None:
             self._algorithm_named(algorithm)
         all_metadata = self._with_own(metadata)
         await self._ready()
+        preferred = algorithm or await self._preferred_algorithm(doc_id)
         return await self._docs.open(
-            doc_id, algorithm, partial(self._load, doc_id, algorithm, all_metadata)
+            doc_id, algorithm, partial(self._load, doc_id, algorithm, preferred, all_metadata)
         )
 
     async def close_doc(self, doc_id: str, *, untrack: bool = False, force: bool = False) -> None:
@@ -204,6 +214,7 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
         for doc_id in doc_ids:
             check_doc_id(doc_id, self.limits)
         await self._ready()
+        self._check_not_deleted(doc_ids)
         await self._tracking.add(doc_ids, name)
 
     async def untrack_docs(self, doc_ids: Iterable[str]) -> None:
@@ -220,7 +231,11 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
             await self._tracking.forget(known)
 
     async def delete_doc(self, doc_id: str) -> None:
-        """Delete a document here, and with the next connection on the server."""
+        """Delete a document here, and with the next connection on the server.
+
+        Until the server has deleted it, a document that is synced cannot be opened or tracked
+        again: `DeletionPendingError`.
+        """
         check_doc_id(doc_id, self.limits)
         await self._ready()
         await self._docs.settle(doc_id)
@@ -230,6 +245,7 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
             await self._settle(doc_id)
             self._tracking.remove([doc_id])
             await algorithm.delete_doc(doc_id)
+            self._tracking.deleted(doc_id)
         await self.on_delete_doc.emit_and_wait(doc_id)
 
     @property
@@ -284,6 +300,22 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
 
     # ---- for the coordinator ---------------------------------------------------------------------
 
+    async def change_algorithm(self, doc_id: str, name: str) -> bool:
+        """Keep a tracked document with another algorithm, if it is not open and nothing of it is
+        here yet. Whether it is.
+        """
+        if name not in self.algorithms or self._docs.is_opening(doc_id):
+            return False
+        async with self._life(doc_id):
+            if self._docs.get(doc_id) is not None or doc_id not in self._tracking.docs:
+                return False
+            return await self._tracking.change_algorithm(doc_id, name)
+
+    async def confirm_deletion(self, doc_id: str, algorithm: Algorithm) -> None:
+        """The server has deleted a document that was deleted here: drop its tombstone."""
+        await algorithm.confirm_delete_doc(doc_id)
+        self._tracking.deletion_confirmed(doc_id)
+
     def run_task(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run this until it has ended, or the client is closed."""
         self._tasks.spawn(coroutine)
@@ -306,12 +338,26 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
             await self._tracking.load()
             self._started = True
 
-    async def _load(self, doc_id: str, asked: str | None, metadata: Mapping[str, Json]) -> OpenDoc:
+    async def _preferred_algorithm(self, doc_id: str) -> str:
+        """The algorithm of a document that nobody has chosen one for: the server's, if it says."""
+        found = None
+        if self.coordinator is not None and self._tracking.name_of(doc_id) is None:
+            found = await self.coordinator.find_algorithm(doc_id)
+        return self.default_algorithm if found not in self.algorithms else str(found)
+
+    async def _show_docs(self, doc_ids: Sequence[str]) -> None:
+        if self.coordinator is not None:
+            await self.coordinator.show_docs(doc_ids)
+
+    async def _load(
+        self, doc_id: str, asked: str | None, preferred: str, metadata: Mapping[str, Json]
+    ) -> OpenDoc:
         async with self._life(doc_id):
             recorded = self._tracking.name_of(doc_id)
-            name = recorded or asked or self.default_algorithm
+            name = recorded or preferred
             if asked is not None and asked != name:
                 raise AlgorithmMismatchError(doc_id, expected=name, got=asked)
+            self._check_not_deleted([doc_id])
             algorithm = self.algorithms[name]
             await self._tracking.add([doc_id], name)
             try:
@@ -414,6 +460,10 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
 
     def __repr__(self) -> str:
         return f"Patches({self._store_name})"
+
+    def _check_not_deleted(self, doc_ids: Sequence[str]) -> None:
+        if self.coordinator is not None:  # else there is no server to carry a deletion out on
+            self._tracking.check_not_deleted(doc_ids)
 
     def _check_open(self) -> None:
         if self._closed:

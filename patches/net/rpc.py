@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from patches.aio.signals import Signal
 from patches.errors import (
+    ALGORITHM_REASON,
+    AlgorithmMismatchError,
     ForbiddenError,
     FrameTooLargeError,
     InvalidJsonError,
@@ -197,6 +199,11 @@ def error_from_wire(error: Any) -> PatchesError:
     if code == 403 and (refused := _REFUSED_RIGHT.fullmatch(text)):
         doing = "reading" if refused[1] == "READ" else "writing to"
         text = f"the server does not allow {doing} document {refused[2]!r} ({text[:200]})"
+    if facts is not None and facts.get("reason") == ALGORITHM_REASON:
+        names = [facts.get(name) for name in ("docId", "expected", "got")]
+        if all(isinstance(name, str) for name in names):
+            doc_id, expected, got = map(str, names)
+            return AlgorithmMismatchError(doc_id, expected=expected, got=got)
     if known := _STATUS_CLASSES.get(code):
         return known(text, facts)  # type: ignore[arg-type]  # all five take these two
     return StatusError(code, text, facts)

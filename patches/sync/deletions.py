@@ -12,7 +12,7 @@ from patches.aio.tasks import TaskScope
 from patches.algorithms.base import Algorithm
 from patches.client.patches import Patches
 from patches.documents.document import Document
-from patches.errors import StatusError
+from patches.errors import DocDeletedError, StatusError
 from patches.model.change import Change
 from patches.model.ids import change_ids
 from patches.model.json_values import Op
@@ -49,6 +49,11 @@ class Deletions:
         self._under_way: set[str] = set()
         self._forgetting: set[str] = set()
         self._forgotten = asyncio.Event()
+
+    @property
+    def all_handed_over(self) -> bool:
+        """Whether the work of every document deleted on the server was given to the application."""
+        return not self._forgetting
 
     @property
     def all_done(self) -> bool:
@@ -101,7 +106,7 @@ class Deletions:
             except StatusError as exc:
                 if exc.code != 410:  # deleted by somebody else already
                     raise
-            await algorithm.confirm_delete_doc(doc_id)
+            await self._patches.confirm_deletion(doc_id, algorithm)
         except Exception as exc:  # boundary: a store, or a connection of the application's own
             self._report(exc, doc_id)
 
@@ -112,12 +117,17 @@ class Deletions:
         self._forgetting.add(doc_id)
         try:
             pending = await self._remove(doc_id)
+            if pending and not self._on_remote:  # nobody takes the work
+                lost = DocDeletedError(doc_id, deleted_at=0, last_rev=0)
+                lost.add_note(f"{len(pending)} changes that the server did not have went with it")
+                self._report(lost, doc_id)
             handled = asyncio.Event()
             self._spawn(self._notify(doc_id, pending, handled))
             await asyncio.sleep(0)  # its first turn, in which the handlers are called
         finally:
             self._forgetting.discard(doc_id)
             self._forgotten.set()
+            self._changed()
         try:
             async with asyncio.timeout(HANDLERS_S):
                 await handled.wait()

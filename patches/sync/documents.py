@@ -263,6 +263,9 @@ class Documents:
             options = replace(options, max_payload_bytes=self._max_commit)
         return options
 
+    async def take_algorithm(self, doc_id: str, name: str) -> bool:
+        return await self._patches.change_algorithm(doc_id, name)
+
     def learn_max_commit(self, size: int) -> None:
         """Kept from now on, for all documents: it is the server's limit."""
         configured = self._options.max_payload_bytes

@@ -15,6 +15,7 @@ class Link:
         "granted",
         "is_current",
         "is_retrying",
+        "names_algorithms",
         "subscribing",
         "was_lost",
     )
@@ -29,6 +30,8 @@ class Link:
         self.granted: dict[str, None] = {}
         #: Whether a `subscribe` has failed, and is tried again.
         self.is_retrying = False
+        #: Whether the server may know `getAlgorithm`.
+        self.names_algorithms = True
         #: One `subscribe` or `unsubscribe` at a time.
         self.subscribing = asyncio.Lock()
 

@@ -56,7 +56,7 @@ class Linking(Reporting, ABC):
         self._end_link()
         self._link = Link()
         self._failure, self._failure_reported = None, True
-        self._show(replace(self._state, connected=True))
+        self._show(replace(self._state, connected=True, syncing=None))
         self._link_up(self._link)
 
     def _cannot_connect(self, failure: Exception) -> None:

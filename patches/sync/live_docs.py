@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from patches.aio.tasks import TaskScope
+from patches.errors import JSONRPCError, PatchesError
 from patches.net.backoff import reconnect_wait
 from patches.net.connection import PatchesConnection
 from patches.sync.document import transitions
 from patches.sync.documents import Documents, Report
 from patches.sync.link import Link
 from patches.sync.subscriptions import Subscriptions
+
+#: How long opening a new document waits for the server to say which algorithm it has.
+FIND_ALGORITHM_S: Final = 2.0
 
 
 class LiveDocs:
@@ -24,6 +29,7 @@ class LiveDocs:
         subscriptions: Subscriptions,
         connection: PatchesConnection,
         *,
+        link: Callable[[], Link | None],
         scope: TaskScope,
         report: Report,
         subscribed: Callable[[], None],
@@ -32,6 +38,7 @@ class LiveDocs:
         self._docs = docs
         self._subscriptions = subscriptions
         self._connection = connection
+        self._link = link
         self._scope = scope
         self._report = report
         self._subscribed = subscribed
@@ -54,6 +61,26 @@ class LiveDocs:
         await self.subscribe(link)
         if link.is_current:
             self._docs.connected(doc_ids, link)
+
+    async def find_algorithm(self, doc_id: str) -> str | None:
+        """The algorithm that the server has for a document; `None` if it does not say, or there is
+        no connection.
+        """
+        link = self._link()
+        if link is None or not link.names_algorithms:
+            return None
+        try:
+            async with asyncio.timeout(FIND_ALGORITHM_S):
+                name = await self._connection.call("getAlgorithm", doc_id)
+        except (PatchesError, TimeoutError) as exc:
+            # A server that does not know the method, such as that of @dabble/patches.
+            link.names_algorithms = not isinstance(exc, JSONRPCError)
+            return None
+        return name if isinstance(name, str) else None
+
+    async def show_docs(self, doc_ids: Sequence[str]) -> None:
+        """Read what the stores hold of documents, for `synced`."""
+        await self._docs.learn(doc_ids)
 
     async def unsubscribe(self, link: Link) -> None:
         """Unsubscribe from what no tracked document needs any more."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -108,6 +108,7 @@ class PatchesSync(Linking):
             self._docs,
             Subscriptions(subscribe_filter, max_ids=patches.limits.max_ids_per_call),
             self.connection,
+            link=lambda: self._link,
             scope=self._scope,
             report=self._report,
             subscribed=self._presence.subscribed,
@@ -236,7 +237,7 @@ class PatchesSync(Linking):
                     if isinstance(self._state.syncing, Exception):
                         raise self._state.syncing
                     self._docs.raise_failures(doc_ids, link)
-                    if self._docs.are_at_rest(doc_ids, link):
+                    if self._docs.are_at_rest(doc_ids, link) and self._deletions.all_handed_over:
                         return
                 elif offline == "raise":
                     raise NetworkError(f"not connected: {self._failure or 'offline'}")
@@ -313,6 +314,7 @@ class PatchesSync(Linking):
         ]
         for algorithm in self.patches.algorithms.values():
             algorithm.attach(self._docs)
+        self.patches.coordinator = self._live_docs
         tracked = sorted(self.patches.tracked_docs)  # a set has another order in each process
         for doc_id in tracked:
             self._docs.add(doc_id)
@@ -331,6 +333,8 @@ class PatchesSync(Linking):
         for unsubscribe in self._listening:
             unsubscribe()
         self._listening = []
+        if self.patches.coordinator is self._live_docs:
+            self.patches.coordinator = None
         self._docs.forget()
 
     def _link_up(self, link: Link) -> None:
@@ -350,14 +354,9 @@ class PatchesSync(Linking):
         self._docs.edited(doc_id)
         self._changed.set()
 
-    def _tracked(self, doc_ids: Sequence[str], _algorithm: str) -> Awaitable[None]:
+    def _tracked(self, doc_ids: Sequence[str], _algorithm: str) -> None:
         for doc_id in doc_ids:
             self._docs.add(doc_id)
-        return self._begin(doc_ids)
-
-    async def _begin(self, doc_ids: Sequence[str]) -> None:
-        """Documents are new here: read what there is of them, then subscribe and sync."""
-        await self._docs.learn(doc_ids)
         if self._link is not None:
             self._scope.spawn(self._live_docs.begin(doc_ids, self._link))
 

@@ -82,6 +82,7 @@ class FakeConnection:
         self.waiting: deque[Call] = deque()  # those that nobody took with `next_call`
         self.up = True  # whether `connect` works
         self.online = True
+        self.failure: NetworkError | None = None  # why there is no connection
         self._state: TransportState = "disconnected"
         self._wanted = False
         self._arrived = asyncio.Event()
@@ -175,6 +176,8 @@ class FakeConnection:
         await self._called("deleteDoc", doc_id)
 
     async def call(self, method: str, *params: Any) -> Json:
+        if method == "getAlgorithm" and method not in self.replies:
+            return None  # like a server that does not say
         return await self._called(method, *params)
 
     def notify(self, method: str, *params: Any) -> None:

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from patches.errors import ForbiddenError, NotFoundError
+from patches.errors import AlgorithmMismatchError, ForbiddenError, NotFoundError
 from patches.limits import Limits
 from patches.model.json_values import Json
 from patches_server.auth.access import Access
@@ -21,13 +21,15 @@ from patches_server.documents.history import HISTORY_OPTIONS
 from patches_server.documents.offload import BYTES_PER_STEP, Aside
 from patches_server.service.commits_under_way import CommitsUnderWay, key_of
 from patches_server.service.methods import Given, Method, encoded, steps_to_encode
-from patches_server.service.router import Router
+from patches_server.service.router import Router, Services
 from patches_server.service.stats import ServerStats
 from patches_server.service.validation import Validation
 from patches_server.wire import checks as wire_checks
 from patches_server.wire.frames import Answer
 
-_HISTORY_OPTIONS: Final = frozenset(HISTORY_OPTIONS)
+#: The option by which a client says what it takes a document for.
+ALGORITHM_OPTION: Final = "algorithm"
+_OPEN_OPTIONS: Final = frozenset({*HISTORY_OPTIONS, ALGORITHM_OPTION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,13 +68,14 @@ class Calls:
         subject = wire_checks.doc_id(wire_checks.param(call.params, 0), self._limits)
         arguments = await self._read(call, subject)
         doc_id = await self._permitted(call, subject, arguments)
+        services = await self._router.find(doc_id)
+        options = call.method.options_of(call.params)
+        _check_algorithm(doc_id, options, services)
         if call.name == "commitChanges" and self._validation is not None:
             await self._validation.require(call.context.principal, doc_id, arguments[0])
-        services = await self._router.find(doc_id)
         review = None
         if self._validation is not None and call.method.commits:
             review = self._validation.review_for(call.context.principal, doc_id)
-        options = call.method.options_of(call.params)
         context = replace(call.context, options=options, review=review)
         if call.method.subject == "branch":
             # A merge is broadcast to its caller too: one that does not apply the answer relies on
@@ -145,10 +148,17 @@ class Calls:
             raise
 
 
+def _check_algorithm(doc_id: str, options: Mapping[str, Json], services: Services) -> None:
+    """Refuse a caller who says that the document has another algorithm than it has."""
+    used, kept = options.get(ALGORITHM_OPTION), services.documents.name
+    if isinstance(used, str) and used != kept:
+        raise AlgorithmMismatchError(doc_id, expected=kept, got=used)
+
+
 def _has_options(params: Sequence[Json]) -> bool:
     """Whether a call has options that not everybody may use."""
     return any(
-        isinstance(value, dict) and not value.keys() <= _HISTORY_OPTIONS for value in params[1:]
+        isinstance(value, dict) and not value.keys() <= _OPEN_OPTIONS for value in params[1:]
     )
 
 

@@ -77,6 +77,7 @@ def method_table() -> dict[str, Method]:
             "write", _read_commit, _commit_changes, also_reads=True, commits=True, options_at=2
         ),
         "deleteDoc": Method("write", _read_delete_doc, _delete_doc),
+        "getAlgorithm": Method("read", _read_nothing, _get_algorithm),
         "undeleteDoc": Method("write", _read_nothing, _undelete_doc),
         "listVersions": Method("read", _read_list_versions, _list_versions),
         "createVersion": Method("write", _read_metadata, _create_version),
@@ -232,6 +233,10 @@ async def _commit_changes(
 async def _delete_doc(on: Services, doc_id: str, skip_tombstone: bool) -> Answer:
     await on.documents.delete_doc(doc_id, skip_tombstone=skip_tombstone)
     return None
+
+
+async def _get_algorithm(on: Services, _doc_id: str) -> Answer:
+    return codec.encode(on.documents.name)
 
 
 async def _undelete_doc(on: Services, doc_id: str) -> Answer:

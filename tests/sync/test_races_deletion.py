@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from patches.errors import DocDeletedError, StatusError
+from patches import Patches, PatchesSync
+from patches.errors import DeletionPendingError, DocDeletedError, StatusError
 from patches.model.change import Change, Snapshot
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.sync_scene import SyncScene, sync_scene
@@ -363,14 +364,55 @@ async def test_a_failed_deletion_is_reported_kept_and_tried_again() -> None:
 
 
 @virtual_time
-async def test_a_document_deleted_offline_and_made_anew_is_not_deleted_on_the_server() -> None:
+async def test_a_deletion_made_offline_is_carried_out_before_the_document_is_made_anew() -> None:
     connection = quiet()
     async with sync_scene(connection) as scene:
         await scene.opened_at(1)
         connection.drop()
         await scene.patches.delete_doc("d")
-        await scene.open()
+        for reopen in (scene.open(), scene.patches.track_docs(["d"], "small")):
+            with pytest.raises(DeletionPendingError, match="'d'"):
+                await reopen
         connection.restore()
-        (await connection.next_call("getDoc")).answer(Snapshot(state={"a": 1}, rev=3))
+        (await connection.next_call("deleteDoc")).answer()
+        await idle()
+        doc = await scene.open()
+        (await connection.next_call("getDoc")).answer(Snapshot(state={}, rev=0))
         await scene.sync.settled(1)
-        assert connection.count("deleteDoc") == 0
+        assert doc.state == {}
+
+
+@virtual_time
+async def test_a_client_without_a_sync_makes_a_deleted_document_anew() -> None:
+    async with Patches() as patches:
+        doc = await patches.open_doc("d")
+        doc.apply([{"op": "replace", "path": "/a", "value": 1}])
+        await patches.delete_doc("d")
+        assert (await patches.open_doc("d")).state == {}
+
+
+@virtual_time
+async def test_work_on_a_document_that_the_server_has_deleted_is_told_before_settled() -> None:
+    deleted = DocDeletedError("d", deleted_at=1, last_rev=1)
+    connection = FakeConnection(getDoc=deleted, commitChanges=deleted)
+    async with sync_scene(connection) as scene:
+        doc = await scene.open()
+        doc.apply([{"op": "replace", "path": "/a", "value": 1}])
+        await scene.sync.settled(1)
+        assert [(doc_id, len(pending)) for doc_id, pending in scene.deleted] == [("d", 1)]
+        assert scene.errors == []
+
+
+@virtual_time
+async def test_work_that_nobody_takes_over_is_reported() -> None:
+    deleted = DocDeletedError("d", deleted_at=1, last_rev=1)
+    connection = FakeConnection(commitChanges=deleted)
+    async with Patches() as patches, PatchesSync(patches, connection) as sync:
+        errors: list[tuple[type[Exception], str | None]] = []
+        sync.on_error(lambda error, context: errors.append((type(error), context.doc_id)))
+        doc = await patches.open_doc("d")
+        load = await connection.next_call("getDoc")
+        doc.apply([{"op": "replace", "path": "/a", "value": 1}])
+        load.answer(Snapshot(state={}, rev=0))
+        await sync.settled(1)
+        assert errors == [(DocDeletedError, "d")]

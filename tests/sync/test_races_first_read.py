@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from patches.errors import StatusError
+from patches.errors import DeletionPendingError, StatusError
 from patches.model.change import Snapshot, TrackedDoc
 from patches.sync import SyncedDoc
 from patches.testing.fake_connection import FakeConnection
@@ -195,9 +195,7 @@ async def test_deleted_before_the_lists_are_read_is_told_to_the_server_once() ->
 
 
 @virtual_time
-async def test_deleted_and_made_anew_while_the_lists_are_read_is_not_deleted_on_the_server() -> (
-    None
-):
+async def test_deleted_while_the_lists_are_read_is_made_anew_when_the_server_knows() -> None:
     async with sync_scene(FakeConnection(**LogServer().replies(), unsubscribe=[])) as scene:
         await scene.open()
         await idle()
@@ -206,11 +204,14 @@ async def test_deleted_and_made_anew_while_the_lists_are_read_is_not_deleted_on_
         window = Window(scene)
         scene.connection.restore()
         await window.open.wait()
-        doc = await scene.open()
+        with pytest.raises(DeletionPendingError):
+            await scene.open()
         window.close()
+        await idle()
+        assert scene.connection.count("deleteDoc") == 1
+        doc = await scene.open()
         await scene.edit(doc, a=1)
         await scene.sync.settled(1)
-        assert scene.connection.count("deleteDoc") == 0
         assert scene.entry() == SyncedDoc(1, False, "synced")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TypeVar
 import pytest
 
 from patches.client.patches import Patches
+from patches.errors import DeletionPendingError
 from patches.runtime import Runtime
 from patches.stores.sqlite.backend import SqliteBackend
 from patches.sync import PatchesSync
@@ -45,7 +46,8 @@ class Life:
         doc = self.patches.get_open_doc(doc_id)
         if doc is None:
             if kind < 6:
-                await self.patches.open_doc(doc_id, algorithm=doc_id.partition("/")[0])
+                with suppress(DeletionPendingError):
+                    await self.patches.open_doc(doc_id, algorithm=doc_id.partition("/")[0])
         elif kind < 7:
             self.mark += 1
             key = self.chance.choice("abc")

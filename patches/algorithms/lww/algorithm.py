@@ -55,7 +55,7 @@ class LWWAlgorithm(Algorithm):
         self._runtime = runtime or Runtime()
         self._limits = limits or Limits()
         self._locks = KeyedLocks()
-        self._histories = Histories(self._load_history, self._save_token)
+        self._histories = Histories(self.name, self._load_history, self._save_token)
         self._expected_ids: dict[str, frozenset[str]] = {}
         self._recovery = Recovery(self)
 

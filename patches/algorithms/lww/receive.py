@@ -30,7 +30,7 @@ def check_timed(doc_id: str, changes: Iterable[Change]) -> None:
     """Raise `AlgorithmMismatchError` if a committed op has no timestamp: LWW ops have one."""
     for change in changes:
         if any(op.get("ts") is None for op in change.ops):
-            raise AlgorithmMismatchError(doc_id, expected="lww", got="ot")
+            raise AlgorithmMismatchError(doc_id, expected="ot", got="lww")
 
 
 def accepted_changes(

@@ -111,4 +111,4 @@ def reconciled(
 def refuse_lww(doc_id: str, changes: Sequence[Change]) -> None:
     """Raise `AlgorithmMismatchError` for operations with a `ts`: only LWW writes them."""
     if any("ts" in op for change in changes for op in change.ops):
-        raise AlgorithmMismatchError(doc_id, expected="ot", got="lww")
+        raise AlgorithmMismatchError(doc_id, expected="lww", got="ot")

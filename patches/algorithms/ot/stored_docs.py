@@ -69,6 +69,7 @@ class StoredDocs(Algorithm):
         self._new_id = change_ids(self._runtime.random)
         self._locks = KeyedLocks()
         self._histories = Histories(
+            self.name,
             lambda doc_id: self.store.get_history(doc_id),
             lambda doc_id, token: self.store.put_token(doc_id, token),
         )

@@ -56,6 +56,9 @@ class Host(Protocol):
     def options_of(self, doc: DocSync) -> DocOptions:
         """The limits that hold for a document now."""
 
+    async def take_algorithm(self, doc_id: str, name: str) -> bool:
+        """Keep a document with the server's algorithm, if nothing of it is here yet."""
+
     def learn_max_commit(self, size: int) -> None:
         """The server takes no commit that is larger."""
 

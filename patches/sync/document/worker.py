@@ -15,7 +15,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
-from patches.errors import FrameTooLargeError, NetworkError, PendingChangeError
+from patches.errors import (
+    AlgorithmMismatchError,
+    FrameTooLargeError,
+    NetworkError,
+    PendingChangeError,
+)
 from patches.sync.document import transitions
 from patches.sync.document.failures import (
     LEAST_PAYLOAD_BYTES,
@@ -140,6 +145,10 @@ class DocWorker(DocSteps):
         if attempt.batch and _was_lost(link, error):
             self.set_state(transitions.lost(self.doc, attempt.batch))
             attempt = replace(attempt, resets=transitions.resets_over(self.doc, attempt.batch))
+        if isinstance(error, AlgorithmMismatchError):
+            if await self.host.take_algorithm(self.id, error.expected):
+                self.set_state(transitions.pull_requested(self.doc))
+                return
         kind = classify(error, attempt)
         if kind is Kind.REFUSED:
             stuck = await self._refused(error, attempt)

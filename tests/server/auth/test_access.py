@@ -27,6 +27,7 @@ METHODS: dict[str, tuple[list[Any], str]] = {
     "commitChanges": (["d", [CHANGE]], "write"),
     "deleteDoc": (["d"], "write"),
     "undeleteDoc": (["d"], "write"),
+    "getAlgorithm": (["d"], "read"),
     "listVersions": (["d"], "read"),
     "createVersion": (["d", {}], "write"),
     "updateVersion": (["d", "v", {}], "write"),
