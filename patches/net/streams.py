@@ -101,6 +101,11 @@ class StreamTransport:
         self._online = online
         if not online:
             self._went_offline.set()
+            if self._state == "connected":
+                # At once: who comes online again must not take the stream that ends for a good one.
+                self._outbox = None
+                self._failure = NetworkError(f"{self._name}: offline")
+                self._set_state("disconnected")
         self._changed.set()
 
     def send(self, frame: bytes) -> None:

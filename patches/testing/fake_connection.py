@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from patches.aio.signals import Signal
@@ -82,6 +82,8 @@ class FakeConnection:
         self.waiting: deque[Call] = deque()  # those that nobody took with `next_call`
         self.up = True  # whether `connect` works
         self.online = True
+        #: What is done to each committed change on its way to the client.
+        self.as_committed: Callable[[Change], Change] = _as_it_is
         self.failure: NetworkError | None = None  # why there is no connection
         self._state: TransportState = "disconnected"
         self._wanted = False
@@ -158,19 +160,26 @@ class FakeConnection:
 
     async def get_doc(self, doc_id: str, options: Options = None) -> Snapshot:
         snapshot: Snapshot = await self._called("getDoc", doc_id, options)
-        return snapshot
+        if not snapshot.changes:
+            return snapshot
+        return Snapshot(
+            state=snapshot.state,
+            rev=snapshot.rev,
+            changes=list(map(self.as_committed, snapshot.changes)),
+            metadata=snapshot.metadata,
+        )
 
     async def get_changes_since(
         self, doc_id: str, rev: int, options: Options = None
     ) -> Sequence[Change]:
         changes: Sequence[Change] = await self._called("getChangesSince", doc_id, rev, options)
-        return changes
+        return changes if self.as_committed is _as_it_is else list(map(self.as_committed, changes))
 
     async def commit_changes(
         self, doc_id: str, changes: Sequence[Change], options: Options = None
     ) -> CommitAnswer:
         answer: CommitAnswer = await self._called("commitChanges", doc_id, list(changes), options)
-        return answer
+        return replace(answer, changes=list(map(self.as_committed, answer.changes)))
 
     async def delete_doc(self, doc_id: str) -> None:
         await self._called("deleteDoc", doc_id)
@@ -219,6 +228,10 @@ class FakeConnection:
         if state != self._state:
             self._state = state
             self.on_state_change.emit(state)
+
+
+def _as_it_is(change: Change) -> Change:
+    return change
 
 
 def committed(

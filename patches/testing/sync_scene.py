@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,18 @@ class NoJitter(random.Random):
         return self._ids.choices(*args, **options)
 
 
+#: The algorithm of the documents of `sync_scene`: `"small"`, `"ot"` or `"lww"`.
+SCENE_ALGORITHM: ContextVar[str] = ContextVar("scene_algorithm", default="small")
+
+
+def with_rows(change: Change) -> Change:
+    """A change as a server of last-write-wins documents commits it: each op has a time and a
+    revision.
+    """
+    ops = [{"ts": change.rev, **op, "rev": change.rev} for op in change.ops]
+    return change.replace(ops=ops)
+
+
 @dataclass
 class SyncScene:
     """A `PatchesSync` over a `FakeConnection`, and what it has said so far."""
@@ -47,6 +60,7 @@ class SyncScene:
     maps: list[Mapping[str, SyncedDoc]] = field(default_factory=list)
     deleted: list[tuple[str, list[str]]] = field(default_factory=list)
     committed: list[tuple[str, list[int]]] = field(default_factory=list)
+    name: str = "small"  # of the documents' algorithm
     quarantined: list[str] = field(default_factory=list)
 
     def listen(self) -> None:
@@ -61,8 +75,8 @@ class SyncScene:
         )
 
     async def open(self, doc_id: str = "d") -> Document:
-        """Open a document of the small algorithm."""
-        return await self.patches.open_doc(doc_id, algorithm="small")
+        """Open a document of the scene's algorithm."""
+        return await self.patches.open_doc(doc_id, algorithm=self.name)
 
     async def opened_at(self, rev: int, doc_id: str = "d", state: Json = None) -> Document:
         """A document that is open and in sync at a revision."""
@@ -85,7 +99,8 @@ class SyncScene:
 
     def broadcast(self, *changes: Change, doc_id: str = "d") -> None:
         """Let others commit."""
-        self.connection.on_changes_committed.emit(doc_id, list(changes))
+        committed = list(map(self.connection.as_committed, changes))
+        self.connection.on_changes_committed.emit(doc_id, committed)
 
     def statuses(self, doc_id: str = "d") -> list[str]:
         """The statuses that were shown for a document, without repeats."""
@@ -116,13 +131,14 @@ async def sync_scene(
 ) -> AsyncIterator[SyncScene]:
     """A scene, connected unless told otherwise. `options` are those of `PatchesSync`."""
     connection = connection or FakeConnection()
+    name = "small" if algorithm is not None else SCENE_ALGORITHM.get()
     algorithm = algorithm or SmallAlgorithm()
+    if name == "lww":
+        connection.as_committed = with_rows
     runtime = Runtime(random=NoJitter(1), wall_ms=lambda: 1_000_000)
-    async with Patches(
-        algorithms=[algorithm], default_algorithm="small", runtime=runtime
-    ) as patches:
+    async with Patches(algorithms=[algorithm], default_algorithm=name, runtime=runtime) as patches:
         sync = PatchesSync(patches, connection, **options)
-        scene = SyncScene(patches, sync, connection, algorithm)
+        scene = SyncScene(patches, sync, connection, algorithm, name=name)
         scene.listen()
         if connect:
             await sync.connect()

@@ -192,6 +192,22 @@ async def test_offline_and_online_again_at_once_is_another_connection() -> None:
 
 
 @virtual_time
+async def test_a_stream_that_ends_is_shown_as_ended_at_once() -> None:
+    transport, states = transport_to(MemoryNetwork())
+    await transport.connect()
+    transport.set_online(False)
+    assert state_of(transport) == "disconnected"
+    transport.set_online(True)
+    assert state_of(transport) == "disconnected"
+    with pytest.raises(NetworkError):
+        transport.send(b"{}")
+    await asyncio.sleep(30)
+    assert state_of(transport) == "connected"
+    assert states.count("connected") == 2
+    await transport.disconnect()
+
+
+@virtual_time
 async def test_connect_while_offline_waits_until_online() -> None:
     network = MemoryNetwork()
     transport, _ = transport_to(network)

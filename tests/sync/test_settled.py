@@ -15,8 +15,10 @@ from patches.errors import (
     NetworkError,
 )
 from patches.model.change import Snapshot
+from patches.net.connection import RpcConnection
 from patches.sync import SyncedDoc
 from patches.testing.fake_connection import Call, FakeConnection
+from patches.testing.streams import MemoryNetwork, memory_transport
 from patches.testing.sync_scene import LogServer, sync_scene
 from patches.testing.virtual_time import idle, virtual_time
 
@@ -111,6 +113,23 @@ async def test_without_a_connection_it_waits_or_raises_as_told() -> None:
         scene.sync.set_online(False)
         with pytest.raises(NetworkError, match="offline"):
             await scene.sync.settled(offline="raise")
+
+
+@virtual_time
+async def test_offline_and_online_at_once_never_shows_the_connection_that_ends() -> None:
+    network = MemoryNetwork()
+    async with Patches() as patches:
+        sync = PatchesSync(patches, RpcConnection(memory_transport(network)))
+        await sync.connect()
+        sync.set_online(False)
+        shown = [sync.state.connected]
+        sync.set_online(True)
+        shown.append(sync.state.connected)
+        await asyncio.sleep(30)
+        shown.append(sync.state.connected)
+        assert shown == [False, False, True]
+        assert network.attempts == 2
+        await sync.disconnect()
 
 
 @virtual_time
