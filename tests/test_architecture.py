@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,13 +43,18 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches.aio": BASE,
     "patches.text": BASE,
     "patches.json_patch": BASE | {"patches.text"},
+    "patches.json_patch.transform": BASE | {"patches.json_patch", "patches.text"},
     "patches.fractional_index": BASE,
     "patches.documents.draft": BASE | {"patches.json_patch", "patches.text"},
     "patches.documents": BASE | {"patches.aio", "patches.json_patch", "patches.text"},
     "patches.stores": BASE | {"patches.aio"},
+    "patches.stores.memory": BASE,
+    "patches.stores.sqlite": BASE,
     "patches.algorithms": BASE | {"patches.aio", "patches.documents"},
     "patches.algorithms.ot": ALGORITHM,
     "patches.algorithms.lww": ALGORITHM,
+    "patches.algorithms.ot.stores": ALGORITHM | {"patches.algorithms.ot"},
+    "patches.algorithms.lww.stores": ALGORITHM | {"patches.algorithms.lww"},
     "patches.stores.memory.backend": BASE | {"patches.algorithms"},
     "patches.stores.sqlite.backend": BASE | {"patches.algorithms", "patches.stores"},
     "patches.net": BASE | {"patches.aio"},
@@ -73,12 +79,34 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "patches.net",
         "patches.sync.link",
     },
+    "patches.sync.history": BASE
+    | {
+        "patches.aio",
+        "patches.client",
+        "patches.documents.draft",
+        "patches.json_patch",
+        "patches.net",
+        "patches.text",
+    },
+    "patches.sync.presence": BASE
+    | {"patches.aio", "patches.documents", "patches.json_patch", "patches.text"},
     "patches": frozenset({"patches"}),
     "patches.testing": frozenset({"patches", "patches_server"}),
+    "patches.testing.contracts": frozenset({"patches", "patches_server"}),
+    "patches.testing.sim": frozenset({"patches", "patches_server"}),
     "patches_server.documents": frozenset({"patches"}),
     "patches_server.ot": frozenset({"patches", "patches_server.documents"}),
+    "patches_server.ot.branches": frozenset(
+        {"patches", "patches_server.documents", "patches_server.ot"}
+    ),
     "patches_server.lww": frozenset({"patches", "patches_server.documents"}),
     "patches_server.stores": frozenset(
+        {"patches", "patches_server.documents", "patches_server.ot", "patches_server.lww"}
+    ),
+    "patches_server.stores.memory": frozenset(
+        {"patches", "patches_server.documents", "patches_server.ot", "patches_server.lww"}
+    ),
+    "patches_server.stores.sqlite": frozenset(
         {"patches", "patches_server.documents", "patches_server.ot", "patches_server.lww"}
     ),
     "patches_server.wire": frozenset({"patches", "patches_server.documents"}),
@@ -125,9 +153,19 @@ def modules(*packages: str) -> Iterator[tuple[str, Path]]:
             yield ".".join(part for part in parts if part != "__init__"), path
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """The modules that `path` imports at run time; `if TYPE_CHECKING` blocks do not count."""
-    tree = ast.parse(path.read_text())
+    return frozenset(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    tree = parsed(path)
     skipped: set[ast.AST] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
@@ -169,6 +207,67 @@ def test_imports_point_down(module: str, path: Path) -> None:
             assert not below(imported, "patches.testing"), f"{module} imports {imported}"
         if below(module, "patches") and not below(module, "patches.testing"):
             assert not below(imported, "patches_server"), f"{module} imports {imported}"
+
+
+def test_every_folder_has_a_row_and_says_what_lives_there() -> None:
+    folders = {
+        module: path
+        for module, path in modules("patches", "patches_server")
+        if path.name == "__init__.py"
+    }
+    assert [name for name in folders if name not in MAY_IMPORT] == []
+    unsaid = [name for name, path in folders.items() if not ast.get_docstring(parsed(path))]
+    assert unsaid == []
+    for package in ("patches", "patches_server"):
+        holding = {path.parent for path in (ROOT / package).rglob("*.py")}
+        assert [path for path in sorted(holding) if not (path / "__init__.py").exists()] == []
+
+
+def test_every_row_is_of_something_that_is_there() -> None:
+    names = {module for module, _ in modules("patches", "patches_server")}
+    rows = set(MAY_IMPORT).union(*MAY_IMPORT.values())
+    assert sorted(rows - names) == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    files = dict(modules("patches", "patches_server"))
+    graph = {module: set(imports(path)) & files.keys() for module, path in files.items()}
+    assert circles(graph) == []
+
+
+def test_no_folder_imports_itself_by_way_of_others() -> None:
+    """By the rows above. A folder and the folder that it is in count as one room."""
+    graph: dict[str, set[str]] = {row: set() for row in MAY_IMPORT}
+    for module, path in modules("patches", "patches_server"):
+        if path.name == "__init__.py":
+            continue  # what it names again for others is used by nobody below
+        row = row_of(module)
+        for imported in imports(path):
+            if imported.split(".")[0] in ("patches", "patches_server"):
+                other = row_of(imported)
+                if not below(other, row) and not below(row, other):
+                    graph[row].add(other)
+    assert circles(graph) == []
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of nodes that lead back to themselves."""
+    reach = {node: set(targets) for node, targets in graph.items()}
+    for middle in graph:
+        for targets in reach.values():
+            if middle in targets:
+                targets |= reach[middle]
+    groups = {
+        tuple(sorted(other for other in reach[node] if node in reach[other]))
+        for node in graph
+        if node in reach[node]
+    }
+    return [list(group) for group in sorted(groups)]
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
 
 
 @pytest.mark.parametrize(

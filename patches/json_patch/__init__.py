@@ -1,4 +1,7 @@
-"""JSON Patch over plain JSON values: apply, transform, compose, invert, and a builder."""
+"""JSON Patch over plain JSON values: apply, transform, compose, invert, and a builder.
+
+Pure: values in, values out. Knows no document and no algorithm.
+"""
 
 from patches.json_patch import pointer
 from patches.json_patch.apply import apply_patch

@@ -1,4 +1,7 @@
-"""Connections to a server: JSON-RPC over a transport, websockets, and what a custom one offers."""
+"""Connections to a server: JSON-RPC over a transport, websockets, and what a custom one offers.
+
+Moves frames and calls. Knows no document: what is in a call is the coordinator's.
+"""
 
 from patches.net.connection import (
     CommitAnswer,

@@ -1,1 +1,4 @@
-"""Where a client keeps its documents: in memory or in an SQLite file."""
+"""What the stores of a client share. The stores of an algorithm live with it.
+
+Takes no decision about a document.
+"""

@@ -1,4 +1,7 @@
-"""The sync coordinator: `PatchesSync`, what it shows, and the clients that use its connection."""
+"""The sync coordinator: `PatchesSync`, what it shows, and the clients that use its connection.
+
+Owns order, retries, status and subscriptions. Never names an algorithm.
+"""
 
 from patches.errors import ErrorContext
 from patches.sync.history.branch_store import BranchStore

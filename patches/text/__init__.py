@@ -1,4 +1,7 @@
-"""Rich text: deltas, measured in UTF-16 code units."""
+"""Rich text: deltas, measured in UTF-16 code units.
+
+Pure. Knows no operation of JSON Patch and no document.
+"""
 
 from patches.text.algebra import compose, invert, transform, transform_position
 from patches.text.attributes import (

@@ -1,4 +1,4 @@
-"""Who is calling, and what they may do."""
+"""Who is calling, and what they may do. Knows no transport and no document's content."""
 
 from patches_server.auth.access import Access, Auth, AuthProvider, Principal, allow_all
 

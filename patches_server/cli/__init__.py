@@ -1,4 +1,4 @@
-"""The command `patches-server`."""
+"""The command `patches-server`: arguments, logs, and the tools for a file. Nothing imports it."""
 
 from patches_server.cli.main import main
 

@@ -1,6 +1,6 @@
 """The OT document server: commits, catch-up, versions and branches.
 
-The rules: `docs/internals/ot.md` 13-19.
+What a commit stores is decided by pure functions (`commit`). The rules: `docs/internals/ot.md` 13.
 """
 
 from patches_server.documents.measure import Bounds

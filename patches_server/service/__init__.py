@@ -1,4 +1,7 @@
-"""The server without a transport: sessions, calls, routes, rights and subscriptions."""
+"""The server without a transport: sessions, calls, routes, rules and subscriptions.
+
+Knows JSON-RPC by `patches_server.wire` alone, and no aiohttp.
+"""
 
 from patches_server.service.server import PatchesServer
 

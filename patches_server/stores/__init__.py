@@ -1,1 +1,1 @@
-"""Where a server keeps documents: in memory, in SQLite."""
+"""Where a server keeps documents: in memory, in SQLite. A store takes no decision."""

@@ -1,4 +1,7 @@
-"""The draft: what `doc.change(fn)` gives to `fn`, and what it becomes."""
+"""The draft: what `doc.change(fn)` gives to `fn`, and the operations that it becomes.
+
+Pure. Knows no algorithm and no document.
+"""
 
 from patches.documents.draft.diff import ops_to_reach
 from patches.documents.draft.foreign import plain_ops

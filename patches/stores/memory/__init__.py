@@ -1,1 +1,1 @@
-"""What a client keeps when it is given no file."""
+"""What a client keeps when it is given no file. Only `backend` knows the algorithms."""

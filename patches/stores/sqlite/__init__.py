@@ -1,1 +1,4 @@
-"""One SQLite file: the connection, its writer, and how keys are stored. Knows no algorithm."""
+"""One SQLite file: the connection, its writer, its kind and version, and how keys are stored.
+
+Only `backend` knows the algorithms.
+"""

@@ -1,4 +1,7 @@
-"""Versions and branches of documents on the server, over the connection of a `PatchesSync`."""
+"""Versions and branches of documents on the server, over the connection of a `PatchesSync`.
+
+Uses what a `PatchesSync` offers, and is not needed by it, except to send branch records.
+"""
 
 from patches.sync.history.branches import PatchesBranchClient
 from patches.sync.history.history import PatchesHistoryClient

@@ -1,1 +1,1 @@
-"""Contract suites, one per Protocol: subclass one and give it a fixture."""
+"""Contract suites, one for each Protocol: subclass one and give it a fixture."""

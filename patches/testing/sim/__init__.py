@@ -1,6 +1,6 @@
 """Deterministic simulation: real clients and a real server, one seed.
 
-The rules: `docs/internals/reliability.md` 6.
+Product code runs here unchanged. The rules: `docs/internals/reliability.md` 6.
 """
 
 from patches.testing.sim.config import FAULTS, Config, draw

@@ -1,1 +1,4 @@
-"""Where a client keeps LWW documents: in memory or in SQLite. A store decides nothing."""
+"""Where a client keeps LWW documents: in memory or in SQLite.
+
+A store saves and loads in transactions, and takes no decision.
+"""
