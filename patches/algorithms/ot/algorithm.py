@@ -318,9 +318,15 @@ class OTAlgorithm(Quarantine):
         gone = {change.id for change in (*snapshot.changes, *tail, *resolved)}
         last_id = snapshot.changes[-1].id if snapshot.changes else None
         history = history_in(snapshot.metadata, head, last_id)
+        shown_rev = open_doc.committed_rev if open_doc and not is_new_history else head + 1
 
         async def step() -> Conflict | None:
             queue = await self._current_queue(doc_id, open_doc)
+            if open_doc is not None and shown_rev <= head < queue.committed_rev:
+                # Another process that shares the store was faster; the document has caught up. One
+                # that was ahead of the snapshot before is on a history that is no more.
+                open_doc.mark_loaded()
+                return None
             rebased = plan_install(queue, tail, head, gone, is_new=is_new_history)
             committed = Snapshot(state=state, rev=head)
             if await self.store.install_doc(doc_id, committed, rebased, queue, history):

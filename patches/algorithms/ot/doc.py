@@ -228,8 +228,13 @@ class OTDoc(Document):
         preview = preview or self.preview(committed)
         others = self._move_unsaved(committed, pending, advanced)
         if preview.is_shown:
-            self._confirm_committed(committed, pending, others)
-            return
+            kept = {change.id for change in pending}
+            if all(change.id in kept for change in self._pending[len(committed) :]):
+                self._confirm_committed(committed, pending, others)
+                return
+            # Another process has set one of ours aside: it is not to be shown any more.
+            committed_state = apply_changes(self.committed_state, committed)
+            preview = Preview(is_shown=False, committed_state=committed_state)
         has_debt = any(change.base_rev < self.committed_rev for change in self._pending)
         self._folded_state = preview.committed_state
         self._unfolded.clear()

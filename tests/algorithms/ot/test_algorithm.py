@@ -717,3 +717,15 @@ async def test_texts_taken_out_of_a_large_value_land_where_they_were(server: Ser
     left = server.state["notes"]["a/b"]["c~d"]["ops"]
     assert "".join(part["insert"] for part in left).startswith("long text " * 40)
     assert set(server.state) == {"list", "notes"}
+
+
+async def test_a_snapshot_does_not_set_back_what_another_process_has_stored_meanwhile() -> None:
+    backend = MemoryBackend()
+    fast, slow = OTAlgorithm(backend.ot), OTAlgorithm(backend.ot)
+    docs = [fast.create_doc(DOC), slow.create_doc(DOC)]
+    await fast.install_snapshot(DOC, Snapshot(state={"n": 2}, rev=2), docs[0])
+    await slow.install_snapshot(DOC, Snapshot(state={"n": 1}, rev=1), docs[1])
+    assert [(doc.state, doc.committed_rev) for doc in docs] == [({"n": 2}, 2)] * 2
+    assert await slow.get_committed_rev(DOC) == 2
+    await slow.install_snapshot(DOC, Snapshot(state={}, rev=1), docs[1], is_new_history=True)
+    assert (docs[1].state, await slow.get_committed_rev(DOC)) == ({}, 1)

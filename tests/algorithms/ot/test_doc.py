@@ -303,3 +303,10 @@ async def test_a_removed_root_is_an_empty_document_that_can_be_edited() -> None:
         again = await patches.algorithms["ot"].load_doc("doc")
         assert again is not None
         assert [len(change.ops) for change in again.changes] == [1, 1, 1]
+
+
+def test_a_change_that_another_process_has_set_aside_is_not_shown_behind_a_confirmation() -> None:
+    doc = doc_with(pending("kept", insert(0, "kept")), pending("gone", put("gone"), rev=7))
+    doc.receive([committed("kept", insert(0, "kept"))], [])
+    assert doc.state == {"list": ["kept", "a"]}
+    assert not doc.has_pending
