@@ -49,9 +49,8 @@ class FinalChecks:
                 for entry in await client.patches.list_quarantined_changes():
                     found[id(client.node.disk), entry.change_id] = entry
         self._aside = list(found.values())
-        if "rebirth" in self._config.faults:
-            for message in self._checker.undone_deletions():
-                self._fail("I10", message)
+        for message in self._checker.undone_deletions():
+            self._fail("I10", message)
         for doc_id in self._config.doc_ids:
             log = self._checker.log(doc_id)
             if log.deleted:
@@ -144,7 +143,7 @@ class FinalChecks:
                 self._check_vetoed(edit, found[edit.mark], edit.mark in kept)
             elif edit.kind in LASTING and edit.kind not in COUNTING:
                 self._check_edit(edit, found[edit.mark], edit.mark in kept)
-            elif edit.kind == "flat" and "rebirth" in self._config.faults:
+            elif edit.kind == "flat" and edit.mark not in kept:
                 self._check_undone(edit, state)
         self._check_cells(doc_id, state)
         counts = [edit for edit in edits if edit.kind in COUNTING]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from patches.errors import ForbiddenError
 from patches.testing.sim.agreement import Agreement
 from patches.testing.sim.checker import Checker
 from patches.testing.sim.config import Config
@@ -81,11 +82,19 @@ class Rest:
     @property
     def _must_reconnect(self) -> bool:
         """Whether there is what a client learns, or does again, only with a new connection."""
-        return "servers" in self._config.faults or any(
-            self._is_deleted_here(client, doc_id)  # the server has refused to delete it
+        if "servers" in self._config.faults:
+            return True
+        # What the server has refused, to delete or to read, is asked again with a new connection.
+        return any(
+            self._is_deleted_here(client, doc_id) or self._is_refused(client, doc_id)
             for client in self._clients
-            for doc_id in self._config.mortal_ids
+            for doc_id in self._config.doc_ids
         )
+
+    @staticmethod
+    def _is_refused(client: SimClient, doc_id: str) -> bool:
+        shown = client.sync.synced.get(doc_id) if client.sync is not None else None
+        return shown is not None and isinstance(shown.error, ForbiddenError)
 
     async def _settle(self, client: SimClient) -> None:
         assert client.patches is not None
