@@ -90,28 +90,30 @@ async def work(path: str, url: str, author: str, count: int, mode: str) -> None:
             await ot.flush()
         if mode == "online" or (mode == "mixed" and author == "p0"):
             await sync.connect()
-        coming_and_going = None
+        coming_and_going, done = None, asyncio.Event()
         if mode == "mixed" and author != "p0":
-            coming_and_going = asyncio.create_task(_come_and_go(sync, rng))
+            coming_and_going = asyncio.create_task(_come_and_go(sync, rng, done))
         _say("ready")
         await asyncio.to_thread(sys.stdin.readline)
         await edit(author, ot, lww, count, rng)
         _say("edited")
         await asyncio.to_thread(sys.stdin.readline)
         if coming_and_going is not None:
-            coming_and_going.cancel()
-            await asyncio.wait([coming_and_going])
+            done.set()
+            await coming_and_going
         await sync.connect(background=True)
         await sync.settled(_PATIENCE_S)
         _say("settled")
         await asyncio.to_thread(sys.stdin.readline)
         await sync.settled(_PATIENCE_S)
-        _say(json.dumps({"ot": ot.state, "lww": lww.state, "errors": errors}))
+        revs = {doc.id: (doc.committed_rev, doc.has_pending) for doc in (ot, lww)}
+        result = {"ot": ot.state, "lww": lww.state, "errors": errors, "revs": revs}
+        _say(json.dumps(result))
         await sync.disconnect()
 
 
-async def _come_and_go(sync: PatchesSync, rng: random.Random) -> None:
-    while True:
+async def _come_and_go(sync: PatchesSync, rng: random.Random, done: asyncio.Event) -> None:
+    while not done.is_set():
         await sync.connect(background=True)
         await asyncio.sleep(rng.uniform(0.05, 0.5))
         await sync.disconnect()
@@ -178,7 +180,8 @@ def check(results: Sequence[Mapping[str, Any]], authors: Sequence[str], count: i
         for name in ("ot", "lww"):
             mine, other = result[name], first[name]
             differing = [key for key in {**mine, **other} if mine.get(key) != other.get(key)]
-            assert not differing, f"copies of the {name} document differ at {differing}"
+            revs = result["revs"], first["revs"]
+            assert not differing, f"copies of {name} differ at {differing}; revisions: {revs}"
     ot, lww = first["ot"], first["lww"]
     total = len(authors) * count
     assert ot["n"] == total, f"{ot['n']} of {total} increments of the OT document"

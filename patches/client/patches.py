@@ -218,7 +218,7 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
         await self._tracking.add(doc_ids, name)
 
     async def untrack_docs(self, doc_ids: Iterable[str]) -> None:
-        """Forget these documents' local data; open ones lose one reference. Quarantine stays."""
+        """Forget these documents' local data, and close those that are open. Quarantine stays."""
         await self._ready()
         tracked = sorted(self._tracking.docs.intersection(_listed(doc_ids)))
         async with AsyncExitStack() as held:
@@ -226,7 +226,7 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
                 await held.enter_async_context(self._life(doc_id))
             known = self._tracking.remove(tracked)
             for doc_id in known:
-                await self.close_doc(doc_id)
+                await self.close_doc(doc_id, force=True)
                 await self._settle(doc_id)
             await self._tracking.forget(known)
 
@@ -275,7 +275,7 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
         await self._docs.settle(doc_id)
         opened = self._docs.get(doc_id)
         if opened is not None:
-            edit = self._taken(doc_id, opened.doc, ops, all_metadata, is_open=True)
+            edit = self._taken(doc_id, opened.doc, ops, all_metadata)
         else:
             async with self._life(doc_id):  # so that nobody opens it meanwhile
                 edit = await self._taken_closed(doc_id, ops, all_metadata)
@@ -413,25 +413,19 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
         """Queue an edit of a document that is not in memory, made as in one that is."""
         opened = self._docs.get(doc_id)
         if opened is not None:  # while this waited
-            return self._taken(doc_id, opened.doc, ops, metadata, is_open=True)
+            return self._taken(doc_id, opened.doc, ops, metadata)
         await self._queues.of(doc_id).settle()
         algorithm = self.algorithm_of(doc_id)
         doc = algorithm.create_doc(doc_id, await algorithm.load_doc(doc_id))
-        return self._taken(doc_id, doc, ops, metadata, is_open=False)
+        return self._taken(doc_id, doc, ops, metadata)
 
     def _taken(
-        self,
-        doc_id: str,
-        doc: Document,
-        ops: list[Op],
-        metadata: Mapping[str, Json],
-        *,
-        is_open: bool,
+        self, doc_id: str, doc: Document, ops: list[Op], metadata: Mapping[str, Json]
     ) -> Edit | None:
         live = doc.take_ops(ops, metadata_bytes=json_size(metadata))
         if not live:
             return None
-        edit = self._edit(live, self.algorithm_of(doc_id), doc if is_open else None, metadata)
+        edit = self._edit(live, self.algorithm_of(doc_id), doc, metadata)
         edit.stored = asyncio.get_running_loop().create_future()
         self._queues.of(doc_id).put(edit)
         return edit

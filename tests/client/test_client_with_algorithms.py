@@ -283,3 +283,15 @@ async def test_a_burst_of_edits_is_stored_in_few_transactions(tmp_path: Path) ->
 def test_a_store_that_is_none_is_refused_by_name() -> None:
     with pytest.raises(InvalidRequestError, match="store= takes a path"):
         Patches(store=3)
+
+
+async def test_a_document_that_was_opened_twice_takes_no_edits_once_untracked() -> None:
+    async with Patches() as patches:
+        doc = await patches.open_doc("a")
+        assert await patches.open_doc("a") is doc
+        await patches.untrack_docs(["a"])
+        assert patches.get_open_doc("a") is None
+        with pytest.raises(PatchesError, match="closed"):
+            doc.change(lambda draft: draft.update(n=1))
+        again = await patches.open_doc("a")
+        assert (again is doc, again.state) == (False, {})
