@@ -24,7 +24,15 @@ from patches.text.ops import (
     push,
     with_attributes,
 )
-from patches.text.utf16 import cut, join_all, utf16_length
+from patches.text.pairs import LONG, keep_pairs, pair_starts, pairs_of, position_at
+from patches.text.utf16 import (
+    LOW_FIRST,
+    LOW_LAST,
+    cut,
+    has_no_pairs,
+    join_all,
+    utf16_length,
+)
 
 
 def compose(a: Sequence[DeltaOp], b: Sequence[DeltaOp]) -> list[DeltaOp]:
@@ -210,9 +218,13 @@ def pieces(cursor: Cursor, units: int | None) -> Iterator[tuple[DeltaOp, int]]:
 
 def splice(text: str, edits: Sequence[DeltaOp]) -> str | None:
     """`text` after plain edits within it; `None` if they format, embed or run past its end."""
+    is_ascii = text.isascii()
+    if not is_ascii and len(text) >= LONG and not has_no_pairs(text):
+        spliced = _splice_with_pairs(text, edits)
+        if spliced is not None:
+            return spliced
     parts: list[str] = []
     position, half = 0, ""
-    is_ascii = text.isascii()
     for op in edits:
         if len(op) != 1:
             return None
@@ -240,3 +252,49 @@ def splice(text: str, edits: Sequence[DeltaOp]) -> str | None:
                 parts.append(piece)
     parts.append(half + text[position:] if half else text[position:])
     return join_all(parts)
+
+
+def _splice_with_pairs(text: str, edits: Sequence[DeltaOp]) -> str | None:
+    """`splice` for a long string with pairs, which are moved along; `None` where one is cut."""
+    pairs = pairs_of(text)
+    if pairs is None:
+        return None
+    parts: list[str] = []
+    moved: list[int] = []  # the pairs of the result
+    position = unit = passed = length = (
+        0  # passed: pairs before `unit`; length: units of the result
+    )
+    for op in edits:
+        if len(op) != 1:
+            return None
+        ((kind, value),) = op.items()
+        if kind == INSERT:
+            if not isinstance(value, str):
+                return None
+            if not has_no_pairs(value):
+                moved += [start + length for start in pair_starts(value)]
+            parts.append(value)
+            length += utf16_length(value)
+            continue
+        after = unit + int(value)
+        end = position_at(pairs, after)
+        if end < 0 or end > len(text):
+            return None
+        before = passed
+        passed = after - end
+        if kind == RETAIN:
+            parts.append(text[position:end])
+            moved += _shifted(pairs[before:passed], length - unit)
+            length += after - unit
+        position, unit = end, after
+    parts.append(text[position:])
+    moved += _shifted(pairs[passed:], length - unit)
+    if any(part and LOW_FIRST <= part[0] <= LOW_LAST for part in parts):
+        return None  # it may meet its other half
+    result = "".join(parts)
+    keep_pairs(result, moved)
+    return result
+
+
+def _shifted(starts: list[int], by: int) -> list[int]:
+    return [start + by for start in starts] if by else starts

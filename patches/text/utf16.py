@@ -13,13 +13,15 @@ import sys
 from collections.abc import Iterable
 from typing import Final
 
+from patches.text.pairs import LONG, pairs_of, units_before
+
 #: Written with `chr`: a literal surrogate cannot be compiled.
 _HIGH_FIRST: Final = chr(0xD800)
 _HIGH_LAST: Final = chr(0xDBFF)
-_LOW_FIRST: Final = chr(0xDC00)
-_LOW_LAST: Final = chr(0xDFFF)
+LOW_FIRST: Final = chr(0xDC00)
+LOW_LAST: Final = chr(0xDFFF)
 
-_HALVES: Final = re.compile(f"[{_HIGH_FIRST}-{_HIGH_LAST}][{_LOW_FIRST}-{_LOW_LAST}]")
+_HALVES: Final = re.compile(f"[{_HIGH_FIRST}-{_HIGH_LAST}][{LOW_FIRST}-{LOW_LAST}]")
 _ASTRAL: Final = re.compile("[\U00010000-\U0010ffff]")
 _IS_CPYTHON: Final = sys.implementation.name == "cpython"
 
@@ -37,7 +39,22 @@ def utf16_length(text: str) -> int:
     """How many UTF-16 code units `text` has."""
     if has_no_pairs(text):
         return len(text)
+    if len(text) >= LONG:
+        pairs = pairs_of(text)
+        if pairs is not None:
+            return len(text) + len(pairs)
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def utf16_offset(text: str, position: int) -> int:
+    """How many UTF-16 code units of `text` stand before the character at `position`."""
+    if has_no_pairs(text):
+        return position
+    if len(text) >= LONG:
+        pairs = pairs_of(text)
+        if pairs is not None:
+            return units_before(pairs, position)
+    return utf16_length(text[:position])
 
 
 def utf16_slice(text: str, start: int, end: int | None = None) -> str:
@@ -98,7 +115,7 @@ def join(left: str, right: str) -> str:
         left
         and right
         and _HIGH_FIRST <= left[-1] <= _HIGH_LAST
-        and _LOW_FIRST <= right[0] <= _LOW_LAST
+        and LOW_FIRST <= right[0] <= LOW_LAST
     ):
         return left[:-1] + joined(left[-1] + right[0]) + right[1:]
     return left + right
@@ -107,7 +124,7 @@ def join(left: str, right: str) -> str:
 def join_all(pieces: Iterable[str]) -> str:
     """The pieces as one text; where a pair's halves meet, they become one character again."""
     whole = [piece for piece in pieces if piece]
-    if all(piece[0] < _LOW_FIRST or piece[0] > _LOW_LAST for piece in whole):
+    if all(piece[0] < LOW_FIRST or piece[0] > LOW_LAST for piece in whole):
         return "".join(whole)
     text = ""
     for piece in whole:

@@ -15,6 +15,7 @@ from patches.errors import PatchError
 from patches.json_patch import ABSENT, pointer
 from patches.model.json_values import Json, checked_copy
 from patches.text import Delta, DeltaOp, apply_to_text, text_ops_of, utf16_length
+from patches.text.utf16 import utf16_offset
 
 _EMBED: Final = "\ufffc"
 _EMPTY: Final[Sequence[DeltaOp]] = ({"insert": "\n"},)
@@ -154,7 +155,7 @@ class DraftText(Node):
         place = index + len(text) if index < 0 else index
         if isinstance(index, bool) or not 0 <= place <= len(text):
             raise IndexError(f"position {index} is outside the text of {len(text)} characters")
-        return place if text.isascii() else utf16_length(text[:place])
+        return utf16_offset(text, place)
 
     def _span(self, index: int, length: int) -> tuple[int, int]:
         start = self._units(index)
