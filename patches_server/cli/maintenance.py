@@ -14,7 +14,8 @@ from patches.errors import InvalidRequestError
 from patches.model.ids import random_id
 from patches.runtime import Runtime
 from patches_server.stores.sqlite.backup import backup
-from patches_server.stores.sqlite.doctor import Problem, problems_of
+from patches_server.stores.sqlite.checkup import Problem
+from patches_server.stores.sqlite.doctor import problems_of
 from patches_server.stores.sqlite.repair import repair
 from patches_server.stores.url import sqlite_path
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias
-from zlib import crc32
 
 import pytest
 
@@ -15,6 +14,7 @@ from patches.errors import CorruptDataError
 from patches.model.json_values import Json
 from patches_server.http.services import services_on
 from patches_server.stores.sqlite.backend import SqliteBackend
+from patches_server.stores.sqlite.checksums import row_crc
 from patches_server.stores.sqlite.doctor import problems_of
 from patches_server.stores.sqlite.repair import repair
 
@@ -65,7 +65,7 @@ MENDABLE = {
     ),
     "the beginning is missing": (
         "DELETE FROM ot_changes WHERE doc_id = 'log' AND rev < 1 OR doc_id = 'plan' AND rev < 3",
-        None,
+        "hole: document 'plan': revisions 1 to 2 are missing",
     ),
     "the state of a version": (
         "UPDATE server_versions SET state = x'00' WHERE doc_id = 'plan' AND end_rev = 6",
@@ -92,7 +92,10 @@ MENDABLE = {
         "checksum: document 'lww/board': the row of '/f2' is damaged",
     ),
     "rows of no document": (
-        "UPDATE lww_rows SET doc = 99 WHERE doc = 2",
+        (
+            "INSERT INTO lww_rows SELECT 99, path, rev, pos, ts, held, hidden, pinned, droppable, "
+            "stored_at, crc, op FROM lww_rows WHERE doc = 2"
+        ),
         "orphan: document 'number 99': there are rows of it in lww_rows, and no head",
     ),
 }
@@ -111,6 +114,18 @@ async def test_what_can_be_mended_is_mended(path: Path, damage: Damage, case: st
 
 
 LOST = {
+    "a row of an LWW document": (
+        "DELETE FROM lww_rows WHERE doc = 1 AND path = x'2f6632'",
+        "count: document 'lww/board': 4 rows are there by sqlite_autoindex_lww_rows_1, not 5",
+    ),
+    "a change under another revision": (
+        "UPDATE ot_changes SET rev = 6 WHERE doc_id = 'log' AND rev = 5",
+        "checksum: document 'log': revision 6 is damaged",
+    ),
+    "an id of an LWW document": (
+        "DELETE FROM lww_change_ids WHERE doc = 1 AND rev = 2",
+        "ids: document 'lww/board': change ids are missing or damaged",
+    ),
     "a damaged change after the last version": (
         "UPDATE ot_changes SET crc = crc + 1 WHERE doc_id = 'plan' AND rev = 7",
         "checksum: document 'plan': revision 7",
@@ -163,9 +178,13 @@ def test_a_change_that_cannot_be_applied_is_found_by_replaying(path: Path) -> No
             "SELECT change FROM ot_changes WHERE doc_id = 'log' AND rev = 3"
         ).fetchone()
         poison = data.replace(b'"/f3"', b'"/f2/n/below-a-number"')
+        columns = conn.execute(
+            "SELECT doc_id, rev, prev, change_id, created_at, batch_id, client_id FROM ot_changes "
+            "WHERE doc_id = 'log' AND rev = 3"
+        ).fetchone()
         conn.execute(
             "UPDATE ot_changes SET change = ?, crc = ? WHERE doc_id = 'log' AND rev = 3",
-            (poison, crc32(poison)),
+            (poison, row_crc(*columns, poison)),
         )
     assert problems(path) == []
     assert problems(path, replay=True) == [

@@ -35,7 +35,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_by_kill_9_under_load(tmp_
 
 SABOTAGE = {
     "DELETE FROM ot_changes WHERE rev = (SELECT max(rev) FROM ot_changes)": "head",
-    "DELETE FROM lww_change_ids": "acknowledged and not stored",
+    "DELETE FROM lww_change_ids": "change ids are missing",
     "UPDATE ot_changes SET change = x'7b7d' WHERE rev = 1": "checksum",
     "DELETE FROM ot_changes WHERE rev = 2": "revisions 2 to 2 are missing",
 }

@@ -168,3 +168,28 @@ async def test_the_epoch_tells_a_restored_copy_from_its_original(
     assert made.epoch == "another"
     restored = await aiohttp_client(create_app(tmp_path / "copy.db", auth=allow_all))
     assert (await (await restored.get("/healthz")).json())["epoch"] == "another"
+
+
+async def test_a_read_that_failed_does_not_hold_later_reads_at_its_moment(
+    backend: SqliteBackend,
+) -> None:
+    database = backend.database
+
+    await backend.epoch()
+    await database.write(lambda conn: conn.execute("CREATE TABLE t (n)"))
+    await database.write(lambda conn: conn.executemany("INSERT INTO t VALUES (?)", [(1,), (2,)]))
+    kept: list[BaseException] = []
+
+    def fail(conn: sqlite3.Connection) -> None:
+        rows = conn.execute("SELECT n FROM t")
+        for _ in rows:
+            raise ValueError("in the middle of the rows")
+
+    try:
+        await database.read(fail)
+    except ValueError as exc:
+        kept.append(exc)  # as a log does, with the rows that are still to come
+    await database.write(lambda conn: conn.execute("INSERT INTO t VALUES (3)"))
+    count = "SELECT count(*) FROM t"
+    assert await database.read(lambda conn: conn.execute(count).fetchone()) == (3,)
+    assert kept

@@ -187,6 +187,13 @@ class SqliteDatabase:
             if connection is None:
                 connection = self._open_reader()
             yield connection
+        except BaseException:
+            # Whoever keeps the error keeps a query that has not ended, and with it this connection
+            # at the moment of the file that the query saw.
+            if connection is not None:
+                connection.close()
+                connection = None
+            raise
         finally:
             self._done_reading(connection)
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sqlite3
 
+from patches.errors import CorruptDataError
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability, SqliteDatabase
 from patches_server.documents.records import Tombstone
 from patches_server.stores.sqlite import documents
 from patches_server.stores.sqlite.branches import SqliteBranches
+from patches_server.stores.sqlite.checksums import SUMS_SCHEMA
 from patches_server.stores.sqlite.lww import LWWSqliteServerStore
 from patches_server.stores.sqlite.ot import OTSqliteServerStore
 from patches_server.stores.sqlite.versions import SqliteVersions
+
+_log = logging.getLogger("patches_server.stores")
 
 
 class SqliteBackend:
@@ -31,6 +37,7 @@ class SqliteBackend:
         self.database = SqliteDatabase(
             path, durability=durability, runtime=self._runtime, kind=documents.SERVER_FILE
         )
+        self.database.add_schema(SUMS_SCHEMA)
         self.database.add_schema(documents.DOCUMENTS_SCHEMA)
         self.versions = SqliteVersions(self.database, runtime=self._runtime)
         self.branches = SqliteBranches(self.database)
@@ -47,7 +54,15 @@ class SqliteBackend:
         Raises `WrongFileError` for a file of another kind or of a newer version, `StorageError`
         when it cannot be used.
         """
-        return await self.database.read(documents.epoch_of)
+
+        def read(conn: sqlite3.Connection) -> str:
+            try:
+                documents.require_tombstones(conn)
+            except CorruptDataError as exc:  # which documents they are of, nobody can say
+                _log.error("%s: %s; run patches-server doctor", self.database.path, exc)
+            return documents.epoch_of(conn)
+
+        return await self.database.read(read)
 
     async def algorithm_of(self, doc_id: str) -> str | None:
         """The algorithm that a document was first committed with, `None` if it does not exist."""

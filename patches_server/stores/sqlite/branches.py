@@ -12,16 +12,43 @@ from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.file_kind import Schema
 from patches_server.documents.branch_store import matches, tombstone_of, updated
 from patches_server.documents.records import Branch
+from patches_server.stores.sqlite.checksums import (
+    NO_ROWS,
+    Sums,
+    change_sums,
+    load_sums,
+    require_row,
+    require_rows,
+    row_crc,
+)
 
 _SCRIPT: Final = """
 CREATE TABLE IF NOT EXISTS server_branches (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, doc_id TEXT NOT NULL,
-    modified_at INTEGER NOT NULL, deleted INTEGER NOT NULL, record BLOB NOT NULL
+    modified_at INTEGER NOT NULL, deleted INTEGER NOT NULL, record BLOB NOT NULL,
+    crc INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS server_branches_by_doc ON server_branches (doc_id);
 """
+BRANCHES: Final = "branches"  # the name of the sums
+
+
+def _to_version_2(conn: sqlite3.Connection) -> None:
+    """Give records checksums, and count them."""
+    conn.execute("ALTER TABLE server_branches ADD COLUMN crc INTEGER NOT NULL DEFAULT 0")
+    columns = "id, doc_id, modified_at, deleted, record"
+    for seq, *row in conn.execute(f"SELECT seq, {columns} FROM server_branches").fetchall():  # noqa: S608 -- fixed names
+        crc = row_crc(*row)
+        conn.execute("UPDATE server_branches SET crc = ? WHERE seq = ?", (crc, seq))
+        change_sums(conn, BRANCHES, row[1], gone=(), new=[crc])
+
+
 BRANCHES_SCHEMA: Final = Schema(
-    name="branches", script=_SCRIPT, known_by=frozenset({"server_branches"})
+    name="branches",
+    version=2,
+    script=_SCRIPT,
+    known_by=frozenset({"server_branches"}),
+    migrations={1: _to_version_2},
 )
 
 
@@ -36,9 +63,14 @@ class SqliteBranches:
         test, values = (
             ("modified_at > ?", (doc_id, since)) if since else ("deleted = ?", (doc_id, 0))
         )
-        sql = f"SELECT record FROM server_branches WHERE doc_id = ? AND {test} ORDER BY seq"  # noqa: S608 -- two fixed tests
-        rows = await self._database.read(lambda conn: conn.execute(sql, values).fetchall())
-        return [_branch(row[0]) for row in rows]
+        sql = f"SELECT {ROW} FROM server_branches WHERE doc_id = ? AND {test} ORDER BY seq"  # noqa: S608 -- two fixed tests
+
+        def read(conn: sqlite3.Connection) -> list[Branch]:
+            found = counted(conn, doc_id)
+            require_rows(load_sums(conn, BRANCHES, doc_id), found, f"branches of {doc_id!r}")
+            return [_branch(row) for row in conn.execute(sql, values)]
+
+        return await self._database.read(read)
 
     async def load_branch(self, branch_id: str) -> Branch | None:
         return await self._database.read(lambda conn: _load(conn, branch_id))
@@ -76,26 +108,51 @@ class SqliteBranches:
         return await self._database.write(write)
 
 
+ROW: Final = "id, doc_id, modified_at, deleted, record, crc"
+
+
+def counted(conn: sqlite3.Connection, doc_id: str) -> Sums:
+    """The branch records that there are of a document."""
+    rows = conn.execute("SELECT crc FROM server_branches WHERE doc_id = ?", (doc_id,))
+    return NO_ROWS.plus(crc for (crc,) in rows)
+
+
 def _load(conn: sqlite3.Connection, branch_id: str) -> Branch | None:
-    row = conn.execute("SELECT record FROM server_branches WHERE id = ?", (branch_id,)).fetchone()
-    return _branch(row[0]) if row else None
+    row = _row(conn, branch_id)
+    return _branch(row) if row else None
+
+
+def _row(conn: sqlite3.Connection, branch_id: str) -> tuple[Any, ...] | None:
+    row: tuple[Any, ...] | None = conn.execute(
+        f"SELECT {ROW} FROM server_branches WHERE id = ?",  # noqa: S608 -- fixed names
+        (branch_id,),
+    ).fetchone()
+    return row
 
 
 def _save(conn: sqlite3.Connection, branch: Branch) -> None:
-    conn.execute(
-        "INSERT INTO server_branches (id, doc_id, modified_at, deleted, record) "
-        "VALUES (?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET doc_id = excluded.doc_id, "
-        "modified_at = excluded.modified_at, deleted = excluded.deleted, record = excluded.record",
-        (
-            branch.id,
-            branch.doc_id,
-            branch.modified_at,
-            int(branch.deleted),
-            codec.encode(branch.to_wire(with_frame=True)),
-        ),
+    old = _row(conn, branch.id)
+    if old is not None:
+        change_sums(conn, BRANCHES, old[1], gone=[old[-1]], new=())
+    columns = (
+        branch.id,
+        branch.doc_id,
+        branch.modified_at,
+        int(branch.deleted),
+        codec.encode(branch.to_wire(with_frame=True)),
     )
+    crc = row_crc(*columns)
+    conn.execute(
+        "INSERT INTO server_branches (id, doc_id, modified_at, deleted, record, crc) "
+        "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET doc_id = excluded.doc_id, "
+        "modified_at = excluded.modified_at, deleted = excluded.deleted, "
+        "record = excluded.record, crc = excluded.crc",
+        (*columns, crc),
+    )
+    change_sums(conn, BRANCHES, branch.doc_id, gone=(), new=[crc])
 
 
-def _branch(record: bytes) -> Branch:
-    wire: dict[str, Any] = codec.decode(record)
+def _branch(row: tuple[Any, ...]) -> Branch:
+    require_row(row_crc(*row[:-1]) == row[-1], f"the record of branch {row[0]!r}")
+    wire: dict[str, Any] = codec.decode(row[-2])
     return Branch.from_wire(wire)

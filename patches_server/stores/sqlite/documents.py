@@ -7,7 +7,8 @@ says here, too, what it is: its epoch, a random id that a copy does not share, a
 from __future__ import annotations
 
 import sqlite3
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 from patches.errors import AlgorithmMismatchError, CorruptDataError
 from patches.runtime import Millis, Runtime
@@ -16,6 +17,14 @@ from patches.stores.sqlite.file_kind import FileKind, Schema, statements
 from patches_server.documents.history import token_of as history_token
 from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import deleted, next_life, stands
+from patches_server.stores.sqlite.checksums import (
+    Sums,
+    load_sums,
+    put_sums,
+    require_row,
+    require_rows,
+    row_crc,
+)
 
 #: What a server's file says of itself. The id reads "PTCS".
 SERVER_FILE: Final = FileKind(
@@ -29,14 +38,14 @@ CREATE TABLE IF NOT EXISTS server_file (
     one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, schema INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS server_documents (
-    doc_id TEXT PRIMARY KEY, algorithm TEXT NOT NULL, life INTEGER NOT NULL DEFAULT 0
+    doc_id TEXT PRIMARY KEY, algorithm TEXT NOT NULL, life INTEGER NOT NULL, crc INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS server_lives (
     one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS server_tombstones (
     doc_id TEXT PRIMARY KEY, deleted_at INTEGER NOT NULL, last_rev INTEGER NOT NULL,
-    deleted_by_client_id TEXT, expires_at INTEGER
+    deleted_by_client_id TEXT, expires_at INTEGER, crc INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS server_time (
     one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL
@@ -45,10 +54,23 @@ INSERT OR IGNORE INTO server_file VALUES (1, lower(hex(randomblob(8))), 2);
 """
 
 
-def _give_lives(conn: sqlite3.Connection) -> None:
-    conn.execute("ALTER TABLE server_documents ADD COLUMN life INTEGER NOT NULL DEFAULT 0")
+def _to_version_2(conn: sqlite3.Connection) -> None:
+    """Give documents lives, and rows checksums."""
+    records = conn.execute("SELECT doc_id, algorithm FROM server_documents").fetchall()
+    tombstones = conn.execute("SELECT * FROM server_tombstones").fetchall()
+    conn.execute("DROP TABLE server_documents")
+    conn.execute("DROP TABLE server_tombstones")
     for statement in statements(_SCRIPT):
         conn.execute(statement)
+    conn.executemany(
+        "INSERT INTO server_documents VALUES (?, ?, 0, ?)",
+        ((*record, row_crc(*record, 0)) for record in records),
+    )
+    conn.executemany(
+        "INSERT INTO server_tombstones VALUES (?, ?, ?, ?, ?, ?)",
+        ((*each, row_crc(*each)) for each in tombstones),
+    )
+    put_sums(conn, TOMBSTONES, "", Sums().plus(row_crc(*each) for each in tombstones))
     conn.execute("UPDATE server_file SET schema = 2")
 
 
@@ -57,8 +79,19 @@ DOCUMENTS_SCHEMA: Final = Schema(
     version=2,
     script=_SCRIPT,
     known_by=frozenset({"server_documents"}),
-    migrations={1: _give_lives},
+    migrations={1: _to_version_2},
 )
+
+
+#: The name of the sums of all tombstones.
+TOMBSTONES: Final = "tombstones"
+_LOAD: Final = """
+SELECT f.epoch, d.algorithm, d.life, d.crc,
+    t.deleted_at, t.last_rev, t.deleted_by_client_id, t.expires_at, t.crc
+FROM (SELECT ? AS id) AS q JOIN server_file f
+LEFT JOIN server_documents d ON d.doc_id = q.id
+LEFT JOIN server_tombstones t ON t.doc_id = q.id
+"""
 
 
 class SqliteDocuments:
@@ -96,6 +129,31 @@ def put_epoch(conn: sqlite3.Connection, epoch: str) -> None:
     conn.execute("INSERT OR REPLACE INTO server_file VALUES (1, ?, 2)", (epoch,))
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is recorded of a document: its algorithm, and the token of its history."""
+
+    algorithm: str
+    token: str
+
+
+def load(conn: sqlite3.Connection, doc_id: str, *, now: Millis) -> Record | None:
+    """The record of a document, `None` if there is none.
+
+    Raises `DocDeletedError` while a tombstone stands, `CorruptDataError` for a damaged row.
+    """
+    row = conn.execute(_LOAD, (doc_id,)).fetchone()
+    epoch, algorithm, life, crc, deleted_at, *tombstone = row
+    if deleted_at is not None:
+        found = _tombstone(doc_id, (deleted_at, *tombstone))
+        if stands(found, now):
+            raise deleted(found)
+    if algorithm is None:
+        return None
+    require_row(crc == row_crc(doc_id, algorithm, life), f"the record of document {doc_id!r}")
+    return Record(algorithm, history_token(epoch, life))
+
+
 def token_of(conn: sqlite3.Connection, doc_id: str) -> str | None:
     """The token of a document's history, `None` if it does not exist."""
     row = conn.execute(
@@ -120,19 +178,24 @@ def check_not_deleted(conn: sqlite3.Connection, doc_id: str, *, now: Millis) -> 
         raise deleted(tombstone)
 
 
-def require_writable(conn: sqlite3.Connection, doc_id: str, algorithm: str, *, now: Millis) -> None:
-    """Before a write, in its transaction; as `MemoryDocuments.require_writable`."""
-    check_not_deleted(conn, doc_id, now=now)
-    expected = algorithm_of(conn, doc_id)
-    if expected is None:
+def require_writable(
+    conn: sqlite3.Connection, doc_id: str, algorithm: str, *, now: Millis
+) -> Record | None:
+    """Before a write, in its transaction; as `MemoryDocuments.require_writable`.
+
+    Returns the record that was there before.
+    """
+    record = load(conn, doc_id, now=now)
+    if record is None:
         record_document(conn, doc_id, algorithm, now=now)
-    elif expected != algorithm:
-        raise AlgorithmMismatchError(doc_id, expected=expected, got=algorithm)
+    elif record.algorithm != algorithm:
+        raise AlgorithmMismatchError(doc_id, expected=record.algorithm, got=algorithm)
     conn.execute(
         "INSERT INTO server_time VALUES (1, ?) ON CONFLICT DO UPDATE SET last = excluded.last "
         "WHERE last < excluded.last",
         (now,),
     )
+    return record
 
 
 def record_document(conn: sqlite3.Connection, doc_id: str, algorithm: str, *, now: Millis) -> None:
@@ -140,7 +203,8 @@ def record_document(conn: sqlite3.Connection, doc_id: str, algorithm: str, *, no
     row = conn.execute("SELECT last FROM server_lives").fetchone()
     life = next_life(now, row[0] if row else 0)
     conn.execute("INSERT OR REPLACE INTO server_lives VALUES (1, ?)", (life,))
-    conn.execute("INSERT INTO server_documents VALUES (?, ?, ?)", (doc_id, algorithm, life))
+    crc = row_crc(doc_id, algorithm, life)
+    conn.execute("INSERT INTO server_documents VALUES (?, ?, ?, ?)", (doc_id, algorithm, life, crc))
 
 
 def forget_document(conn: sqlite3.Connection, doc_id: str) -> None:
@@ -150,42 +214,66 @@ def forget_document(conn: sqlite3.Connection, doc_id: str) -> None:
 
 def put_tombstone(conn: sqlite3.Connection, tombstone: Tombstone) -> None:
     """Set or replace a document's tombstone."""
-    conn.execute(
-        "INSERT OR REPLACE INTO server_tombstones VALUES (?, ?, ?, ?, ?)",
-        (
-            tombstone.doc_id,
-            tombstone.deleted_at,
-            tombstone.last_rev,
-            tombstone.deleted_by_client_id,
-            tombstone.expires_at,
-        ),
+    columns = (
+        tombstone.doc_id,
+        tombstone.deleted_at,
+        tombstone.last_rev,
+        tombstone.deleted_by_client_id,
+        tombstone.expires_at,
     )
+    crc = row_crc(*columns)
+    sums = _without_tombstone(conn, tombstone.doc_id).plus([crc])
+    conn.execute("INSERT INTO server_tombstones VALUES (?, ?, ?, ?, ?, ?)", (*columns, crc))
+    put_sums(conn, TOMBSTONES, "", sums)
 
 
 def get_tombstone(conn: sqlite3.Connection, doc_id: str, *, now: Millis) -> Tombstone | None:
     """The tombstone, unless it has expired."""
     row = conn.execute(
-        "SELECT deleted_at, last_rev, deleted_by_client_id, expires_at FROM server_tombstones "
-        "WHERE doc_id = ?",
+        "SELECT deleted_at, last_rev, deleted_by_client_id, expires_at, crc "
+        "FROM server_tombstones WHERE doc_id = ?",
         (doc_id,),
     ).fetchone()
     if row is None:
         return None
-    tombstone = Tombstone(
-        doc_id=doc_id,
-        deleted_at=row[0],
-        last_rev=row[1],
-        deleted_by_client_id=row[2],
-        expires_at=row[3],
-    )
+    tombstone = _tombstone(doc_id, row)
     return tombstone if stands(tombstone, now) else None
 
 
 def remove_tombstone(conn: sqlite3.Connection, doc_id: str, *, now: Millis) -> bool:
     """Remove it; whether one stood."""
     stood = get_tombstone(conn, doc_id, now=now) is not None
-    conn.execute("DELETE FROM server_tombstones WHERE doc_id = ?", (doc_id,))
+    put_sums(conn, TOMBSTONES, "", _without_tombstone(conn, doc_id))
     return stood
+
+
+def require_tombstones(conn: sqlite3.Connection) -> None:
+    """Raise `CorruptDataError` unless every tombstone is there: a document without its own would
+    be taken for one that never was.
+    """
+    crcs = (crc for (crc,) in conn.execute("SELECT crc FROM server_tombstones"))
+    require_rows(load_sums(conn, TOMBSTONES, ""), Sums().plus(crcs), "tombstones")
+
+
+def _without_tombstone(conn: sqlite3.Connection, doc_id: str) -> Sums:
+    """Remove a tombstone, if there is one; the sums of the others."""
+    sums = load_sums(conn, TOMBSTONES, "")
+    gone = conn.execute("SELECT crc FROM server_tombstones WHERE doc_id = ?", (doc_id,)).fetchall()
+    conn.execute("DELETE FROM server_tombstones WHERE doc_id = ?", (doc_id,))
+    return sums.minus(crc for (crc,) in gone)
+
+
+def _tombstone(doc_id: str, row: tuple[Any, ...]) -> Tombstone:
+    deleted_at, last_rev, client_id, expires_at, crc = row
+    is_whole = crc == row_crc(doc_id, deleted_at, last_rev, client_id, expires_at)
+    require_row(is_whole, f"the tombstone of document {doc_id!r}")
+    return Tombstone(
+        doc_id=doc_id,
+        deleted_at=deleted_at,
+        last_rev=last_rev,
+        deleted_by_client_id=client_id,
+        expires_at=expires_at,
+    )
 
 
 def last_server_time(conn: sqlite3.Connection) -> Millis:

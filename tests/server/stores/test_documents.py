@@ -14,6 +14,7 @@ from patches.errors import AlgorithmMismatchError, DocDeletedError
 from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import MemoryDocuments
 from patches_server.stores.sqlite import documents
+from patches_server.stores.sqlite.checksums import SUMS_SCHEMA
 
 STONE = Tombstone(doc_id="d", deleted_at=5, last_rev=7, deleted_by_client_id="c", expires_at=20)
 
@@ -25,7 +26,7 @@ def docs(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield memory
         return
     conn = sqlite3.connect(":memory:")
-    conn.executescript(documents.DOCUMENTS_SCHEMA.script)
+    conn.executescript(SUMS_SCHEMA.script + documents.DOCUMENTS_SCHEMA.script)
     names = (
         "algorithm_of",
         "check_not_deleted",
