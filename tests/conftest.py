@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from patches.testing import conformance
+from tests.support import conformance
 
 _ROOT = Path(__file__).parent.parent
 

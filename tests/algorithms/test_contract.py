@@ -14,7 +14,7 @@ from patches.algorithms.ot.stores.memory import OTMemoryStore
 from patches.model.json_values import Op
 from patches.runtime import Runtime
 from patches.testing.contracts.algorithm import AlgorithmContract
-from patches.testing.small_algorithm import SmallAlgorithm
+from tests.support.small_algorithm import SmallAlgorithm
 
 RUNTIME = Runtime(wall_ms=lambda: 5_000, random=random.Random(1))
 

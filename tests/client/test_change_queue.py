@@ -25,8 +25,8 @@ from patches.errors import (
     TooManyRequestsError,
     UnsplittableChangeError,
 )
-from patches.testing.plain_algorithm import PlainAlgorithm
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.plain_algorithm import PlainAlgorithm
 
 UNSPLITTABLE = UnsplittableChangeError("replace", "/a", size=9, limit=1, doc_id="a", change_id="c")
 

@@ -22,8 +22,8 @@ from patches.errors import (
     StorageError,
 )
 from patches.model.change import Change
-from patches.testing.plain_algorithm import PlainAlgorithm
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.plain_algorithm import PlainAlgorithm
 
 
 class World:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from patches.testing.conformance import ConformanceTally, tally_of
+from tests.support.conformance import ConformanceTally, tally_of
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from patches.json_patch import (
     transform_patch,
 )
 from patches.model.json_values import Json, json_equal
-from patches.testing.conformance import Case, ConformanceTally, case_files, load_cases
 from tests.conformance.ties import check_with_ties, recorded_transform
+from tests.support.conformance import Case, ConformanceTally, case_files, load_cases
 
 HERE = Path(__file__).parent
 

@@ -17,7 +17,7 @@ from patches.algorithms.lww import (
 )
 from patches.model.change import Change
 from patches.model.json_values import Json, json_equal
-from patches.testing.conformance import Case, ConformanceTally, conformance_dir, load_cases
+from tests.support.conformance import Case, ConformanceTally, conformance_dir, load_cases
 
 HERE: Final = Path(__file__).parent
 

@@ -20,7 +20,6 @@ from patches.model.ids import base62
 from patches.model.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import SqliteDatabase
-from patches.testing.conformance import Case, ConformanceTally, conformance_dir, recorded_method
 from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.records import CommitOptions, ListVersionsOptions
 from patches_server.lww import LWWBranchManager, LWWServer
@@ -31,6 +30,7 @@ from patches_server.stores.sqlite.branches import SqliteBranches
 from patches_server.stores.sqlite.documents import DOCUMENTS_SCHEMA
 from patches_server.stores.sqlite.lww import LWWSqliteServerStore
 from patches_server.stores.sqlite.versions import SqliteVersions
+from tests.support.conformance import Case, ConformanceTally, conformance_dir, recorded_method
 
 HERE: Final = Path(__file__).parent
 MINTED: Final = "<minted>"

@@ -22,9 +22,9 @@ from patches.errors import MissingChangesError
 from patches.model.change import Change
 from patches.model.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
-from patches.testing.conformance import Case, ConformanceTally, conformance_dir
 from patches_server.lww import LWWServer
 from patches_server.stores.memory.lww import LWWMemoryServerStore
+from tests.support.conformance import Case, ConformanceTally, conformance_dir
 
 HERE: Final = Path(__file__).parent
 DOC: Final = "doc"

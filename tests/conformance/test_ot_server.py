@@ -20,13 +20,6 @@ from patches.model.change import Change, ChangeInput, Snapshot
 from patches.model.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import SqliteDatabase
-from patches.testing.conformance import (
-    Case,
-    ConformanceTally,
-    conformance_dir,
-    load_cases,
-    recorded_method,
-)
 from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.records import (
     Branch,
@@ -47,6 +40,13 @@ from patches_server.stores.sqlite.documents import DOCUMENTS_SCHEMA
 from patches_server.stores.sqlite.ot import OTSqliteServerStore
 from patches_server.stores.sqlite.versions import SqliteVersions
 from tests.conformance.ties import record_ties, recorded_ties
+from tests.support.conformance import (
+    Case,
+    ConformanceTally,
+    conformance_dir,
+    load_cases,
+    recorded_method,
+)
 
 HERE: Final = Path(__file__).parent
 FILES: Final = ("server_scripted", "server_random")

@@ -23,12 +23,12 @@ import pytest
 from patches.algorithms.ot import apply_changes
 from patches.model import codec
 from patches.runtime import Runtime
-from patches.testing.conformance import ConformanceTally, case_files
 from patches_server.auth.access import allow_all
 from patches_server.http.services import services_on
 from patches_server.service.server import PatchesServer
 from patches_server.service.session import ServerSession
 from patches_server.stores.memory.backend import MemoryBackend
+from tests.support.conformance import ConformanceTally, case_files
 
 HERE = Path(__file__).parent
 

@@ -17,7 +17,7 @@ from patches.json_patch.transform.relations import Context
 from patches.json_patch.transform.transform import pass_over
 from patches.model.change import Change
 from patches.model.json_values import Json, Op
-from patches.testing.conformance import Case, ConformanceTally
+from tests.support.conformance import Case, ConformanceTally
 
 
 def recorded_transform(

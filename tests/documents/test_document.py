@@ -18,8 +18,8 @@ from patches.errors import (
     UnsupportedOperationError,
 )
 from patches.model.change import Snapshot
-from patches.testing.plain_algorithm import PlainDoc
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.plain_algorithm import PlainDoc
 
 
 def a_doc(state: Any = None, **limits: Any) -> PlainDoc:

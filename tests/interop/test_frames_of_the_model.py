@@ -15,12 +15,12 @@ import pytest
 
 from patches.errors import JSONRPCError, JSONRPCParseError, NetworkError, StatusError
 from patches.model.json_values import Json
-from patches.testing.conformance import conformance_dir
 from tests.interop.edits import DOC, LWW, append, put, root
 from tests.interop.original.rpc import OriginalRpc
 from tests.interop.peers import OriginalPeer
 from tests.interop.test_the_model import CASES
 from tests.interop.world import World
+from tests.support.conformance import conformance_dir
 
 
 def sent_by(peer: OriginalPeer) -> list[Any]:

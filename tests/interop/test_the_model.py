@@ -21,11 +21,11 @@ from patches.errors import MissingChangesError, PatchError, PatchesError
 from patches.model.change import Change, Snapshot
 from patches.model.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
-from patches.testing.conformance import Case, conformance_dir, load_cases
 from tests.interop.original.lww import OriginalLWW
 from tests.interop.original.ot import OriginalOT
 from tests.interop.original.ot_doc import OriginalOTDoc
 from tests.interop.original.turns import Turns
+from tests.support.conformance import Case, conformance_dir, load_cases
 
 CASES: Final = Path(__file__).parent.parent / "conformance"
 DOC: Final = "doc"

@@ -24,8 +24,8 @@ from patches.json_patch import (
 from patches.json_patch.transform.relations import Context
 from patches.json_patch.transform.transform import pass_over
 from patches.model.json_values import Json, Op, json_equal
-from patches.testing.strategies import documents, operations, patches_for, pointers_of
 from patches.text import op_length, text_ops_of
+from tests.support.strategies import documents, operations, patches_for, pointers_of
 
 COMMON = settings(max_examples=60, deadline=None)
 

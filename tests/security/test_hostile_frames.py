@@ -23,13 +23,13 @@ from patches.json_patch import ABSENT, apply_patch
 from patches.limits import Limits
 from patches.model import codec
 from patches.testing.hostile import hostile_frames
-from patches.testing.raw_peer import RawPeer
 from patches_server.auth.access import allow_all
 from patches_server.http.app import SERVER, create_app
 from patches_server.http.services import services_on
 from patches_server.service.server import PatchesServer
 from patches_server.stores.memory.backend import MemoryBackend
 from patches_server.stores.sqlite.backend import SqliteBackend
+from tests.support.raw_peer import RawPeer
 
 LEAKS: Final = (b"Traceback", b'File \\"', b".py", b"sqlite3", b"object at 0x", b"Error(")
 OPEN: Final = Limits(requests_per_s=None, commit_bytes_per_s=None, max_doc_bytes=200_000)

@@ -11,13 +11,13 @@ import pytest
 
 from patches.errors import DocDeletedError
 from patches.model.change import Change, ChangeInput, Snapshot
-from patches.testing.raw_peer import Peers
 from patches_server.auth.access import allow_all
 from patches_server.documents.context import current_context
 from patches_server.documents.document_server import DocumentServer
 from patches_server.documents.records import CommitOptions, CommitResult, Tombstone
 from patches_server.service.router import Services
 from patches_server.service.server import PatchesServer
+from tests.support.raw_peer import Peers
 
 
 class SmallDocuments(DocumentServer):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from patches.testing.sync_scene import SCENE_ALGORITHM
+from tests.support.sync_scene import SCENE_ALGORITHM
 
 _DEPENDS = ("algorithm", "Algorithm", "LogServer", "HeadGated")
 

@@ -11,8 +11,8 @@ from patches.documents.document import Document
 from patches.errors import AlgorithmMismatchError, JSONRPCError
 from patches.testing.fake_connection import FakeConnection
 from patches.testing.fixtures import ClientFixture, ServerFixture
-from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import virtual_time
+from tests.support.sync_scene import sync_scene
 
 
 @pytest.fixture

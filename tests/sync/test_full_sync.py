@@ -9,9 +9,9 @@ import pytest
 from patches.errors import StorageError
 from patches.model.change import TrackedDoc
 from patches.testing.fake_connection import FakeConnection
-from patches.testing.small_algorithm import SmallAlgorithm
-from patches.testing.sync_scene import LogServer, sync_scene
 from patches.testing.virtual_time import virtual_time
+from tests.support.small_algorithm import SmallAlgorithm
+from tests.support.sync_scene import LogServer, sync_scene
 
 
 class FailingOnce(SmallAlgorithm):

@@ -11,9 +11,9 @@ from patches.client.patches import Patches
 from patches.errors import StatusError
 from patches.sync import PatchesSync, SyncedDoc
 from patches.testing.fake_connection import FakeConnection
-from patches.testing.small_algorithm import SmallAlgorithm
-from patches.testing.sync_scene import LogServer
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.small_algorithm import SmallAlgorithm
+from tests.support.sync_scene import LogServer
 
 
 def small_patches() -> Patches:

@@ -9,8 +9,8 @@ from patches.model.change import Snapshot
 from patches.net.connection import CommitAnswer
 from patches.sync import SyncedDoc
 from patches.testing.fake_connection import FakeConnection, committed
-from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.sync_scene import sync_scene
 
 
 @virtual_time

@@ -11,8 +11,8 @@ from patches import Patches, PatchesSync
 from patches.errors import DeletionPendingError, DocDeletedError, StatusError
 from patches.model.change import Change, Snapshot
 from patches.testing.fake_connection import FakeConnection, committed
-from patches.testing.sync_scene import SyncScene, sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.sync_scene import SyncScene, sync_scene
 
 
 def quiet() -> FakeConnection:

@@ -10,9 +10,9 @@ from patches.errors import DeletionPendingError, StatusError
 from patches.model.change import Snapshot, TrackedDoc
 from patches.sync import SyncedDoc
 from patches.testing.fake_connection import FakeConnection
-from patches.testing.small_algorithm import Record, SmallAlgorithm
-from patches.testing.sync_scene import LogServer, SyncScene, sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.small_algorithm import Record, SmallAlgorithm
+from tests.support.sync_scene import LogServer, SyncScene, sync_scene
 
 
 def known(*doc_ids: str) -> SmallAlgorithm:

@@ -9,9 +9,9 @@ from patches.net.connection import CommitAnswer
 from patches.options import DocOptions
 from patches.sync import SyncedDoc
 from patches.testing.fake_connection import committed
-from patches.testing.small_algorithm import SmallAlgorithm
-from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.small_algorithm import SmallAlgorithm
+from tests.support.sync_scene import sync_scene
 
 
 @virtual_time

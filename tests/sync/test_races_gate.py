@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from patches.model.change import Snapshot
 from patches.testing.fake_connection import FakeConnection, committed
-from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.sync_scene import sync_scene
 
 
 @virtual_time

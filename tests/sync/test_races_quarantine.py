@@ -18,9 +18,9 @@ from patches.model.change import QuarantinedChange, Snapshot
 from patches.net.connection import CommitAnswer
 from patches.sync.document.failures import MAX_REFUSALS
 from patches.testing.fake_connection import Call, FakeConnection, committed
-from patches.testing.small_algorithm import SmallAlgorithm
-from patches.testing.sync_scene import SyncScene, sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.small_algorithm import SmallAlgorithm
+from tests.support.sync_scene import SyncScene, sync_scene
 
 
 def refusing_first(call: Call) -> Any:

@@ -9,8 +9,8 @@ import pytest
 from patches.errors import StatusError
 from patches.sync import SyncState
 from patches.testing.fake_connection import FakeConnection
-from patches.testing.sync_scene import LogServer, sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.sync_scene import LogServer, sync_scene
 
 
 @virtual_time

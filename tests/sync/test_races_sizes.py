@@ -15,8 +15,8 @@ from patches.errors import (
 from patches.net.connection import CommitAnswer
 from patches.options import DEFAULT_MAX_PAYLOAD_BYTES, DocOptions
 from patches.testing.fake_connection import Call, FakeConnection
-from patches.testing.sync_scene import LogServer, SyncScene, sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.sync_scene import LogServer, SyncScene, sync_scene
 
 TOO_LARGE = ChangeRefusedError("any", "too large", code=413)
 

@@ -13,10 +13,10 @@ from patches.model.change import Snapshot
 from patches.net.connection import RpcConnection
 from patches.sync import PatchesSync, SyncedDoc, SyncState
 from patches.testing.fake_connection import FakeConnection, committed
-from patches.testing.small_algorithm import Record, SmallAlgorithm
 from patches.testing.streams import MemoryNetwork, memory_transport
-from patches.testing.sync_scene import LogServer, sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.small_algorithm import Record, SmallAlgorithm
+from tests.support.sync_scene import LogServer, sync_scene
 
 
 @virtual_time

@@ -11,8 +11,8 @@ from patches.model.change import Change, Snapshot
 from patches.net.connection import CommitAnswer
 from patches.sync import PatchesSync, SyncedDoc, SyncState
 from patches.testing.fake_connection import Call, FakeConnection, committed
-from patches.testing.sync_scene import LogServer, sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.sync_scene import LogServer, sync_scene
 
 
 @virtual_time

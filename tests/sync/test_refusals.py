@@ -37,8 +37,8 @@ from patches.net.connection import CommitAnswer
 from patches.runtime import Runtime
 from patches.sync import PatchesSync
 from patches.testing.fake_connection import Call, FakeConnection
-from patches.testing.sync_scene import NoJitter
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.sync_scene import NoJitter
 
 #: What becomes of the document when a call is answered with an error, for as long as that lasts:
 #: - gone: it was deleted on the server.

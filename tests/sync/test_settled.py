@@ -19,8 +19,8 @@ from patches.net.connection import RpcConnection
 from patches.sync import SyncedDoc
 from patches.testing.fake_connection import Call, FakeConnection
 from patches.testing.streams import MemoryNetwork, memory_transport
-from patches.testing.sync_scene import LogServer, sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.sync_scene import LogServer, sync_scene
 
 
 @virtual_time

@@ -10,8 +10,8 @@ from patches.model.change import Snapshot
 from patches.sync import PatchesSync
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.fixtures import ServerFixture
-from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.sync_scene import sync_scene
 
 
 def ended(connection: FakeConnection, code: int) -> None:

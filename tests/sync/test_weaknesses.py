@@ -17,8 +17,8 @@ from patches.runtime import Runtime
 from patches.sync import PatchesSync, SyncedDoc
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.local_server import LocalServer
-from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.sync_scene import sync_scene
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", ["ot", "lww"])
 

@@ -9,7 +9,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from patches.model.json_values import json_equal
-from patches.testing.strategies import changes, text_documents, texts
 from patches.text import (
     Delta,
     DeltaOp,
@@ -24,6 +23,7 @@ from patches.text import (
 )
 from patches.text.algebra import splice
 from patches.text.ops import push
+from tests.support.strategies import changes, text_documents, texts
 
 COMMON = settings(max_examples=80, deadline=None)
 

@@ -29,7 +29,7 @@ from patches.options import DocOptions
 from patches.stores.memory.backend import MemoryBackend
 from patches.stores.sqlite.database import SqliteDatabase
 from patches.testing.contracts.ot_client import drop, save
-from patches.testing.ot_scene import DOC, Client, Server
+from tests.support.ot_scene import DOC, Client, Server
 
 
 def put(key: str, value: Any = 1) -> Op:

@@ -19,7 +19,7 @@ from patches.json_patch import apply_patch
 from patches.model.change import Change, Snapshot
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
-from patches.testing.ot_scene import DOC, Client, Server
+from tests.support.ot_scene import DOC, Client, Server
 
 START = {
     "list": ["a", "b", "c", "d"],

@@ -11,7 +11,7 @@ from patches.algorithms.ot import OTDoc
 from patches.algorithms.ot.object_marks import mark_object_keys
 from patches.model.change import Snapshot
 from patches.model.json_values import Json, Op
-from patches.testing.ot_scene import Client, Server
+from tests.support.ot_scene import Client, Server
 
 STATE: Json = {"y": {"5": 1, "6": {"7": 2}}, "l": [{"1": 0}, [3], {}], "t": {}}
 

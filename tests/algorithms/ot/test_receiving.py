@@ -15,7 +15,7 @@ from patches.limits import Limits
 from patches.model.change import Change, Snapshot
 from patches.model.json_values import Json, Op
 from patches.runtime import Runtime
-from patches.testing.ot_scene import DOC, Client, Server
+from tests.support.ot_scene import DOC, Client, Server
 
 START: Json = {"l": [1, 2, 3], "n": 0, "t": {"ops": [{"insert": "some text\n"}]}}
 

@@ -14,8 +14,8 @@ import pytest
 from patches.algorithms.ot.walk import TransformWalk
 from patches.json_patch import apply_patch
 from patches.model.json_values import Json, Op
-from patches.testing.ot_scene import Client, Server
 from patches.text import text_of, utf16_length
+from tests.support.ot_scene import Client, Server
 
 KINDS: Final = (["text"], ["list"], ["text", "list"])
 PAIRS = 700  # 20,000 of each kind were run once

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from patches.testing.raw_peer import Peers
 from patches_server.auth.access import allow_all
 from patches_server.http.services import services_on
 from patches_server.service.server import PatchesServer
 from patches_server.stores.memory import MemoryBackend
 from patches_server.stores.sqlite import SqliteBackend
+from tests.support.raw_peer import Peers
 
 
 @pytest.fixture(params=["memory", "sqlite"])

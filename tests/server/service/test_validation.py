@@ -14,9 +14,9 @@ from patches.limits import Limits
 from patches.model.change import ChangeInput
 from patches.runtime import Runtime
 from patches.testing.local_server import LocalServer
-from patches.testing.raw_peer import RawPeer
 from patches_server.documents.offload import Aside
 from patches_server.service.validation import Validation
+from tests.support.raw_peer import RawPeer
 
 
 def change(change_id: str, value: Any, path: str = "/a") -> dict[str, Any]:

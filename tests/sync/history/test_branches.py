@@ -23,8 +23,8 @@ from patches.sync.history.branch_store import BranchStore, merged_with_server
 from patches.sync.history.branches import PatchesBranchClient
 from patches.testing.fake_connection import Call, FakeConnection
 from patches.testing.local_server import LocalServer
-from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.sync_scene import sync_scene
 
 T = TypeVar("T")
 DAY_MS = 86_400_000

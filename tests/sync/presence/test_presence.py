@@ -20,8 +20,8 @@ from patches.sync import PatchesSync
 from patches.sync.presence.presence import Room
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.local_server import LocalServer
-from patches.testing.sync_scene import sync_scene
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.sync_scene import sync_scene
 
 _seeds = itertools.count()
 

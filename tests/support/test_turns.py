@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from patches.testing.turns import TurnMeter
+from tests.support.turns import TurnMeter
 
 
 def lines(count: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from patches.testing.conformance import (
+from tests.support.conformance import (
     Case,
     ConformanceTally,
     case_files,

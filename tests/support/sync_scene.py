@@ -17,8 +17,8 @@ from patches.net.connection import CommitAnswer
 from patches.runtime import Runtime
 from patches.sync import PatchesSync, SyncedDoc, SyncState
 from patches.testing.fake_connection import Call, FakeConnection
-from patches.testing.small_algorithm import SmallAlgorithm
 from patches.testing.virtual_time import idle
+from tests.support.small_algorithm import SmallAlgorithm
 
 
 class NoJitter(random.Random):
