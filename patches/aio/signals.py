@@ -64,8 +64,14 @@ class Signal(Generic[P]):
 
     def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Tell every subscriber; async ones go on in the owner's tasks."""
-        for subscriber in self._subscribers:
-            self.tell(subscriber, *args, **kwargs)
+        for subscriber in self._subscribers:  # as `tell`, written out: every keystroke passes here
+            try:
+                result = subscriber(*args, **kwargs)
+            except Exception:  # boundary: a subscriber's failure is its own
+                _log.exception("a subscriber of %s failed", self._name)
+                continue
+            if result is not None and inspect.isawaitable(result):
+                self._hand_over(result)
 
     async def emit_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Tell every subscriber and wait until the async ones have finished."""

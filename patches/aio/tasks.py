@@ -37,11 +37,23 @@ class Reported(Coroutine[Any, Any, None]):
 
     def send(self, value: Any) -> Any:
         """One step."""
-        return self._step(self._coroutine.send, value)
+        try:
+            return self._coroutine.send(value)
+        except StopIteration:
+            pass
+        except Exception as exc:
+            self._report(exc)
+        raise StopIteration from None
 
     def throw(self, *error: Any) -> Any:
         """One step that begins with an error: a cancellation."""
-        return self._step(self._coroutine.throw, *error)
+        try:
+            return self._coroutine.throw(*error)
+        except StopIteration:
+            pass
+        except Exception as exc:
+            self._report(exc)
+        raise StopIteration from None
 
     def close(self) -> None:
         """End it where it is."""
@@ -52,15 +64,6 @@ class Reported(Coroutine[Any, Any, None]):
             yield from self._coroutine.__await__()
         except Exception as exc:
             self._report(exc)
-
-    def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return step(*arguments)
-        except StopIteration:
-            pass
-        except Exception as exc:
-            self._report(exc)
-        raise StopIteration from None
 
 
 class TaskScope:

@@ -274,7 +274,7 @@ class Documents:
     def jitter(self) -> float:
         return self._patches.runtime.random.random()
 
-    def doc_changed(self, steps: DocSteps) -> None:
+    def doc_changed(self, steps: DocSteps, before: DocSync) -> None:
         doc = steps.doc
         if self._workers.get(doc.doc_id) is not steps:
             return  # a late write does not bring an entry back
@@ -285,7 +285,17 @@ class Documents:
         if doc.passed_link is self._link:
             self._awaited.discard(doc.doc_id)
         self._changed()
-        self._publish(doc)
+        # What nobody sees is compared field by field: four times for each keystroke.
+        if (
+            doc.committed_rev != before.committed_rev
+            or doc.has_pending is not before.has_pending
+            or doc.busy is not before.busy
+            or doc.failure is not before.failure
+            or doc.idle_status != before.idle_status
+            or doc.known is not before.known
+            or doc.passed_link is not before.passed_link
+        ):
+            self._publish(doc)
 
     def refused(self, doc_id: str, error: Exception) -> None:
         number, _ = self._refusals.get(doc_id, (0, None))

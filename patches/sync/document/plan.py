@@ -121,7 +121,8 @@ class DocSync:
         """What is shown."""
         if self.busy:
             return "syncing"
-        return "error" if self.error is not None else self.idle_status
+        is_error = self.failure is not None and self.failure.error is not None
+        return "error" if is_error else self.idle_status
 
     @property
     def error(self) -> Exception | None:

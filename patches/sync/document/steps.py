@@ -65,7 +65,7 @@ class Host(Protocol):
     def jitter(self) -> float:
         """A random number from 0 to 1."""
 
-    def doc_changed(self, steps: DocSteps) -> None:
+    def doc_changed(self, steps: DocSteps, before: DocSync) -> None:
         """The document's state is another than before."""
 
     def report(self, error: Exception, doc_id: str | None, change_id: str | None = None) -> None:
@@ -120,10 +120,11 @@ class DocSteps:
 
     def set_state(self, doc: DocSync) -> None:
         """Take a new state, made from `self.doc` in this turn of the loop."""
-        if doc is not self.doc:
+        before = self.doc
+        if doc is not before:
             self.doc = doc
             self._wake.set()
-            self.host.doc_changed(self)
+            self.host.doc_changed(self, before)
 
     # ---- the store -------------------------------------------------------------------------------
 
@@ -389,6 +390,8 @@ class DocSteps:
 
     def _report_skipped(self, changes: Sequence[Change]) -> None:
         """Only now, when it is stored: reported earlier, a crash would report it twice or never."""
+        if not self.doc.unappliable.records:
+            return
         skipped = unreported(self.doc.unappliable, changes)
         if skipped:
             self._set_unappliable(reported(self.doc.unappliable, skipped))

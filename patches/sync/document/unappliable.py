@@ -73,7 +73,7 @@ def reloaded(unappliable: Unappliable) -> Unappliable:
 
 def without_skipped(unappliable: Unappliable, changes: Sequence[Change]) -> Sequence[Change]:
     """`changes`, those that are skipped without their ops."""
-    if not any(unappliable.is_skipped(change.id) for change in changes):
+    if not unappliable.records:
         return changes
     return [
         change.replace(ops=[]) if unappliable.is_skipped(change.id) else change
