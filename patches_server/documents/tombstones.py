@@ -47,12 +47,11 @@ class MemoryDocuments:
         `now` is the server time of the write. Raises `DocDeletedError`, `AlgorithmMismatchError`.
         """
         self.check_not_deleted(doc_id, now=now)
-        expected = self._algorithms.get(doc_id)
-        if expected is None:
+        recorded = self._algorithms.get(doc_id)
+        require_algorithm(doc_id, recorded, algorithm)
+        if recorded is None:
             self._algorithms[doc_id] = algorithm
             self._last_life = self._lives[doc_id] = next_life(now, self._last_life)
-        elif expected != algorithm:
-            raise AlgorithmMismatchError(doc_id, expected=expected, got=algorithm)
         self.last_server_time = max(self.last_server_time, now)
 
     def forget_document(self, doc_id: str) -> None:
@@ -74,6 +73,12 @@ class MemoryDocuments:
         stood = self.get_tombstone(doc_id, now=now) is not None
         self._tombstones.pop(doc_id, None)
         return stood
+
+
+def require_algorithm(doc_id: str, recorded: str | None, algorithm: str) -> None:
+    """Raise `AlgorithmMismatchError` for a document that is recorded with another algorithm."""
+    if recorded is not None and recorded != algorithm:
+        raise AlgorithmMismatchError(doc_id, expected=recorded, got=algorithm)
 
 
 def next_life(now: Millis, last_life: int) -> int:

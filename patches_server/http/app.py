@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Final
 
 from aiohttp import web
 
-from patches.errors import InvalidRequestError, PatchesError, StatusError
+from patches.errors import InvalidRequestError, PatchesError, StatusError, UnavailableError
 from patches.limits import Limits
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability
@@ -51,6 +51,8 @@ _ORIGINS: Final = web.AppKey("patches_allowed_origins", Collection[str])
 
 _PROXY_HEADERS: Final = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
+#: How long the store may take to say that it can be read.
+_READY_S: Final = 2.0
 _PAGE_TYPES: Final = {
     "html": "text/html",
     "css": "text/css",
@@ -59,11 +61,16 @@ _PAGE_TYPES: Final = {
 }
 
 
+async def _not_started() -> str:
+    raise UnavailableError("the application has not started")
+
+
 @dataclass(slots=True)
 class _State:
     """What becomes known when the application starts; its keys are fixed by then."""
 
     epoch: str = ""
+    read_epoch: Callable[[], Awaitable[str]] = field(default=_not_started)
 
 
 _STATE: Final = web.AppKey("patches_state", _State)
@@ -149,7 +156,7 @@ def create_app(
 
     async def lifetime(_app: web.Application) -> AsyncIterator[None]:
         async with _opened(backend, own) as epoch, server:
-            app[_STATE].epoch = epoch
+            app[_STATE].epoch, app[_STATE].read_epoch = epoch, backend.epoch
             if page:
                 await add_welcome_documents(server.router)
             yield
@@ -262,8 +269,9 @@ async def _readyz(request: web.Request) -> web.Response:
     if server.closing:
         return web.json_response({"status": "closing"}, status=503)
     try:
-        await server.router.find("readyz")
-    except PatchesError:
+        async with asyncio.timeout(_READY_S):
+            await request.app[_STATE].read_epoch()
+    except (PatchesError, TimeoutError):
         return web.json_response({"status": "storage"}, status=503)
     return web.json_response({"status": "ok"})
 

@@ -108,7 +108,10 @@ class LWWServerStore(Protocol):
         and raise the floor to them. Returns how many."""
 
     async def delete_doc(self, doc_id: str, tombstone: Tombstone | None, *, now: Millis) -> None:
-        """Remove rows, snapshot and change ids; set the tombstone. Versions and branches stay."""
+        """Remove rows, snapshot and change ids; set the tombstone. Versions and branches stay.
+
+        Raises `AlgorithmMismatchError` for a document of another algorithm.
+        """
 
     async def get_tombstone(self, doc_id: str) -> Tombstone | None:
         """The tombstone, unless it has expired."""

@@ -6,19 +6,13 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import Final
 
-from patches.errors import AlgorithmMismatchError, DuplicateChangeIdsError, RevConflictError
+from patches.errors import DuplicateChangeIdsError, RevConflictError
 from patches.model.change import Change
 from patches_server.documents.measure import Bounds
 from patches_server.ot.store import DocHead
 
 #: What a document of this kind is recorded as.
 ALGORITHM: Final = "ot"
-
-
-def check_algorithm(doc_id: str, recorded: str | None) -> None:
-    """Raise `AlgorithmMismatchError` for a document of another algorithm."""
-    if recorded is not None and recorded != ALGORITHM:
-        raise AlgorithmMismatchError(doc_id, expected=recorded, got=ALGORITHM)
 
 
 def check_follows(changes: Sequence[Change], *, expected: DocHead, head: DocHead) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -48,3 +49,5 @@ async def test_a_copy_made_under_load_is_whole_and_has_all_that_was_acknowledged
             assert stored >= {f"c{number}" for number in ids}
             assert conn.execute("SELECT epoch FROM server_file").fetchone() == (str(len(ids)),)
     assert len(before) == 3
+    if os.name == "posix":
+        assert {each.stat().st_mode & 0o777 for each in tmp_path.glob("*.db")} == {0o600}

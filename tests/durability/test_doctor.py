@@ -11,11 +11,13 @@ from typing import TypeAlias
 import pytest
 
 from patches.errors import CorruptDataError
+from patches.model import codec
 from patches.model.json_values import Json
 from patches_server.http.services import services_on
 from patches_server.stores.sqlite.backend import SqliteBackend
 from patches_server.stores.sqlite.checksums import row_crc
 from patches_server.stores.sqlite.doctor import problems_of
+from patches_server.stores.sqlite.ot_log import Log, find_log, put_log
 from patches_server.stores.sqlite.repair import repair
 
 Damage: TypeAlias = Callable[..., None]
@@ -226,3 +228,28 @@ async def test_a_damaged_document_is_refused_and_others_are_served(
     await backend.close()
     assert await state_of(path, "lww/other") == BOARD
     assert await state_of(path, "log") == BOARD
+
+
+def test_replaying_a_pruned_log_begins_at_the_version_that_covers_it(path: Path) -> None:
+    """Also where the log begins before that version ends: its first changes are in the state."""
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("DELETE FROM ot_changes WHERE doc_id = 'plan' AND rev <= 2")
+        log = find_log(conn, "plan")
+        assert log is not None
+        put_log(conn, "plan", Log(log.head, 2, log.ids))
+        row = conn.execute(
+            "SELECT doc_id, rev, prev, change_id, created_at, batch_id, client_id FROM ot_changes "
+            "WHERE doc_id = 'plan' AND rev = 3"
+        ).fetchone()
+        # It can be applied to the state before it, and not to the one that it is in already.
+        test_op = b'[{"op":"test","path":"/f3","value":null}]'
+        (data,) = conn.execute(
+            "SELECT change FROM ot_changes WHERE doc_id = 'plan' AND rev = 3"
+        ).fetchone()
+        change = {**codec.decode(data), "ops": codec.decode(test_op)}
+        data = codec.encode(change)
+        conn.execute(
+            "UPDATE ot_changes SET change = ?, crc = ? WHERE doc_id = 'plan' AND rev = 3",
+            (data, row_crc(*row, data)),
+        )
+    assert problems(path, replay=True) == []

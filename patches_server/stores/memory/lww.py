@@ -11,7 +11,7 @@ from patches.errors import RevConflictError
 from patches.runtime import Millis, Runtime
 from patches_server.documents.branch_store import BranchStore, MemoryBranches
 from patches_server.documents.records import Tombstone
-from patches_server.documents.tombstones import MemoryDocuments
+from patches_server.documents.tombstones import MemoryDocuments, require_algorithm
 from patches_server.documents.version_store import MemoryVersions, VersionStore
 from patches_server.lww.rows import Row, stored_order
 from patches_server.lww.store import LoadedRows, SavedSnapshot
@@ -153,6 +153,7 @@ class LWWMemoryServerStore:
         return len(dropped)
 
     async def delete_doc(self, doc_id: str, tombstone: Tombstone | None, *, now: Millis) -> None:
+        require_algorithm(doc_id, self._documents.algorithm_of(doc_id), "lww")
         self._docs.pop(doc_id, None)
         self._documents.forget_document(doc_id)
         if tombstone is not None:

@@ -12,11 +12,10 @@ from patches.runtime import Millis, Runtime
 from patches_server.documents.branch_store import MemoryBranches
 from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Tombstone
-from patches_server.documents.tombstones import MemoryDocuments
+from patches_server.documents.tombstones import MemoryDocuments, require_algorithm
 from patches_server.documents.version_store import MemoryVersions
 from patches_server.ot.rows import (
     ALGORITHM,
-    check_algorithm,
     check_follows,
     check_ids_new,
     head_after,
@@ -69,7 +68,7 @@ class OTMemoryServerStore:
         bounds: Bounds | None = None,
     ) -> None:
         self._documents.check_not_deleted(doc_id, now=now)
-        check_algorithm(doc_id, self._documents.algorithm_of(doc_id))
+        require_algorithm(doc_id, self._documents.algorithm_of(doc_id), ALGORITHM)
         log = self._logs.get(doc_id) or _Log()
         token = self._documents.token_of(doc_id)
         check_follows(changes, expected=expected, head=replace(log.head, token=token))
@@ -117,7 +116,7 @@ class OTMemoryServerStore:
         del changes[: bisect_right(changes, through_rev, key=_rev)]
 
     async def delete_doc(self, doc_id: str, tombstone: Tombstone | None, *, now: Millis) -> None:
-        check_algorithm(doc_id, self._documents.algorithm_of(doc_id))
+        require_algorithm(doc_id, self._documents.algorithm_of(doc_id), ALGORITHM)
         log = self._logs.pop(doc_id, None)
         self.versions.delete_versions(doc_id)
         self._documents.forget_document(doc_id)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from patches.errors import InvalidRequestError
+from patches.stores.sqlite.file_kind import make_private
 from patches_server.stores.sqlite import documents
 
 
@@ -38,6 +39,7 @@ def backup(source: str | os.PathLike[str], target: str | os.PathLike[str], *, ep
         raise InvalidRequestError(f"{target} exists; a backup is a new file")
     unfinished = target.with_name(f"{target.name}.unfinished")
     unfinished.unlink(missing_ok=True)
+    make_private(os.fspath(unfinished))
     try:
         copied = _copied(source, unfinished, epoch)
         os.replace(unfinished, target)

@@ -10,13 +10,13 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any, Final
 
-from patches.errors import AlgorithmMismatchError, CorruptDataError
+from patches.errors import CorruptDataError
 from patches.runtime import Millis, Runtime
 from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.file_kind import FileKind, Schema, statements
 from patches_server.documents.history import token_of as history_token
 from patches_server.documents.records import Tombstone
-from patches_server.documents.tombstones import deleted, next_life, stands
+from patches_server.documents.tombstones import deleted, next_life, require_algorithm, stands
 from patches_server.stores.sqlite.checksums import (
     Sums,
     load_sums,
@@ -186,10 +186,9 @@ def require_writable(
     Returns the record that was there before.
     """
     record = load(conn, doc_id, now=now)
+    require_algorithm(doc_id, None if record is None else record.algorithm, algorithm)
     if record is None:
         record_document(conn, doc_id, algorithm, now=now)
-    elif record.algorithm != algorithm:
-        raise AlgorithmMismatchError(doc_id, expected=record.algorithm, got=algorithm)
     conn.execute(
         "INSERT INTO server_time VALUES (1, ?) ON CONFLICT DO UPDATE SET last = excluded.last "
         "WHERE last < excluded.last",

@@ -12,6 +12,7 @@ from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.keys import to_key
 from patches_server.documents.branch_store import BranchStore
 from patches_server.documents.records import Tombstone
+from patches_server.documents.tombstones import require_algorithm
 from patches_server.documents.version_store import VersionStore
 from patches_server.lww.rows import Row
 from patches_server.lww.store import LoadedRows
@@ -204,6 +205,7 @@ class LWWSqliteServerStore(SqliteDocuments):
 
     async def delete_doc(self, doc_id: str, tombstone: Tombstone | None, *, now: Millis) -> None:
         def write(conn: sqlite3.Connection) -> None:
+            require_algorithm(doc_id, documents.algorithm_of(conn, doc_id), "lww")
             found = find_doc(conn, doc_id)  # damaged or not: it goes
             if found is not None:
                 for table in ("lww_rows", "lww_change_ids", "lww_docs"):

@@ -13,9 +13,9 @@ from patches.runtime import Millis, Runtime
 from patches.stores.sqlite.database import SqliteDatabase
 from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Tombstone
+from patches_server.documents.tombstones import require_algorithm
 from patches_server.ot.rows import (
     ALGORITHM,
-    check_algorithm,
     check_follows,
     head_after,
     within,
@@ -142,7 +142,7 @@ class OTSqliteServerStore(SqliteDocuments):
 
     async def delete_doc(self, doc_id: str, tombstone: Tombstone | None, *, now: Millis) -> None:
         def write(conn: sqlite3.Connection) -> None:
-            check_algorithm(doc_id, documents.algorithm_of(conn, doc_id))
+            require_algorithm(doc_id, documents.algorithm_of(conn, doc_id), ALGORITHM)
             log = find_log(conn, doc_id)  # damaged or not: it goes
             head = log.head if log is not None else NO_DOC
             for table in ("ot_heads", "ot_changes", "ot_change_ids"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,6 +21,7 @@ from patches.model import codec
 from patches_server.auth.access import Principal, allow_all
 from patches_server.http.app import SERVER, create_app
 from patches_server.service.server import PatchesServer
+from patches_server.stores.sqlite import SqliteBackend
 
 Client: TypeAlias = TestClient[Any, Any]
 Start: TypeAlias = Callable[..., Awaitable[Client]]
@@ -102,6 +105,20 @@ async def test_health_and_readiness(start: Start) -> None:
     with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
         await client.ws_connect("/ws")
     assert caught.value.status == 503
+
+
+async def test_readiness_is_the_stores_and_no_documents(tmp_path: Path, start: Start) -> None:
+    """Whatever a document of that name is."""
+    backend = SqliteBackend(tmp_path / "server.db")
+    await backend.epoch()
+    with closing(sqlite3.connect(tmp_path / "server.db")) as conn, conn:
+        conn.execute("INSERT INTO server_documents VALUES ('readyz', 'other', 0, 0)")
+    client = await start(store=backend)
+    async with client.get("/readyz") as answer:
+        assert answer.status == 200
+    await backend.close()
+    async with client.get("/readyz") as answer:
+        assert answer.status == 503
 
 
 @pytest.mark.parametrize(
