@@ -33,7 +33,8 @@ from patches.sync.history.branches import send_pending
 from patches.sync.link import Link
 from patches.sync.linking import Linking
 from patches.sync.live_docs import LiveDocs
-from patches.sync.presence.presence import PresenceHub, Room
+from patches.sync.presence.hub import PresenceHub
+from patches.sync.presence.presence import Room
 from patches.sync.published import Published
 from patches.sync.state import SyncedDoc, Syncing
 from patches.sync.subscriptions import SubscribeFilter, Subscriptions

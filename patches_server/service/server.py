@@ -112,11 +112,10 @@ class PatchesServer:
             stats=self.stats,
             hide_existence=hide_existence,
         )
-        self.relay = (
-            AwarenessRelay(self.hub, limits=self.limits, is_open=self.access.open)
-            if relay
-            else None
-        )
+        self.relay: AwarenessRelay | None = None
+        if relay:
+            self.relay = AwarenessRelay(self.hub, limits=self.limits, is_open=self.access.open)
+            self.hub.on_removed = self.relay.leave_room
         self.methods = method_table()
         for each in services.values():
             add_methods_of(self.methods, each)
@@ -202,9 +201,9 @@ class PatchesServer:
     def disconnected(self, session: ServerSession) -> None:
         """A session has ended; called by it."""
         self.sessions.pop(session.connection_id, None)
-        self.hub.ended(session)
         if self.relay is not None:
             self.relay.leave(session)
+        self.hub.ended(session)
 
     async def _counted(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:

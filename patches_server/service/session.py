@@ -37,7 +37,12 @@ from patches_server.documents.offload import BYTES_PER_STEP, Aside
 from patches_server.service.calls import Call, Calls
 from patches_server.service.fanout.hub import Hub
 from patches_server.service.fanout.outbox import SIGNED_OUT, TOO_SLOW, Outbox
-from patches_server.service.fanout.relay import AwarenessRelay, Relayed, is_signal
+from patches_server.service.fanout.relay import (
+    AwarenessRelay,
+    Relayed,
+    is_signal,
+    is_withdrawal,
+)
 from patches_server.service.memory_budget import MemoryBudget, Share
 from patches_server.service.methods import Method
 from patches_server.service.rates import TokenBucket
@@ -147,6 +152,8 @@ class ServerSession:
             elif isinstance(parsed, Notification):
                 if is_signal(parsed.jsonrpc, parsed.method, parsed.params):
                     self._relay(parsed.params, size)
+                elif self._server.relay is not None and is_withdrawal(parsed.method):
+                    self._server.relay.withdraw(self, parsed.params)
             else:
                 is_begun = await self._begin(parsed, size, share)
         finally:
@@ -308,7 +315,10 @@ class ServerSession:
     async def _subscription(self, request: Request) -> Answer:
         wanted = wire_checks.param(request.params, 0)
         if request.method == "subscribe":
-            return codec.encode(await self._server.hub.subscribe(self, wanted))
+            granted = await self._server.hub.subscribe(self, wanted)
+            if self._server.relay is not None:
+                self._server.relay.subscribed(self, granted)
+            return codec.encode(granted)
         return codec.encode(self._server.hub.unsubscribe(self, wanted))
 
     def _refuse(self, request_id: Json, error: Exception) -> None:

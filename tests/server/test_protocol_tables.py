@@ -776,4 +776,7 @@ async def test_signaling(frame: str, answer: str, delivered: str) -> None:
         await desk.play([(frame, answer)])
         await desk.told(*([delivered] if delivered else ()))
         desk.ann.session.end()
-        await desk.told('{"jsonrpc":"2.0","method":"peer-disconnected","params":{"id":"<ann>"}}')
+        gone = '{"jsonrpc":"2.0","method":"peer-disconnected","params":{"id":"<ann>"%s}}'
+        # Beyond the table: the room in which the two have met is told of it, too.
+        rooms = [""] + ([',"room":"d"'] if '"room":"d"' in delivered else [])
+        await desk.told(*(gone % room for room in rooms))

@@ -1,142 +1,36 @@
 """Presence: who else is at a document, what they say of themselves, and where their cursors are.
 
-Each client sends its state to the others through the server's relay (`docs/protocol.md`), which
-stores nothing. A state is one JSON object, sent whole, and the latest one counts. Messages name the
-document as their room, so that they reach only who may read it. A peer that names no room is shown
-in every room.
+Each client sends its state to the others through the server's relay, which stores nothing. A state
+is one JSON object, sent whole, and the latest one counts. Messages name the document as their room,
+so that they reach only who may read it. A peer that names no room (one of @dabble/patches 0.28.1)
+is shown in every room, and is told without a room.
 
 The relay tells a newcomer who is there, and nobody of the newcomer. So a newcomer to the relay says
 hello to all, a newcomer to a room says its state to all, and whoever hears a state for the first
-time answers with its own.
+time answers with its own. What was said before a room was entered is remembered.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from patches.aio.signals import Signal
 from patches.documents.document import Document
-from patches.errors import InvalidJsonError, InvalidRequestError, NetworkError
+from patches.errors import InvalidRequestError
 from patches.limits import KIB, Limits
 from patches.model import codec
 from patches.model.json_values import Json, checked_copy, json_equal
 from patches.sync.presence.cursors import moved_cursor, text_change
-
-_log = logging.getLogger("patches.sync")
+from patches.sync.presence.hub import PresenceHub, State
 
 #: Between two messages to one peer, of all rooms together: changes that come faster are sent as
 #: one. The relay drops what comes more often than 20 times a second.
 PAUSE_S: Final = 0.08
 #: The largest message that a server with the default limits passes on, less what surrounds a state.
 _MOST_BYTES: Final = (Limits().max_presence_bytes or 16 * KIB) - 256
-
-_HELLO: Final = "{}"
-
-
-class Relay(Protocol):
-    """What presence needs of a connection."""
-
-    def notify(self, method: str, *params: Any) -> None:
-        """Send a notification. Raises `NetworkError` without a connection."""
-
-
-class PresenceHub:
-    """The peers of one connection, and the rooms that are open here. Owned by a `PatchesSync`."""
-
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
-        self._own_id: str | None = None
-        self._peers: dict[str, None] = {}
-        self._greeted = False
-        self.rooms: list[Room] = []
-        #: Held by the room that says its state, until the next may.
-        self.turn: Final = asyncio.Lock()
-
-    @property
-    def own_id(self) -> str | None:
-        """What the others know this connection by; `None` without one."""
-        return self._own_id
-
-    @property
-    def peers(self) -> list[str]:
-        """The connections that are known."""
-        return list(self._peers)
-
-    def notified(self, method: str, params: Any) -> bool:
-        """Take a notification, if it is one of the relay's."""
-        if method not in ("peer-welcome", "peer-disconnected", "signal"):
-            return False
-        if isinstance(params, Mapping):
-            if method == "peer-welcome":
-                self._welcomed(params)
-            elif method == "peer-disconnected":
-                self._left(params.get("id"))
-            else:
-                self._heard(params)
-        return True
-
-    def lost(self) -> None:
-        """The connection is gone, and everybody with it."""
-        self._own_id, self._greeted = None, False
-        self._peers.clear()
-        for room in list(self.rooms):
-            room.forget_all()
-
-    def subscribed(self) -> None:
-        """The connection is subscribed to what it needs: the rooms are open to it."""
-        self.greet()
-        for room in list(self.rooms):
-            room.tell_all()
-
-    def greet(self) -> None:
-        """Make this connection known to the others, once, if it has any room."""
-        if self.rooms and self._own_id is not None and not self._greeted:
-            self._greeted = True
-            for peer in self._peers:
-                self.send(peer, _HELLO, None)
-
-    def send(self, peer: str, data: str, room: str | None) -> None:
-        """Send to one peer, as far as that is possible: presence may be lost."""
-        try:
-            self._relay.notify("peer-signal", peer, data, room)
-        except NetworkError:
-            _log.debug("presence: not connected")
-
-    def _welcomed(self, params: Mapping[str, Any]) -> None:
-        own, peers = params.get("id"), params.get("peers")
-        if not isinstance(own, str) or not isinstance(peers, list):
-            return
-        self._own_id = own
-        present = [peer for peer in peers if isinstance(peer, str) and peer != own]
-        for peer in self._peers.keys() - set(present):
-            self._left(peer)
-        self._peers.update(dict.fromkeys(present))
-        self.greet()
-        for room in list(self.rooms):
-            room.tell_all()
-
-    def _left(self, peer: Any) -> None:
-        if isinstance(peer, str):
-            self._peers.pop(peer, None)
-            for room in list(self.rooms):
-                room.forget(peer)
-
-    def _heard(self, params: Mapping[str, Any]) -> None:
-        peer, room_id = params.get("from"), params.get("room")
-        state = _parsed(params.get("data"))
-        if not isinstance(peer, str) or peer == self._own_id or state is None:
-            return
-        is_new = peer not in self._peers
-        self._peers[peer] = None
-        for room in list(self.rooms):
-            if room_id in (None, room.doc_id) and "id" in state:
-                room.heard(peer, state)
-            elif is_new:
-                room.tell(peer)
 
 
 class Room:
@@ -207,6 +101,8 @@ class Room:
         self._watch()
         self._hub.greet()
         self.tell_all()
+        for peer, state in self._hub.states_in(self.doc_id).items():
+            self.heard(peer, state)
         return self
 
     async def __aexit__(
@@ -217,17 +113,14 @@ class Room:
     ) -> None:
         self._hub.rooms.remove(self)
         self._stop_watching()
-        if self._hub.own_id is not None:
-            gone = codec.encode_text({"id": self._hub.own_id, "left": True})
-            for peer in self._hub.peers:  # some may have heard of us whom we have not heard yet
-                self._hub.send(peer, gone, self.doc_id)
+        self._hub.left_room(self.doc_id)
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.wait([self._sender])
 
     # ---- for the hub -----------------------------------------------------------------------------
 
-    def heard(self, peer: str, state: dict[str, Json]) -> None:
+    def heard(self, peer: str, state: State) -> None:
         """A peer says its state."""
         if state.get("left") is True:
             self.forget(peer)
@@ -320,13 +213,3 @@ def _checked(state: Mapping[str, Json], doc_id: str) -> dict[str, Json]:
 
 def _plain(others: Mapping[str, Mapping[str, Json]]) -> Json:
     return {peer: dict(state) for peer, state in others.items()}
-
-
-def _parsed(data: Any) -> dict[str, Json] | None:
-    """The state in a message; text that is none, and other values, are nobody's."""
-    if isinstance(data, str):
-        try:
-            data = codec.decode(data)
-        except InvalidJsonError:
-            return None
-    return data if isinstance(data, dict) else None

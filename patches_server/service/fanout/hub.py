@@ -92,6 +92,8 @@ class Hub:
         self._asks = asyncio.Semaphore(_PARALLEL)
         #: Document servers that keep something for each connection.
         self._tell_ended: list[Callable[[str], object]] = []
+        #: Called when a subscription has ended, for whatever reason.
+        self.on_removed: Callable[[str, str], object] = lambda _connection_id, _doc_id: None
 
     def __len__(self) -> int:
         """How many subscriptions there are."""
@@ -146,6 +148,10 @@ class Hub:
     def is_subscribed(self, subscriber: Subscriber, doc_id: str) -> bool:
         """Whether a subscriber gets this document's changes."""
         return subscriber in self._table.get(doc_id, ())
+
+    def subscribers_of(self, doc_id: str) -> Iterable[Subscriber]:
+        """Who gets this document's changes."""
+        return self._table.get(doc_id, {}).keys()
 
     def leave(self, subscriber: Subscriber) -> None:
         """All subscriptions of a connection end."""
@@ -236,6 +242,7 @@ class Hub:
         del subscribers[subscriber]
         if not subscribers:
             del self._table[doc_id]
+        self.on_removed(subscriber.context.connection_id or "", doc_id)
         return True
 
     # Fan-out.

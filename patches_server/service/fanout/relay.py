@@ -8,6 +8,8 @@ needs the right to read.
 Clients of @dabble/patches 0.28.1 name no room. Where everybody may read everything, their messages
 go to any peer. Where rights are asked, they go as messages of the documents that both sides are
 subscribed to, and to nobody else: a stranger must not appear beside a document it may not read.
+A relay of that library that is told a room takes only messages that name it. For it, a connection
+is welcomed again in each document it subscribes to, and a departure is told in each room.
 
 Messages are limited per sender and per receiver, in number and bytes, and are dropped where the
 receiver does not take them. A flood of them never ends the receiver's connection.
@@ -31,6 +33,11 @@ from patches_server.wire.frames import notification_frame
 #: Beyond this many connections newcomers are not given all others, nor everybody told of one that
 #: leaves: it would cost the square of their number. Directed messages go on.
 _ROSTER_MAX: Final = 1_000
+#: A welcome in a room lists everybody up to this number, and then whoever shares a document: a
+#: relay without a room takes any welcome for the whole list of its peers.
+_LISTED_WHOLE: Final = 32
+#: A call that subscribes to more documents than this is not welcomed in each of them.
+_WELCOMED_ROOMS: Final = 32
 #: Of the documents that two connections share, so many are looked for, among so many.
 _MAX_SHARED: Final = 8
 _MAX_LOOKED_AT: Final = 1_000
@@ -73,6 +80,8 @@ class AwarenessRelay:
     def __init__(self, hub: Hub, *, limits: Limits, is_open: bool) -> None:
         self._hub, self._limits, self._is_open = hub, limits, is_open
         self._members: dict[str, _Member] = {}
+        #: Room -> the connections that have sent or got a message in it.
+        self._met: dict[str, set[str]] = {}
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -106,6 +115,46 @@ class AwarenessRelay:
             if other_id in self._members:
                 self._members[other_id].contacts.discard(peer.connection_id)
 
+    def subscribed(self, peer: Peer, rooms: Sequence[str]) -> None:
+        """A connection has subscribed to documents: it is welcomed in each of them."""
+        own = peer.connection_id
+        if own not in self._members or len(rooms) > _WELCOMED_ROOMS:
+            return
+        others = [other for other in self._roster_of(peer) if other != own]
+        for room in rooms:
+            welcome = codec.encode({"id": own, "peers": others, "room": room})
+            peer.outbox.put(notification_frame("peer-welcome", welcome))
+
+    def leave_room(self, left: str, room: str) -> None:
+        """A connection has left a room, or may not be in it any more: those it met are told."""
+        met = self._met.get(room)
+        if met is None or left not in met:
+            return
+        met.discard(left)
+        if not met:
+            del self._met[room]
+        if len(met) > _ROSTER_MAX:
+            return
+        gone = notification_frame("peer-disconnected", codec.encode({"id": left, "room": room}))
+        for other in met:
+            if other in self._members:
+                self._hub.offer(room, self._members[other].peer, gone)
+
+    def withdraw(self, peer: Peer, params: Json) -> None:
+        """A connection is seen no more, though it stays: in a room, or by anybody it has met."""
+        left = peer.connection_id
+        room = params[0] if isinstance(params, list) and params else None
+        if isinstance(room, str):
+            self.leave_room(left, room)
+        elif room is None and left in self._members:
+            gone = notification_frame("peer-disconnected", codec.encode({"id": left}))
+            contacts, self._members[left].contacts = self._members[left].contacts, set()
+            for other_id in contacts:
+                other = self._members.get(other_id)
+                if other is not None:
+                    other.contacts.discard(left)
+                    other.peer.outbox.offer(gone)
+
     def pass_on(self, sender: Peer, params: Sequence[Json], *, size: int, now: float) -> Relayed:
         """Pass `[TO, DATA]` or `[TO, DATA, ROOM]` on. What is over a limit is dropped and counted.
 
@@ -129,6 +178,10 @@ class AwarenessRelay:
             return self._drop(Relayed.TOO_MANY)
         member.contacts.add(target.peer.connection_id)
         target.contacts.add(sender.connection_id)
+        for each in rooms:
+            if each is not None:
+                met = self._met.setdefault(each, set())
+                met.update((sender.connection_id, target.peer.connection_id))
         data = params[1] if len(params) > 1 else None
         is_queued = [self._offer(target.peer, _signal(sender, data, each), each) for each in rooms]
         return Relayed.SENT if all(is_queued) else self._drop(Relayed.TOO_MANY)
@@ -146,6 +199,19 @@ class AwarenessRelay:
         shared = (doc_id for doc_id in islice(few, _MAX_LOOKED_AT) if doc_id in many)
         return list(islice(shared, _MAX_SHARED))
 
+    def _roster_of(self, peer: Peer) -> list[str]:
+        if len(self._members) <= _LISTED_WHOLE:
+            return list(self._members)
+        sharing: dict[str, None] = {}
+        for room in islice(peer.subscriptions, _MAX_LOOKED_AT):
+            for other in self._hub.subscribers_of(room):
+                other_id = other.context.connection_id
+                if other_id in self._members:
+                    sharing[str(other_id)] = None
+            if len(sharing) > _ROSTER_MAX:
+                return []
+        return list(sharing)
+
     def _offer(self, target: Peer, frame: bytes, room: str | None) -> bool:
         if room is None:
             return target.outbox.offer(frame)
@@ -154,6 +220,11 @@ class AwarenessRelay:
     def _drop(self, why: Relayed) -> Relayed:
         self.dropped += 1
         return why
+
+
+def is_withdrawal(method: Json) -> bool:
+    """Whether a notification says that its sender is seen no more. It is our clients' alone."""
+    return bool(method == "peer-leave")
 
 
 def is_signal(jsonrpc: Json, method: Json, params: Json) -> bool:

@@ -13,6 +13,7 @@ import pytest
 
 from patches.client.patches import Patches
 from patches.errors import InvalidRequestError
+from patches.model import codec
 from patches.model.change import Snapshot
 from patches.model.json_values import Json
 from patches.runtime import Runtime
@@ -21,6 +22,7 @@ from patches.sync.presence.presence import Room
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.local_server import LocalServer
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.raw_peer import RawPeer
 from tests.support.sync_scene import sync_scene
 
 _seeds = itertools.count()
@@ -299,3 +301,168 @@ async def test_what_other_clients_say_is_taken_with_care() -> None:
         assert ("old", "{}", None) in sent
         assert ("old", '{"name":"Me","id":"me"}', "d") in sent
         assert ("e", '{"name":"Me","id":"me"}', "d") in sent
+
+
+# ---- peers of @dabble/patches 0.28.1 -------------------------------------------------------------
+
+
+class OriginalPeer:
+    """The presence of that library's client: it names no room, and keeps the latest state of each
+    peer until it hears that the peer is gone."""
+
+    def __init__(self, server: LocalServer, name: str, room: str | None = None) -> None:
+        self._peer = RawPeer(server.server.connect())
+        self._name, self._room = name, room
+        self.id: str | None = None
+        self._known: set[str] = set()
+        self.states: dict[str, Any] = {}
+
+    async def subscribe(self, doc_id: str) -> None:
+        await self._peer.result("subscribe", doc_id)
+
+    async def read(self) -> None:
+        """Take what has come, and answer it."""
+        await idle()
+        for frame in self._peer.unread():
+            params = frame.get("params")
+            if not isinstance(params, dict) or (self._room and params.get("room") != self._room):
+                continue
+            if frame["method"] == "peer-welcome":
+                self.id = params["id"]
+                for peer in self._known - set(params["peers"]):
+                    self._gone(peer)
+                for peer in params["peers"]:
+                    await self._met(peer)
+            elif frame["method"] == "peer-disconnected":
+                self._gone(params["id"])
+            elif frame["method"] == "signal":
+                await self._met(params["from"])
+                state = codec.decode(params["data"])
+                if "id" in state:
+                    self.states[state["id"]] = state
+        await idle()
+
+    def names(self) -> list[Any]:
+        return sorted(str(state.get("name")) for state in self.states.values())
+
+    async def _met(self, peer: str) -> None:
+        if peer in self._known:
+            return
+        self._known.add(peer)
+        data = codec.encode_text({"name": self._name, "id": self.id})
+        params = [peer, data, *([self._room] if self._room else [])]
+        await self._peer.send({"jsonrpc": "2.0", "method": "peer-signal", "params": params})
+
+    def _gone(self, peer: str) -> None:
+        self._known.discard(peer)
+        self.states.pop(peer, None)
+
+
+@virtual_time
+async def test_a_peer_on_its_own_signaling_socket_and_ours_see_each_other() -> None:
+    async with LocalServer() as server, client(server, "d") as ann:
+        before = OriginalPeer(server, "Before")
+        await before.read()
+        async with ann.presence("d", {"name": "Ann"}) as room:
+            for _ in range(3):
+                await asyncio.sleep(0.2)
+                await before.read()
+            after = OriginalPeer(server, "After")
+            for _ in range(3):
+                await after.read()
+                await asyncio.sleep(0.2)
+            assert names(room) == ["After", "Before"]
+            assert (before.names(), after.names()) == (["Ann"], ["Ann"])
+            room.update(name="Ann Lee")
+            await asyncio.sleep(0.2)
+            await before.read()
+            assert before.names() == ["After", "Ann Lee"]
+        await asyncio.sleep(0.2)
+        await before.read()
+        assert before.names() == ["After"], "leaving leaves no ghost"
+
+
+@virtual_time
+async def test_who_leaves_one_of_two_rooms_is_shown_as_it_is_in_the_other() -> None:
+    async with LocalServer() as server, client(server, "d", "e") as ann:
+        peer = OriginalPeer(server, "Peer")
+        await peer.read()
+        async with ann.presence("d", {"name": "in d"}):
+            async with ann.presence("e", {"name": "in e"}):
+                for _ in range(3):
+                    await asyncio.sleep(0.3)
+                    await peer.read()
+                assert peer.names() == ["in e"]
+            await asyncio.sleep(0.3)
+            await peer.read()
+            assert peer.names() == ["in d"]
+
+
+@virtual_time
+async def test_who_spoke_before_a_room_was_entered_is_in_it() -> None:
+    async with LocalServer() as server, client(server, "d", "e") as ann:
+        peer = OriginalPeer(server, "Peer")
+        await peer.read()
+        async with ann.presence("d", {"name": "Ann"}) as first:
+            for _ in range(3):
+                await asyncio.sleep(0.2)
+                await peer.read()
+            assert names(first) == ["Peer"]
+            async with ann.presence("e", {"name": "Ann"}) as second:
+                assert names(second) == ["Peer"]
+
+
+@virtual_time
+async def test_a_relay_that_is_told_a_room_gets_its_id_and_sees_ours() -> None:
+    async with LocalServer() as server, client(server, "d", "e") as ann:
+        async with ann.presence("d", {"name": "Ann"}) as in_d, ann.presence("e", {}) as in_e:
+            peer = OriginalPeer(server, "Peer", room="d")
+            await peer.read()
+            await peer.subscribe("d")
+            for _ in range(3):
+                await peer.read()
+                await asyncio.sleep(0.3)
+            assert peer.id is not None
+            assert names(in_d) == ["Peer"]
+            assert names(in_e) == []
+            assert peer.names() == ["Ann"]
+        await asyncio.sleep(0.3)
+        await peer.read()
+        assert peer.names() == []
+
+
+@virtual_time
+async def test_who_unsubscribes_from_a_document_is_gone_from_its_room_alone() -> None:
+    async with (
+        LocalServer() as server,
+        client(server, "d", "e") as ann,
+        client(server, "d", "e") as bob,
+    ):
+        async with (
+            ann.presence("d", {"name": "Ann"}),
+            ann.presence("e", {"name": "Ann"}),
+            bob.presence("d", {"name": "Bob"}) as in_d,
+            bob.presence("e", {"name": "Bob"}) as in_e,
+        ):
+            await asyncio.sleep(1)
+            assert (names(in_d), names(in_e)) == (["Ann"], ["Ann"])
+            await ann.patches.close_doc("d", untrack=True)
+            await asyncio.sleep(1)
+            assert (names(in_d), names(in_e)) == ([], ["Ann"])
+
+
+@virtual_time
+async def test_where_rights_are_asked_a_stranger_is_in_no_room() -> None:
+    def may(principal: Any, doc_id: str, *_: Any) -> bool:
+        return True
+
+    async with LocalServer(auth=may) as server, client(server, "d", "e") as ann:
+        async with ann.presence("d", {"name": "Ann"}) as in_d, ann.presence("e", {}) as in_e:
+            stranger, reader = OriginalPeer(server, "Stranger"), OriginalPeer(server, "Reader")
+            await reader.subscribe("d")
+            for _ in range(3):
+                await stranger.read()
+                await reader.read()
+                await asyncio.sleep(0.3)
+            assert (names(in_d), names(in_e)) == (["Reader"], [])
+            assert (stranger.names(), reader.names()) == ([], ["Ann"])

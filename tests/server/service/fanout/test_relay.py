@@ -170,3 +170,49 @@ async def test_the_bytes_of_one_sender_are_limited(serve: Any) -> None:
     for other in others:
         await ann.send({"jsonrpc": "2.0", "method": "peer-signal", "params": [other.id, "x" * 300]})
     assert [len(other.unread("signal")) for other in others] == [1, 1, 0, 0, 0]
+
+
+async def test_a_subscription_is_a_welcome_in_its_room(relay: Any) -> None:
+    ann, bob = relay(), relay()
+    for peer in (ann, bob):
+        await peer.notification("peer-welcome")
+    await ann.result("subscribe", ["d"])
+    assert await ann.notification("peer-welcome") == {"id": ann.id, "peers": [bob.id], "room": "d"}
+    await bob.result("subscribe", [f"d{number}" for number in range(33)])
+    assert bob.unread("peer-welcome") == []
+
+
+async def test_many_peers_are_listed_if_they_share_a_document(relay: Any) -> None:
+    peers = [relay() for _ in range(40)]
+    for peer in peers[:3]:
+        await peer.result("subscribe", ["d"])
+    await peers[3].result("subscribe", ["e"])
+    await peers[4].result("subscribe", ["d", "e"])
+    welcome = peers[4].unread("peer-welcome")[-1]["params"]
+    assert sorted(welcome["peers"]) == sorted(peer.id for peer in peers[:4])
+
+
+async def test_a_departure_is_told_in_the_rooms_in_which_two_have_met(relay: Any) -> None:
+    ann, bob, eve = relay(), relay(), relay()
+    for peer in (ann, bob, eve):
+        await peer.result("subscribe", ["d", "e"])
+    await ann.call("peer-signal", bob.id, "x", "d")
+    for peer in (ann, bob, eve):
+        peer.unread()
+        peer._unread.clear()
+    await ann.result("unsubscribe", "d")
+    gone = {"id": ann.id, "room": "d"}
+    assert await bob.notification("peer-disconnected") == gone
+    assert eve.unread("peer-disconnected") == []
+    await ann.result("subscribe", "d")
+    await ann.call("peer-signal", bob.id, "x", "d")
+    await ann.send({"jsonrpc": "2.0", "method": "peer-leave", "params": ["d"]})
+    assert await bob.notification("peer-disconnected") == gone
+    await ann.send({"jsonrpc": "2.0", "method": "peer-leave"})
+    assert await bob.notification("peer-disconnected") == {"id": ann.id}
+    await ann.call("peer-signal", bob.id, "x", "d")
+    ann.session.end()
+    assert await bob.notification("peer-disconnected") == {"id": ann.id}
+    assert await bob.notification("peer-disconnected") == gone
+    bob.session.end()
+    assert relay.server.relay._met == {}
