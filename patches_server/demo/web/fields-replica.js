@@ -86,6 +86,8 @@ function written(state, op) {
 }
 
 function put(node, [key, ...rest], op) {
+  // Nothing is removed below what is not there, and nothing is made for it.
+  if (op.op === 'remove' && !(rest.length ? isObject(node[key]) : key in node)) return node;
   const copy = { ...node };
   if (rest.length) copy[key] = put(isObject(copy[key]) ? copy[key] : {}, rest, op);
   else if (op.op === 'remove') delete copy[key];

@@ -3,6 +3,7 @@
 import { Connection } from './connection.js';
 import { transformPosition } from './delta.js';
 import { FieldsReplica } from './fields-replica.js';
+import { openKept } from './kept.js';
 import { Presence } from './presence.js';
 import { TasksView } from './tasks-view.js';
 import { TextReplica } from './text-replica.js';
@@ -14,11 +15,8 @@ const ANIMALS = ['Badger', 'Falcon', 'Fox', 'Heron', 'Lynx', 'Otter', 'Panda', '
 const $ = (id) => document.getElementById(id);
 const pick = (list) => list[Math.floor(Math.random() * list.length)];
 
-// What was not sent when the page was left, and the name, belong to this window alone.
-const kept = {
-  read: (key) => JSON.parse(sessionStorage.getItem(key) ?? 'null'),
-  write: (key, value) => sessionStorage.setItem(key, JSON.stringify(value)),
-};
+// What was not sent when the page was left. The name belongs to this window alone.
+const kept = await openKept();
 
 const socketUrl = new URL('ws', location.href);
 socketUrl.protocol = socketUrl.protocol.replace('http', 'ws');
@@ -26,9 +24,13 @@ const connection = new Connection(socketUrl);
 
 // Documents.
 
-const text = new TextReplica(connection, 'welcome/text', '/body');
-const tasks = new FieldsReplica(connection, 'lww/welcome-tasks');
-const replicas = [text, tasks];
+const makers = {
+  'welcome/text': (docId) => new TextReplica(connection, docId, '/body'),
+  'lww/welcome-tasks': (docId) => new FieldsReplica(connection, docId),
+};
+const replicas = Object.entries(makers).map(([docId, make]) => make(docId));
+const [text, tasks] = replicas;
+const couriers = new Set(); // they send what closed windows have left
 
 for (const replica of replicas) {
   const before = kept.read(replica.docId);
@@ -48,19 +50,23 @@ for (const replica of replicas) {
   replica.addEventListener('trouble', ({ detail }) => showNotice(detail.message));
 }
 
+addEventListener('beforeunload', (event) => {
+  if (!kept.outlives && replicas.some((replica) => replica.hasUnsent)) event.preventDefault();
+});
+
 // The state of saving, from what really is unsent.
 
 function showStatus() {
   const state = !connection.isUp
     ? 'offline'
-    : replicas.every((replica) => replica.isSaved)
+    : [...replicas, ...couriers].every((replica) => replica.isSaved)
       ? 'saved'
       : 'saving';
-  const unsent = replicas.some((replica) => replica.hasUnsent);
+  const unsent = [...replicas, ...couriers].some((replica) => replica.hasUnsent);
   const words = {
     saved: 'Saved',
     saving: 'Saving…',
-    offline: unsent ? 'Offline, kept here' : 'Offline',
+    offline: unsent ? `Offline: kept in this ${kept.outlives ? 'browser' : 'window only'}` : 'Offline',
   };
   $('status').dataset.state = state;
   if ($('status-text').textContent !== words[state]) $('status-text').textContent = words[state];
@@ -87,11 +93,12 @@ $('offline').addEventListener('click', () => {
 
 // People.
 
-const me = kept.read('me') ?? {
+const me = JSON.parse(sessionStorage.getItem('me')) ?? {
   name: `${pick(ADJECTIVES)} ${pick(ANIMALS)}`,
   color: Math.floor(Math.random() * 360),
 };
-kept.write('me', me);
+const keepName = (name) => sessionStorage.setItem('me', JSON.stringify({ ...me, name }));
+keepName(me.name);
 const presence = new Presence(connection, { ...me, cursor: null });
 
 function avatar({ name, color }, element) {
@@ -146,7 +153,7 @@ $('rename').addEventListener('close', () => {
   const name = $('name').value.trim();
   if ($('rename').returnValue !== 'ok' || !name) return;
   presence.update({ name });
-  kept.write('me', { name, color: presence.mine.color });
+  keepName(name);
   showPeople();
 });
 
@@ -216,6 +223,27 @@ $('new-task').addEventListener('submit', (event) => {
 $('second').addEventListener('click', () => {
   window.open(location.href, '_blank', 'noopener,popup,width=980,height=720');
 });
+
+// What windows that are closed have left unsent is sent by a replica of its own, and then fetched.
+
+function send(docId, value, drop) {
+  const courier = value && makers[docId]?.(docId);
+  courier?.restore(value);
+  if (!courier?.hasUnsent) return drop();
+  couriers.add(courier);
+  const sent = () => {
+    if (!courier.isSaved) return;
+    courier.removeEventListener('status', sent);
+    couriers.delete(courier);
+    drop();
+    replicas.find((replica) => replica.docId === docId).refresh();
+    showStatus();
+  };
+  courier.addEventListener('status', sent);
+  courier.addEventListener('trouble', ({ detail }) => showNotice(detail.message));
+}
+
+for (const { name, value, drop } of await kept.adopt()) send(name, value, drop);
 
 presence.addEventListener('change', showPeople);
 showPeople();

@@ -18,7 +18,7 @@ export class Presence extends EventTarget {
     const on = (name, react) =>
       connection.addEventListener(name, ({ detail }) => react.call(this, detail));
     on('peer-welcome', this.#welcome);
-    on('peer-disconnected', ({ id }) => this.#forget(id));
+    on('peer-disconnected', ({ id, room }) => this.#forget(id, room));
     on('signal', this.#hear);
     connection.addEventListener('down', () => this.#alone());
   }
@@ -49,7 +49,8 @@ export class Presence extends EventTarget {
     }
   }
 
-  #welcome({ id, peers }) {
+  #welcome({ id, peers, room }) {
+    if (room !== undefined) return; // the same again, for peers that know rooms
     this.#id = id;
     this.#peers = new Map(peers.map((peer) => [peer, null]));
     peers.forEach((peer) => this.#tell(peer));
@@ -65,8 +66,12 @@ export class Presence extends EventTarget {
     this.#changed();
   }
 
-  #forget(id) {
-    if (this.#peers.delete(id)) this.#changed();
+  /** A peer is gone; from one `room`: it is connected, and says so when it is back. */
+  #forget(id, room) {
+    if (!this.#peers.has(id)) return;
+    if (room === undefined) this.#peers.delete(id);
+    else this.#peers.set(id, null);
+    this.#changed();
   }
 
   #alone() {

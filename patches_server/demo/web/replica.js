@@ -65,6 +65,12 @@ export class Replica extends EventTarget {
     this.#loaded = true;
   }
 
+  /** Fetch what was committed by another replica of this window: nobody tells us of it. */
+  refresh() {
+    this.#caughtUp = false;
+    return this.work();
+  }
+
   /** Do what is to be done, one call after another. Called whenever there may be something. */
   async work() {
     if (this.#working) return;
