@@ -27,6 +27,10 @@ class KeyedLocks:
             else:
                 self._locks[key] = (lock, users - 1)
 
+    def is_free(self, key: str) -> bool:
+        """Whether nobody holds this key or waits for it."""
+        return key not in self._locks
+
     def __len__(self) -> int:
         """How many keys are held or waited for."""
         return len(self._locks)

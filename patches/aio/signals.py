@@ -33,15 +33,17 @@ class Signal(Generic[P]):
         self._spawn = spawn
         # Replaced, never changed, so that who is being told is not disturbed.
         self._subscribers: tuple[Callable[P, object], ...] = ()
+        #: Whether all subscribers are plain functions, which have finished when `emit` returns.
+        self.is_plain = True
 
     def __call__(self, subscriber: Callable[P, object]) -> Unsubscribe:
         if not callable(subscriber):
             raise TypeError(f"{self._name} takes a function, not {subscriber!r}")
         if subscriber not in self._subscribers:
-            self._subscribers = (*self._subscribers, subscriber)
+            self._replace((*self._subscribers, subscriber))
 
         def unsubscribe() -> None:
-            self._subscribers = tuple(other for other in self._subscribers if other != subscriber)
+            self._replace(tuple(other for other in self._subscribers if other != subscriber))
 
         return unsubscribe
 
@@ -60,7 +62,7 @@ class Signal(Generic[P]):
 
     def clear(self) -> None:
         """Forget all subscribers."""
-        self._subscribers = ()
+        self._replace(())
 
     def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Tell every subscriber; async ones go on in the owner's tasks."""
@@ -86,6 +88,10 @@ class Signal(Generic[P]):
                 waiting.append(self._reported(result))
         if waiting:
             await asyncio.gather(*waiting)
+
+    def _replace(self, subscribers: tuple[Callable[P, object], ...]) -> None:
+        self._subscribers = subscribers
+        self.is_plain = not any(map(inspect.iscoroutinefunction, subscribers))
 
     def _hand_over(self, awaitable: Awaitable[object]) -> None:
         coroutine = self._reported(awaitable)

@@ -17,7 +17,10 @@ def without_empty_text_parts(ops: list[Op]) -> list[Op]:
 
     What is no text edit, or has parts of a wrong type, stays as it is.
     """
-    if not any(op.get("op") == "@txt" and _has_empty_part(op.get("value")) for op in ops):
+    for op in ops:  # most have none: no generator for each change
+        if op.get("op") == "@txt" and _has_empty_part(op.get("value")):
+            break
+    else:
         return ops
     return [
         {**op, "value": _without_empty_parts(op["value"])}

@@ -73,7 +73,7 @@ def check_value(value: object, limits: Limits, *, max_depth: int | None = None) 
 
 
 def _check_op(op: object, limits: Limits, custom_ops: Collection[str]) -> None:
-    if not isinstance(op, Mapping):
+    if type(op) is not dict and not isinstance(op, Mapping):
         raise OpsRefusedError(f"expected an operation object, got {kind_of(op)}")
     name = op.get("op")
     if not isinstance(name, str):

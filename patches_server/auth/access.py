@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
@@ -116,6 +116,7 @@ class Access:
         self.signs_in = self._provider is not None
         #: Nothing to ask again: the answer is always yes.
         self.open = self._can_access is allow_all
+        self._is_plain = not inspect.iscoroutinefunction(self._can_access)
 
     async def authenticate(self, request: object) -> object:
         """The principal of a connection that is opening. Raises `StatusError`."""
@@ -160,6 +161,33 @@ class Access:
             allowed = False
         if allowed is not True:
             raise ForbiddenError(f"{kind.upper()}_FORBIDDEN:{doc_id}")
+
+    def allows_now(
+        self,
+        principal: object,
+        doc_id: str,
+        kind: Kind,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Whether a hook that is a plain function allows it, asked in this turn.
+
+        `False` decides nothing: `require` has to be awaited, which says why.
+        """
+        if self.open:
+            return True
+        if not self._is_plain:
+            return False
+        try:
+            allowed = self._can_access(principal, doc_id, kind, method, params)
+        except Exception:  # boundary: `require` asks again, and tells
+            return False
+        if inspect.isawaitable(allowed):
+            self._is_plain = False
+            if isinstance(allowed, Coroutine):
+                allowed.close()
+            return False
+        return allowed is True
 
     async def capabilities(self, principal: object, doc_id: str) -> frozenset[str]:
         """What is granted beyond read and write: the principal's own, and per document what a

@@ -40,9 +40,18 @@ class ServerClock:
         """Unix milliseconds, never less than the call before, nor than what is stored."""
         if self._last is None:
             self._last = await self._store.last_server_time()
+        return self._read(self._last)
+
+    def now_at_once(self) -> Millis | None:
+        """The same without waiting; `None` until the store has been asked once."""
+        return None if self._last is None else self._read(self._last)
+
+    def _read(self, last: Millis) -> Millis:
         wall = self._runtime.wall_ms()
-        self._watch(wall)
-        self._last = max(self._last, wall)
+        # Less than a leap after the last look it cannot have leapt.
+        if self._last_wall is None or not 0 <= wall - self._last_wall <= _JUMP_MS:
+            self._watch(wall)
+        self._last = wall if wall > last else last
         return self._last
 
     def _watch(self, wall: Millis) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from patches.aio.signals import Signal
 from patches.errors import PatchesError
@@ -32,6 +32,10 @@ Notification = Signal[[str, str, Mapping[str, Json], str | None]]
 NothingStored = Signal[[str, str | None]]
 #: Extra remote methods of a document server: name -> (access kind, handler).
 RemoteMethods: TypeAlias = Mapping[str, tuple[Literal["read", "write"], Callable[..., Any]]]
+
+
+#: A commit that is carried out at once is no larger than this, in steps of an `Aside`.
+MAX_STEPS_AT_ONCE: Final = 2_000
 
 
 class DocumentServer(ABC):
@@ -84,6 +88,18 @@ class DocumentServer(ABC):
     ) -> CommitResult:
         """Commit changes as the caller of `current_context()`."""
 
+    def commit_at_once(
+        self, context: CallContext, doc_id: str, changes: Sequence[ChangeInput]
+    ) -> CommitResult | None:
+        """Commit as `commit_changes` would without options, and without waiting for anything.
+
+        `changes` hold no more than `MAX_STEPS_AT_ONCE` values.
+
+        `None`: that cannot be done now, or there is something to refuse. Nothing was done then, and
+        `commit_changes` has to be called.
+        """
+        return None
+
     @abstractmethod
     async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:
         """Remove the document, leaving a tombstone."""
@@ -124,10 +140,3 @@ class DocumentServer(ABC):
 
     def connection_ended(self, connection_id: str) -> None:  # noqa: B027  # nothing is kept
         """What was kept for a connection can be forgotten."""
-
-
-def is_repeated(
-    changes: Sequence[Change | ChangeInput], under_way: Sequence[Change | ChangeInput] | None
-) -> bool:
-    """Whether a commit that waits for its turn was sent before, and is being carried out."""
-    return under_way is not None and any(each.id == changes[0].id for each in under_way)

@@ -89,6 +89,10 @@ class Aside:
         )
         self._long: Final = asyncio.Semaphore(_LONG_AT_ONCE)
 
+    def is_small(self, steps: int) -> bool:
+        """Whether so many steps are done at once."""
+        return self._inline_steps is None or steps <= self._inline_steps
+
     async def __call__(self, steps: int, work: Callable[[], T]) -> T:
         """The result of `work`, which takes about so many steps and touches nothing but values."""
         if self._inline_steps is None or steps <= self._inline_steps:

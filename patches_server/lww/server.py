@@ -21,7 +21,7 @@ from patches.model.settings import check_integer, instance_or
 from patches.runtime import Millis, Runtime
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.context import CallContext, current_context
-from patches_server.documents.document_server import DocumentServer, is_repeated
+from patches_server.documents.document_server import DocumentServer
 from patches_server.documents.history import (
     HistoryMark,
     KnownHistory,
@@ -81,8 +81,6 @@ class LWWServer(DocumentServer):
         self._new_id = change_ids(runtime.random)
         self._version_ids = SortableIds(runtime.random)
         self._locks = KeyedLocks()
-        #: The commit that a document's lock is held for.
-        self._in_turn: dict[str, Sequence[AnyChange]] = {}
         self._committer = LWWCommitter(
             self.store,
             change_id_ttl=change_id_ttl,
@@ -237,18 +235,13 @@ class LWWServer(DocumentServer):
         if not changes:
             return CommitResult(changes=())
         await self.aside(steps_of(changes), lambda: check(changes, self._limits))
-        if is_repeated(changes, self._in_turn.get(doc_id)):
-            caller.keep_waiting()
         known = known_history(caller.options)
         async with self._locks(doc_id):
             caller.require_waiting()
-            self._in_turn[doc_id] = changes
-            try:
-                now = await self.clock.now()
-                call = CommitCall(doc_id, changes, now, known, caller.review)
-                done = await self._committer.commit(call)
-            finally:
-                del self._in_turn[doc_id]
+            now = await self.clock.now()
+            done = await self._committer.commit(
+                CommitCall(doc_id, changes, now, known, caller.review)
+            )
         if done.stored:
             # Right after the lock: subscribers are called before another commit can go on, and one
             # that commits to this document in turn does not wait for itself.

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from patches.errors import PatchError
+from patches.errors import ChangeRefusedError, PatchError
 from patches.json_patch import apply_patch
 from patches.limits import Limits
 from patches.model import codec
@@ -86,6 +86,29 @@ def measured_after(state: Json, changes: Sequence[Change], limits: Limits) -> Me
                 if exceeded(bounds, ceiling):
                     return Measured(before, bounds, beyond=change.id)
     return Measured(before, bounds)
+
+
+def refusal(doc_id: str, measured: Measured, change_id: str, limits: Limits) -> ChangeRefusedError:
+    """What the author of the change that passes a limit is told."""
+    # Named and final: the author's client sets that change aside, and what comes after it, which
+    # may be what makes the document smaller, gets through.
+    before, after = measured.before, measured.after
+    if limits.max_doc_bytes is not None and after.size > max(limits.max_doc_bytes, before.size):
+        return ChangeRefusedError(
+            change_id,
+            f"Document {doc_id} would have {after.size} bytes, at most "
+            f"{limits.max_doc_bytes} are allowed",
+            code=413,
+            limit="max_doc_bytes",
+            final=True,
+        )
+    return ChangeRefusedError(
+        change_id,
+        f"Document {doc_id} would be nested {after.depth} levels deep, at most "
+        f"{limits.max_doc_depth} are allowed",
+        limit="max_doc_depth",
+        final=True,
+    )
 
 
 def _ceiling(before: Bounds, limits: Limits) -> Limits:

@@ -12,24 +12,23 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final, TypeVar, cast
 
 from patches.errors import (
     ChangeRefusedError,
     DuplicateChangeIdsError,
     PatchError,
+    PatchesError,
     RevConflictError,
     StaleSubmissionError,
     StatusError,
 )
 from patches.json_patch import apply_patch
-from patches.limits import Limits
-from patches.model.change import Change, ChangeInput
+from patches.model.change import Change
 from patches.model.json_values import Json
-from patches.runtime import Millis
-from patches_server.documents.context import CallContext, Review
+from patches_server.documents.context import Review
 from patches_server.documents.history import (
     KnownHistory,
     known_history,
@@ -37,25 +36,25 @@ from patches_server.documents.history import (
     require_same_history,
 )
 from patches_server.documents.measure import Bounds
-from patches_server.documents.offload import BYTES_PER_STEP, Aside, steps_of_encoded
-from patches_server.documents.records import CommitOptions
-from patches_server.ot.bounds import Measured, exceeded, grown, measured_after
-from patches_server.ot.commit import (
-    Decision,
-    Submission,
-    admit,
-    crosses_count,
-    decide,
-    needs_first_change,
-    session_gap,
-)
+from patches_server.documents.offload import BYTES_PER_STEP, Aside
+from patches_server.ot.bounds import exceeded, grown, measured_after, refusal
+from patches_server.ot.commit import Decision, decide
 from patches_server.ot.history import OTHistory
+from patches_server.ot.proposal import (
+    CommitCall,
+    Proposal,
+    Rules,
+    check_changes,
+    propose,
+    steps_to_decide,
+    steps_to_propose,
+    version_is_due,
+)
 from patches_server.ot.recent import RecentLog, RecentLogs
-from patches_server.ot.store import DocHead, OTServerStore
+from patches_server.ot.store import DocHead, OTServerStore, SaveAtOnce, SavesAtOnce
+from patches_server.ot.submission import Submission, admit, needs_first_change, session_gap
 
-AnyChange: TypeAlias = Change | ChangeInput
-#: What was submitted and decided, and the token of the history, for a caller that asked for it.
-Done: TypeAlias = tuple[Submission, Decision, str | None]
+T = TypeVar("T")
 
 _MAX_ATTEMPTS: Final = 5
 
@@ -63,15 +62,12 @@ _log = logging.getLogger("patches_server.ot")
 
 
 @dataclass(frozen=True, slots=True)
-class CommitCall:
-    """What a caller asks to commit, and when. `steps`: about how much there is to look at."""
+class Done:
+    """What was submitted and decided, and the token of the history, for a caller that asked."""
 
-    caller: CallContext
-    doc_id: str
-    changes: Sequence[AnyChange]
-    options: CommitOptions | None
-    now: Millis
-    steps: int
+    submission: Submission
+    decision: Decision
+    token: str | None
 
 
 class _AbandonedError(Exception):
@@ -90,32 +86,61 @@ class Committer:
         store: OTServerStore,
         history: OTHistory,
         *,
-        session_timeout: Millis,
-        version_step: int,
-        limits: Limits,
+        rules: Rules,
         aside: Aside,
         on_cut: Callable[[CommitCall, Sequence[Change], DocHead], None],
     ) -> None:
         self._store = store
         self._history = history
-        self._session_timeout = session_timeout
-        self._version_step = version_step
-        self._limits = limits
+        self._rules = rules
+        self._limits = rules.limits
         self._aside = aside
         self._on_cut = on_cut
         self._recent = RecentLogs()
+        # The store's own class has to say so: one that wraps it may have more to do for a save.
+        saves_at_once = type(store).__dict__.get("saves_at_once") is True
+        self._save_at_once: SaveAtOnce | None = None
+        if saves_at_once:
+            self._save_at_once = cast("SavesAtOnce", store).save_changes_at_once
 
     async def commit(self, call: CommitCall) -> Done:
         """What was submitted and decided, once it is stored. Raises what the refusals are."""
         known = known_history(call.caller.options)
-        submission, decision, token = await self._on_recent(call, known) or await self._on_store(
-            call, known
-        )
-        if known is None:
-            token = None
-        elif token is None and decision.to_store:  # the document was made by this
-            token = (await self._store.get_head(call.doc_id)).token
-        return submission, decision, token
+        done = await self._on_recent(call, known) or await self._on_store(call, known)
+        if known is not None and done.token is None and done.decision.to_store:
+            # The document was made by this.
+            return replace(done, token=(await self._store.get_head(call.doc_id)).token)
+        return done
+
+    def commit_at_once(self, call: CommitCall) -> Done | None:
+        """The same without waiting for anything; `None`: that cannot be done, and nothing was."""
+        log = self._recent.get(call.doc_id)
+        if log is None or self._save_at_once is None:
+            return None
+        known = known_history(call.caller.options) if call.caller.options else None
+        try:
+            if known is not None and not _is_at_hand(call, known, log):
+                return None
+            is_behind = (call.changes[0].base_rev or 0) < log.head.rev
+            if is_behind and not self._aside.is_small(steps_to_propose(call, log)):
+                return None
+            proposal = propose(call, log, self._rules)
+            if (
+                proposal is None
+                or proposal.decision.session_origin is not None
+                or exceeded(proposal.bounds, self._limits)
+            ):
+                return None
+            changes = proposal.decision.to_store
+            expected = log.head
+            rows = self._save_at_once(
+                call.doc_id, changes, expected=expected, now=call.now, bounds=proposal.bounds
+            )
+        except PatchesError:  # the long way refuses it, and says why
+            return None
+        self._recent.saved(call.doc_id, changes, proposal.bounds, expected=expected, rows=rows)
+        token = None if known is None else expected.token
+        return Done(proposal.submission, proposal.decision, token)
 
     async def require_history(
         self,
@@ -145,37 +170,34 @@ class Committer:
     async def _on_recent(self, call: CommitCall, known: KnownHistory | None) -> Done | None:
         """Commit on the end of the log that is at hand; `None` when it takes more than that."""
         log = self._recent.get(call.doc_id)
-        if log is None or await self._needs_first_change(call, log.head):
+        if log is None:
             return None
+        head = log.head
         try:
             if known is not None:
-                await self.require_history(
-                    call.doc_id, known, log.head, _base_of(call.changes), log
-                )
-            submission = await self._admitted(call, log.head, None)
-            committed = log.since(submission.base_rev)
-            if committed is None or self._version_is_due(log.head, submission):
+                await self.require_history(call.doc_id, known, head, call.base_rev, log)
+            proposal = await self._in_thread(
+                call.steps + steps_to_propose(call, log), partial(propose, call, log, self._rules)
+            )
+            if proposal is None:
                 return None
-            decision = await self._decided(call, submission, committed, log.head.rev, ())
-            if not decision.to_store:
-                return None
-            await self._save(call, submission, decision, log.head)
+            await self._save(call, proposal, head)
+        except ChangeRefusedError:
+            return None
         except (StatusError, RevConflictError, DuplicateChangeIdsError):
             self._recent.forget(call.doc_id)  # may be out of date: only the store can refuse
             return None
-        return submission, decision, log.head.token
+        token = None if known is None else head.token
+        return Done(proposal.submission, proposal.decision, token)
 
     async def _on_store(self, call: CommitCall, known: KnownHistory | None) -> Done:
-        doc_id = call.doc_id
+        doc_id, limits = call.doc_id, self._limits
+        await self._aside(call.steps, lambda: check_changes(call.changes, limits))
         head = await self._store.get_head(doc_id)
         if known is not None:
-            await self.require_history(doc_id, known, head, _base_of(call.changes))
-        first_change = None
-        if await self._needs_first_change(call, head):
-            oldest = await self._store.list_changes(doc_id, limit=1)
-            first_change = oldest[0] if oldest else None
-        submission = await self._admitted(call, head, first_change)
-        if self._version_is_due(head, submission):
+            await self.require_history(doc_id, known, head, call.base_rev)
+        submission = await self._admitted(call, head)
+        if version_is_due(head, submission, self._rules):
             await self._make_versions(head, submission)
         stored_ids: set[str] = set()
         for attempt in range(1, _MAX_ATTEMPTS + 1):
@@ -185,11 +207,14 @@ class Committer:
                     doc_id, start_after=submission.base_rev, end_before=head.rev + 1
                 )
                 _refuse_pruned(submission, committed)
-            decision = await self._decided(call, submission, committed, head.rev, stored_ids)
-            if not decision.to_store:
+            proposal = await self._in_thread(
+                steps_to_decide(call, committed),
+                partial(self._decided, submission, committed, head, stored_ids),
+            )
+            if not proposal.decision.to_store:
                 break
             try:
-                await self._save(call, submission, decision, head)
+                await self._save(call, proposal, head)
                 break
             except RevConflictError:
                 if attempt == _MAX_ATTEMPTS:
@@ -200,28 +225,25 @@ class Committer:
                 stored_ids.update(exc.change_ids)
             head = await self._store.get_head(doc_id)
             if known is not None:
-                await self.require_history(doc_id, known, head, _base_of(call.changes))
+                await self.require_history(doc_id, known, head, call.base_rev)
             if head.rev < submission.initial_rev:
                 raise StaleSubmissionError(
                     f"Document {doc_id} was deleted and made again. Reload the document."
                 )
-        return submission, decision, head.token
+        return Done(submission, proposal.decision, None if known is None else head.token)
 
-    async def _needs_first_change(self, call: CommitCall, head: DocHead) -> bool:
-        return await self._aside(
-            call.steps,
-            lambda: needs_first_change(call.changes, call.options, head.rev),
-        )
-
-    async def _admitted(
-        self, call: CommitCall, head: DocHead, first_change: Change | None
-    ) -> Submission:
+    async def _admitted(self, call: CommitCall, head: DocHead) -> Submission:
+        changes, options = call.changes, call.options
+        first_change = None
+        if needs_first_change(changes, options, head.rev):
+            oldest = await self._store.list_changes(call.doc_id, limit=1)
+            first_change = oldest[0] if oldest else None
         return await self._aside(
             call.steps,
             lambda: admit(
                 call.doc_id,
-                call.changes,
-                call.options,
+                changes,
+                options,
                 initial_rev=head.rev,
                 first_change=first_change,
                 client_id=call.caller.client_id,
@@ -229,14 +251,30 @@ class Committer:
             ),
         )
 
-    async def _decided(
+    def _decided(
         self,
-        call: CommitCall,
         submission: Submission,
         committed: Sequence[Change],
-        current_rev: int,
+        head: DocHead,
         stored_ids: Collection[str],
-    ) -> Decision:
+        checkpoint: Callable[[], None],
+    ) -> Proposal:
+        decision = decide(
+            submission,
+            committed,
+            head.rev,
+            stored_ids=stored_ids,
+            session_timeout=self._rules.session_timeout,
+            max_steps=self._limits.max_transform_steps,
+            checkpoint=checkpoint,
+        )
+        # This is where the changes are encoded.
+        bounds = grown(head.bounds, decision.to_store, self._limits)
+        return Proposal(submission, decision, bounds)
+
+    async def _in_thread(self, steps: int, work: Callable[[Callable[[], None]], T]) -> T:
+        """Do `work` aside. It is given a function to call now and then, which ends it once nobody
+        waits any more: a thread cannot be cancelled, and the process waits for it at its end."""
         abandoned = threading.Event()
 
         def checkpoint() -> None:
@@ -244,33 +282,14 @@ class Committer:
                 raise _AbandonedError
 
         try:
-            # An operation, of about four values, is transformed over one in a step or so; but one
-            # may be the edit of a whole text.
-            return await self._aside(
-                call.steps // 4 * (len(committed) + 4) + steps_of_encoded(committed),
-                lambda: decide(
-                    submission,
-                    committed,
-                    current_rev,
-                    stored_ids=stored_ids,
-                    session_timeout=self._session_timeout,
-                    max_steps=self._limits.max_transform_steps,
-                    checkpoint=checkpoint,
-                ),
-            )
+            return await self._aside(steps, lambda: work(checkpoint))
         except asyncio.CancelledError:
-            abandoned.set()  # a thread cannot be cancelled, and the process waits for it at its end
+            abandoned.set()
             raise
 
-    async def _save(
-        self, call: CommitCall, submission: Submission, decision: Decision, head: DocHead
-    ) -> None:
+    async def _save(self, call: CommitCall, proposal: Proposal, head: DocHead) -> None:
         """Store what was decided on `head`, then the versions of a session that has ended."""
-        doc_id, changes = call.doc_id, decision.to_store
-        bounds = await self._aside(  # this is where the changes are encoded
-            call.steps,
-            lambda: grown(head.bounds, changes, self._limits),
-        )
+        doc_id, changes, bounds = call.doc_id, proposal.decision.to_store, proposal.bounds
         if exceeded(bounds, self._limits):
             bounds = await self._measured(doc_id, changes, head.bounds.size)
         if call.caller.review is not None:
@@ -283,8 +302,9 @@ class Committer:
             self._on_cut(call, changes, head)
             raise
         self._recent.saved(doc_id, changes, bounds, expected=head)
-        if decision.session_origin is not None:
-            await self._make_session_versions(submission, changes, decision.session_origin)
+        origin = proposal.decision.session_origin
+        if origin is not None:
+            await self._make_session_versions(proposal.submission, changes, origin)
 
     async def _reviewed(
         self, review: Review, doc_id: str, changes: Sequence[Change], head: DocHead
@@ -310,23 +330,17 @@ class Committer:
             head_size // BYTES_PER_STEP, lambda: measured_after(state, changes, limits)
         )
         if measured.beyond is not None:
-            raise _too_large(doc_id, measured, measured.beyond, limits)
+            raise refusal(doc_id, measured, measured.beyond, limits)
         return measured.after
 
-    def _version_is_due(self, head: DocHead, submission: Submission) -> bool:
-        return head.rev > 0 and (
-            session_gap(head.created_at, submission, self._session_timeout)
-            or crosses_count(submission, self._version_step)
-        )
-
     async def _make_versions(self, head: DocHead, submission: Submission) -> None:
-        """Versions of what was committed before this submission (`docs/internals/ot.md` 14.7)."""
-        doc_id, step, now = submission.doc_id, self._version_step, submission.now
+        """Versions of what was committed before this submission (`spec/ot.md` 14.7)."""
+        doc_id, step, now = submission.doc_id, self._rules.version_step, submission.now
         newest = await self._history.newest_version(doc_id)
         if step <= 0:
             await self._history.create_version_at(doc_id, head.rev, now=now, after=newest)
             return
-        least = 1 if session_gap(head.created_at, submission, self._session_timeout) else step
+        least = 1 if session_gap(head.created_at, submission, self._rules.session_timeout) else step
         while head.rev - (newest.end_rev if newest else 0) >= least:
             newest = await self._history.create_version_at(
                 doc_id, head.rev, now=now, after=newest, limit=step
@@ -342,40 +356,24 @@ class Committer:
                 submission.doc_id,
                 changes,
                 origin=origin,
-                pause=self._session_timeout,
+                pause=self._rules.session_timeout,
                 now=submission.now,
             )
         except Exception:  # boundary: the commit is stored, and does not fail for this
             _log.exception("document %.128r: no version was made of a session", submission.doc_id)
 
 
-def _too_large(
-    doc_id: str, measured: Measured, change_id: str, limits: Limits
-) -> ChangeRefusedError:
-    # Named and final: the author's client sets that change aside, and what comes after it, which
-    # may be what makes the document smaller, gets through.
-    before, after = measured.before, measured.after
-    if limits.max_doc_bytes is not None and after.size > max(limits.max_doc_bytes, before.size):
-        return ChangeRefusedError(
-            change_id,
-            f"Document {doc_id} would have {after.size} bytes, at most "
-            f"{limits.max_doc_bytes} are allowed",
-            code=413,
-            limit="max_doc_bytes",
-            final=True,
-        )
-    return ChangeRefusedError(
-        change_id,
-        f"Document {doc_id} would be nested {after.depth} levels deep, at most "
-        f"{limits.max_doc_depth} are allowed",
-        limit="max_doc_depth",
-        final=True,
-    )
-
-
-def _base_of(changes: Sequence[AnyChange]) -> int:
-    """The revision that a submission stands on, 0 if it does not say."""
-    return changes[0].base_rev or 0
+def _is_at_hand(call: CommitCall, known: KnownHistory, log: RecentLog) -> bool:
+    """Whether the log shows that a copy is of its history. Raises `OtherHistoryError`."""
+    head = log.head
+    if head.token is None:
+        return False
+    require_same_history(call.doc_id, known, token=head.token, head_rev=head.rev, rev=call.base_rev)
+    if known.last_id is None or (known.last_rev, known.last_id) == (head.rev, head.change_id):
+        return True
+    change_id = log.id_at(known.last_rev)
+    require_same_change(call.doc_id, known, change_id)
+    return change_id is not None
 
 
 def _refuse_pruned(submission: Submission, committed: Sequence[Change]) -> None:

@@ -64,21 +64,32 @@ class RecentLogs:
         return self._logs.get(doc_id)
 
     def saved(
-        self, doc_id: str, changes: Sequence[Change], bounds: Bounds, *, expected: DocHead
+        self,
+        doc_id: str,
+        changes: Sequence[Change],
+        bounds: Bounds,
+        *,
+        expected: DocHead,
+        rows: Sequence[Change] | None = None,
     ) -> None:
-        """Changes were stored after the head `expected`, and are the new end."""
+        """Changes were stored after the head `expected`, and are the new end. `rows`: the same as
+        the store keeps them, where it gives them away."""
         log = self._logs.get(doc_id)
         kept = changes[-MAX_CHANGES:]
-        if log is None or log.head != expected or len(kept) < len(changes):
+        moved = log is None or (log.head is not expected and log.head != expected)
+        if log is None or moved or len(kept) < len(changes):
             self.forget(doc_id)
             log = self._logs[doc_id] = RecentLog(expected, [], 0)
         log.head = head_after(changes, bounds, token=expected.token)
         # As bytes: the operations of the objects are the caller's, who might change them.
-        log.changes.extend(map(stored, kept))
-        added = sum(len(change.encoded) for change in kept)
+        log.changes.extend(map(stored, kept) if rows is None else rows[-MAX_CHANGES:])
+        added = 0
+        for change in kept:
+            added += len(change.encoded)
         log.size += added
         self._size += added
-        self._cut(log)
+        if len(log.changes) > 2 * MAX_CHANGES:  # cut seldom, and then by half
+            self._cut(log)
         self._logs.move_to_end(doc_id)
         while len(self._logs) > self._max_docs or self._size > self._max_bytes:
             self.forget(next(iter(self._logs)))
@@ -90,8 +101,6 @@ class RecentLogs:
             self._size -= log.size
 
     def _cut(self, log: RecentLog) -> None:
-        if len(log.changes) <= 2 * MAX_CHANGES:
-            return  # cut seldom, and then by half
         gone = log.changes[:-MAX_CHANGES]
         del log.changes[:-MAX_CHANGES]
         size = sum(len(change.encoded) for change in gone)

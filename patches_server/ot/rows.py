@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from itertools import pairwise
 from typing import Final
 
 from patches.errors import DuplicateChangeIdsError, RevConflictError
@@ -17,9 +16,13 @@ ALGORITHM: Final = "ot"
 
 def check_follows(changes: Sequence[Change], *, expected: DocHead, head: DocHead) -> None:
     """Raise `RevConflictError` unless `changes` go up from the expected head, which is the head."""
-    revs = [expected.rev, *(change.rev for change in changes)]
-    if not same_head(head, expected) or any(a >= b for a, b in pairwise(revs)):
+    if not same_head(head, expected):
         raise RevConflictError
+    rev = expected.rev
+    for change in changes:
+        if change.rev <= rev:
+            raise RevConflictError
+        rev = change.rev
 
 
 def check_ids_new(doc_id: str, changes: Iterable[Change], known: Collection[str]) -> None:

@@ -12,16 +12,13 @@ from typing import Any, Final, TypeVar
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.errors import (
-    ChangeRefusedError,
     DuplicateChangeIdsError,
-    OpsRefusedError,
     PatchesError,
     RevConflictError,
 )
 from patches.json_patch import JSONPatch
 from patches.limits import Limits
-from patches.model.change import Change, Snapshot
-from patches.model.checks import check_ops
+from patches.model.change import Change, ChangeInput, Snapshot
 from patches.model.edit_functions import check_edits
 from patches.model.ids import change_ids
 from patches.model.json_values import Json
@@ -30,7 +27,7 @@ from patches.runtime import Runtime
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.concurrency_limit import Gate
 from patches_server.documents.context import CallContext, current_context
-from patches_server.documents.document_server import DocumentServer, is_repeated
+from patches_server.documents.document_server import MAX_STEPS_AT_ONCE, DocumentServer
 from patches_server.documents.history import HistoryMark, KnownHistory
 from patches_server.documents.offload import Aside, steps_of
 from patches_server.documents.records import (
@@ -40,8 +37,9 @@ from patches_server.documents.records import (
     check_version_metadata,
 )
 from patches_server.ot.bounds import grown
-from patches_server.ot.committer import AnyChange, CommitCall, Committer
+from patches_server.ot.committer import Committer, Done
 from patches_server.ot.history import OTHistory, state_of
+from patches_server.ot.proposal import AnyChange, CommitCall, Rules
 from patches_server.ot.store import DocHead, OTServerStore
 
 T = TypeVar("T")
@@ -85,16 +83,14 @@ class OTServer(DocumentServer):
         self._committer = Committer(
             self.store,
             self.history,
-            session_timeout=int(session_timeout_minutes * 60_000),
-            version_step=max_changes_per_version,
-            limits=self.limits,
+            rules=Rules(
+                int(session_timeout_minutes * 60_000), max_changes_per_version, self.limits
+            ),
             aside=self.aside,
             on_cut=self._see_through_later,
         )
         self._new_id = change_ids(runtime.random)
         self._locks = KeyedLocks()
-        #: The commit that a document's lock is held for.
-        self._in_turn: dict[str, Sequence[AnyChange]] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
 
     @property
@@ -170,31 +166,33 @@ class OTServer(DocumentServer):
         """`commit_changes` of a caller that is named; one without a connection is told to all."""
         if not changes:
             return CommitResult(changes=())
-        if is_repeated(changes, self._in_turn.get(doc_id)):
-            caller.keep_waiting()
         async with self._locks(doc_id):
             caller.require_waiting()
-            self._in_turn[doc_id] = changes
-            try:
-                steps = steps_of(changes)
-                # In here, so that a large commit keeps its place before a small one that came later
-                await self.aside(steps, lambda: self._check(changes))
-                now = await self.clock.now()
-                call = CommitCall(caller, doc_id, changes, options, now, steps)
-                submission, decision, token = await self._committer.commit(call)
-            finally:
-                del self._in_turn[doc_id]
-        if decision.to_store:
+            now = await self.clock.now()
+            call = CommitCall(caller, doc_id, changes, options, now, steps_of(changes))
+            done = await self._committer.commit(call)
+        if done.decision.to_store:
             # Right after the lock: subscribers are called before another commit can go on, and one
             # that commits to this document in turn does not wait for itself.
             await self.on_changes_committed.emit_and_wait(
-                doc_id, decision.to_store, options, caller.connection_id
+                doc_id, done.decision.to_store, options, caller.connection_id
             )
-        return CommitResult(
-            changes=[*decision.catch_up, *decision.to_store],
-            doc_reload_required=submission.reload_required,
-            token=token,
-        )
+        return _result(done)
+
+    def commit_at_once(
+        self, context: CallContext, doc_id: str, changes: Sequence[ChangeInput]
+    ) -> CommitResult | None:
+        """Commit without waiting for anything, if the store can; `None`: nothing was done."""
+        told = self.on_changes_committed
+        now = self.clock.now_at_once()
+        if now is None or not told.is_plain or not self._locks.is_free(doc_id):
+            return None
+        call = CommitCall(context, doc_id, changes, None, now, MAX_STEPS_AT_ONCE)
+        done = self._committer.commit_at_once(call)
+        if done is None:
+            return None
+        told.emit(doc_id, done.decision.to_store, None, context.connection_id)
+        return _result(done)
 
     async def change(
         self,
@@ -302,13 +300,6 @@ class OTServer(DocumentServer):
                 return [row.id for row in rows] == [change.id for change in changes]
         return True
 
-    def _check(self, changes: Sequence[AnyChange]) -> None:
-        for change in changes:
-            try:
-                check_ops(change.ops, self.limits, where=f"change {change.id!r}: ops")
-            except OpsRefusedError as exc:
-                raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
-
     def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Do `work` whether or not somebody waits for it; this object keeps it until it is done."""
         task = asyncio.get_running_loop().create_task(work, name="OT server")
@@ -320,3 +311,11 @@ class OTServer(DocumentServer):
         self._under_way.discard(task)
         if not task.cancelled():
             task.exception()  # a caller that has gone will not fetch it
+
+
+def _result(done: Done) -> CommitResult:
+    return CommitResult(
+        changes=[*done.decision.catch_up, *done.decision.to_store],
+        doc_reload_required=done.submission.reload_required,
+        token=done.token,
+    )

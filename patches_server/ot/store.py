@@ -45,6 +45,27 @@ class StoredSnapshot:
     changes: list[Change]
 
 
+class SaveAtOnce(Protocol):
+    """`OTServerStore.save_changes`, without waiting. Returns the rows as they are kept."""
+
+    def __call__(
+        self,
+        doc_id: str,
+        changes: Sequence[Change],
+        *,
+        expected: DocHead,
+        now: Millis,
+        bounds: Bounds | None = None,
+    ) -> list[Change]: ...
+
+
+class SavesAtOnce(Protocol):
+    """A store that saves without waiting. Its own class says so by `saves_at_once = True`."""
+
+    saves_at_once: bool
+    save_changes_at_once: SaveAtOnce
+
+
 class OTServerStore(Protocol):
     """Keeps the change logs of OT documents, and beside them their versions and branch records.
 

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from patches.errors import AlgorithmMismatchError, ForbiddenError, NotFoundError
+from patches.errors import ForbiddenError, NotFoundError, PatchesError
 from patches.limits import Limits
 from patches.model.json_values import Json
 from patches_server.auth.access import Access
@@ -97,6 +97,38 @@ class Calls:
         async with self._snapshots() if call.method.is_dear else nullcontext():
             result = await carry_out(context)
             return await self._aside(steps_to_encode(result), lambda: encoded(result))
+
+    def commit_at_once(self, params: Sequence[Json], context: CallContext, size: int) -> Answer:
+        """The answer to a commit that can be carried out without waiting for anything.
+
+        `None`: nothing was done, and the call has to be carried out as any other. That goes for
+        every refusal, too, so there is one place that says why.
+        """
+        services = self._router.known(params[0]) if 2 <= len(params) <= 3 else None
+        if services is None or self._validation is not None:
+            return None
+        doc_id, changes = params[0], params[1]
+        options = params[2] if len(params) > 2 else None
+        if options is not None:
+            if not isinstance(options, dict) or not options.keys() <= _HISTORY_OPTIONS:
+                return None
+            context = replace(context, options=options)
+        access, principal = self._access, context.principal
+        if not access.open:
+            shown = dict(zip(("docId", "changes", "options"), params, strict=False))
+            if not access.allows_now(principal, doc_id, "write", "commitChanges", shown):
+                return None
+            if not access.allows_now(principal, doc_id, "read", "commitChanges"):
+                return None
+        try:
+            given = wire_checks.changes(changes, self._limits, frame_bytes=size)
+        except PatchesError:
+            return None
+        result = services.documents.commit_at_once(context, doc_id, given) if given else None
+        if result is None:
+            return None
+        self._stats.committed(services.documents.name, 0.0)
+        return encoded(result)
 
     async def _read(self, call: Call, subject: str) -> tuple[Any, ...]:
         capabilities = (

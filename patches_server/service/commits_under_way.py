@@ -49,6 +49,7 @@ class CommitsUnderWay(Generic[T]):
         first = self._under_way.get(key)
         if first is not None:
             first.given_up.append(context.has_given_up)
+            context.keep_waiting()  # sent away, it would come again, for as long as this takes
             return await asyncio.shield(first.answer)
         mine = self._under_way[key] = _UnderWay(asyncio.get_running_loop().create_future())
         mine.given_up.append(context.has_given_up)

@@ -144,6 +144,11 @@ class Router:
                 doc_id = source
         return self._services[name]
 
+    def known(self, doc_id: object) -> Services | None:
+        """The services of a document whose record is at hand."""
+        name = self._recorded.get(doc_id) if isinstance(doc_id, str) else None
+        return None if name is None else self._services[name]
+
     def forget(self, doc_id: str) -> None:
         """The document was deleted, and its record with it."""
         self._recorded.pop(doc_id, None)

@@ -50,8 +50,8 @@ from patches_server.service.stats import ServerStats
 from patches_server.wire import checks as wire_checks
 from patches_server.wire.frames import (
     Answer,
+    Frame,
     Malformed,
-    Notification,
     Request,
     as_text,
     error_frame,
@@ -70,6 +70,8 @@ _SUBSCRIPTION_CALLS: Final = ("subscribe", "unsubscribe")
 _SYNC_CALLS: Final = ("getDoc", "getChangesSince", "commitChanges")
 #: Answers of one connection that are made at once, each as large as a document may be.
 _READS_AT_ONCE: Final = 8
+#: Larger commits are carried out in a task of their own.
+_SMALL_COMMIT: Final = 4_096
 #: Larger frames count as commits do, whatever they hold, and before they are parsed: that costs.
 _LARGE_FRAME: Final = 64 * 1024
 #: Smaller frames are parsed whatever they need: a connection has few of them under way.
@@ -127,7 +129,8 @@ class ServerSession:
 
     async def receive(self, frame: bytes | str) -> None:
         """Take one frame. Returns when the next may come, which is before the answer."""
-        await self.outbox.has_room()
+        if not self.outbox.takes_calls:
+            await self.outbox.has_room()
         if self._is_closing():
             return
         size, now = len(frame), self._loop.time()
@@ -137,6 +140,9 @@ class ServerSession:
         if wait_s:
             self._refuse(find_id(frame), _too_fast(wait_s))
             return
+        if size <= _SMALL_COMMIT:
+            await self._received(parse_frame(frame, self._limits.max_depth), size, None)
+            return
         aside, steps = self._server.aside, size // BYTES_PER_STEP
         share = None
         if size > _SMALL_FRAME:
@@ -145,20 +151,23 @@ class ServerSession:
         is_begun = False
         try:
             parsed = await aside(steps, lambda: parse_frame(frame, self._limits.max_depth))
-            if self._is_closing():
-                return
-            if isinstance(parsed, Malformed):
-                self.outbox.answer(parsed.answer)
-            elif isinstance(parsed, Notification):
-                if is_signal(parsed.jsonrpc, parsed.method, parsed.params):
-                    self._relay(parsed.params, size)
-                elif self._server.relay is not None and is_withdrawal(parsed.method):
-                    self._server.relay.withdraw(self, parsed.params)
-            else:
-                is_begun = await self._begin(parsed, size, share)
+            if not self._is_closing():
+                is_begun = await self._received(parsed, size, share)
         finally:
             if share is not None and not is_begun:
                 share.give_back()
+
+    async def _received(self, parsed: Frame, size: int, share: Share | None) -> bool:
+        """Do what a frame asks for; whether a call was begun."""
+        if isinstance(parsed, Request):
+            return await self._begin(parsed, size, share)
+        if isinstance(parsed, Malformed):
+            self.outbox.answer(parsed.answer)
+        elif is_signal(parsed.jsonrpc, parsed.method, parsed.params):
+            self._relay(parsed.params, size)
+        elif self._server.relay is not None and is_withdrawal(parsed.method):
+            self._server.relay.withdraw(self, parsed.params)
+        return False
 
     def close(self, code: int, reason: str) -> None:
         """Ask the transport to close the socket, once what is queued is written."""
@@ -201,6 +210,8 @@ class ServerSession:
         if method is None and request.method not in _SUBSCRIPTION_CALLS:
             self._answer_signal(request, size)
             return False
+        if request.method == "commitChanges" and self._commit_at_once(request, size):
+            return False
         doc_ids = _named(request.params)
         before, done = self._queue_behind(doc_ids)
         if request.method in _SYNC_CALLS and not before:
@@ -209,6 +220,20 @@ class ServerSession:
         self._server.begin(
             partial(self._serve, request, method, size, doc_ids, before, done, share)
         )
+        return True
+
+    def _commit_at_once(self, request: Request, size: int) -> bool:
+        """Carry an ordinary commit out in the turn in which it came; `False`: nothing was done.
+
+        Nothing that this peer has asked for about any document may be under way, or be held back:
+        the order of its calls, of their answers and of the broadcasts is the same either way.
+        """
+        if size > _SMALL_COMMIT or self._last_calls or self._server.hub.holds_back:
+            return False
+        answer = self._server.calls.commit_at_once(request.params, self.context, size)
+        if answer is None:
+            return False
+        self.outbox.answer(result_frame(request.id, answer))
         return True
 
     def _check_admission(self, request: Request, size: int) -> None:

@@ -115,7 +115,7 @@ def notification_frame(method: str, params: bytes) -> bytes:
 
 def encoded_changes(changes: Iterable[Change]) -> bytes:
     """A JSON list of changes, joined from the bytes that each keeps."""
-    return codec.encode_array(change.encoded for change in changes)
+    return codec.encode_array([change.encoded for change in changes])
 
 
 def encoded_snapshot(snapshot: Snapshot) -> bytes:

@@ -60,6 +60,8 @@ class Outbox:
         self._filled = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
+        #: Whether `has_room` would not wait.
+        self.takes_calls = True
         self._waits = True
         self.closing: Close | None = None
         #: Called when the peer is cut off for being slow: its writer may be stuck in a write.
@@ -102,7 +104,7 @@ class Outbox:
         self._answers += 1
         self._answer_bytes += len(frame)
         if self._waits and not self._takes_answers():
-            self._has_room.clear()
+            self._set_room(False)
         self._filled.set()
 
     async def has_room(self) -> None:
@@ -112,7 +114,7 @@ class Outbox:
     def stop_waiting(self) -> None:
         """Let everybody through who waits for room, now and from now on: the server is closing."""
         self._waits = False
-        self._has_room.set()
+        self._set_room(True)
 
     def when_taken(self, then: Callable[[], object]) -> None:
         """Call `then` once the peer has taken what is queued so far; at once if none can tell."""
@@ -131,7 +133,7 @@ class Outbox:
         if discard:
             self._frames.clear()
             self._answers = self._answer_bytes = self._broadcast_bytes = 0
-        self._has_room.set()  # whoever waits is to see that the outbox is closed
+        self._set_room(True)  # whoever waits is to see that the outbox is closed
         self._filled.set()
 
     async def get(self) -> bytes | None:
@@ -173,6 +175,13 @@ class Outbox:
             max_frames is not None and len(self._frames) - self._answers >= max_frames
         )
 
+    def _set_room(self, there_is: bool) -> None:
+        self.takes_calls = there_is
+        if there_is:
+            self._has_room.set()
+        else:
+            self._has_room.clear()
+
     def _takes_answers(self) -> bool:
         return (self._max_bytes is None or self._answer_bytes <= self._max_bytes) and (
             self._max_frames is None or self._answers < self._max_frames
@@ -183,8 +192,8 @@ class Outbox:
         if isinstance(item, _Answer):
             self._answers -= 1
             self._answer_bytes -= len(item.frame)
-            if not self._has_room.is_set() and self._takes_answers():
-                self._has_room.set()
+            if not self.takes_calls and self._takes_answers():
+                self._set_room(True)
             return item.frame
         if not isinstance(item, Mark):
             self._broadcast_bytes -= len(item)

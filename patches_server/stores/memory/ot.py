@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from patches.errors import RevConflictError
 from patches.model.change import Change
 from patches.runtime import Millis, Runtime
 from patches_server.documents.branch_store import MemoryBranches
@@ -40,6 +41,8 @@ class OTMemoryServerStore:
     What is not given, to be shared with other stores, it makes for itself.
     """
 
+    saves_at_once = True
+
     def __init__(
         self,
         documents: MemoryDocuments | None = None,
@@ -67,18 +70,33 @@ class OTMemoryServerStore:
         now: Millis,
         bounds: Bounds | None = None,
     ) -> None:
+        self.save_changes_at_once(doc_id, changes, expected=expected, now=now, bounds=bounds)
+
+    def save_changes_at_once(
+        self,
+        doc_id: str,
+        changes: Sequence[Change],
+        *,
+        expected: DocHead,
+        now: Millis,
+        bounds: Bounds | None = None,
+    ) -> list[Change]:
+        """`save_changes`, which waits for nothing here; the rows as they are kept."""
         self._documents.check_not_deleted(doc_id, now=now)
         require_algorithm(doc_id, self._documents.algorithm_of(doc_id), ALGORITHM)
         log = self._logs.get(doc_id) or _Log()
-        token = self._documents.token_of(doc_id)
-        check_follows(changes, expected=expected, head=replace(log.head, token=token))
+        if expected.token is not None and expected.token != self._documents.token_of(doc_id):
+            raise RevConflictError
+        check_follows(changes, expected=expected, head=log.head)
         check_ids_new(doc_id, changes, log.ids)
         rows = [stored(change) for change in changes]  # may raise: before anything is written
         self._documents.require_writable(doc_id, ALGORITHM, now=now)
         log.changes.extend(rows)
-        log.ids.update(change.id for change in rows)
+        for row in rows:
+            log.ids.add(row.id)
         log.head = head_after(changes, bounds or log.head.bounds)
         self._logs[doc_id] = log
+        return rows
 
     async def list_changes(
         self,

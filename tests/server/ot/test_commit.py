@@ -14,12 +14,11 @@ from patches.errors import (
 )
 from patches.model.change import Change, ChangeInput
 from patches_server.documents.records import CommitOptions
-from patches_server.ot.commit import (
-    Decision,
+from patches_server.ot.commit import Decision, decide
+from patches_server.ot.submission import (
     Submission,
     admit,
     crosses_count,
-    decide,
     needs_first_change,
     session_gap,
 )
