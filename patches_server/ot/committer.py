@@ -334,7 +334,7 @@ class Committer:
         return measured.after
 
     async def _make_versions(self, head: DocHead, submission: Submission) -> None:
-        """Versions of what was committed before this submission (`spec/ot.md` 14.7)."""
+        """Versions of what was committed before this submission (`docs/internals/ot.md` 14.7)."""
         doc_id, step, now = submission.doc_id, self._rules.version_step, submission.now
         newest = await self._history.newest_version(doc_id)
         if step <= 0:

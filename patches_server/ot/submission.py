@@ -38,7 +38,8 @@ class Submission:
         """Whether changes were made offline: parts of an upload, or older than a session."""
         if not changes:
             return False
-        return self.batch_id is not None or self.now - changes[0].created_at > session_timeout
+        is_part = bool(self.changes[0].batch_id)
+        return is_part or self.now - changes[0].created_at > session_timeout
 
     @property
     def claimed_tip(self) -> int:
@@ -67,7 +68,7 @@ def admit(
     client_id: str | None,
     now: Millis,
 ) -> Submission:
-    """Check and normalise a submission that is not empty (`spec/ot.md` 14.3 and 14.5).
+    """Check and normalise a submission that is not empty (`docs/internals/ot.md` 14.3 and 14.5).
 
     `first_change` is the oldest of the log, where `needs_first_change` asks for it. Raises
     `ChangeRefusedError` for a root write to a document that exists, `InvalidRequestError` for mixed

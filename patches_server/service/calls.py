@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any, Final
 
-from patches.errors import ForbiddenError, NotFoundError, PatchesError
+from patches.errors import AlgorithmMismatchError, ForbiddenError, NotFoundError, PatchesError
 from patches.limits import Limits
 from patches.model.json_values import Json
 from patches_server.auth.access import Access
@@ -110,7 +111,7 @@ class Calls:
         doc_id, changes = params[0], params[1]
         options = params[2] if len(params) > 2 else None
         if options is not None:
-            if not isinstance(options, dict) or not options.keys() <= _HISTORY_OPTIONS:
+            if not isinstance(options, dict) or not options.keys() <= _OPEN_OPTIONS:
                 return None
             context = replace(context, options=options)
         access, principal = self._access, context.principal
@@ -122,12 +123,14 @@ class Calls:
                 return None
         try:
             given = wire_checks.changes(changes, self._limits, frame_bytes=size)
+            _check_algorithm(doc_id, context.options, services)
         except PatchesError:
             return None
+        begun = perf_counter()
         result = services.documents.commit_at_once(context, doc_id, given) if given else None
         if result is None:
             return None
-        self._stats.committed(services.documents.name, 0.0)
+        self._stats.committed(services.documents.name, perf_counter() - begun)
         return encoded(result)
 
     async def _read(self, call: Call, subject: str) -> tuple[Any, ...]:

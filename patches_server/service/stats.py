@@ -42,4 +42,7 @@ class ServerStats:
 
     def committed(self, algorithm: str, seconds: float) -> None:
         """A commit was answered."""
-        self.commits.setdefault(algorithm, Latencies()).add(seconds)
+        latencies = self.commits.get(algorithm)
+        if latencies is None:
+            latencies = self.commits[algorithm] = Latencies()
+        latencies.add(seconds)
