@@ -16,8 +16,8 @@ from patches.json_patch.object_keys import (
     is_member_source,
     with_mark,
 )
-from patches.json_patch.pointer import holder_keys
-from patches.json_patch.working_copy import WorkingCopy, member
+from patches.json_patch.pointer import holder_keys, member
+from patches.json_patch.working_copy import WorkingCopy
 from patches.model.json_values import Json, Op
 from patches.text import invert, text_ops_of
 

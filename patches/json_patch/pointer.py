@@ -13,6 +13,8 @@ import re
 from typing import Final
 
 from patches.errors import PatchError
+from patches.json_patch.javascript import ABSENT
+from patches.model.json_values import Json
 
 _ESCAPE: Final = re.compile("~[01]")
 
@@ -60,6 +62,25 @@ def is_index(key: str) -> bool:
 def index_of(key: str) -> int:
     """The number in a key of digits. Beyond any list it is only known to be large."""
     return int(key) if len(key) < 16 else 10**16
+
+
+def member(container: Json, key: str) -> Json:
+    """A plain read: a member, or an element at a canonical index; else `ABSENT`."""
+    if isinstance(container, dict):
+        return container.get(key, ABSENT)
+    if isinstance(container, list) and is_index(key) and index_of(key) < len(container):
+        return container[int(key)]
+    return ABSENT
+
+
+def value_at(state: Json, pointer: str) -> Json:
+    """The value that a pointer leads to, by plain reads; `ABSENT` if there is none.
+
+    Raises `PatchError` for what is no pointer.
+    """
+    for key in parse(pointer):
+        state = member(state, key)
+    return state
 
 
 def is_under(pointer: str, above: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from patches.errors import PatchError
 from patches.json_patch.javascript import ABSENT
-from patches.json_patch.pointer import holder_keys, index_of, is_index
+from patches.json_patch.pointer import holder_keys, index_of, is_index, member
 from patches.model.json_values import Json
 
 #: The most `null`s that a write beyond the end of a list puts before it: memory, for a few bytes.
@@ -145,15 +145,6 @@ class WorkingCopy:
         for inner in value.values() if isinstance(value, dict) else value:
             if isinstance(inner, (dict, list)):
                 self.share(inner)
-
-
-def member(container: Json, key: str) -> Json:
-    """A plain read: a member, or an element at a canonical index; else `ABSENT`."""
-    if isinstance(container, dict):
-        return container.get(key, ABSENT)
-    if isinstance(container, list) and is_index(key) and index_of(key) < len(container):
-        return container[int(key)]
-    return ABSENT
 
 
 def put_at(container: list[Json], index: int, value: Json) -> None:

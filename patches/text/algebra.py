@@ -261,9 +261,8 @@ def _splice_with_pairs(text: str, edits: Sequence[DeltaOp]) -> str | None:
         return None
     parts: list[str] = []
     moved: list[int] = []  # the pairs of the result
-    position = unit = passed = length = (
-        0  # passed: pairs before `unit`; length: units of the result
-    )
+    position = unit = passed = 0  # how far the text is read: characters, units, pairs
+    length = 0  # units of the result
     for op in edits:
         if len(op) != 1:
             return None

@@ -6,6 +6,8 @@ import copy
 import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from patches.errors import PatchError
 from patches.json_patch import ABSENT, JSONPatch, PathProxy, create_json_patch, pointer
@@ -114,10 +116,17 @@ def test_absent_survives_pickling() -> None:
         (1.5e-7, "1.5e-7"),
         (5e-324, "5e-324"),
         (123456789.125, "123456789.125"),
+        (1e16, "10000000000000000"),
+        (1.7976931348623157e308, "1.7976931348623157e+308"),
     ],
 )
 def test_numbers_are_written_as_in_javascript(number: float, text: str) -> None:
     assert number_text(number) == text
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_written_number_reads_as_itself(number: float) -> None:
+    assert float(number_text(number)) == number
 
 
 def test_messages_hold_compact_json() -> None:

@@ -166,11 +166,11 @@ def operations(draw: st.DrawFn, document: Json, *, names: tuple[str, ...] = NAME
     elif name in VALUES:
         op["value"] = draw(VALUES[name]())
     elif name == "@txt":
-        found = _value_at(document, path)
+        found = pointer.value_at(document, path)
         ops = text_ops_of(found) or () if _is_text(found) else ()
         op["value"] = draw(changes(sum(map(op_length, ops)), overrun=1))
     elif name == "test":
-        found = _value_at(document, path)
+        found = pointer.value_at(document, path)
         op["value"] = found if found is not ABSENT and draw(st.booleans()) else draw(scalars())
     if name in ("add", "replace", "copy") and draw(st.integers(0, 9)) == 0:
         op["soft"] = True
@@ -205,11 +205,3 @@ def patches_for(
         document = after
         ops.append(op)
     return ops
-
-
-def _value_at(document: Json, path: str) -> Json:
-    if path not in pointers_of(document):
-        return ABSENT
-    for key in pointer.parse(path):
-        document = document[int(key)] if isinstance(document, list) else document[key]
-    return document

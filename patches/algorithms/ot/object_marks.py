@@ -13,8 +13,8 @@ from patches.json_patch.apply import apply_op
 from patches.json_patch.javascript import is_falsy
 from patches.json_patch.kinds import INSERT_LIKES
 from patches.json_patch.object_keys import ends_in_index, with_mark
-from patches.json_patch.pointer import holder_keys, last_key
-from patches.json_patch.working_copy import WorkingCopy, member
+from patches.json_patch.pointer import holder_keys, last_key, member
+from patches.json_patch.working_copy import WorkingCopy
 from patches.model.json_values import Json, Op
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from patches.errors import InvalidValueError, PatchError
-from patches.json_patch import apply_patch, pointer
+from patches.json_patch import ABSENT, apply_patch, pointer
 from patches.model.json_values import Json, Op, checked_copy
 
 
@@ -67,14 +67,8 @@ def _target(state: Json, path: Any) -> tuple[Json, str]:
     """The container of a path's last part, `None` if there is none; that part, `-` as an index."""
     if not isinstance(path, str) or not path.startswith("/"):
         return None, ""
-    keys = pointer.parse(path)
-    for key in keys[:-1]:
-        if isinstance(state, dict):
-            state = state.get(key)
-        elif isinstance(state, list) and key.isdecimal() and int(key) < len(state):
-            state = state[int(key)]
-        else:
-            return None, ""
-    if isinstance(state, list) and keys[-1] == "-":
-        return state, str(len(state))
-    return state, keys[-1]
+    above, key = pointer.parent(path), pointer.unescape(pointer.last_key(path))
+    container = pointer.value_at(state, above)
+    if isinstance(container, list) and key == "-":
+        return container, str(len(container))
+    return None if container is ABSENT else container, key

@@ -16,8 +16,8 @@ from patches.json_patch.pointer import (
     is_index,
     is_under,
     last_key,
+    member,
 )
-from patches.json_patch.working_copy import member
 from patches.model.json_values import Json, Op
 
 #: A number of more digits is no index that a rule could shift.

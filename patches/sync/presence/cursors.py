@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeGuard
 
 from patches.errors import PatchError
+from patches.json_patch.pointer import value_at
 from patches.model.json_values import Json
 from patches.text import Delta
 
@@ -14,7 +15,7 @@ def text_change(before: Json, after: Json, path: str) -> Delta | None:
 
     States share what did not change, so most changes are seen not to concern the text at once.
     """
-    old, new = _value_at(before, path), _value_at(after, path)
+    old, new = value_at(before, path), value_at(after, path)
     if old is new:
         return None
     change = _text(old).diff(_text(new))
@@ -33,17 +34,6 @@ def moved_cursor(state: dict[str, Json], change: Delta) -> dict[str, Json]:
 
 def _is_position(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _value_at(state: Json, path: str) -> Json:
-    value = state
-    for name in path.split("/")[1:]:
-        key = name.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, list):
-            value = value[int(key)] if key.isdecimal() and int(key) < len(value) else None
-        else:
-            value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _text(value: Json) -> Delta:

@@ -44,7 +44,7 @@ def find_duplication(state: Json, changes: Sequence[Change], min_length: int) ->
     if not any(_is_suspicious(op, min_length) for op in ops):
         return None
     for path in dict.fromkeys(op["path"] for op in ops if _writes_text(op)):
-        old = _text_of(_value_at(state, path))
+        old = _text_of(pointer.value_at(state, path))
         if old is not None and len(old) >= min_length:
             chars = _doubled(old, _walk(old, ops, path), min_length)
             if chars:
@@ -167,15 +167,3 @@ def _units(text: str) -> Iterator[str]:
     if text.isascii():
         return iter(text)
     return map(chr, array("H", text.encode("utf-16-le", "surrogatepass")))
-
-
-def _value_at(state: Json, path: str) -> Json:
-    value = state
-    for key in pointer.parse(path):
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list) and pointer.is_index(key) and int(key) < len(value):
-            value = value[int(key)]
-        else:
-            return None
-    return value

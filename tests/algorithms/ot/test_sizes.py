@@ -5,46 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from patches.algorithms.ot.sizes import (
-    change_byte_size,
-    javascript_number,
-    json_byte_size,
-    list_byte_size,
-)
+from patches.algorithms.ot.sizes import change_byte_size, json_byte_size, list_byte_size
 from patches.model.change import Change
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (1.0, "1"),
-        (-0.0, "0"),
-        (0.1, "0.1"),
-        (-2.5, "-2.5"),
-        (100.0, "100"),
-        (123.456, "123.456"),
-        (1e16, "10000000000000000"),
-        (1e20, "100000000000000000000"),
-        (1e21, "1e+21"),
-        (1.2345e25, "1.2345e+25"),
-        (0.00001, "0.00001"),
-        (0.000001, "0.000001"),
-        (1e-7, "1e-7"),
-        (1.5e-7, "1.5e-7"),
-        (5e-324, "5e-324"),
-        (1.7976931348623157e308, "1.7976931348623157e+308"),
-    ],
-)
-def test_numbers_are_written_as_javascript_does(value: float, text: str) -> None:
-    assert javascript_number(value) == text
-
-
-@given(st.floats(allow_nan=False, allow_infinity=False))
-def test_a_written_number_reads_as_itself(value: float) -> None:
-    assert float(javascript_number(value)) == value
 
 
 @pytest.mark.parametrize(
