@@ -1,4 +1,4 @@
-"""`Gate`: what is dear is done by a few at once, while a bounded number waits."""
+"""`ConcurrencyLimit`: at most `limit` expensive calls run at once."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from patches.limits import Limits
 _QUEUE: Final = 1_000
 
 
-class Gate:
-    """Lets `at_once` through together and `queue` wait; more than that is 503."""
+class ConcurrencyLimit:
+    """At most `limit` calls run at once; up to `queue` more wait, the rest get 503."""
 
-    def __init__(self, at_once: int, *, queue: int) -> None:
-        self._free = asyncio.Semaphore(at_once)
+    def __init__(self, limit: int, *, queue: int) -> None:
+        self._free = asyncio.Semaphore(limit)
         self._queue = queue
         self._waiting = 0
 
     @classmethod
-    def of_snapshots(cls, limits: Limits) -> Gate:
+    def of_snapshots(cls, limits: Limits) -> ConcurrencyLimit:
         """For answers as large as whole documents (`max_concurrent_snapshots`)."""
         return cls(limits.max_concurrent_snapshots or 2 * (os.cpu_count() or 1), queue=_QUEUE)
 

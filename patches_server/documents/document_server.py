@@ -34,7 +34,7 @@ NothingStored = Signal[[str, str | None]]
 RemoteMethods: TypeAlias = Mapping[str, tuple[Literal["read", "write"], Callable[..., Any]]]
 
 
-#: A commit that is carried out at once is no larger than this, in steps of an `Aside`.
+#: A commit that is carried out at once is no larger than this, in steps of an `Offloader`.
 MAX_STEPS_AT_ONCE: Final = 2_000
 
 

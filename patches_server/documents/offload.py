@@ -1,4 +1,4 @@
-"""`Aside`: pure work of any size, kept off the event loop when there is much of it.
+"""`Offloader`: runs CPU-bound work inline if it is small, else in a thread.
 
 What this gives and what it does not: work in a thread lets the loop turn every few milliseconds, as
 the interpreter switches between threads. One call into C that does not let go of the interpreter,
@@ -75,8 +75,8 @@ def _values_in(value: object) -> int:
     return count
 
 
-class Aside:
-    """Does small work at once, since a thread costs more, and larger work in a thread.
+class Offloader:
+    """Runs small work inline, since a thread costs more, and larger work in a thread.
 
     `limits.yield_every_ms` says what is small; `None`: everything.
     """

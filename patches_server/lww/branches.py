@@ -65,7 +65,7 @@ class LWWBranchManager(BranchManager):
     async def _seed(self, doc_id: str, rev: int, branch_id: str, *, now: Millis, name: Json) -> int:
         store = self._server.store
         source = await store.load_rows(doc_id, now=now)
-        state, rows = await self._server.aside(
+        state, rows = await self._server.offload(
             2 * steps_of_encoded(source.rows), lambda: (build_state(source), seed_rows(source))
         )
         try:

@@ -24,7 +24,7 @@ from patches.model.checks import check_ops
 from patches.runtime import Millis
 from patches_server.documents.context import Review
 from patches_server.documents.history import KnownHistory, require_same_history
-from patches_server.documents.offload import Aside, steps_of, steps_of_encoded
+from patches_server.documents.offload import Offloader, steps_of, steps_of_encoded
 from patches_server.lww.commit import (
     AnyChange,
     Decision,
@@ -93,13 +93,13 @@ class LWWCommitter:
         change_id_ttl: Millis,
         removal_ttl: Millis,
         limits: Limits,
-        aside: Aside,
+        offload: Offloader,
     ) -> None:
         self._store = store
         self._change_id_ttl = change_id_ttl
         self._removal_ttl = removal_ttl
         self._limits = limits
-        self._aside = aside
+        self._offload = offload
         self._room = DocRoom(limits.max_doc_bytes)
 
     async def commit(self, call: CommitCall) -> Committed:
@@ -147,7 +147,7 @@ class LWWCommitter:
             await self.require_history(doc_id, call.known, loaded, client_rev or 0)
         if client_rev is not None and client_rev < loaded.floor:
             loaded = await self._store.load_rows(doc_id, now=now, change_ids=ids)
-        made = await self._aside(
+        made = await self._offload(
             2 * (steps_of(changes) + steps_of_encoded(loaded.rows)),
             lambda: decided(call, loaded, paths, self._limits),
         )
@@ -184,9 +184,9 @@ class LWWCommitter:
         """Let the caller's reviewer judge each change by the states before and after it."""
         whole = await self._store.load_rows(call.doc_id, now=call.now)
         steps = 2 * steps_of_encoded(whole.rows) + steps_of(fresh)
-        before = await self._aside(steps, partial(state_of, whole))
+        before = await self._offload(steps, partial(state_of, whole))
         for count, change in enumerate(fresh, start=1):
-            after = await self._aside(
+            after = await self._offload(
                 steps, partial(state_after, whole, loaded, fresh[:count], call.now)
             )
             await review(change, before, after)
@@ -199,12 +199,12 @@ class LWWCommitter:
             return
         whole = await self._store.load_rows(doc_id, now=call.now)
         steps = _STEPS * (len(whole.rows) + len(made.stored))
-        sizes = await self._aside(steps, lambda: sizes_around(whole, made.stored))
+        sizes = await self._offload(steps, lambda: sizes_around(whole, made.stored))
         most = max(max_doc_bytes, sizes.before)
         if sizes.after > most:
             # Named and final: its author's client sets it aside, and what makes the document
             # smaller, which may come right after it, gets through.
-            change_id = await self._aside(
+            change_id = await self._offload(
                 steps * len(made.fresh),
                 lambda: first_beyond(whole, loaded, made.fresh, call.now, most=most),
             )

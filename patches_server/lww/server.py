@@ -27,7 +27,7 @@ from patches_server.documents.history import (
     KnownHistory,
     known_history,
 )
-from patches_server.documents.offload import Aside, steps_of, steps_of_encoded
+from patches_server.documents.offload import Offloader, steps_of, steps_of_encoded
 from patches_server.documents.records import (
     CommitOptions,
     CommitResult,
@@ -76,7 +76,7 @@ class LWWServer(DocumentServer):
         runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self.store: LWWServerStore = getattr(store, "lww", store)
         self._limits = instance_or(Limits, "limits", limits, Limits)
-        self.aside = Aside(runtime, self._limits)
+        self.offload = Offloader(runtime, self._limits)
         self.clock = ServerClock(self.store, runtime)
         self._new_id = change_ids(runtime.random)
         self._version_ids = SortableIds(runtime.random)
@@ -86,7 +86,7 @@ class LWWServer(DocumentServer):
             change_id_ttl=change_id_ttl,
             removal_ttl=removal_ttl,
             limits=self._limits,
-            aside=self.aside,
+            offload=self.offload,
         )
 
     @property
@@ -191,7 +191,7 @@ class LWWServer(DocumentServer):
         loaded = await self.store.load_rows(doc_id, now=now)
         if not loaded.rev:
             return None
-        state = await self.aside(steps_of_encoded(loaded.rows), lambda: build_state(loaded))
+        state = await self.offload(steps_of_encoded(loaded.rows), lambda: build_state(loaded))
         version = Version(
             id=self._version_ids(now),
             origin="main",
@@ -234,7 +234,7 @@ class LWWServer(DocumentServer):
     ) -> CommitResult:
         if not changes:
             return CommitResult(changes=())
-        await self.aside(steps_of(changes), lambda: check(changes, self._limits))
+        await self.offload(steps_of(changes), lambda: check(changes, self._limits))
         known = known_history(caller.options)
         async with self._locks(doc_id):
             caller.require_waiting()
@@ -275,4 +275,4 @@ class LWWServer(DocumentServer):
             id = self._new_id(rev)
             return [change_of_rows(id, encoded, base_rev, rev, now, committed_at, extra=extra)]
 
-        return await self.aside(_STEPS * len(loaded.rows), change)
+        return await self.offload(_STEPS * len(loaded.rows), change)

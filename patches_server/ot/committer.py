@@ -36,7 +36,7 @@ from patches_server.documents.history import (
     require_same_history,
 )
 from patches_server.documents.measure import Bounds
-from patches_server.documents.offload import BYTES_PER_STEP, Aside
+from patches_server.documents.offload import BYTES_PER_STEP, Offloader
 from patches_server.ot.bounds import exceeded, grown, measured_after, refusal
 from patches_server.ot.commit import Decision, decide
 from patches_server.ot.history import OTHistory
@@ -87,14 +87,14 @@ class Committer:
         history: OTHistory,
         *,
         rules: Rules,
-        aside: Aside,
+        offload: Offloader,
         on_cut: Callable[[CommitCall, Sequence[Change], DocHead], None],
     ) -> None:
         self._store = store
         self._history = history
         self._rules = rules
         self._limits = rules.limits
-        self._aside = aside
+        self._offload = offload
         self._on_cut = on_cut
         self._recent = RecentLogs()
         # The store's own class has to say so: one that wraps it may have more to do for a save.
@@ -122,7 +122,7 @@ class Committer:
             if known is not None and not _is_at_hand(call, known, log):
                 return None
             is_behind = (call.changes[0].base_rev or 0) < log.head.rev
-            if is_behind and not self._aside.is_small(steps_to_propose(call, log)):
+            if is_behind and not self._offload.is_small(steps_to_propose(call, log)):
                 return None
             proposal = propose(call, log, self._rules)
             if (
@@ -192,7 +192,7 @@ class Committer:
 
     async def _on_store(self, call: CommitCall, known: KnownHistory | None) -> Done:
         doc_id, limits = call.doc_id, self._limits
-        await self._aside(call.steps, lambda: check_changes(call.changes, limits))
+        await self._offload(call.steps, lambda: check_changes(call.changes, limits))
         head = await self._store.get_head(doc_id)
         if known is not None:
             await self.require_history(doc_id, known, head, call.base_rev)
@@ -238,7 +238,7 @@ class Committer:
         if needs_first_change(changes, options, head.rev):
             oldest = await self._store.list_changes(call.doc_id, limit=1)
             first_change = oldest[0] if oldest else None
-        return await self._aside(
+        return await self._offload(
             call.steps,
             lambda: admit(
                 call.doc_id,
@@ -273,8 +273,8 @@ class Committer:
         return Proposal(submission, decision, bounds)
 
     async def _in_thread(self, steps: int, work: Callable[[Callable[[], None]], T]) -> T:
-        """Do `work` aside. It is given a function to call now and then, which ends it once nobody
-        waits any more: a thread cannot be cancelled, and the process waits for it at its end."""
+        """Do `work` in the offloader. `work` is given a function to call now and then, which ends
+        it once nobody waits for it: a thread cannot be cancelled, and the process waits for it."""
         abandoned = threading.Event()
 
         def checkpoint() -> None:
@@ -282,7 +282,7 @@ class Committer:
                 raise _AbandonedError
 
         try:
-            return await self._aside(steps, lambda: work(checkpoint))
+            return await self._offload(steps, lambda: work(checkpoint))
         except asyncio.CancelledError:
             abandoned.set()
             raise
@@ -316,7 +316,7 @@ class Committer:
         for change in changes:
             before, ops = state, change.ops
             with suppress(PatchError):  # every replica skips such a change
-                state = await self._aside(
+                state = await self._offload(
                     head.bounds.size // BYTES_PER_STEP,
                     partial(apply_patch, before, ops, strict=True),
                 )
@@ -326,7 +326,7 @@ class Committer:
         """The true bounds. Raises `ChangeRefusedError` for the change that passes a limit."""
         state, _ = await self._history.state_at(doc_id)
         limits = self._limits
-        measured = await self._aside(
+        measured = await self._offload(
             head_size // BYTES_PER_STEP, lambda: measured_after(state, changes, limits)
         )
         if measured.beyond is not None:

@@ -18,7 +18,7 @@ from patches.model.change import Change
 from patches.model.ids import SortableIds
 from patches.model.json_values import Json
 from patches.runtime import Millis, Runtime
-from patches_server.documents.offload import BYTES_PER_STEP, Aside, steps_of_encoded
+from patches_server.documents.offload import BYTES_PER_STEP, Offloader, steps_of_encoded
 from patches_server.documents.records import ListVersionsOptions, Version
 from patches_server.ot.store import OTServerStore, StoredSnapshot
 
@@ -36,9 +36,9 @@ OnSkipped: TypeAlias = Callable[[SkippedChange], object]
 class OTHistory:
     """Reads and makes the versions of a store's documents."""
 
-    def __init__(self, store: OTServerStore, runtime: Runtime, aside: Aside) -> None:
+    def __init__(self, store: OTServerStore, runtime: Runtime, offload: Offloader) -> None:
         self._store = store
-        self._aside = aside
+        self._offload = offload
         self._new_id = SortableIds(runtime.random)
         #: Changes that were left out of a state, by document and id; each is told of once.
         self._poison: dict[tuple[str, str], None] = {}
@@ -134,7 +134,7 @@ class OTHistory:
         """A version of each session in what one commit stored (`docs/internals/ot.md` 14.8)."""
         before = await self.newest_main(doc_id, through_rev=changes[0].rev - 1)
         parent_id = before.id if before else None
-        found = await self._aside(
+        found = await self._offload(
             _STEPS_PER_CHANGE * len(changes), lambda: list(sessions(changes, pause))
         )
         for session in found:
@@ -242,7 +242,7 @@ class OTHistory:
         return await self._run(build, len(state), changes)
 
     async def _run(self, build: Callable[[], T], size: int, changes: Sequence[Change]) -> T:
-        return await self._aside(size // BYTES_PER_STEP + steps_of_encoded(changes), build)
+        return await self._offload(size // BYTES_PER_STEP + steps_of_encoded(changes), build)
 
     async def _newest(self, doc_id: str, options: ListVersionsOptions) -> Version | None:
         found = await self._store.versions.list_versions(doc_id, options)

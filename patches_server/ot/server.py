@@ -25,11 +25,11 @@ from patches.model.json_values import Json
 from patches.model.settings import check_integer, check_number, instance_or
 from patches.runtime import Runtime
 from patches_server.documents.clock import ServerClock
-from patches_server.documents.concurrency_limit import Gate
+from patches_server.documents.concurrency_limit import ConcurrencyLimit
 from patches_server.documents.context import CallContext, current_context
 from patches_server.documents.document_server import MAX_STEPS_AT_ONCE, DocumentServer
 from patches_server.documents.history import HistoryMark, KnownHistory
-from patches_server.documents.offload import Aside, steps_of
+from patches_server.documents.offload import Offloader, steps_of
 from patches_server.documents.records import (
     CommitOptions,
     CommitResult,
@@ -77,16 +77,16 @@ class OTServer(DocumentServer):
         self.clock = ServerClock(self.store, runtime)
         self.limits = instance_or(Limits, "limits", limits, Limits)
         self.runtime = runtime
-        self.aside = Aside(runtime, self.limits)
-        self.history = OTHistory(self.store, runtime, self.aside)
-        self._long_answers = Gate.of_snapshots(self.limits)
+        self.offload = Offloader(runtime, self.limits)
+        self.history = OTHistory(self.store, runtime, self.offload)
+        self._long_answers = ConcurrencyLimit.of_snapshots(self.limits)
         self._committer = Committer(
             self.store,
             self.history,
             rules=Rules(
                 int(session_timeout_minutes * 60_000), max_changes_per_version, self.limits
             ),
-            aside=self.aside,
+            offload=self.offload,
             on_cut=self._see_through_later,
         )
         self._new_id = change_ids(runtime.random)
@@ -288,7 +288,9 @@ class OTServer(DocumentServer):
         doc_id = call.doc_id
         async with self._locks(doc_id):
             self._committer.forget(doc_id)
-            bounds = await self.aside(call.steps, lambda: grown(head.bounds, changes, self.limits))
+            bounds = await self.offload(
+                call.steps, lambda: grown(head.bounds, changes, self.limits)
+            )
             try:
                 await self.store.save_changes(
                     doc_id, changes, expected=head, now=call.now, bounds=bounds

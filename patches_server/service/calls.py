@@ -16,10 +16,10 @@ from patches.errors import AlgorithmMismatchError, ForbiddenError, NotFoundError
 from patches.limits import Limits
 from patches.model.json_values import Json
 from patches_server.auth.access import Access
-from patches_server.documents.concurrency_limit import Gate
+from patches_server.documents.concurrency_limit import ConcurrencyLimit
 from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.history import HISTORY_OPTIONS
-from patches_server.documents.offload import BYTES_PER_STEP, Aside
+from patches_server.documents.offload import BYTES_PER_STEP, Offloader
 from patches_server.service.commits_under_way import CommitsUnderWay, key_of
 from patches_server.service.methods import Given, Method, encoded, steps_to_encode
 from patches_server.service.router import Router, Services
@@ -54,14 +54,14 @@ class Calls:
         validation: Validation | None,
         *,
         limits: Limits,
-        aside: Aside,
+        offload: Offloader,
         stats: ServerStats,
         hide_existence: bool,
     ) -> None:
         self._router, self._access, self._validation = router, access, validation
-        self._limits, self._aside, self._stats = limits, aside, stats
+        self._limits, self._offload, self._stats = limits, offload, stats
         self._hide_existence = hide_existence
-        self._snapshots = Gate.of_snapshots(limits)
+        self._snapshots = ConcurrencyLimit.of_snapshots(limits)
         self._commits = CommitsUnderWay[Any]()
 
     async def run(self, call: Call) -> Answer:
@@ -94,10 +94,10 @@ class Calls:
             result = await self._commits.run(key, context, carry_out)
             took_s = asyncio.get_running_loop().time() - begun
             self._stats.committed(services.documents.name, took_s)
-            return await self._aside(steps_to_encode(result), lambda: encoded(result))
-        async with self._snapshots() if call.method.is_dear else nullcontext():
+            return await self._offload(steps_to_encode(result), lambda: encoded(result))
+        async with self._snapshots() if call.method.is_expensive else nullcontext():
             result = await carry_out(context)
-            return await self._aside(steps_to_encode(result), lambda: encoded(result))
+            return await self._offload(steps_to_encode(result), lambda: encoded(result))
 
     def commit_at_once(self, params: Sequence[Json], context: CallContext, size: int) -> Answer:
         """The answer to a commit that can be carried out without waiting for anything.
@@ -140,7 +140,7 @@ class Calls:
             else ()
         )
         given = Given(call.params, self._limits, call.size, frozenset(capabilities))
-        return await self._aside(call.size // BYTES_PER_STEP, lambda: call.method.read(given))
+        return await self._offload(call.size // BYTES_PER_STEP, lambda: call.method.read(given))
 
     async def _permitted(self, call: Call, subject: str, arguments: Sequence[Any]) -> str:
         """The document that the call is judged on. Raises unless its sender may do it."""

@@ -46,17 +46,19 @@ Run: TypeAlias = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A remote method. `subject` says what its first parameter names; `is_dear` that it loads a
-    whole state, which few do at once; `also_reads` that a writing method gives content away, in its
-    answer or in a copy, so that it takes the right to read too; `commits` that it stores what
-    somebody has written, which the application may have rules about.
+    """A remote method.
+
+    `subject` says what its first parameter names. `is_expensive`: it loads a whole state, which few
+    do at once. `also_reads`: a writing method that gives content away, in its answer or in a copy,
+    and so takes the right to read as well. `commits`: it stores what somebody has written, which
+    the application may have rules about.
     """
 
     kind: Kind
     read: Read
     run: Run
     subject: Literal["doc", "branch"] = "doc"
-    is_dear: bool = False
+    is_expensive: bool = False
     also_reads: bool = False
     commits: bool = False
     #: Which parameter is the options object that an algorithm may use as it likes.
@@ -71,7 +73,7 @@ class Method:
 def method_table() -> dict[str, Method]:
     """The methods that every server has; `subscribe` and `unsubscribe` are the hub's."""
     return {
-        "getDoc": Method("read", _read_get_doc, _get_doc, is_dear=True, options_at=1),
+        "getDoc": Method("read", _read_get_doc, _get_doc, is_expensive=True, options_at=1),
         "getChangesSince": Method("read", _read_since_rev, _get_changes_since, options_at=2),
         "commitChanges": Method(
             "write", _read_commit, _commit_changes, also_reads=True, commits=True, options_at=2
@@ -82,10 +84,10 @@ def method_table() -> dict[str, Method]:
         "listVersions": Method("read", _read_list_versions, _list_versions),
         "createVersion": Method("write", _read_metadata, _create_version),
         "updateVersion": Method("write", _read_version_metadata, _update_version),
-        "getVersionState": Method("read", _read_version, _get_version_state, is_dear=True),
+        "getVersionState": Method("read", _read_version, _get_version_state, is_expensive=True),
         "getVersionChanges": Method("read", _read_version, _get_version_changes),
         "getStateBeforeVersion": Method(
-            "read", _read_version, _get_state_before_version, is_dear=True
+            "read", _read_version, _get_state_before_version, is_expensive=True
         ),
         "listBranches": Method("read", _read_list_branches, _list_branches),
         "createBranch": Method("write", _read_create_branch, _create_branch, also_reads=True),

@@ -18,7 +18,7 @@ from patches.limits import Limits
 from patches.model.ids import random_id
 from patches.runtime import Runtime
 from patches_server.auth.access import Access, Auth, principal_key
-from patches_server.documents.offload import Aside
+from patches_server.documents.offload import Offloader
 from patches_server.service.calls import Calls
 from patches_server.service.fanout.hub import GetTombstone, Hub
 from patches_server.service.fanout.outbox import GOING_AWAY, SIGNED_OUT
@@ -82,7 +82,7 @@ class PatchesServer:
         _check_services(services)
         self.limits = limits or Limits()
         self.runtime = runtime or Runtime()
-        self.aside = Aside(self.runtime, self.limits)
+        self.offload = Offloader(self.runtime, self.limits)
         self.memory = MemoryBudget(self.limits.max_parsed_bytes)
         self.access = Access(auth, timeout_s=self.limits.hook_timeout_s)
         self.router = Router(services, routes=routes, algorithm_of=algorithm_of)
@@ -104,11 +104,11 @@ class PatchesServer:
         self.calls = Calls(
             self.router,
             self.access,
-            Validation(validate, self.limits, self.aside, validate_state=validate_state)
+            Validation(validate, self.limits, self.offload, validate_state=validate_state)
             if validate is not None or validate_state is not None
             else None,
             limits=self.limits,
-            aside=self.aside,
+            offload=self.offload,
             stats=self.stats,
             hide_existence=hide_existence,
         )

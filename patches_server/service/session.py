@@ -33,7 +33,7 @@ from patches.model.ids import random_id
 from patches.model.json_values import Json
 from patches.runtime import Runtime
 from patches_server.documents.context import CallContext
-from patches_server.documents.offload import BYTES_PER_STEP, Aside
+from patches_server.documents.offload import BYTES_PER_STEP, Offloader
 from patches_server.service.calls import Call, Calls
 from patches_server.service.fanout.hub import Hub
 from patches_server.service.fanout.outbox import SIGNED_OUT, TOO_SLOW, Outbox
@@ -83,7 +83,7 @@ class SessionHost(Protocol):
 
     limits: Limits
     runtime: Runtime
-    aside: Aside
+    offload: Offloader
     memory: MemoryBudget
     stats: ServerStats
     hub: Hub
@@ -143,14 +143,16 @@ class ServerSession:
         if size <= _SMALL_COMMIT:
             await self._received(parse_frame(frame, self._limits.max_depth), size, None)
             return
-        aside, steps = self._server.aside, size // BYTES_PER_STEP
+        offload, steps = self._server.offload, size // BYTES_PER_STEP
         share = None
         if size > _SMALL_FRAME:
-            share = await self._server.memory.take(await aside(steps, lambda: memory_needed(frame)))
+            share = await self._server.memory.take(
+                await offload(steps, lambda: memory_needed(frame))
+            )
             share.give_back_within(self._limits.store_timeout_s)
         is_begun = False
         try:
-            parsed = await aside(steps, lambda: parse_frame(frame, self._limits.max_depth))
+            parsed = await offload(steps, lambda: parse_frame(frame, self._limits.max_depth))
             if not self._is_closing():
                 is_begun = await self._received(parsed, size, share)
         finally:

@@ -24,7 +24,7 @@ from patches.model.change import Change, ChangeInput
 from patches.model.checks import check_ops
 from patches.model.json_values import Json
 from patches_server.documents.context import Review
-from patches_server.documents.offload import Aside, steps_of
+from patches_server.documents.offload import Offloader, steps_of
 
 Verdict: TypeAlias = ChangeRefusedError | str | None
 Validate: TypeAlias = Callable[
@@ -44,14 +44,14 @@ class Validation:
         self,
         validate: Validate | None,
         limits: Limits,
-        aside: Aside,
+        offload: Offloader,
         *,
         validate_state: ValidateState | None = None,
     ) -> None:
         self._validate: Final = validate
         self._validate_state: Final = validate_state
         self._limits: Final = limits
-        self._aside: Final = aside
+        self._offload: Final = offload
 
     async def require(
         self, principal: object, doc_id: str, changes: Sequence[Change | ChangeInput]
@@ -62,7 +62,7 @@ class Validation:
         """
         if self._validate is None or not changes:
             return
-        await self._aside(steps_of(changes), lambda: self._check(changes))
+        await self._offload(steps_of(changes), lambda: self._check(changes))
         await self._ask(changes[0].id, self._validate, principal, doc_id, changes)
 
     def review_for(self, principal: object, doc_id: str) -> Review | None:

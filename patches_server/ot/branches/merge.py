@@ -255,7 +255,7 @@ class Merge:
         return main.id if main else None
 
     async def _apart(self, steps: int, work: Callable[[], T]) -> T:
-        return await self._server.aside(steps, work)
+        return await self._server.offload(steps, work)
 
     def _lifted(
         self, frame: MergeFrame, changes: Sequence[Change]

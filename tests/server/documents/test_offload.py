@@ -12,7 +12,7 @@ import pytest
 from patches.limits import Limits
 from patches.model.change import ChangeInput
 from patches.runtime import Runtime
-from patches_server.documents.offload import Aside, steps_of, steps_of_encoded
+from patches_server.documents.offload import Offloader, steps_of, steps_of_encoded
 
 T = TypeVar("T")
 
@@ -22,21 +22,21 @@ def changes(*ops: Any) -> list[ChangeInput]:
 
 
 @pytest.mark.parametrize(
-    ("every_ms", "steps", "aside"),
+    ("every_ms", "steps", "in_thread"),
     [(5, 2_000, False), (5, 2_001, True), (1, 401, True), (0, 1, True), (None, 10**9, False)],
 )
 async def test_small_work_is_done_at_once_and_large_work_in_a_thread(
-    every_ms: int | None, steps: int, aside: bool
+    every_ms: int | None, steps: int, in_thread: bool
 ) -> None:
-    work = Aside(Runtime(), Limits(yield_every_ms=every_ms))
+    work = Offloader(Runtime(), Limits(yield_every_ms=every_ms))
     thread = await work(steps, threading.current_thread)
-    assert (thread is not threading.current_thread()) == aside
+    assert (thread is not threading.current_thread()) == in_thread
 
 
 async def test_what_it_raises_is_raised() -> None:
     for steps in (1, 10_000, 10**6):
         with pytest.raises(ZeroDivisionError):
-            await Aside(Runtime(), Limits())(steps, lambda: 1 / 0)
+            await Offloader(Runtime(), Limits())(steps, lambda: 1 / 0)
 
 
 async def test_long_work_shares_two_threads_and_shorter_work_does_not_wait_for_it() -> None:
@@ -48,12 +48,12 @@ async def test_long_work_shares_two_threads_and_shorter_work_does_not_wait_for_i
         await go_on.wait()
         return fn()
 
-    aside = Aside(Runtime(run_blocking=run_blocking), Limits())
+    offload = Offloader(Runtime(run_blocking=run_blocking), Limits())
     async with asyncio.TaskGroup() as tasks:
-        long = [tasks.create_task(aside(10**6, lambda: "done")) for _ in range(5)]
+        long = [tasks.create_task(offload(10**6, lambda: "done")) for _ in range(5)]
         await asyncio.sleep(0)
         assert running == 2
-        short = [tasks.create_task(aside(10**5, lambda: "done")) for _ in range(5)]
+        short = [tasks.create_task(offload(10**5, lambda: "done")) for _ in range(5)]
         await asyncio.sleep(0)
         assert running == 7
         go_on.set()

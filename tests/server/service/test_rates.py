@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from patches.errors import UnavailableError
-from patches_server.documents.concurrency_limit import Gate
+from patches_server.documents.concurrency_limit import ConcurrencyLimit
 from patches_server.service.rates import TokenBucket
 
 
@@ -36,7 +36,7 @@ def test_no_rate_is_no_limit() -> None:
 
 
 async def test_a_gate_lets_a_few_through_a_few_wait_and_refuses_the_rest() -> None:
-    gate, leave = Gate(1, queue=1), asyncio.Event()
+    gate, leave = ConcurrencyLimit(1, queue=1), asyncio.Event()
     inside: list[int] = []
 
     async def enter(number: int) -> None:

@@ -14,7 +14,7 @@ from patches.limits import Limits
 from patches.model.change import ChangeInput
 from patches.runtime import Runtime
 from patches.testing.local_server import LocalServer
-from patches_server.documents.offload import Aside
+from patches_server.documents.offload import Offloader
 from patches_server.service.validation import Validation
 from tests.support.raw_peer import RawPeer
 
@@ -85,7 +85,7 @@ async def test_a_hook_that_hangs_is_503_and_one_that_fails_tells_nothing(serve: 
         await asyncio.Event().wait()
 
     limits = Limits(hook_timeout_s=0.001)
-    validation = Validation(hangs, limits, Aside(Runtime(), limits))
+    validation = Validation(hangs, limits, Offloader(Runtime(), limits))
     with pytest.raises(UnavailableError):
         await validation.require(None, "d", [ChangeInput.from_wire(change("c1", 1))])
 
