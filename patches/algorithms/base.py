@@ -6,6 +6,10 @@ methods: what an edit becomes, what leaves for the server in which frames, how a
 it, what a received change does to unsent work, how a document is rebuilt after a reload
 (`docs/decisions.md`).
 
+It has four parts, by who calls them: `Tracking`, `Editing`, `Syncing` and `Quarantine`. What each
+method returns and leaves behind is held by `patches.testing.contracts.algorithm`;
+`docs/internals/algorithm.md` says how to write one.
+
 Calls about one document may overlap; an algorithm orders its own (one lock per document, never held
 over the network). A `doc` argument is the open document, or `None` where it is not open.
 """
@@ -29,7 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LocalEdit:
-    """One edit on its way to the store. `ops` is the document's live list (`handle_doc_change`)."""
+    """One edit on its way to the store.
+
+    `ops` is the very list that the open document holds among its unsaved edits.
+    """
 
     ops: list[Op]
     metadata: Mapping[str, Json]
@@ -46,28 +53,8 @@ class SyncHost(Protocol):
         """Fetch a document whole, when that is possible; unsent work stays on top."""
 
 
-class Algorithm(ABC):
-    """One way to keep copies of a document equal. Owned by a `Patches`, which closes it."""
-
-    #: How documents are recorded and chosen: `"ot"`, `"lww"`.
-    name: ClassVar[str]
-    #: How many edits `handle_doc_changes` can be given.
-    edits_at_once: ClassVar[int] = 1
-
-    #: `(error, context)`: a failure that belongs to no call, with `context.doc_id`.
-    on_error: Signal[[Exception, ErrorContext]]
-
-    # ---- life ------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def open_store(self, backend: Any) -> None:
-        """Take this algorithm's own store from a backend, unless it was built with one."""
-
-    async def close(self) -> None:
-        """Let go of what the algorithm holds. The backend is closed by its owner."""
-        return None
-
-    # ---- tracking --------------------------------------------------------------------------------
+class Tracking(ABC):
+    """Which documents are kept here, and how far. Called by `Patches`."""
 
     @abstractmethod
     async def track_docs(self, doc_ids: Sequence[str]) -> None:
@@ -93,7 +80,12 @@ class Algorithm(ABC):
     async def confirm_delete_doc(self, doc_id: str) -> None:
         """Drop the tombstone."""
 
-    # ---- documents and local edits ---------------------------------------------------------------
+
+class Editing(ABC):
+    """Documents in memory, and what an edit becomes. Called by `Patches`."""
+
+    #: How many edits `handle_doc_changes` can be given.
+    edits_at_once: ClassVar[int] = 1
 
     @abstractmethod
     def create_doc(self, doc_id: str, snapshot: Snapshot | None = None) -> Document:
@@ -104,6 +96,16 @@ class Algorithm(ABC):
         """Committed state and pending changes, or `None` if nothing is stored."""
 
     @abstractmethod
+    async def handle_doc_changes(
+        self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
+    ) -> list[list[Change]]:
+        """Make edits durable, at most `edits_at_once`, and confirm them to the open document.
+
+        All or nothing: when it raises, none is stored, as far as it can tell; an edit whose id is
+        stored already by a call that failed is not stored again. One whose list of operations a
+        rebase has emptied meanwhile is skipped. Returns the changes stored for each, `[]` if none.
+        """
+
     async def handle_doc_change(
         self,
         doc_id: str,
@@ -112,30 +114,10 @@ class Algorithm(ABC):
         metadata: Mapping[str, Json],
         change_id: str | None = None,
     ) -> list[Change]:
-        """Make an edit durable and confirm it to the open document.
-
-        `ops` is the very list that the document holds among its unsaved edits: a list that a rebase
-        has emptied meanwhile is skipped. Returns the changes stored, `[]` if none.
-        """
-
-    async def handle_doc_changes(
-        self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
-    ) -> list[list[Change]]:
-        """`handle_doc_change` for several edits, at most `edits_at_once`, in one transaction.
-
-        Returns the changes stored for each; when it raises, none is stored.
-        """
-        (edit,) = edits
-        stored = await self.handle_doc_change(
-            doc_id, edit.ops, doc, edit.metadata, change_id=edit.change_id
-        )
-        return [stored]
-
-    # ---- sending ---------------------------------------------------------------------------------
-
-    @abstractmethod
-    async def has_pending(self, doc_id: str) -> bool:
-        """Whether the store holds work that the server has not confirmed."""
+        """`handle_doc_changes` for one edit."""
+        edit = LocalEdit(ops, metadata, change_id)
+        (stored,) = await self.handle_doc_changes(doc_id, [edit], doc)
+        return stored
 
     async def list_pending(self, doc_id: str, doc: Document | None) -> list[Change]:
         """All unconfirmed work, to be handed to the application when the document goes.
@@ -144,6 +126,14 @@ class Algorithm(ABC):
         """
         snapshot = await self.load_doc(doc_id)
         return list(snapshot.changes) if snapshot is not None else []
+
+
+class Syncing(ABC):
+    """Sending, receiving and reloading. Called by the coordinator, one call at a time."""
+
+    @abstractmethod
+    async def has_pending(self, doc_id: str) -> bool:
+        """Whether the store holds work that the server has not confirmed."""
 
     @abstractmethod
     async def next_batch(
@@ -174,8 +164,6 @@ class Algorithm(ABC):
         old revision. Raises `MissingChangesError`, `ApplyChangesError`, `AlgorithmMismatchError`;
         then nothing was confirmed that cannot be sent again.
         """
-
-    # ---- receiving -------------------------------------------------------------------------------
 
     @abstractmethod
     async def apply_server_changes(
@@ -221,7 +209,41 @@ class Algorithm(ABC):
         `ApplyChangesError` when the snapshot's own changes cannot be applied; nothing was stored.
         """
 
-    # ---- changes that the server refuses ---------------------------------------------------------
+    # ---- a wire of its own -----------------------------------------------------------------------
+
+    def attach(self, host: SyncHost) -> None:
+        """A coordinator syncs this algorithm's documents from now on: ask it, if need be."""
+        return None
+
+    async def sync_options(self, doc_id: str) -> Mapping[str, Json] | None:
+        """The options of `getDoc`, `getChangesSince` and `commitChanges`; `None` sends none."""
+        return None
+
+    async def commit_options(self, doc_id: str) -> Mapping[str, Json] | None:
+        """The options of `commitChanges`, if they are others than those of the reads."""
+        return await self.sync_options(doc_id)
+
+    async def receive_token(self, doc_id: str, token: str | None, *, is_given: bool = True) -> None:
+        """The server has named the history of the document, which is that of the copy here.
+
+        `None`: it has no such document. Not `is_given`: it was asked, and knows no tokens. See
+        `patches.model.history`.
+        """
+        return None
+
+    async def handle_notification(
+        self, doc_id: str, method: str, params: Mapping[str, Json], doc: Document | None
+    ) -> None:
+        """A notification that the coordinator does not know, for a document of this algorithm."""
+        return None
+
+
+class Quarantine:
+    """Pending changes that the server refuses. Called by the coordinator, and by applications
+    through `Patches`. An algorithm that keeps none needs nothing of this.
+    """
+
+    name: ClassVar[str]
 
     async def verify_pending_change(self, doc_id: str, change_id: str) -> bool:
         """Whether a pending change applies cleanly here; `False` only if it surely does not."""
@@ -267,30 +289,20 @@ class Algorithm(ABC):
         """
         raise PatchesError(f"{self.name} keeps no change {change_id!r} of document {doc_id!r}")
 
-    # ---- room for algorithms with a wire of their own --------------------------------------------
 
-    def attach(self, host: SyncHost) -> None:
-        """A coordinator syncs this algorithm's documents from now on: ask it, if need be."""
-        return None
+class Algorithm(Tracking, Editing, Syncing, Quarantine):
+    """One way to keep copies of a document equal. Owned by a `Patches`, which closes it."""
 
-    async def sync_options(self, doc_id: str) -> Mapping[str, Json] | None:
-        """The options of `getDoc`, `getChangesSince` and `commitChanges`; `None` sends none."""
-        return None
+    #: How documents are recorded and chosen: `"ot"`, `"lww"`.
+    name: ClassVar[str]
 
-    async def commit_options(self, doc_id: str) -> Mapping[str, Json] | None:
-        """The options of `commitChanges`, if they are others than those of the reads."""
-        return await self.sync_options(doc_id)
+    #: `(error, context)`: a failure that belongs to no call, with `context.doc_id`.
+    on_error: Signal[[Exception, ErrorContext]]
 
-    async def receive_token(self, doc_id: str, token: str | None, *, is_given: bool = True) -> None:
-        """The server has named the history of the document, which is that of the copy here.
+    @abstractmethod
+    def open_store(self, backend: Any) -> None:
+        """Take this algorithm's own store from a backend, unless it was built with one."""
 
-        `None`: it has no such document. Not `is_given`: it was asked, and knows no tokens. See
-        `patches.model.history`.
-        """
-        return None
-
-    async def handle_notification(
-        self, doc_id: str, method: str, params: Mapping[str, Json], doc: Document | None
-    ) -> None:
-        """A notification that the coordinator does not know, for a document of this algorithm."""
+    async def close(self) -> None:
+        """Release what the algorithm holds. The backend is closed by its owner."""
         return None

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from patches.aio.signals import Signal
-from patches.algorithms.base import Algorithm
+from patches.algorithms.base import Algorithm, LocalEdit
 from patches.documents.document import Document
 from patches.errors import ErrorContext, PatchesError, UnsupportedOperationError
 from patches.json_patch import apply_patch
@@ -132,33 +132,29 @@ class PlainAlgorithm(Algorithm):
         self._fail(self.load_failures)
         return self.snapshots.get(doc_id)
 
-    async def handle_doc_change(
-        self,
-        doc_id: str,
-        ops: list[Op],
-        doc: Document | None,
-        metadata: Mapping[str, Json],
-        change_id: str | None = None,
-    ) -> list[Change]:
+    async def handle_doc_changes(
+        self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
+    ) -> list[list[Change]]:
+        (edit,) = edits
         await self.gate.wait()
-        if not ops:
-            return []
-        self.attempts.append(change_id or "")
-        self.metadata.append(metadata)
+        if not edit.ops:
+            return [[]]
+        self.attempts.append(edit.change_id or "")
+        self.metadata.append(edit.metadata)
         self._fail(self.failures)
         before = self.snapshots[doc_id]
         change = Change(
-            id=change_id or "",
-            ops=ops,
+            id=edit.change_id or "",
+            ops=edit.ops,
             base_rev=before.rev,
             rev=before.head + 1,
             created_at=0,
-            metadata=metadata,
+            metadata=edit.metadata,
         )
         self._store(doc_id, [*before.changes, change])
         if doc is not None:
             doc.apply_changes([change])
-        return [change]
+        return [[change]]
 
     async def has_pending(self, doc_id: str) -> bool:
         return bool(self.snapshots[doc_id].changes)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from patches.aio.signals import Signal
-from patches.algorithms.base import Algorithm, SyncHost
+from patches.algorithms.base import Algorithm, LocalEdit, SyncHost
 from patches.documents.document import Document
 from patches.errors import (
     ApplyChangesError,
@@ -25,7 +25,7 @@ from patches.json_patch import apply_patch
 from patches.limits import Limits
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.codec import json_size
-from patches.model.json_values import Json, Op
+from patches.model.json_values import Json
 from patches.options import DocOptions
 
 
@@ -144,31 +144,27 @@ class SmallAlgorithm(Algorithm):
             return None
         return Snapshot(state=record.state, rev=record.rev, changes=list(record.pending))
 
-    async def handle_doc_change(
-        self,
-        doc_id: str,
-        ops: list[Op],
-        doc: Document | None,
-        metadata: Mapping[str, Json],
-        change_id: str | None = None,
-    ) -> list[Change]:
+    async def handle_doc_changes(
+        self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
+    ) -> list[list[Change]]:
+        (edit,) = edits
         self._may_fail("handle_doc_change")
-        if not ops:
-            return []
+        if not edit.ops:
+            return [[]]
         record = self.records[doc_id]
         change = Change(
-            id=change_id or f"c{record.rev}.{len(record.pending)}",
-            ops=list(ops),
+            id=edit.change_id or f"c{record.rev}.{len(record.pending)}",
+            ops=list(edit.ops),
             base_rev=record.rev,
             rev=record.rev + len(record.pending) + 1,
             created_at=1,
-            metadata=metadata,
+            metadata=edit.metadata,
         )
         record.pending.append(change)
         if doc is not None:
             doc.unsaved.popleft()
         self._show(doc_id, doc)
-        return [change]
+        return [[change]]
 
     # ---- sending ---------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.signals import Signal
-from patches.algorithms.base import Algorithm, SyncHost
+from patches.algorithms.base import Algorithm, LocalEdit, SyncHost
 from patches.algorithms.histories import Histories
 from patches.algorithms.lww import quarantine, transactions
 from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
@@ -127,36 +127,33 @@ class LWWAlgorithm(Algorithm):
             changes.append(self._change(work.pending, work.committed_rev))
         return LWWSnapshot(work, changes)
 
-    async def handle_doc_change(
-        self,
-        doc_id: str,
-        ops: list[Op],
-        doc: Document | None = None,
-        metadata: Mapping[str, Json] | None = None,
-        change_id: str | None = None,
-    ) -> list[Change]:
+    async def handle_doc_changes(
+        self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
+    ) -> list[list[Change]]:
         """Fold an edit into the stored pending ops, all at the time now.
 
-        With the same `change_id` again it is stored once: a failed try may have stored it all the
-        same. The change that is returned is for listeners; what is sent has ids and no metadata of
-        its own.
+        With the same id again it is stored once: a failed try may have stored it all the same. The
+        change that is returned is for listeners; what is sent has ids and no metadata of its own.
         """
+        (edit,) = edits
+        ops, change_id = edit.ops, edit.change_id
         if not ops:
-            return []
+            return [[]]
         now = self._runtime.wall_ms()
         opened = _lww(doc)
         async with self._locks(doc_id):
             written = list(ops)
             if not written:  # rolled back while it waited
-                return []
+                return [[]]
             known = None if opened is None else opened.version
             step = await self._store.change(
                 doc_id, lambda tables: transactions.add_edit(tables, written, now, known, change_id)
             )
             await self._follow(doc_id, opened, step, ops)
-        return [
-            self._change(step.local, step.committed_rev, change_id=change_id, metadata=metadata)
-        ]
+        stored = self._change(
+            step.local, step.committed_rev, change_id=change_id, metadata=edit.metadata
+        )
+        return [[stored]]
 
     # ---- sending ---------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ transaction checks that the queue is still the one that was read, and the step i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from patches.algorithms.base import LocalEdit
@@ -36,7 +36,6 @@ from patches.algorithms.ot.stored_docs import ot_doc
 from patches.documents.document import Document
 from patches.model.change import Change, Snapshot
 from patches.model.history import history_in
-from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 
 
@@ -53,19 +52,6 @@ class OTAlgorithm(Quarantine):
 
     def create_doc(self, doc_id: str, snapshot: Snapshot | None = None) -> OTDoc:
         return OTDoc(doc_id, snapshot, limits=self._limits)
-
-    async def handle_doc_change(
-        self,
-        doc_id: str,
-        ops: list[Op],
-        doc: Document | None,
-        metadata: Mapping[str, Json],
-        change_id: str | None = None,
-    ) -> list[Change]:
-        if not ops:
-            return []
-        (saved,) = await self.handle_doc_changes(doc_id, [LocalEdit(ops, metadata, change_id)], doc)
-        return saved
 
     async def handle_doc_changes(
         self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
