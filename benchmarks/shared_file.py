@@ -103,12 +103,13 @@ async def work(path: str, url: str, author: str, count: int, mode: str) -> None:
             await coming_and_going
         await sync.connect(background=True)
         await sync.settled(_PATIENCE_S)
-        _say("settled")
-        await asyncio.to_thread(sys.stdin.readline)
-        await sync.settled(_PATIENCE_S)
-        revs = {doc.id: (doc.committed_rev, doc.has_pending) for doc in (ot, lww)}
-        result = {"ot": ot.state, "lww": lww.state, "errors": errors, "revs": revs}
-        _say(json.dumps(result))
+        _say(json.dumps([ot.committed_rev, lww.committed_rev]))
+        revs = json.loads(await asyncio.to_thread(sys.stdin.readline))
+        async with asyncio.timeout(_PATIENCE_S):  # a broadcast may still be on its way
+            for doc, rev in zip((ot, lww), revs, strict=True):
+                while doc.committed_rev < rev:
+                    await asyncio.sleep(0.02)
+        _say(json.dumps({"ot": ot.state, "lww": lww.state, "errors": errors}))
         await sync.disconnect()
 
 
@@ -141,9 +142,9 @@ async def run(folder: Path, mode: str, processes: int, count: int) -> Figures:
         await _each_says(workers, "edited")
         edited = time.perf_counter()
         _tell(workers)
-        await _each_says(workers, "settled")
+        revs = [json.loads(await _line(worker)) for worker in workers]
         settled = time.perf_counter()
-        _tell(workers)
+        _tell(workers, json.dumps([max(of_doc) for of_doc in zip(*revs, strict=True)]))
         results = [json.loads(await _line(worker)) for worker in workers]
         for worker in workers:
             assert await worker.wait() == 0
@@ -180,8 +181,7 @@ def check(results: Sequence[Mapping[str, Any]], authors: Sequence[str], count: i
         for name in ("ot", "lww"):
             mine, other = result[name], first[name]
             differing = [key for key in {**mine, **other} if mine.get(key) != other.get(key)]
-            revs = result["revs"], first["revs"]
-            assert not differing, f"copies of {name} differ at {differing}; revisions: {revs}"
+            assert not differing, f"copies of the {name} document differ at {differing}"
     ot, lww = first["ot"], first["lww"]
     total = len(authors) * count
     assert ot["n"] == total, f"{ot['n']} of {total} increments of the OT document"
@@ -198,10 +198,10 @@ def check(results: Sequence[Mapping[str, Any]], authors: Sequence[str], count: i
             assert lww[f"{author}-{number % 20}"] == number
 
 
-def _tell(workers: Sequence[asyncio.subprocess.Process]) -> None:
+def _tell(workers: Sequence[asyncio.subprocess.Process], line: str = "go") -> None:
     for worker in workers:
         assert worker.stdin is not None
-        worker.stdin.write(b"go\n")
+        worker.stdin.write(f"{line}\n".encode())
 
 
 async def _each_says(workers: Sequence[asyncio.subprocess.Process], word: str) -> None:
