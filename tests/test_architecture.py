@@ -28,7 +28,7 @@ ALGORITHM = BASE | {
     "patches.algorithms.recovery",
     "patches.documents",
     "patches.json_patch",
-    "patches.stores.sqlite",
+    "patches.stores",
     "patches.text",
 }
 SERVICE = frozenset(
@@ -48,15 +48,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches.documents.draft": BASE | {"patches.json_patch", "patches.text"},
     "patches.documents": BASE | {"patches.aio", "patches.json_patch", "patches.text"},
     "patches.stores": BASE | {"patches.aio"},
-    "patches.stores.memory": BASE,
-    "patches.stores.sqlite": BASE,
+    "patches.stores.memory": BASE | {"patches.stores.backend"},
+    "patches.stores.sqlite": BASE | {"patches.stores.backend"},
     "patches.algorithms": BASE | {"patches.aio", "patches.documents"},
     "patches.algorithms.ot": ALGORITHM,
     "patches.algorithms.lww": ALGORITHM,
     "patches.algorithms.ot.stores": ALGORITHM | {"patches.algorithms.ot"},
     "patches.algorithms.lww.stores": ALGORITHM | {"patches.algorithms.lww"},
-    "patches.stores.memory.backend": BASE | {"patches.algorithms"},
-    "patches.stores.sqlite.backend": BASE | {"patches.algorithms", "patches.stores"},
     "patches.net": BASE | {"patches.aio"},
     "patches.client": BASE
     | {"patches.aio", "patches.algorithms", "patches.documents", "patches.stores"},

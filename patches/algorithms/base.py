@@ -29,6 +29,7 @@ from patches.options import DocOptions
 
 if TYPE_CHECKING:
     from patches.documents.document import Document
+    from patches.stores.backend import Backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +301,7 @@ class Algorithm(Tracking, Editing, Syncing, Quarantine):
     on_error: Signal[[Exception, ErrorContext]]
 
     @abstractmethod
-    def open_store(self, backend: Any) -> None:
+    def open_store(self, backend: Backend) -> None:
         """Take this algorithm's own store from a backend, unless it was built with one."""
 
     async def close(self) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from patches.algorithms.base import Algorithm
+from patches.errors import InvalidRequestError
 from patches.limits import Limits
 from patches.options import DocOptions
 from patches.runtime import Runtime
+from patches.stores.backend import Backend
 
 
-def open_backend(store: Any, runtime: Runtime) -> tuple[Any, bool]:
+def open_backend(store: Any, runtime: Runtime) -> tuple[Backend, bool]:
     """The backend for a `store` argument, and whether it is ours to close.
 
     `None` keeps everything in memory, a path in an SQLite file; anything else is a backend already.
@@ -25,7 +27,13 @@ def open_backend(store: Any, runtime: Runtime) -> tuple[Any, bool]:
         from patches.stores.sqlite.backend import SqliteBackend
 
         return SqliteBackend(store, runtime=runtime), True
-    return store, False
+    if not hasattr(store, "open_store"):
+        raise InvalidRequestError(
+            f"store= takes a path, or a backend with an `open_store` method, not "
+            f"{type(store).__name__}"
+        )
+    backend: Backend = store
+    return backend, False
 
 
 def default_algorithms(

@@ -33,7 +33,6 @@ from patches.documents.owner import Owner
 from patches.errors import (
     AlgorithmMismatchError,
     ErrorContext,
-    InvalidRequestError,
     PatchError,
     PatchesError,
 )
@@ -111,17 +110,8 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
         self._store_name = repr(str(store)) if isinstance(store, (str, os.PathLike)) else ""
         self._backend, self._owns_backend = open_backend(store, self.runtime)
         for algorithm in self.algorithms.values():
-            self._open_store_of(algorithm)
-            algorithm.on_error(self._report)
-
-    def _open_store_of(self, algorithm: Algorithm) -> None:
-        try:
             algorithm.open_store(self._backend)
-        except AttributeError as exc:
-            raise InvalidRequestError(
-                f"store= takes a path, or a backend that has a store for the algorithm "
-                f"{algorithm.name!r}; {type(self._backend).__name__} has none"
-            ) from exc
+            algorithm.on_error(self._report)
 
     # ---- life ------------------------------------------------------------------------------------
 

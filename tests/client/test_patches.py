@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,6 +22,7 @@ from patches.errors import (
     StorageError,
 )
 from patches.model.change import Change
+from patches.stores.backend import StoreFactory
 from patches.testing.virtual_time import idle, virtual_time
 from tests.support.plain_algorithm import PlainAlgorithm
 
@@ -58,10 +59,14 @@ class World:
 class _NoStore:
     """A backend that has a store for nobody: OT and LWW are here, but not used."""
 
-    ot = lww = None
+    def open_store(self, factory: StoreFactory[T]) -> T:
+        raise AssertionError(factory.name)
 
     async def close(self) -> None:
         raise AssertionError("the client closes only what it has opened")
+
+
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -190,7 +195,7 @@ async def test_a_document_keeps_its_algorithm() -> None:
         await world.patches.open_doc("a", algorithm="plain")
         with pytest.raises(PatchesError, match="no algorithm 'nope'"):
             await world.patches.open_doc("a", algorithm="nope")
-    both = Patches(object(), algorithms=[world.algorithm, other], default_algorithm="other")
+    both = Patches(_NoStore(), algorithms=[world.algorithm, other], default_algorithm="other")
     async with both as patches:
         for _ in range(2):  # recorded, then open
             with pytest.raises(AlgorithmMismatchError) as caught:
@@ -309,7 +314,9 @@ async def test_tracking_tells_only_what_really_changes() -> None:
 async def test_what_was_tracked_is_known_again_after_a_restart() -> None:
     async with a_world() as world:
         await world.patches.track_docs(["a"])
-    async with Patches(object(), algorithms=[world.algorithm], default_algorithm="plain") as again:
+    async with Patches(
+        _NoStore(), algorithms=[world.algorithm], default_algorithm="plain"
+    ) as again:
         assert again.tracked_docs == {"a"}
 
 
@@ -429,7 +436,7 @@ async def test_a_tombstone_is_renewed_by_the_algorithm_that_has_it() -> None:
     async with a_world() as world:
         pass
     async with Patches(
-        object(), algorithms=[world.algorithm, other], default_algorithm="plain"
+        _NoStore(), algorithms=[world.algorithm, other], default_algorithm="plain"
     ) as patches:
         await patches.delete_doc("dead")
         await patches.delete_doc("never seen")
@@ -548,7 +555,7 @@ async def test_an_error_of_the_algorithm_is_passed_on() -> None:
 @virtual_time
 async def test_an_error_that_nobody_listens_to_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with Patches(
-        object(), algorithms=[algorithm := PlainAlgorithm()], default_algorithm="plain"
+        _NoStore(), algorithms=[algorithm := PlainAlgorithm()], default_algorithm="plain"
     ):
         algorithm.on_error.emit(PatchesError("disk"), ErrorContext(doc_id="a"))
         assert "disk" in caplog.text
@@ -562,5 +569,5 @@ def test_a_client_without_its_default_algorithm_is_refused() -> None:
 def test_metadata_that_is_not_json_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="/metadata/user"):
         Patches(
-            algorithms=[PlainAlgorithm()], default_algorithm="plain", metadata={"user": object()}
+            algorithms=[PlainAlgorithm()], default_algorithm="plain", metadata={"user": _NoStore()}
         )

@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 
+from patches.algorithms.ot.stores.factory import OT_STORES
 from patches.errors import CorruptDataError, NetworkError, StorageError
 from patches.model.json_values import Op
 from patches.stores.memory.backend import MemoryBackend
@@ -168,14 +169,16 @@ def test_a_crash_leaves_what_a_disk_had_and_ends_what_was_under_way() -> None:
     async def scene() -> None:
         disk = a_disk()
         first, second = Life("client-0", 1), Life("client-0", 2)
-        await disk.backend_of(first).ot.track_docs(["kept"])
-        under_way = first.spawn(disk.backend_of(first).ot.track_docs(["late"]), name="late")
+        await disk.backend_of(first).open_store(OT_STORES).track_docs(["kept"])
+        under_way = first.spawn(
+            disk.backend_of(first).open_store(OT_STORES).track_docs(["late"]), name="late"
+        )
         await asyncio.sleep(0)
         first.end()
         await asyncio.wait([under_way])
         with pytest.raises(StorageError):
-            await disk.backend_of(first).ot.track_docs(["later"])
-        found = await disk.backend_of(second).ot.list_docs()
+            await disk.backend_of(first).open_store(OT_STORES).track_docs(["later"])
+        found = await disk.backend_of(second).open_store(OT_STORES).list_docs()
         assert [record.doc_id for record in found] == ["kept"]
 
     in_simulation(scene())

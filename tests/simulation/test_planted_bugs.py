@@ -98,7 +98,8 @@ def pending_changes_lost_in_a_crash(patch: pytest.MonkeyPatch) -> None:
 
     def emptied(self: OTAlgorithm, backend: Any) -> None:
         open_store(self, backend)
-        for doc in backend.ot._inner._docs.values():
+        store: Any = self.store
+        for doc in store._inner._docs.values():
             doc.replace_pending([])
 
     patch.setattr(OTAlgorithm, "open_store", emptied)

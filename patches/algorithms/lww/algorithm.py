@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.signals import Signal
@@ -23,6 +23,7 @@ from patches.algorithms.histories import Histories
 from patches.algorithms.lww import quarantine, transactions
 from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
 from patches.algorithms.lww.steps import Step
+from patches.algorithms.lww.stores.factory import LWW_STORES
 from patches.algorithms.lww.tables import LWWStore
 from patches.algorithms.recovery import Recovery
 from patches.documents.document import Document
@@ -34,6 +35,7 @@ from patches.model.ids import IdSource, change_ids
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Runtime
+from patches.stores.backend import Backend
 
 
 class LWWAlgorithm(Algorithm):
@@ -62,10 +64,10 @@ class LWWAlgorithm(Algorithm):
     def attach(self, host: SyncHost) -> None:
         self._recovery.host = host
 
-    def open_store(self, backend: Any) -> None:
-        """Take the backend's `lww` store, unless this was built with one."""
+    def open_store(self, backend: Backend) -> None:
+        """Open this algorithm's store in a backend, unless it was built with one."""
         if self._given_store is None:
-            self._given_store = backend.lww
+            self._given_store = backend.open_store(LWW_STORES)
 
     @property
     def _store(self) -> LWWStore:

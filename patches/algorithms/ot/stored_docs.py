@@ -12,7 +12,7 @@ on what is before it, whichever process made it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.signals import Signal
@@ -27,6 +27,7 @@ from patches.algorithms.ot.store import (
     PendingQueue,
     StoredSnapshot,
 )
+from patches.algorithms.ot.stores.factory import OT_STORES
 from patches.algorithms.recovery import Recovery
 from patches.documents.document import Document
 from patches.errors import ConvergenceError, ErrorContext, PatchesError, UnstoredPendingError
@@ -36,6 +37,7 @@ from patches.model.ids import change_ids
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Runtime
+from patches.stores.backend import Backend
 
 T = TypeVar("T")
 
@@ -92,9 +94,9 @@ class StoredDocs(Algorithm):
     def attach(self, host: SyncHost) -> None:
         self._recovery.host = host
 
-    def open_store(self, backend: Any) -> None:
+    def open_store(self, backend: Backend) -> None:
         if self._store is None:
-            self._store = backend.ot
+            self._store = backend.open_store(OT_STORES)
 
     # ---- tracking --------------------------------------------------------------------------------
 

@@ -1,19 +1,29 @@
-"""`MemoryBackend`: the stores of all algorithms, in memory."""
+"""`MemoryBackend`: the stores of a client, in memory."""
 
 from __future__ import annotations
 
-from patches.algorithms.lww.stores.memory import LWWMemoryStore
-from patches.algorithms.ot.stores.memory import OTMemoryStore
+from typing import Any, TypeVar
+
 from patches.runtime import Runtime
+from patches.stores.backend import StoreFactory
+
+T = TypeVar("T")
 
 
 class MemoryBackend:
     """What a client keeps while it runs, and loses when it ends."""
 
     def __init__(self, *, runtime: Runtime | None = None) -> None:
-        runtime = runtime or Runtime()
-        self.ot = OTMemoryStore(runtime=runtime)
-        self.lww = LWWMemoryStore(runtime=runtime)
+        self._runtime = runtime or Runtime()
+        #: The stores that were opened, by the name of their algorithm.
+        self.stores: dict[str, Any] = {}
+
+    def open_store(self, factory: StoreFactory[T]) -> T:
+        """An algorithm's store."""
+        if factory.name not in self.stores:
+            self.stores[factory.name] = factory.make("memory", None, self._runtime)
+        store: T = self.stores[factory.name]
+        return store
 
     async def close(self) -> None:
         """Nothing to close."""

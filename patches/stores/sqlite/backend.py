@@ -1,14 +1,16 @@
-"""`SqliteBackend`: the stores of all algorithms, in one SQLite file."""
+"""`SqliteBackend`: the stores of a client, in one SQLite file."""
 
 from __future__ import annotations
 
 import os
+from typing import Any, TypeVar
 
-from patches.algorithms.lww.stores.sqlite import LWWSqliteStore
-from patches.algorithms.ot.stores.sqlite import OTSqliteStore
 from patches.runtime import Runtime
+from patches.stores.backend import StoreFactory
 from patches.stores.sqlite.database import Durability, SqliteDatabase
 from patches.stores.sqlite.file_kind import CLIENT_FILE
+
+T = TypeVar("T")
 
 
 class SqliteBackend:
@@ -24,12 +26,19 @@ class SqliteBackend:
         durability: Durability = "full",
         runtime: Runtime | None = None,
     ) -> None:
-        runtime = runtime or Runtime()
+        self._runtime = runtime or Runtime()
         self.database = SqliteDatabase(
-            path, durability=durability, runtime=runtime, kind=CLIENT_FILE
+            path, durability=durability, runtime=self._runtime, kind=CLIENT_FILE
         )
-        self.ot = OTSqliteStore(self.database, runtime=runtime)
-        self.lww = LWWSqliteStore(self.database, runtime=runtime)
+        #: The stores that were opened, by the name of their algorithm.
+        self.stores: dict[str, Any] = {}
+
+    def open_store(self, factory: StoreFactory[T]) -> T:
+        """An algorithm's store."""
+        if factory.name not in self.stores:
+            self.stores[factory.name] = factory.make("sqlite", self.database, self._runtime)
+        store: T = self.stores[factory.name]
+        return store
 
     async def close(self) -> None:
         """Finish what is being written and close the file."""

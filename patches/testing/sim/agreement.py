@@ -15,6 +15,7 @@ from patches.client.patches import Patches
 from patches.model.change import Change
 from patches.sync import PatchesSync, SyncedDoc
 from patches.testing.sim.checker import Checker
+from patches.testing.sim.disk import docs_of
 from patches.testing.sim.nodes import SimClient
 
 
@@ -78,7 +79,7 @@ class Agreement:
         if self._checker.has_older_lives(doc_id) or doc_id not in self._checker.logs:
             return
         disk = client.node.disk.backend
-        waiting = disk.ot._docs.get(doc_id)
+        waiting = docs_of(disk, "ot").get(doc_id)
         ids = [change.id for change in waiting.pending] if waiting is not None else []
         if len(set(ids)) < len(ids):
             self._fail("I2", f"{client.name}, {doc_id}: a change is pending twice: {ids}")
@@ -95,8 +96,8 @@ class Agreement:
 def stored_rev(backend: Any, doc_id: str) -> int | None:
     """The committed revision on a client's disk, `None` if the document is not there."""
     if doc_id.startswith("lww/"):
-        tables = backend.lww._docs.get(doc_id)
+        tables = docs_of(backend, "lww").get(doc_id)
         head = tables.head() if tables is not None else None
         return head.committed_rev if head is not None and not head.deleted else None
-    stored = backend.ot._docs.get(doc_id)
+    stored = docs_of(backend, "ot").get(doc_id)
     return stored.committed_rev if stored is not None and not stored.deleted else None

@@ -16,6 +16,7 @@ from random import Random
 from typing import Any, Final, TypeAlias
 
 from patches.errors import CorruptDataError, StorageError
+from patches.stores.backend import StoreFactory
 from patches.testing.sim.journal import Journal, Write, copied
 from patches.testing.sim.loop import Life
 from patches.testing.sim.trace import Trace
@@ -167,6 +168,10 @@ class _Part:
     def __init__(self, disk: SimDisk, life: Life, name: str, inner: Any) -> None:
         self._disk, self._life, self._name, self._inner = disk, life, name, inner
 
+    def open_store(self, factory: StoreFactory[Any]) -> Any:
+        """A client's store, on the way of `SimDisk.call`."""
+        return _Part(self._disk, self._life, factory.name, self._inner.open_store(factory))
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
         if name in _PARTS:
@@ -176,6 +181,13 @@ class _Part:
                 return found
             return partial(self._disk.call, self._life, self._name, name, found)
         return found
+
+
+def docs_of(backend: Any, algorithm: str) -> Mapping[str, Any]:
+    """What a client's backend in memory holds of an algorithm's documents, by id."""
+    store = backend.stores.get(algorithm)
+    docs: Mapping[str, Any] = {} if store is None else store._docs
+    return docs
 
 
 def _look_at_error(work: asyncio.Task[Any]) -> None:

@@ -16,7 +16,7 @@ from patches.net.connection import CommitAnswer, Options, RpcConnection
 from patches.net.streams import StreamTransport
 from patches.runtime import Millis, Runtime
 from patches.sync import PatchesSync
-from patches.testing.sim.disk import SimDisk
+from patches.testing.sim.disk import SimDisk, docs_of
 from patches.testing.sim.loop import Life, SimLoop
 from patches.testing.sim.net import HEARTBEAT_S, Link, SimNet
 from patches.testing.sim.trace import Trace
@@ -182,7 +182,9 @@ class SimClient:
     def holds(self, doc_id: str) -> bool:
         """Whether anything of the document is on the disk or in memory here."""
         disk = self.node.disk.backend
-        if doc_id in disk.ot._docs or doc_id in disk.lww._docs or self.doc(doc_id) is not None:
+        if doc_id in docs_of(disk, "ot") or doc_id in docs_of(disk, "lww"):
+            return True
+        if self.doc(doc_id) is not None:
             return True
         return self.patches is None or doc_id in self.patches.tracked_docs
 

@@ -10,6 +10,7 @@ from patches.errors import ForbiddenError
 from patches.testing.sim.agreement import Agreement
 from patches.testing.sim.checker import Checker
 from patches.testing.sim.config import Config
+from patches.testing.sim.disk import docs_of
 from patches.testing.sim.net import SimNet
 from patches.testing.sim.nodes import SimClient
 from patches.testing.sim.processes import Processes
@@ -131,8 +132,8 @@ class Rest:
         """Whether a deletion waits on the client's disk to be told to the server."""
         disk = client.node.disk.backend
         if doc_id.startswith("lww/"):
-            tables = disk.lww._docs.get(doc_id)
+            tables = docs_of(disk, "lww").get(doc_id)
             head = tables.head() if tables is not None else None
             return head is not None and head.deleted
-        stored = disk.ot._docs.get(doc_id)
+        stored = docs_of(disk, "ot").get(doc_id)
         return stored is not None and stored.deleted

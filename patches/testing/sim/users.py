@@ -246,7 +246,7 @@ class Users:
         if random.random() < 0.8:
             await self._draft(client, action, random.choice(("type", "count")), random)
             await asyncio.sleep(random.uniform(0, 0.2))
-        pending = (await client.node.disk.backend.ot.load_queue(doc_id)).pending
+        pending = (await client.node.disk.backend.stores["ot"].load_queue(doc_id)).pending
         if not pending or doc_id not in patches.tracked_docs:
             return
         change_id = random.choice(pending).id

@@ -33,7 +33,7 @@ class ForgetfulStore(OTMemoryStore):
 @virtual_time
 async def test_an_edit_whose_save_seemed_to_fail_is_not_shown_beside_its_stored_copy() -> None:
     backend = MemoryBackend()
-    backend.ot = store = ForgetfulStore()
+    backend.stores["ot"] = store = ForgetfulStore()
     async with Patches(store=backend) as patches:
         doc = await patches.open_doc("d")
         algorithm = patches.algorithm_of("d")
@@ -64,7 +64,7 @@ async def test_an_edit_whose_save_seemed_to_fail_is_not_shown_beside_its_stored_
 @virtual_time
 async def test_an_edit_of_a_closed_document_whose_save_seemed_to_fail_is_stored_once() -> None:
     backend = MemoryBackend()
-    backend.ot = store = ForgetfulStore()
+    backend.stores["ot"] = store = ForgetfulStore()
     async with Patches(store=backend) as patches:
         await patches.track_docs(["d"])
         store.forgets = True
@@ -77,7 +77,7 @@ async def test_an_edit_of_a_closed_document_whose_save_seemed_to_fail_is_stored_
 @virtual_time
 async def test_an_edit_whose_save_seemed_to_fail_is_stored_once_when_it_is_tried_again() -> None:
     backend = MemoryBackend()
-    backend.ot = store = ForgetfulStore()
+    backend.stores["ot"] = store = ForgetfulStore()
     async with Patches(store=backend) as patches:
         doc = await patches.open_doc("d")
         store.forgets = True
@@ -91,7 +91,7 @@ async def test_an_edit_whose_save_seemed_to_fail_is_stored_once_when_it_is_tried
 @virtual_time
 async def test_an_edit_is_stored_once_when_its_document_is_closed_meanwhile() -> None:
     backend = MemoryBackend()
-    backend.ot = store = ForgetfulStore()
+    backend.stores["ot"] = store = ForgetfulStore()
     async with Patches(store=backend) as patches:
         doc = await patches.open_doc("d")
         store.forgets = True

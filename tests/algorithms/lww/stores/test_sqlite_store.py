@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from patches.algorithms.lww import transactions
+from patches.algorithms.lww.stores.factory import LWW_STORES
 from patches.algorithms.lww.stores.sqlite import LWWSqliteStore
 from patches.algorithms.lww.tables import DocTables, LWWStore
 from patches.errors import CorruptDataError
@@ -148,9 +149,10 @@ async def test_a_file_of_the_version_before_checksums_is_taken_over(tmp_path: Pa
 
     for _ in range(2):
         backend = SqliteBackend(path)
-        await backend.lww.read(DOC, look)
-        assert [entry.change for entry in await backend.lww.list_quarantined(DOC)] == [bad]
-        assert [(doc.doc_id, doc.deleted) for doc in await backend.lww.list_docs(True)] == [
+        store = backend.open_store(LWW_STORES)
+        await store.read(DOC, look)
+        assert [entry.change for entry in await store.list_quarantined(DOC)] == [bad]
+        assert [(doc.doc_id, doc.deleted) for doc in await store.list_docs(True)] == [
             (DOC, False),
             ("gone", True),
         ]

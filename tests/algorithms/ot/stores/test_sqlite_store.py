@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from patches.algorithms.ot.stores.factory import OT_STORES
 from patches.algorithms.ot.stores.sqlite import OTSqliteStore
 from patches.errors import CorruptDataError
 from patches.model.change import Change, Snapshot
@@ -132,7 +133,7 @@ async def test_a_file_of_the_version_before_checksums_is_taken_over(tmp_path: Pa
         db.commit()
     for _ in range(2):
         backend = SqliteBackend(path)
-        store = backend.ot
+        store = backend.open_store(OT_STORES)
         assert await store.get_doc(DOC) == Snapshot(state=state_at(2), rev=2, changes=[made])
         assert [entry.change for entry in await store.list_quarantined_changes(DOC)] == [bad]
         assert [(doc.doc_id, doc.deleted) for doc in await store.list_docs(True)] == [
