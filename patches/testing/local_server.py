@@ -23,8 +23,8 @@ from patches.testing.streams import MemoryNetwork, MemoryStream, memory_transpor
 from patches_server.auth.access import allow_all
 from patches_server.http.services import services_on
 from patches_server.service.fanout.outbox import LOST
+from patches_server.service.json_rpc import JsonRpcPeer
 from patches_server.service.server import PatchesServer
-from patches_server.service.session import ServerSession
 from patches_server.stores.url import Backend, open_backend
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class LocalServer:
         self._scope.spawn(serve_stream(session, stream), name="local session")
 
 
-async def serve_stream(session: ServerSession, stream: MemoryStream) -> None:
+async def serve_stream(session: JsonRpcPeer, stream: MemoryStream) -> None:
     """Serve one peer over the server's end of a stream, until it ends."""
     writer = asyncio.ensure_future(_write(session, stream))
     try:
@@ -106,7 +106,7 @@ async def serve_stream(session: ServerSession, stream: MemoryStream) -> None:
         await asyncio.wait([writer])
 
 
-async def _write(session: ServerSession, stream: MemoryStream) -> None:
+async def _write(session: JsonRpcPeer, stream: MemoryStream) -> None:
     try:
         while (frame := await session.outbox.get()) is not None:
             await stream.send(frame)

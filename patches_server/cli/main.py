@@ -21,8 +21,8 @@ from patches.errors import PatchesError
 from patches_server.auth.access import Auth, allow_all
 from patches_server.cli.logs import set_up_logs
 from patches_server.cli.maintenance import COMMANDS
-from patches_server.http.admission import checked_origins, is_loopback
 from patches_server.http.app import create_app
+from patches_server.service.admission import checked_origins, is_loopback
 from patches_server.service.router import parse_route
 from patches_server.stores.url import sqlite_path, sqlite_url
 

@@ -19,23 +19,22 @@ from aiohttp import web
 
 from patches.errors import InvalidRequestError, PatchesError, StatusError, UnavailableError
 from patches.limits import Limits
+from patches.model.settings import check_bool, check_one_of, instance_or
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability
-from patches_server.auth.access import Auth, principal_key
+from patches_server.auth.access import Auth
 from patches_server.demo.content import add_welcome_documents
-from patches_server.http.admission import (
-    Admission,
-    Refusal,
-    checked_origins,
-    is_loopback,
-    origin_allowed,
-)
 from patches_server.http.metrics import add_metrics
 from patches_server.http.services import services_on
 from patches_server.http.websocket import serve_websocket
+from patches_server.service.admission import (
+    Arrival,
+    Entrance,
+    checked_origins,
+    is_loopback,
+)
 from patches_server.service.router import Routes, Services
 from patches_server.service.server import PatchesServer
-from patches_server.service.settings import check_settings
 from patches_server.service.validation import Validate, ValidateState
 from patches_server.stores.sqlite.backend import SqliteBackend
 from patches_server.stores.url import Backend, open_backend
@@ -46,8 +45,7 @@ _PAGE_POLICY: Final = "default-src 'self'; connect-src 'self' ws: wss:; frame-an
 
 #: Where an application finds its server: `app[SERVER].revoke(...)`.
 SERVER: Final = web.AppKey("patches_server", PatchesServer)
-_ADMISSION: Final = web.AppKey("patches_admission", Admission)
-_ORIGINS: Final = web.AppKey("patches_allowed_origins", Collection[str])
+_ENTRANCE: Final = web.AppKey("patches_entrance", Entrance)
 
 _PROXY_HEADERS: Final = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
@@ -119,17 +117,15 @@ def create_app(
 
     Raises `InvalidRequestError` for a store or route that there is not.
     """
-    check_settings(
-        flags={"relay": relay, "page": page, "metrics": metrics, "hide_existence": hide_existence},
-        seconds={"reauth_s": reauth_s, "drain_s": drain_s},
-        choices={"durability": (durability, ("full", "relaxed"))},
-        objects={"limits": (limits, Limits), "runtime": (runtime, Runtime)},
-    )
+    check_bool("page", page)
+    check_bool("metrics", metrics)
+    check_one_of("durability", durability, ("full", "relaxed"))
     if services is not None and not isinstance(services, Mapping):
         raise InvalidRequestError(f"services must map names to Services, not {services!r}")
     origins = checked_origins(allowed_origins)
+    limits = instance_or(Limits, "limits", limits, Limits)
+    runtime = instance_or(Runtime, "runtime", runtime, Runtime)
     backend, own = _backend(store, durability, runtime)
-    limits = limits or Limits()
     server = PatchesServer(
         {**services_on(backend, limits=limits, runtime=runtime), **(services or {})},
         auth=auth,
@@ -151,8 +147,7 @@ def create_app(
     app = web.Application()
     app[SERVER] = server
     app[_STATE] = _State()
-    app[_ADMISSION] = Admission(limits)
-    app[_ORIGINS] = origins
+    app[_ENTRANCE] = Entrance(server, origins)
 
     async def lifetime(_app: web.Application) -> AsyncIterator[None]:
         async with _opened(backend, own) as epoch, server:
@@ -205,34 +200,21 @@ async def _opened(backend: Backend, own: bool) -> AsyncIterator[str]:
 
 async def _websocket(request: web.Request) -> web.StreamResponse:
     app = request.app
-    server, admission = app[SERVER], app[_ADMISSION]
-    host = request.headers.get("Host")
-    origins = request.headers.getall("Origin", [])
-    local = not server.access.signs_in and _is_for_this_machine(request)
-    if not all(
-        origin_allowed(origin, host, app[_ORIGINS], only_loopback=local) for origin in origins
-    ):
-        return _refused(Refusal(403, "this origin may not connect"))
-    address = request.remote
-    refusal = admission.look(address, now=asyncio.get_running_loop().time())
-    if refusal is not None:
-        return _refused(refusal)
-    with admission.counted(address):  # from here on: hooks take their time, too
-        try:
-            async with asyncio.timeout(server.limits.handshake_timeout_s):
-                principal = await server.access.authenticate(request)
-        except StatusError as exc:
-            return _refused(Refusal(exc.code, str(exc)))
-        except TimeoutError:
-            return _refused(Refusal(503, "authentication timed out"))
-        key = principal_key(principal)
-        refusal = admission.look_at_principal(key)
-        if refusal is not None:
-            return _refused(refusal)
-        if server.closing:
-            return _refused(Refusal(503, "the server is going away"))
-        with admission.counted_principal(key):
+    server = app[SERVER]
+    arrival = Arrival(
+        request=request,
+        address=request.remote,
+        origins=request.headers.getall("Origin", []),
+        host=request.headers.get("Host"),
+        is_local=_is_for_this_machine(request),
+    )
+    try:
+        async with app[_ENTRANCE].admitted(arrival) as principal:
             return await serve_websocket(request, lambda: server.connect(principal), server.limits)
+    except StatusError as exc:
+        wait_ms = (exc.data or {}).get("retryAfterMs")
+        headers = {} if wait_ms is None else {"Retry-After": str(wait_ms // 1000)}
+        return web.json_response({"message": str(exc)}, status=exc.code, headers=headers)
 
 
 def _is_for_this_machine(request: web.Request) -> bool:
@@ -242,13 +224,6 @@ def _is_for_this_machine(request: web.Request) -> bool:
         return False
     address = request.transport.get_extra_info("sockname")
     return isinstance(address, tuple) and is_loopback(str(address[0]))
-
-
-def _refused(refusal: Refusal) -> web.Response:
-    headers = {}
-    if refusal.retry_after_s is not None:
-        headers["Retry-After"] = str(refusal.retry_after_s)
-    return web.json_response({"message": refusal.reason}, status=refusal.status, headers=headers)
 
 
 async def _healthz(request: web.Request) -> web.Response:

@@ -15,7 +15,7 @@ from aiohttp import ClientConnectionError, WSMsgType, web
 
 from patches.limits import Limits
 from patches_server.service.fanout.outbox import LOST, TOO_SLOW, Mark, Outbox
-from patches_server.service.session import ServerSession
+from patches_server.service.json_rpc import JsonRpcPeer
 
 #: Sub-protocols that a browser may name; a token can be sent as a second one beside it.
 SUBPROTOCOLS: Final = ("patches",)
@@ -26,7 +26,7 @@ _BATCH_BYTES: Final = 64 * 1024
 
 
 async def serve_websocket(
-    request: web.Request, open_session: Callable[[], ServerSession], limits: Limits
+    request: web.Request, open_session: Callable[[], JsonRpcPeer], limits: Limits
 ) -> web.StreamResponse:
     """Serve a peer until either side closes. Authentication is over when this is called."""
     ws = web.WebSocketResponse(
@@ -67,7 +67,7 @@ async def serve_websocket(
 
 async def _read(
     ws: web.WebSocketResponse,
-    session: ServerSession,
+    session: JsonRpcPeer,
     marks: _Marks,
     heartbeat: _Heartbeat,
     watch: _Stalled,

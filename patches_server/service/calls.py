@@ -1,6 +1,6 @@
 """`Calls`: carries out one call of a peer: rights, rules, its turn, and then what it is for.
 
-A peer gets each answer as bytes. Subscriptions and the relay are answered elsewhere.
+A peer gets each answer as bytes. The methods of a connection are not carried out here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from patches_server.documents.concurrency_limit import ConcurrencyLimit
 from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.history import HISTORY_OPTIONS
 from patches_server.documents.offload import BYTES_PER_STEP, Offloader
-from patches_server.service.commits_under_way import CommitsUnderWay, key_of
 from patches_server.service.methods import Given, Method, encoded, steps_to_encode
 from patches_server.service.router import Router, Services
 from patches_server.service.stats import ServerStats
@@ -62,7 +61,6 @@ class Calls:
         self._limits, self._offload, self._stats = limits, offload, stats
         self._hide_existence = hide_existence
         self._snapshots = ConcurrencyLimit.of_snapshots(limits)
-        self._commits = CommitsUnderWay[Any]()
 
     async def run(self, call: Call) -> Answer:
         """Carry a call out. Raises what its sender is told as an error."""
@@ -72,13 +70,13 @@ class Calls:
         services = await self._router.find(doc_id)
         options = call.method.options_of(call.params)
         _check_algorithm(doc_id, options, services)
-        if call.name == "commitChanges" and self._validation is not None:
+        if call.method.is_commit and self._validation is not None:
             await self._validation.require(call.context.principal, doc_id, arguments[0])
         review = None
         if self._validation is not None and call.method.commits:
             review = self._validation.review_for(call.context.principal, doc_id)
         context = replace(call.context, options=options, review=review)
-        if call.method.subject == "branch":
+        if call.method.target == "branch":
             # A merge is broadcast to its caller too: one that does not apply the answer relies on
             # that (`docs/protocol.md`).
             context = replace(context, connection_id=None)
@@ -88,16 +86,15 @@ class Calls:
             with call_context(context):
                 return await call.method.run(services, subject, *arguments)
 
-        if call.name == "commitChanges":
+        if call.method.is_commit:
             begun = asyncio.get_running_loop().time()
-            key = key_of(subject, arguments[0], context)
-            result = await self._commits.run(key, context, carry_out)
+            result = await carry_out(context)
             took_s = asyncio.get_running_loop().time() - begun
             self._stats.committed(services.documents.name, took_s)
-            return await self._offload(steps_to_encode(result), lambda: encoded(result))
+            return await self._offload(steps_to_encode(result), lambda: call.method.encoded(result))
         async with self._snapshots() if call.method.is_expensive else nullcontext():
             result = await carry_out(context)
-            return await self._offload(steps_to_encode(result), lambda: encoded(result))
+            return await self._offload(steps_to_encode(result), lambda: call.method.encoded(result))
 
     def commit_at_once(self, params: Sequence[Json], context: CallContext, size: int) -> Answer:
         """The answer to a commit that can be carried out without waiting for anything.
@@ -145,7 +142,7 @@ class Calls:
     async def _permitted(self, call: Call, subject: str, arguments: Sequence[Any]) -> str:
         """The document that the call is judged on. Raises unless its sender may do it."""
         principal = call.context.principal
-        if call.method.subject == "branch":
+        if call.method.target == "branch":
             doc_id = await self._writable_source(call, subject)
         else:
             doc_id, shown = subject, _shown(call)
@@ -155,9 +152,9 @@ class Calls:
                 await self._access.require(principal, doc_id, "read", call.name)
             except ForbiddenError:
                 raise ForbiddenError(f"READ_FORBIDDEN:{subject}") from None
-        if call.name == "createBranch" and arguments[1].get("id") is not None:
-            # Whoever names a branch needs the right to that name: it may be somebody's document.
-            await self._access.require(principal, arguments[1]["id"], "write", call.name)
+        other = call.method.also_writes(*arguments) if call.method.also_writes else None
+        if other is not None:
+            await self._access.require(principal, other, "write", call.name)
         return doc_id
 
     async def _writable_source(self, call: Call, branch_id: str) -> str:
@@ -199,6 +196,6 @@ def _has_options(params: Sequence[Json]) -> bool:
 
 def _shown(call: Call) -> Mapping[str, Any] | None:
     """What an access provider is shown: the parameters of a commit, absent ones left out."""
-    if call.name != "commitChanges":
+    if not call.method.is_commit:
         return None
     return dict(zip(("docId", "changes", "options"), call.params, strict=False))

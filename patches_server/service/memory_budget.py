@@ -85,3 +85,7 @@ class Share:
         amount, self._amount = self._amount, 0
         if amount:
             self._give_back(amount)
+
+
+#: The share of what is too small to count.
+NO_SHARE: Final = Share(lambda _amount: None, 0)

@@ -1,17 +1,16 @@
-"""The table of remote methods: the only way from a method's name to code (`docs/protocol.md`).
+"""The table of remote methods: the only way from a method's name to code.
 
-Each row says which right is needed, how the parameters after the first are read, and what is run.
-Reading is pure and comes first; rights are asked next; only then does anything run.
+Reading the parameters is pure and comes first; rights are asked next; only then does anything run.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
-from patches.errors import BranchError, VersionError
+from patches.errors import BranchError, PatchesError, VersionError
 from patches.limits import Limits
 from patches.model import codec
 from patches.model.change import Change, ChangeInput, Snapshot
@@ -21,9 +20,16 @@ from patches_server.auth.access import Kind
 from patches_server.documents.context import current_context
 from patches_server.documents.history import known_history
 from patches_server.documents.records import Branch, CommitOptions, CommitResult, Version
+from patches_server.service.fanout.hub import Hub
+from patches_server.service.fanout.relay import AwarenessRelay, Peer, Relayed, is_signal
 from patches_server.service.router import BranchManager, HistoryManager, Services
 from patches_server.wire import checks as wire_checks
-from patches_server.wire.frames import Answer, encoded_changes, encoded_snapshot
+from patches_server.wire.frames import Answer, as_text, encoded_changes, encoded_snapshot
+
+#: A presence message. Also taken as a notification.
+SIGNAL: Final = "peer-signal"
+#: A notification of our clients alone: its sender is seen no more.
+WITHDRAWAL: Final = "peer-leave"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +46,39 @@ class Given:
 
 
 Read: TypeAlias = Callable[[Given], tuple[Any, ...]]
-#: Gives what is to be encoded by `encoded`; `None` for a method that returns nothing.
-Run: TypeAlias = Callable[..., Awaitable[Any]]
+#: Gives what is to be encoded by `Method.encoded`.
+Run: TypeAlias = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A remote method.
+    """A remote method: which right it needs, how its parameters are read, and what is run.
 
-    `subject` says what its first parameter names. `is_expensive`: it loads a whole state, which few
-    do at once. `also_reads`: a writing method that gives content away, in its answer or in a copy,
-    and so takes the right to read as well. `commits`: it stores what somebody has written, which
-    the application may have rules about.
+    `run` is called with the services of the document, the first parameter and what `read` gave; for
+    a method of the connection, with the connection, the parameters and the size of the message.
     """
 
     kind: Kind
     read: Read
     run: Run
-    subject: Literal["doc", "branch"] = "doc"
+    #: What the first parameter names. A method of the connection asks for rights itself.
+    target: Literal["doc", "branch", "connection"] = "doc"
+    #: It loads a whole state, which few do at once.
     is_expensive: bool = False
+    #: A client syncs a document with it: one at a time, the next when it has applied an answer.
+    is_sync: bool = False
+    #: The caller's own changes: their bytes are counted, and the access provider sees them.
+    is_commit: bool = False
+    #: It is carried out at once, in the turn in which it came, and `run` is no coroutine function.
+    is_instant: bool = False
+    #: It gives content away, in its answer or in a copy, so that it takes the right to read too.
     also_reads: bool = False
+    #: It stores what somebody has written, which the application may have rules about.
     commits: bool = False
+    #: It is answered without a result.
+    returns_nothing: bool = False
+    #: Another document that a call writes to, by the arguments that were read.
+    also_writes: Callable[..., str | None] | None = None
     #: Which parameter is the options object that an algorithm may use as it likes.
     options_at: int | None = None
 
@@ -69,34 +87,125 @@ class Method:
         given = wire_checks.param(params, self.options_at) if self.options_at is not None else None
         return given if isinstance(given, dict) else {}
 
+    def encoded(self, result: Any) -> Answer:
+        """What the method gave, as JSON; `None` for a method that returns nothing."""
+        return None if self.returns_nothing else encoded(result)
 
-def method_table() -> dict[str, Method]:
-    """The methods that every server has; `subscribe` and `unsubscribe` are the hub's."""
-    return {
-        "getDoc": Method("read", _read_get_doc, _get_doc, is_expensive=True, options_at=1),
-        "getChangesSince": Method("read", _read_since_rev, _get_changes_since, options_at=2),
+
+class Connection(Peer, Protocol):
+    """What a method of the connection is run on."""
+
+    @property
+    def hub(self) -> Hub:
+        """The subscriptions of the server."""
+
+    @property
+    def relay(self) -> AwarenessRelay | None:
+        """The relay of a server that has one."""
+
+
+def method_table(*, has_relay: bool) -> dict[str, Method]:
+    """The methods that every server has."""
+    table = {
+        "subscribe": Method("read", _read_nothing, _subscribe, "connection"),
+        "unsubscribe": Method("read", _read_nothing, _unsubscribe, "connection"),
+        "getDoc": Method(
+            "read", _read_get_doc, _get_doc, is_expensive=True, is_sync=True, options_at=1
+        ),
+        "getChangesSince": Method(
+            "read", _read_since_rev, _get_changes_since, is_sync=True, options_at=2
+        ),
         "commitChanges": Method(
-            "write", _read_commit, _commit_changes, also_reads=True, commits=True, options_at=2
+            "write",
+            _read_commit,
+            lambda on, doc_id, *given: on.documents.commit_changes(doc_id, *given),
+            is_sync=True,
+            is_commit=True,
+            also_reads=True,
+            commits=True,
+            options_at=2,
         ),
-        "deleteDoc": Method("write", _read_delete_doc, _delete_doc),
+        "deleteDoc": Method(
+            "write",
+            _read_delete_doc,
+            lambda on, doc_id, skip: on.documents.delete_doc(doc_id, skip_tombstone=skip),
+            returns_nothing=True,
+        ),
         "getAlgorithm": Method("read", _read_nothing, _get_algorithm),
-        "undeleteDoc": Method("write", _read_nothing, _undelete_doc),
-        "listVersions": Method("read", _read_list_versions, _list_versions),
-        "createVersion": Method("write", _read_metadata, _create_version),
-        "updateVersion": Method("write", _read_version_metadata, _update_version),
-        "getVersionState": Method("read", _read_version, _get_version_state, is_expensive=True),
-        "getVersionChanges": Method("read", _read_version, _get_version_changes),
-        "getStateBeforeVersion": Method(
-            "read", _read_version, _get_state_before_version, is_expensive=True
+        "undeleteDoc": Method(
+            "write", _read_nothing, lambda on, doc_id: on.documents.undelete_doc(doc_id)
         ),
-        "listBranches": Method("read", _read_list_branches, _list_branches),
-        "createBranch": Method("write", _read_create_branch, _create_branch, also_reads=True),
-        "updateBranch": Method("write", _read_metadata, _update_branch, "branch"),
-        "deleteBranch": Method("write", _read_nothing, _delete_branch, "branch"),
+        "listVersions": Method(
+            "read", _read_list_versions, lambda on, *given: _history(on).list_versions(*given)
+        ),
+        "createVersion": Method(
+            "write", _read_metadata, lambda on, *given: _history(on).create_version(*given)
+        ),
+        "updateVersion": Method(
+            "write",
+            _read_version_metadata,
+            lambda on, *given: _history(on).update_version(*given),
+            returns_nothing=True,
+        ),
+        "getVersionState": Method(
+            "read",
+            _read_version,
+            lambda on, *given: _history(on).get_version_state(*given),
+            is_expensive=True,
+        ),
+        "getVersionChanges": Method(
+            "read", _read_version, lambda on, *given: _history(on).get_version_changes(*given)
+        ),
+        "getStateBeforeVersion": Method(
+            "read",
+            _read_version,
+            lambda on, *given: _history(on).get_state_before_version(*given),
+            is_expensive=True,
+        ),
+        "listBranches": Method(
+            "read",
+            _read_list_branches,
+            lambda on, doc_id, since: _branches(on).list_branches(doc_id, since=since),
+        ),
+        "createBranch": Method(
+            "write",
+            _read_create_branch,
+            lambda on, *given: _branches(on).create_branch(*given),
+            also_reads=True,
+            # Whoever names a branch needs the right to that name: it may be somebody's document.
+            also_writes=lambda _rev, metadata: metadata.get("id"),
+        ),
+        "updateBranch": Method(
+            "write",
+            _read_metadata,
+            lambda on, *given: _branches(on).update_branch(*given),
+            "branch",
+            returns_nothing=True,
+        ),
+        "deleteBranch": Method(
+            "write",
+            _read_nothing,
+            lambda on, branch_id: _branches(on).delete_branch(branch_id),
+            "branch",
+            returns_nothing=True,
+        ),
         "mergeBranch": Method(
-            "write", _read_nothing, _merge_branch, "branch", also_reads=True, commits=True
+            "write",
+            _read_nothing,
+            lambda on, branch_id: _branches(on).merge_branch(branch_id),
+            "branch",
+            also_reads=True,
+            commits=True,
         ),
     }
+    if has_relay:
+        table[SIGNAL] = Method("read", _read_nothing, _signal, "connection", is_instant=True)
+    return table
+
+
+def unknown_method(name: object) -> PatchesError:
+    """The error of a call to a method that there is not."""
+    return PatchesError(f"Unknown method '{as_text(name)}'.")
 
 
 def add_methods_of(table: dict[str, Method], services: Services) -> None:
@@ -116,7 +225,7 @@ def _calling(handler: Callable[..., Any]) -> Run:
         result = handler(doc_id, *params)
         if inspect.isawaitable(result):
             result = await result
-        return _or_null(result)
+        return result
 
     return run
 
@@ -127,11 +236,6 @@ class _Tokened:
 
     changes: Sequence[Change]
     token: str | None
-
-
-def encoded(result: Any) -> Answer:
-    """What a method gave, as JSON; `None` stays what it is."""
-    return None if result is None else _encoded(result)
 
 
 def steps_to_encode(result: Any) -> int:
@@ -226,78 +330,32 @@ async def _get_changes_since(on: Services, doc_id: str, rev: int) -> Any:
     return changes if mark is None else _Tokened(changes, mark.token)
 
 
-async def _commit_changes(
-    on: Services, doc_id: str, changes: list[ChangeInput], options: CommitOptions | None
-) -> Any:
-    return await on.documents.commit_changes(doc_id, changes, options)
+async def _get_algorithm(on: Services, _doc_id: str) -> str:
+    return on.documents.name
 
 
-async def _delete_doc(on: Services, doc_id: str, skip_tombstone: bool) -> Answer:
-    await on.documents.delete_doc(doc_id, skip_tombstone=skip_tombstone)
-    return None
+# The connection's own.
 
 
-async def _get_algorithm(on: Services, _doc_id: str) -> Answer:
-    return codec.encode(on.documents.name)
+async def _subscribe(connection: Connection, params: Sequence[Json], _size: int) -> bytes:
+    granted = await connection.hub.subscribe(connection, wire_checks.param(params, 0))
+    if connection.relay is not None:
+        connection.relay.subscribed(connection, granted)
+    return codec.encode(granted)
 
 
-async def _undelete_doc(on: Services, doc_id: str) -> Answer:
-    return b"true" if await on.documents.undelete_doc(doc_id) else b"false"
+async def _unsubscribe(connection: Connection, params: Sequence[Json], _size: int) -> bytes:
+    return codec.encode(connection.hub.unsubscribe(connection, wire_checks.param(params, 0)))
 
 
-# Versions.
-
-
-async def _list_versions(on: Services, doc_id: str, options: Any) -> Any:
-    return await _history(on).list_versions(doc_id, options)
-
-
-async def _create_version(on: Services, doc_id: str, metadata: dict[str, Json]) -> Answer:
-    return codec.encode(await _history(on).create_version(doc_id, metadata))
-
-
-async def _update_version(
-    on: Services, doc_id: str, version_id: str, metadata: dict[str, Json]
-) -> Answer:
-    await _history(on).update_version(doc_id, version_id, metadata)
-    return None
-
-
-async def _get_version_state(on: Services, doc_id: str, version_id: str) -> Any:
-    return _or_null(await _history(on).get_version_state(doc_id, version_id))
-
-
-async def _get_version_changes(on: Services, doc_id: str, version_id: str) -> Any:
-    return await _history(on).get_version_changes(doc_id, version_id)
-
-
-async def _get_state_before_version(on: Services, doc_id: str, version_id: str) -> Any:
-    return _or_null(await _history(on).get_state_before_version(doc_id, version_id))
-
-
-# Branches.
-
-
-async def _list_branches(on: Services, doc_id: str, since: Millis | None) -> Any:
-    return await _branches(on).list_branches(doc_id, since=since)
-
-
-async def _create_branch(on: Services, doc_id: str, rev: int, metadata: dict[str, Json]) -> Answer:
-    return codec.encode(await _branches(on).create_branch(doc_id, rev, metadata))
-
-
-async def _update_branch(on: Services, branch_id: str, metadata: dict[str, Json]) -> Answer:
-    await _branches(on).update_branch(branch_id, metadata)
-    return None
-
-
-async def _delete_branch(on: Services, branch_id: str) -> Answer:
-    await _branches(on).delete_branch(branch_id)
-    return None
-
-
-async def _merge_branch(on: Services, branch_id: str) -> Any:
-    return await _branches(on).merge_branch(branch_id)
+def _signal(connection: Connection, params: Sequence[Json], size: int) -> bytes:
+    if not is_signal(params):
+        raise unknown_method(SIGNAL)
+    assert connection.relay is not None, "there is no such row then"
+    outcome = connection.relay.pass_on(connection, params, size=size)
+    if outcome is not Relayed.SENT:
+        raise PatchesError(str(outcome.value))
+    return codec.encode(outcome.value)
 
 
 def _history(on: Services) -> HistoryManager:
@@ -312,11 +370,7 @@ def _branches(on: Services) -> BranchManager:
     return on.branches
 
 
-def _or_null(result: Any) -> Any:
-    return b"null" if result is None else result
-
-
-def _encoded(result: Any) -> bytes:
+def encoded(result: Any) -> bytes:
     """Whatever a document server gave, as JSON; what it keeps encoded goes in as it is."""
     if isinstance(result, CommitResult):
         tail = b',"docReloadRequired":true' if result.doc_reload_required else b""
@@ -335,5 +389,5 @@ def _encoded(result: Any) -> bytes:
     if isinstance(result, (Version, Branch)):
         return codec.encode(result.to_wire())
     if isinstance(result, (list, tuple)):
-        return codec.encode_array(map(_encoded, result))
+        return codec.encode_array(map(encoded, result))
     return codec.encode(result)

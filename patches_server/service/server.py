@@ -16,18 +16,19 @@ from patches.aio.tasks import TaskScope
 from patches.errors import InvalidRequestError, UnavailableError
 from patches.limits import Limits
 from patches.model.ids import random_id
+from patches.model.settings import check_bool, check_function, check_number, instance_or
 from patches.runtime import Runtime
 from patches_server.auth.access import Access, Auth, principal_key
 from patches_server.documents.offload import Offloader
 from patches_server.service.calls import Calls
 from patches_server.service.fanout.hub import GetTombstone, Hub
-from patches_server.service.fanout.outbox import GOING_AWAY, SIGNED_OUT
+from patches_server.service.fanout.outbox import GOING_AWAY, SIGNED_OUT, Outbox
 from patches_server.service.fanout.relay import AwarenessRelay
+from patches_server.service.json_rpc import JsonRpcPeer, render
 from patches_server.service.memory_budget import MemoryBudget
 from patches_server.service.methods import add_methods_of, method_table
 from patches_server.service.router import AlgorithmOf, Router, Routes, Services
 from patches_server.service.session import ServerSession
-from patches_server.service.settings import check_settings
 from patches_server.service.stats import ServerStats
 from patches_server.service.validation import Validate, ValidateState, Validation
 
@@ -69,19 +70,16 @@ class PatchesServer:
         hide_existence: bool = False,
         drain_s: float = 10.0,
     ) -> None:
-        check_settings(
-            flags={"relay": relay, "hide_existence": hide_existence},
-            seconds={"reauth_s": reauth_s, "drain_s": drain_s},
-            objects={"limits": (limits, Limits), "runtime": (runtime, Runtime)},
-            functions={
-                "algorithm_of": algorithm_of,
-                "get_tombstone": get_tombstone,
-                "validate": validate,
-            },
-        )
+        check_bool("relay", relay)
+        check_bool("hide_existence", hide_existence)
+        check_number("reauth_s", reauth_s)
+        check_number("drain_s", drain_s)
+        check_function("algorithm_of", algorithm_of)
+        check_function("get_tombstone", get_tombstone)
+        check_function("validate", validate)
         _check_services(services)
-        self.limits = limits or Limits()
-        self.runtime = runtime or Runtime()
+        self.limits = instance_or(Limits, "limits", limits, Limits)
+        self.runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self.offload = Offloader(self.runtime, self.limits)
         self.memory = MemoryBudget(self.limits.max_parsed_bytes)
         self.access = Access(auth, timeout_s=self.limits.hook_timeout_s)
@@ -116,7 +114,7 @@ class PatchesServer:
         if relay:
             self.relay = AwarenessRelay(self.hub, limits=self.limits, is_open=self.access.open)
             self.hub.on_removed = self.relay.leave_room
-        self.methods = method_table()
+        self.methods = method_table(has_relay=relay)
         for each in services.values():
             add_methods_of(self.methods, each)
             self.hub.attach(each.documents)
@@ -154,15 +152,24 @@ class PatchesServer:
                 await asyncio.sleep(step_s)
         await self._tasks.close()
 
-    def connect(self, principal: object = None) -> ServerSession:
-        """A session for a peer that has been let in. Raises `UnavailableError` while closing."""
+    def connect(self, principal: object = None) -> JsonRpcPeer:
+        """A peer that speaks JSON-RPC and has been let in. See `open`."""
+        return JsonRpcPeer(self.open(principal, Outbox(self.limits, render)))
+
+    def open(self, principal: object, outbox: Outbox) -> ServerSession:
+        """A session for a peer that has been let in, of any door: `outbox` writes as the door does.
+
+        Raises `UnavailableError` while closing.
+        """
         if self.closing:
             raise UnavailableError("the server is going away", {"reason": "CLOSING"})
         connection_id = random_id(self.runtime.random, 14)
-        session = ServerSession(self, connection_id=connection_id, principal=principal)
+        session = ServerSession(
+            self, connection_id=connection_id, principal=principal, outbox=outbox
+        )
         self.sessions[connection_id] = session
         if self.relay is not None:
-            self.relay.join(session, now=asyncio.get_running_loop().time())
+            self.relay.join(session)
         return session
 
     @property

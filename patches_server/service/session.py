@@ -1,24 +1,24 @@
-"""`ServerSession`: one peer's conversation, without a socket.
+"""`ServerSession`: one peer's calls, without a transport and without a wire format.
 
-A transport gives it the frames that arrive, one after another, and writes what its outbox holds.
-So the same code serves aiohttp, an in-memory transport and the simulation.
+The door that a peer came through reads its messages, begins calls, and writes what the outbox
+holds. `JsonRpcPeer` does so for JSON-RPC; another format is another such class.
 
 Calls are pipelined: each is a task of the server's, at most `max_inflight_requests` of one
 connection at once, and reading stops while there are that many, or while the peer does not take the
-answers that are there (`Outbox.has_room`). Calls that name the same document
-keep their order, so commits are ordered by arrival and a read sees the commit before it; this is
-kept by each call waiting for the one before it, per document. A call that has begun goes on when
-the socket is lost: the others are to hear of what it commits.
+answers that are there (`Outbox.has_room`). Calls that name the same document keep their order, so
+commits are ordered by arrival and a read sees the commit before it; this is kept by each call
+waiting for the one before it, per document. A call that has begun goes on when the connection is
+lost: the others are to hear of what it commits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 from patches.errors import (
     PatchesError,
@@ -33,49 +33,37 @@ from patches.model.ids import random_id
 from patches.model.json_values import Json
 from patches.runtime import Runtime
 from patches_server.documents.context import CallContext
-from patches_server.documents.offload import BYTES_PER_STEP, Offloader
+from patches_server.documents.offload import BYTES_PER_STEP, Offloader, T
 from patches_server.service.calls import Call, Calls
 from patches_server.service.fanout.hub import Hub
 from patches_server.service.fanout.outbox import SIGNED_OUT, TOO_SLOW, Outbox
-from patches_server.service.fanout.relay import (
-    AwarenessRelay,
-    Relayed,
-    is_signal,
-    is_withdrawal,
-)
-from patches_server.service.memory_budget import MemoryBudget, Share
-from patches_server.service.methods import Method
+from patches_server.service.fanout.relay import AwarenessRelay, is_signal
+from patches_server.service.memory_budget import NO_SHARE, MemoryBudget, Share
+from patches_server.service.methods import SIGNAL, WITHDRAWAL, Method, unknown_method
 from patches_server.service.rates import TokenBucket
 from patches_server.service.stats import ServerStats
-from patches_server.wire import checks as wire_checks
-from patches_server.wire.frames import (
-    Answer,
-    Frame,
-    Malformed,
-    Request,
-    as_text,
-    error_frame,
-    find_id,
-    is_unforeseen,
-    memory_needed,
-    parse_frame,
-    result_frame,
-    wire_error,
-)
+from patches_server.wire.frames import Answer, is_unforeseen, wire_error
 
 _log = logging.getLogger("patches_server.service.session")
 
-_SUBSCRIPTION_CALLS: Final = ("subscribe", "unsubscribe")
-#: What a client syncs a document with: one at a time, the next when it has applied an answer.
-_SYNC_CALLS: Final = ("getDoc", "getChangesSince", "commitChanges")
 #: Answers of one connection that are made at once, each as large as a document may be.
 _READS_AT_ONCE: Final = 8
-#: Larger commits are carried out in a task of their own.
-_SMALL_COMMIT: Final = 4_096
-#: Larger frames count as commits do, whatever they hold, and before they are parsed: that costs.
-_LARGE_FRAME: Final = 64 * 1024
-#: Smaller frames are parsed whatever they need: a connection has few of them under way.
-_SMALL_FRAME: Final = 4 * 1024
+#: Larger messages count as commits do, whatever they hold, and before they are parsed: that costs.
+_LARGE_MESSAGE: Final = 64 * 1024
+#: Smaller messages are parsed whatever they need: a connection has few of them under way.
+_SMALL_MESSAGE: Final = 4 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended. `error` (code, message, data) is what may leave the server; without one,
+    `result` is JSON, or `None` for a method that returns nothing."""
+
+    result: Answer = None
+    error: Mapping[str, Any] | None = None
+
+
+Reply: TypeAlias = Callable[[Outcome], None]
 
 
 class SessionHost(Protocol):
@@ -100,14 +88,17 @@ class SessionHost(Protocol):
 
 
 class ServerSession:
-    """One connected peer, from `PatchesServer.connect` until `end`."""
+    """One connected peer, from `PatchesServer.open` until `end`."""
 
-    def __init__(self, server: SessionHost, *, connection_id: str, principal: object) -> None:
+    def __init__(
+        self, server: SessionHost, *, connection_id: str, principal: object, outbox: Outbox
+    ) -> None:
         loop = asyncio.get_running_loop()
         limits = server.limits
         self._server, self._limits, self._loop = server, limits, loop
         self.connection_id = connection_id
-        self.outbox = Outbox(limits)
+        self.outbox = outbox
+        self.hub: Final = server.hub
         self.context = CallContext(
             client_id=getattr(principal, "client_id", None) or connection_id,
             connection_id=connection_id,
@@ -119,7 +110,7 @@ class ServerSession:
         self._commit_bytes = TokenBucket(
             limits.commit_bytes_per_s, limits.commit_bytes_burst, now=loop.time()
         )
-        self._room = asyncio.Semaphore(limits.max_inflight_requests or 2**31)
+        self._in_flight = asyncio.Semaphore(limits.max_inflight_requests or 2**31)
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         #: Per document: set when the last call that named it is done.
         self._last_calls: dict[str, asyncio.Event] = {}
@@ -127,56 +118,118 @@ class ServerSession:
         self._expiry = self._expiry_timer()
         _log.info("connected", extra={"connection": connection_id})
 
-    async def receive(self, frame: bytes | str) -> None:
-        """Take one frame. Returns when the next may come, which is before the answer."""
+    @property
+    def limits(self) -> Limits:
+        """The server's."""
+        return self._limits
+
+    @property
+    def relay(self) -> AwarenessRelay | None:
+        """The server's."""
+        return self._server.relay
+
+    def is_closing(self) -> bool:
+        """Signed out, cut off or gone: nothing more is done for this peer."""
+        return self.outbox.closing is not None
+
+    # For doors.
+
+    async def admit(self, size: int, memory_needed: Callable[[], int]) -> Share:
+        """Wait until one more message may be parsed, which takes so much memory.
+
+        The share is given to `begin`, or given back. Raises `TooManyRequestsError`, which is to be
+        answered. See `is_closing` afterwards.
+        """
         if not self.outbox.takes_calls:
             await self.outbox.has_room()
-        if self._is_closing():
-            return
-        size, now = len(frame), self._loop.time()
+        now = self._loop.time()
         wait_s = self._requests.take(1, now=now)
-        if not wait_s and size > _LARGE_FRAME:
+        if not wait_s and size > _LARGE_MESSAGE:
             wait_s = self._commit_bytes.take(size, now=now)
         if wait_s:
-            self._refuse(find_id(frame), _too_fast(wait_s))
-            return
-        if size <= _SMALL_COMMIT:
-            await self._received(parse_frame(frame, self._limits.max_depth), size, None)
-            return
-        offload, steps = self._server.offload, size // BYTES_PER_STEP
-        share = None
-        if size > _SMALL_FRAME:
-            share = await self._server.memory.take(
-                await offload(steps, lambda: memory_needed(frame))
-            )
-            share.give_back_within(self._limits.store_timeout_s)
+            raise _too_fast(wait_s)
+        if size <= _SMALL_MESSAGE:
+            return NO_SHARE
+        share = await self._server.memory.take(await self.offload(size, memory_needed))
+        share.give_back_within(self._limits.store_timeout_s)
+        return share
+
+    async def offload(self, size: int, work: Callable[[], T]) -> T:
+        """The result of pure work on so many bytes, done off the event loop if that is much."""
+        return await self._server.offload(size // BYTES_PER_STEP, work)
+
+    async def begin(
+        self,
+        name: Json,
+        params: Sequence[Json],
+        reply: Reply,
+        *,
+        size: int,
+        share: Share = NO_SHARE,
+    ) -> None:
+        """Begin a call. Returns when the next message may come, which is before `reply` is called.
+
+        `size`: of its message, in bytes. `share` is given back when the call is over.
+        """
         is_begun = False
         try:
-            parsed = await offload(steps, lambda: parse_frame(frame, self._limits.max_depth))
-            if not self._is_closing():
-                is_begun = await self._received(parsed, size, share)
+            method = self._admitted_method(name, size)
+            if method.is_instant:
+                reply(Outcome(method.encoded(method.run(self, params, size))))
+                return
+            if method.is_commit and self._commit_at_once(params, size, reply):
+                return
+            doc_ids = _named(params)
+            before, done = self._queue_behind(doc_ids)
+            if method.is_sync and not before:
+                self.hub.answers_first.called(self, doc_ids)
+            await self._in_flight.acquire()
+            call = Call(
+                name=str(name), method=method, params=params, size=size, context=self.context
+            )
+            self._server.begin(partial(self._serve, call, reply, doc_ids, before, done, share))
+            is_begun = True
+        except PatchesError as exc:
+            reply(self.failure(exc))
+            if isinstance(exc, UnauthorizedError):
+                self.close(SIGNED_OUT, "sign-in expired")
         finally:
-            if share is not None and not is_begun:
+            if not is_begun and share is not NO_SHARE:
                 share.give_back()
 
-    async def _received(self, parsed: Frame, size: int, share: Share | None) -> bool:
-        """Do what a frame asks for; whether a call was begun."""
-        if isinstance(parsed, Request):
-            return await self._begin(parsed, size, share)
-        if isinstance(parsed, Malformed):
-            self.outbox.answer(parsed.answer)
-        elif is_signal(parsed.jsonrpc, parsed.method, parsed.params):
-            self._relay(parsed.params, size)
-        elif self._server.relay is not None and is_withdrawal(parsed.method):
-            self._server.relay.withdraw(self, parsed.params)
-        return False
+    async def call(self, name: str, *params: Json) -> Outcome:
+        """Carry a call out and wait for how it ended: for a door whose messages are calls."""
+        ended: asyncio.Future[Outcome] = self._loop.create_future()
+
+        def reply(outcome: Outcome) -> None:
+            if not ended.done():
+                ended.set_result(outcome)
+
+        await self.begin(name, params, reply, size=codec.json_size(params))
+        return await ended
+
+    def notify(self, name: Json, params: Json, size: int) -> None:
+        """Take a message that is not answered. Presence is all that there is."""
+        relay = self._server.relay
+        if relay is None:
+            return
+        if name == SIGNAL and isinstance(params, list) and is_signal(params):
+            relay.pass_on(self, params, size=size)
+        elif name == WITHDRAWAL:
+            relay.withdraw(self, params)
+
+    def failure(self, error: Exception, ref: str = "") -> Outcome:
+        """The outcome of a call that failed. `ref` is in the log beside what may not be told."""
+        told = wire_error(error, ref)
+        self._server.stats.errors[str(told["code"])] += 1
+        return Outcome(error=told)
 
     def close(self, code: int, reason: str) -> None:
-        """Ask the transport to close the socket, once what is queued is written."""
+        """Ask the transport to close the connection, once what is queued is written."""
         self.outbox.close(code, reason)
 
     def end(self) -> None:
-        """The transport is gone: no more frames either way, all subscriptions end."""
+        """The transport is gone: no more messages either way, all subscriptions end."""
         if self.ended:
             return
         self.ended = True
@@ -192,73 +245,36 @@ class ServerSession:
             extra={"connection": self.connection_id, "code": closing and closing.code},
         )
 
-    def _is_closing(self) -> bool:
-        """Signed out, cut off or gone: nothing more is done for this peer."""
-        return self.outbox.closing is not None
-
     # Calls.
 
-    async def _begin(self, request: Request, size: int, share: Share | None) -> bool:
-        """Start a call, or answer at once what needs no work. Whether a call was started, which
-        gives the share of memory back."""
-        try:
-            self._check_admission(request, size)
-            method = self._method(request)
-        except PatchesError as exc:
-            self._refuse(request.id, exc)
-            if isinstance(exc, UnauthorizedError):
-                self.close(SIGNED_OUT, "sign-in expired")
-            return False
-        if method is None and request.method not in _SUBSCRIPTION_CALLS:
-            self._answer_signal(request, size)
-            return False
-        if request.method == "commitChanges" and self._commit_at_once(request, size):
-            return False
-        doc_ids = _named(request.params)
-        before, done = self._queue_behind(doc_ids)
-        if request.method in _SYNC_CALLS and not before:
-            self._server.hub.called(self, doc_ids)
-        await self._room.acquire()
-        self._server.begin(
-            partial(self._serve, request, method, size, doc_ids, before, done, share)
-        )
-        return True
+    def _admitted_method(self, name: Json, size: int) -> Method:
+        """The method of a call that may be made now."""
+        if self._expires_at is not None and self._server.runtime.wall_ms() >= self._expires_at:
+            raise UnauthorizedError("the sign-in has expired")
+        if self._server.closing:
+            raise _going_away()
+        method = self._server.methods.get(name) if isinstance(name, str) else None
+        if method is None:
+            raise unknown_method(name)
+        if method.is_commit and size <= _LARGE_MESSAGE:  # a larger one is paid for
+            wait_s = self._commit_bytes.take(size, now=self._loop.time())
+            if wait_s:
+                raise _too_fast(wait_s)
+        return method
 
-    def _commit_at_once(self, request: Request, size: int) -> bool:
+    def _commit_at_once(self, params: Sequence[Json], size: int, reply: Reply) -> bool:
         """Carry an ordinary commit out in the turn in which it came; `False`: nothing was done.
 
         Nothing that this peer has asked for about any document may be under way, or be held back:
         the order of its calls, of their answers and of the broadcasts is the same either way.
         """
-        if size > _SMALL_COMMIT or self._last_calls or self._server.hub.holds_back:
+        if size > _SMALL_MESSAGE or self._last_calls or self.hub.holds_back:
             return False
-        answer = self._server.calls.commit_at_once(request.params, self.context, size)
+        answer = self._server.calls.commit_at_once(params, self.context, size)
         if answer is None:
             return False
-        self.outbox.answer(result_frame(request.id, answer))
+        reply(Outcome(answer))
         return True
-
-    def _check_admission(self, request: Request, size: int) -> None:
-        if self._expires_at is not None and self._server.runtime.wall_ms() >= self._expires_at:
-            raise UnauthorizedError("the sign-in has expired")
-        if self._server.closing:
-            raise _going_away()
-        if request.method == "commitChanges" and size <= _LARGE_FRAME:  # else it is paid for
-            wait_s = self._commit_bytes.take(size, now=self._loop.time())
-            if wait_s:
-                raise _too_fast(wait_s)
-
-    def _method(self, request: Request) -> Method | None:
-        """The method's row; `None` for the hub's and the relay's own calls."""
-        if not isinstance(request.method, str) or request.method not in self._server.methods:
-            if request.method in _SUBSCRIPTION_CALLS:
-                return None
-            if self._server.relay is not None and is_signal(
-                request.jsonrpc, request.method, request.params
-            ):
-                return None
-            raise PatchesError(f"Unknown method '{as_text(request.method)}'.")
-        return self._server.methods[request.method]
 
     def _queue_behind(self, doc_ids: set[str]) -> tuple[list[asyncio.Event], asyncio.Event]:
         done = asyncio.Event()
@@ -269,108 +285,62 @@ class ServerSession:
 
     async def _serve(
         self,
-        request: Request,
-        method: Method | None,
-        size: int,
+        call: Call,
+        reply: Reply,
         doc_ids: set[str],
         before: list[asyncio.Event],
         done: asyncio.Event,
-        share: Share | None,
+        share: Share,
     ) -> None:
         try:
             for earlier in before:
                 await earlier.wait()
-            if method is None or method.kind != "read":
-                await self._carry_out(request, method, size)
+            if call.method.kind != "read" or call.method.target == "connection":
+                await self._carry_out(call, reply)
                 return
             # Answers may be large, so few are made ahead of what the peer has taken.
             async with self._reads:
                 await self.outbox.has_room()
                 if self._server.closing:
-                    self._refuse(request.id, _going_away())
-                elif not self._is_closing():
-                    await self._carry_out(request, method, size)
+                    reply(self.failure(_going_away()))
+                elif not self.is_closing():
+                    await self._carry_out(call, reply)
         finally:
-            self._server.hub.answered(self, doc_ids)
+            self.hub.answers_first.answered(self, doc_ids)
             done.set()
-            self._room.release()
-            if share is not None:
-                share.give_back()
+            self._in_flight.release()
+            share.give_back()
             for doc_id in doc_ids:
                 if self._last_calls.get(doc_id) is done:
                     del self._last_calls[doc_id]
 
-    async def _carry_out(self, request: Request, method: Method | None, size: int) -> None:
-        with _Patience(partial(self._give_up, request.id), self._limits.store_timeout_s) as it:
-            answer = await self._answer(request, method, size, it)
-        if not it.ran_out:
-            self.outbox.answer(answer)
+    async def _carry_out(self, call: Call, reply: Reply) -> None:
+        def give_up() -> None:
+            # A call that has begun goes on: the others are to be told of what it commits. One that
+            # still waits for its turn is not begun any more.
+            reply(self.failure(UnavailableError("no answer in time", {"reason": "STORAGE"})))
 
-    def _give_up(self, request_id: Json) -> None:
-        """The store takes too long. A call that has begun goes on: the others are to be told of
-        what it commits. One that still waits for its turn is not begun any more.
-        """
-        self._refuse(request_id, UnavailableError("no answer in time", {"reason": "STORAGE"}))
+        with ResponseDeadline(give_up, self._limits.store_timeout_s) as deadline:
+            outcome = await self._outcome(call, deadline)
+        if not deadline.has_passed:
+            reply(outcome)
 
-    async def _answer(
-        self, request: Request, method: Method | None, size: int, patience: _Patience
-    ) -> bytes:
+    async def _outcome(self, call: Call, deadline: ResponseDeadline) -> Outcome:
         try:
-            if method is None:
-                return result_frame(request.id, await self._subscription(request))
-            call = Call(
-                name=str(request.method),
-                method=method,
-                params=request.params,
-                size=size,
-                context=replace(
-                    self.context, has_given_up=patience.is_over, keep_waiting=patience.stop
-                ),
+            if call.method.target == "connection":
+                result = await call.method.run(self, call.params, call.size)
+                return Outcome(call.method.encoded(result))
+            context = replace(
+                call.context, has_given_up=deadline.is_over, keep_waiting=deadline.stop
             )
-            return result_frame(request.id, await self._server.calls.run(call))
+            return Outcome(await self._server.calls.run(replace(call, context=context)))
         except Exception as exc:  # boundary: one call's failure is its own
             ref = random_id(self._server.runtime.random, 10)
             if is_unforeseen(exc):
                 _log.exception(
-                    "%s failed (ref %s)",
-                    request.method,
-                    ref,
-                    extra={"connection": self.connection_id},
+                    "%s failed (ref %s)", call.name, ref, extra={"connection": self.connection_id}
                 )
-            return self._error(request.id, exc, ref)
-
-    async def _subscription(self, request: Request) -> Answer:
-        wanted = wire_checks.param(request.params, 0)
-        if request.method == "subscribe":
-            granted = await self._server.hub.subscribe(self, wanted)
-            if self._server.relay is not None:
-                self._server.relay.subscribed(self, granted)
-            return codec.encode(granted)
-        return codec.encode(self._server.hub.unsubscribe(self, wanted))
-
-    def _refuse(self, request_id: Json, error: Exception) -> None:
-        self.outbox.answer(self._error(request_id, error, ""))
-
-    def _error(self, request_id: Json, error: Exception, ref: str) -> bytes:
-        wire = wire_error(error, ref)
-        self._server.stats.errors[str(wire["code"])] += 1
-        return error_frame(request_id, wire)
-
-    # The relay.
-
-    def _relay(self, params: list[Json], size: int) -> Relayed:
-        if self._server.relay is None:
-            return Relayed.NO_TARGET
-        return self._server.relay.pass_on(self, params, size=size, now=self._loop.time())
-
-    def _answer_signal(self, request: Request, size: int) -> None:
-        outcome = self._relay(request.params, size)
-        if outcome is Relayed.SENT:
-            # The key order of the original, which differs from that of all other answers.
-            head = b'{"jsonrpc":"2.0","result":"ok","id":'
-            self.outbox.answer(head + codec.encode(request.id) + b"}")
-        else:
-            self._refuse(request.id, PatchesError(outcome.value))
+            return self.failure(exc, ref)
 
     def _expiry_timer(self) -> asyncio.TimerHandle | None:
         if self._expires_at is None:
@@ -379,37 +349,37 @@ class ServerSession:
         return self._loop.call_later(max(0.0, left_s), self.close, SIGNED_OUT, "sign-in expired")
 
 
-class _Patience:
+class ResponseDeadline:
     """Calls `give_up` once when its body takes too long; the body goes on."""
 
     def __init__(self, give_up: Callable[[], None], timeout_s: float | None) -> None:
         self._give_up, self._timeout_s = give_up, timeout_s
         self._timer: asyncio.TimerHandle | None = None
-        self.ran_out = False
+        self.has_passed = False
 
     def is_over(self) -> bool:
         """Whether the caller has been told to try again."""
-        return self.ran_out
+        return self.has_passed
 
-    def __enter__(self) -> _Patience:
+    def __enter__(self) -> ResponseDeadline:
         if self._timeout_s is not None:
-            self._timer = asyncio.get_running_loop().call_later(self._timeout_s, self._run_out)
+            self._timer = asyncio.get_running_loop().call_later(self._timeout_s, self._pass)
         return self
+
+    def stop(self) -> None:
+        """From now on the body may take as long as it takes."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        """From now on it may take as long as it takes."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _run_out(self) -> None:
-        self.ran_out = True
+    def _pass(self) -> None:
+        self.has_passed = True
         self._give_up()
 
 
-def _named(params: list[Json]) -> set[str]:
+def _named(params: Sequence[Json]) -> set[str]:
     """The documents that a call is about."""
     first = params[0] if params else None
     return {

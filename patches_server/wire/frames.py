@@ -108,11 +108,6 @@ def error_frame(request_id: Json, error: Mapping[str, Any]) -> bytes:
     )
 
 
-def notification_frame(method: str, params: bytes) -> bytes:
-    """A notification with encoded params."""
-    return b'{"jsonrpc":"2.0","method":"' + method.encode() + b'","params":' + params + b"}"
-
-
 def encoded_changes(changes: Iterable[Change]) -> bytes:
     """A JSON list of changes, joined from the bytes that each keeps."""
     return codec.encode_array([change.encoded for change in changes])

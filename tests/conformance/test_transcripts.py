@@ -25,8 +25,8 @@ from patches.model import codec
 from patches.runtime import Runtime
 from patches_server.auth.access import allow_all
 from patches_server.http.services import services_on
+from patches_server.service.json_rpc import JsonRpcPeer
 from patches_server.service.server import PatchesServer
-from patches_server.service.session import ServerSession
 from patches_server.stores.memory.backend import MemoryBackend
 from tests.support.conformance import ConformanceTally, case_files
 
@@ -125,7 +125,7 @@ class Client:
 
     def __init__(self, server: PatchesServer) -> None:
         self._server = server
-        self._open: deque[ServerSession] = deque()
+        self._open: deque[JsonRpcPeer] = deque()
         self.connection_ids: set[str] = set()
         self.inbox: list[Any] = []
 

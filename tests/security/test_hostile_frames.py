@@ -166,7 +166,7 @@ async def test_hostile_frames_are_answered_and_change_nothing_unasked(
         await check_documents(stage)
         hostile.session.end()
         assert len(stage.server.hub) == 0
-        assert hostile.session._last_calls == {}
+        assert hostile.session.session._last_calls == {}
         assert list(stage.server.sessions) == [honest.id]
         for services in stage.server.router.services.values():
             assert len(services.documents._locks) == 0  # type: ignore[attr-defined]  # inside

@@ -265,7 +265,7 @@ async def test_t41_many_connections_are_closed_one_after_another() -> None:
     loop = asyncio.get_running_loop()
     async with PatchesServer(services_on(backend), auth=allow_all, relay=False) as server:
         for _ in range(2_000):
-            session = server.connect()
+            session = server.connect().session
 
             def close(code: int, reason: str, session: Any = session) -> None:
                 closed_at.append((code, loop.time()))

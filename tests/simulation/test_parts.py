@@ -244,10 +244,10 @@ def test_every_request_wants_one_answer() -> None:
         talk = watch.begins("ann", "link")
         for id in (1, 2):
             talk.asks(b'{"jsonrpc":"2.0","id":%d,"method":"getDoc","params":["d"]}' % id)
-        talk.outbox.put(b'{"jsonrpc":"2.0","id":1,"result":1}')
+        talk.outbox.answer(b'{"jsonrpc":"2.0","id":1,"result":1}')
         watch.check([], most_tasks=1)
         assert failures == []
-        talk.outbox.put(b'{"jsonrpc":"2.0","id":1,"result":1}')
+        talk.outbox.answer(b'{"jsonrpc":"2.0","id":1,"result":1}')
         assert failures == ["I8"], "a second answer"
         await asyncio.sleep(ANSWER_S + 1)
         watch.check([], most_tasks=1)

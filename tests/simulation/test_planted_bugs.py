@@ -22,11 +22,14 @@ from patches_server.documents.tombstones import MemoryDocuments
 from patches_server.lww import server as lww_server
 from patches_server.ot import commit
 from patches_server.ot.committer import Committer
-from patches_server.service.fanout.hub import Hub, Subscriber
-from patches_server.service.fanout.outbox import Outbox
+from patches_server.service.fanout.hub import Hub
+from patches_server.service.fanout.outbox import Event, Outbox
 from patches_server.service.fanout.relay import AwarenessRelay
-from patches_server.service.session import ServerSession
+from patches_server.service.fanout.subscriber import Subscriber
+from patches_server.service.json_rpc import JsonRpcPeer
+from patches_server.service.session import Outcome
 from patches_server.stores.memory import ot as ot_memory
+from patches_server.wire.frames import result_frame
 from tests.simulation.planting import Planted, require_found
 
 
@@ -136,9 +139,9 @@ def a_sending_slot_that_is_lost(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_broadcast_without_asking_the_right(patch: pytest.MonkeyPatch) -> None:
-    def put(self: Hub, doc_id: str, subscriber: Subscriber, frame: bytes) -> None:
+    def put(self: Hub, doc_id: str, subscriber: Subscriber, event: Event) -> None:
         if self.is_subscribed(subscriber, doc_id):
-            subscriber.outbox.put(frame)
+            subscriber.outbox.put(event)
 
     patch.setattr(Hub, "deliver_one", put)
 
@@ -148,15 +151,17 @@ def a_revocation_that_is_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_refusal_that_is_not_sent(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ServerSession, "_refuse", lambda *_args: None)
+    def answer(self: JsonRpcPeer, request_id: Any, outcome: Outcome) -> None:
+        if outcome.error is None:
+            self.outbox.answer(result_frame(request_id, outcome.result))
+
+    patch.setattr(JsonRpcPeer, "_answer", answer)
 
 
 def an_outbox_without_bound(patch: pytest.MonkeyPatch) -> None:
-    def put(self: Outbox, frame: bytes) -> None:
+    def put(self: Outbox, event: Event) -> None:
         if self.closing is None:
-            self._frames.append(frame)
-            self._broadcast_bytes += len(frame)
-            self._filled.set()
+            self._queue(event)
 
     patch.setattr(Outbox, "put", put)
 

@@ -20,6 +20,7 @@ from patches.sync.document.failures import Attempt, Kind, classify
 from patches.sync.full_sync import FullSync
 from patches_server.ot.recent import RecentLogs
 from patches_server.service.fanout import hub
+from patches_server.service.fanout.subscriber import Subscriber
 from tests.simulation.planting import Planted, first_failure, require_found
 
 
@@ -94,7 +95,7 @@ def a_tie_in_the_wrong_frame(patch: pytest.MonkeyPatch) -> None:
 
 
 def an_end_of_a_subscription_that_is_not_told(patch: pytest.MonkeyPatch) -> None:
-    def removed(self: hub.Hub, doc_id: str, subscriber: hub.Subscriber) -> None:
+    def removed(self: hub.Hub, doc_id: str, subscriber: Subscriber) -> None:
         self._remove(subscriber, doc_id)
 
     patch.setattr(hub.Hub, "_start_asking", removed)

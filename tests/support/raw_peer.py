@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from patches.model import codec
+from patches_server.service.json_rpc import JsonRpcPeer
 from patches_server.service.server import PatchesServer
-from patches_server.service.session import ServerSession
 
 
 class RawPeer:
     """A peer: sends frames to a session and reads what its outbox holds."""
 
-    def __init__(self, session: ServerSession) -> None:
+    def __init__(self, session: JsonRpcPeer) -> None:
         self.session = session
         self._id = 0
         self._unread: list[Any] = []

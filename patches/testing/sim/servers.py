@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from patches.errors import ChangeRefusedError, NetworkError, PatchesError
 from patches.model.change import Change, ChangeInput
@@ -20,9 +20,9 @@ from patches.testing.sim.watch import LIMITS, Watch
 from patches_server.auth.access import Auth, Principal, allow_all
 from patches_server.http.services import services_on
 from patches_server.service.fanout.outbox import LOST, Outbox
+from patches_server.service.json_rpc import JsonRpcPeer
 from patches_server.service.router import Services
 from patches_server.service.server import PatchesServer
-from patches_server.service.session import ServerSession
 
 #: How long a peer that was cut off for being slow still has, as in `patches_server.http.websocket`.
 _CUT_OFF_S: Final = 2.0
@@ -117,12 +117,12 @@ class SimServer:
         assert self.core is not None
         link, who = stream.link, stream.link.client.name
         try:
-            session = self.core.connect(self._principal(who))
+            conversation = self._watch.begins(who, link.up.name)
+            session = JsonRpcPeer(self.core.open(self._principal(who), conversation.outbox))
         except PatchesError:
+            self._watch.ends(conversation)
             link.cut()
             return
-        conversation = self._watch.begins(who, link.up.name)
-        _replace_outbox(session, conversation.outbox)
         session.outbox.on_cut = lambda: asyncio.get_running_loop().call_later(_CUT_OFF_S, link.cut)
         writer = life.spawn(_write(session.outbox, stream), name="writer")
         try:
@@ -160,12 +160,6 @@ def refuse_vetoed(
 def is_vetoed(ops: Sequence[Op]) -> bool:
     """Whether a server of the class `refusing` refuses these operations."""
     return any(op["path"] == "/vetoed" for op in ops)
-
-
-def _replace_outbox(session: ServerSession, outbox: Any) -> None:
-    while (frame := session.outbox.get_nowait()) is not None:
-        outbox.put(frame)  # the relay's welcome
-    session.outbox = outbox
 
 
 async def _write(outbox: Outbox, stream: SimStream) -> None:

@@ -19,7 +19,8 @@ from patches.limits import Limits
 from patches.model import codec
 from patches.testing.sim.loop import Life
 from patches.testing.sim.rights import HOSTILE, Rights
-from patches_server.service.fanout.outbox import Outbox
+from patches_server.service.fanout.outbox import Event, Outbox
+from patches_server.service.json_rpc import render
 
 #: Within this many seconds a request has its answer, or its connection has ended.
 ANSWER_S: Final = 60.0
@@ -42,7 +43,7 @@ class WatchedOutbox(Outbox):
     them were there before."""
 
     def __init__(self, limits: Limits, on_put: Callable[[bytes, int], None]) -> None:
-        super().__init__(limits)
+        super().__init__(limits, render)
         self._on_put = on_put
         self._full_until = 0.0
 
@@ -58,23 +59,23 @@ class WatchedOutbox(Outbox):
             self._full_until = _now()
         return frame
 
-    def put(self, frame: bytes) -> None:
+    def put(self, event: Event) -> None:
         before = self.broadcast_bytes
-        super().put(frame)
+        super().put(event)
         if self.closing is None:
-            self._on_put(frame, before)
+            self._on_put(render(event), before)
 
-    def offer(self, frame: bytes) -> bool:
+    def offer(self, event: Event) -> bool:
         before = self.broadcast_bytes
-        is_queued = super().offer(frame)
+        is_queued = super().offer(event)
         if is_queued:
-            self._on_put(frame, before)
+            self._on_put(render(event), before)
         return is_queued
 
-    def answer(self, frame: bytes) -> None:
-        super().answer(frame)
+    def answer(self, answer: bytes | Event) -> None:
+        super().answer(answer)
         if self.closing is None:
-            self._on_put(frame, 0)
+            self._on_put(answer if isinstance(answer, bytes) else render(answer), 0)
 
 
 @dataclass(slots=True, eq=False)

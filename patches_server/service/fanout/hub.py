@@ -1,19 +1,18 @@
 """`Hub`: who is subscribed to what, and the fan-out of what was committed.
 
-A notification is encoded once and put, as the same bytes, into the outbox of every subscriber but
-the connection that committed; nothing here waits for a socket. Rights are asked when a subscription
-is made and again before a delivery when the last answer is old (`docs/internals/reliability.md`
-T5): what is due meanwhile is held back, in order, for that one subscriber. The same is done for a
-moment after some answers, for the sake of the original's client; see `Hub.rest`.
+A notification is encoded once and put, as one event, into the outbox of every subscriber but the
+connection that committed; nothing here waits for a socket. Rights are asked when a subscription is
+made, and again before a delivery when the last answer is old: what is due meanwhile is held back,
+in order, for that one subscriber. The same is done for a moment after some answers
+(`AnswersFirst`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.tasks import TaskScope
@@ -28,39 +27,22 @@ from patches.model import codec
 from patches.model.change import Change
 from patches.model.json_values import Json
 from patches_server.auth.access import Access, principal_key
-from patches_server.documents.context import CallContext
 from patches_server.documents.document_server import DocumentServer
 from patches_server.documents.records import CommitOptions, Tombstone
-from patches_server.service.fanout.held_broadcasts import Holds, Key, Reason
-from patches_server.service.fanout.outbox import ASK_LATER, Outbox
+from patches_server.service.fanout.answers_first import AnswersFirst
+from patches_server.service.fanout.held_broadcasts import HeldBroadcasts, Key, Reason
+from patches_server.service.fanout.outbox import ASK_LATER, Event
+from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.stats import ServerStats
 from patches_server.wire.checks import is_doc_id
-from patches_server.wire.frames import as_text, committed_params, notification_frame
+from patches_server.wire.frames import as_text, committed_params
 
 _log = logging.getLogger("patches_server.service.fanout.hub")
 
 #: Rights that are asked at once: for one `subscribe`, and again for all subscriptions together.
 _PARALLEL: Final = 64
-#: What a client gets to apply an answer, from when its end of the socket has taken it.
-_REST_S: Final = 0.2
-#: One that never says that it has taken it is told what is due all the same, after so much.
-_LONGEST_REST_S: Final = 5.0
 
 GetTombstone: TypeAlias = Callable[[str], Awaitable[Tombstone | None]]
-
-
-class Subscriber(Protocol):
-    """What the hub needs of a connection."""
-
-    outbox: Outbox
-    context: CallContext
-    #: The documents it is subscribed to; the hub's.
-    subscriptions: set[str]
-
-    @property
-    def ended(self) -> bool:
-        """Whether the connection is gone, and must get no subscription any more."""
-        ...
 
 
 class Hub:
@@ -81,10 +63,10 @@ class Hub:
         self._get_tombstone, self._reauth_s = get_tombstone, reauth_s
         #: Document -> subscriber -> loop time at which its right was last confirmed.
         self._table: dict[str, dict[Subscriber, float]] = {}
-        #: What is held back while a right is asked again, or while a subscriber rests.
-        self._holds = Holds(limits)
-        #: Rests of subscribers whose answers are not in their outboxes yet.
-        self._unanswered: dict[Subscriber, list[tuple[str, Reason]]] = {}
+        #: What is held back while a right is asked again, or for `answers_first`.
+        self._held = HeldBroadcasts(limits)
+        #: What is done for clients of @dabble/patches.
+        self.answers_first = AnswersFirst(self._hold, self._flush)
         self._views = KeyedLocks()
         self._revocations = 0
         #: Why broadcasts are held back while a subscriber's right is asked again.
@@ -98,7 +80,7 @@ class Hub:
     @property
     def holds_back(self) -> bool:
         """Whether anything may be held back from anybody."""
-        return bool(self._holds)
+        return bool(self._held)
 
     def __len__(self) -> int:
         """How many subscriptions there are."""
@@ -122,7 +104,7 @@ class Hub:
 
         server.on_changes_committed(committed)
         server.on_notification(self.notify)
-        server.on_nothing_stored(self.rest)
+        server.on_nothing_stored(self._nothing_stored)
         server.on_doc_deleted(self.publish_deletion)
         self._tell_ended.append(server.connection_ended)
 
@@ -160,7 +142,7 @@ class Hub:
 
     def leave(self, subscriber: Subscriber) -> None:
         """All subscriptions of a connection end."""
-        self._unanswered.pop(subscriber, None)
+        self.answers_first.left(subscriber)
         for doc_id in list(subscriber.subscriptions):
             self._remove(subscriber, doc_id)
 
@@ -238,8 +220,9 @@ class Hub:
             await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
 
     def _remove(self, subscriber: Subscriber, doc_id: str) -> bool:
-        self._holds.drop((doc_id, subscriber))
+        self._held.drop((doc_id, subscriber))
         self._asking.pop((doc_id, subscriber), None)
+        self.answers_first.forget(doc_id, subscriber)
         subscriber.subscriptions.discard(doc_id)
         subscribers = self._table.get(doc_id)
         if subscribers is None or subscriber not in subscribers:
@@ -274,63 +257,32 @@ class Hub:
         """A notification of a document server's own, to every subscriber of the document, or to the
         one connection `to`. Its params get the `docId`.
         """
-        frame = notification_frame(method, codec.encode({"docId": doc_id, **params}))
+        event = Event(method, codec.encode({"docId": doc_id, **params}))
         for subscriber in list(self._table.get(doc_id, ())):
             if to is None or subscriber.context.connection_id == to:
-                self.deliver_one(doc_id, subscriber, frame)
+                self.deliver_one(doc_id, subscriber, event)
 
-    def rest(self, doc_id: str, connection_id: str | None) -> None:
-        """Tell one connection nothing of a document until it has applied the answer to come.
-
-        For answers that stored nothing: the original's client takes them for newer than any
-        broadcast that it has applied. If it applies a broadcast first, an older row of the answer
-        stays for good (`docs/internals/sync.md` 12.2). So what is due waits for the connection's
-        next call about the document, which it makes after the answer; or else until its end of the
-        socket has taken the answer, and a moment more. That is no proof: a client may take longer.
-        Proof would be a `base_rev` that makes it see a gap, and frames unlike the original's.
-        """
+    def _nothing_stored(self, doc_id: str, connection_id: str | None) -> None:
         for subscriber in self._table.get(doc_id, ()):
             if subscriber.context.connection_id == connection_id:
-                reason = self._holds.begin((doc_id, subscriber))
-                self._unanswered.setdefault(subscriber, []).append((doc_id, reason))
+                self.answers_first.nothing_stored(doc_id, subscriber)
 
-    def answered(self, subscriber: Subscriber, doc_ids: Collection[str]) -> None:
-        """The answer to a call about documents is in the outbox, or there is none."""
-        if subscriber not in self._unanswered:
-            return
-        loop = asyncio.get_running_loop()
-        waiting = self._unanswered.pop(subscriber)
-        if left := [each for each in waiting if each[0] not in doc_ids]:
-            self._unanswered[subscriber] = left
-        for doc_id, reason in waiting:
-            if doc_id not in doc_ids:
-                continue
-            reason.is_answered = True
-            release = partial(self._release, doc_id, subscriber, reason)
-            loop.call_later(_LONGEST_REST_S, release)
-            subscriber.outbox.when_taken(partial(loop.call_later, _REST_S, release))
+    def _hold(self, doc_id: str, subscriber: Subscriber) -> Reason:
+        """Hold back what is due to a subscriber from now on."""
+        return self._held.begin((doc_id, subscriber))
 
-    def called(self, subscriber: Subscriber, doc_ids: Iterable[str]) -> None:
-        """A subscriber makes a call about documents: it has applied earlier answers about them."""
-        for doc_id in doc_ids if self._holds else ():
-            self._end_rest(doc_id, subscriber)
-
-    def _end_rest(self, doc_id: str, subscriber: Subscriber) -> None:
-        for reason in self._holds.answered((doc_id, subscriber)):
-            self._release(doc_id, subscriber, reason)
-
-    def _release(
+    def _flush(
         self, doc_id: str, subscriber: Subscriber, reason: Reason, *, may_read: bool = False
     ) -> None:
         """A reason to hold back is over; with the last one, what is due goes out in order.
 
         `may_read`: the right to read was confirmed just now.
         """
-        for frame in self._holds.end((doc_id, subscriber), reason):
+        for event in self._held.end((doc_id, subscriber), reason):
             if may_read:
-                self._put(subscriber, frame)
+                self._put(subscriber, event)
             else:
-                self.deliver_one(doc_id, subscriber, frame)
+                self.deliver_one(doc_id, subscriber, event)
 
     async def _publish_views(
         self,
@@ -348,42 +300,42 @@ class Hub:
                 if seen is not None:
                     self.deliver_one(doc_id, subscriber, _committed(doc_id, seen, options))
 
-    def _deliver(self, doc_id: str, frame: bytes, origin: str | None) -> None:
-        if self._access.open and not self._holds:
+    def _deliver(self, doc_id: str, event: Event, origin: str | None) -> None:
+        if self._access.open and not self._held:
             for subscriber in self._table[doc_id]:
                 if subscriber.context.connection_id != origin or origin is None:
-                    self._put(subscriber, frame)
+                    self._put(subscriber, event)
             return
         for subscriber in list(self._table[doc_id]):
             if subscriber.context.connection_id != origin or origin is None:
-                self.deliver_one(doc_id, subscriber, frame)
+                self.deliver_one(doc_id, subscriber, event)
 
-    def deliver_one(self, doc_id: str, subscriber: Subscriber, frame: bytes) -> None:
-        """Give one subscriber a frame about a document; nothing, if its right has ended."""
+    def deliver_one(self, doc_id: str, subscriber: Subscriber, event: Event) -> None:
+        """Give one subscriber an event about a document; nothing, if its right has ended."""
         asked_at = self._table.get(doc_id, {}).get(subscriber)
         if asked_at is None:
             return
         key = (doc_id, subscriber)
-        if self._holds.add(key, frame):
-            if self._holds.is_full(key):
+        if self._held.add(key, event):
+            if self._held.is_full(key):
                 self._end_hold(doc_id, subscriber)
         elif self._access.open or not self._is_old(asked_at):
-            self._put(subscriber, frame)
+            self._put(subscriber, event)
         else:
             self._start_asking(doc_id, subscriber)
-            self._holds.add(key, frame)
+            self._held.add(key, event)
 
-    def offer(self, doc_id: str, subscriber: Subscriber, frame: bytes) -> bool:
-        """Give one subscriber a frame that it can do without; whether it gets it."""
+    def offer(self, doc_id: str, subscriber: Subscriber, event: Event) -> bool:
+        """Give one subscriber an event that it can do without; whether it gets it."""
         asked_at = self._table.get(doc_id, {}).get(subscriber)
         if asked_at is None:
             return False
         key = (doc_id, subscriber)
-        if self._is_old(asked_at) and not self._access.open and not self._holds.is_held(key):
+        if self._is_old(asked_at) and not self._access.open and not self._held.is_held(key):
             self._start_asking(doc_id, subscriber)
-        if self._holds.is_held(key):
-            return self._holds.offer(key, frame)
-        return subscriber.outbox.offer(frame)
+        if self._held.is_held(key):
+            return self._held.offer(key, event)
+        return subscriber.outbox.offer(event)
 
     def _is_old(self, asked_at: float) -> bool:
         return asyncio.get_running_loop().time() - asked_at >= self._reauth_s
@@ -392,7 +344,7 @@ class Hub:
         """Hold back what is due from now on until a subscriber's right has been asked again."""
         key = (doc_id, subscriber)
         if key not in self._asking:
-            reason = self._asking[key] = self._holds.begin(key)
+            reason = self._asking[key] = self._held.begin(key)
             self._tasks.spawn(
                 self._ask_again(doc_id, subscriber, reason), name="rights asked again"
             )
@@ -411,7 +363,7 @@ class Hub:
         if refusal is None:
             del self._asking[key]
             self._table[doc_id][subscriber] = asyncio.get_running_loop().time()
-            self._release(doc_id, subscriber, reason, may_read=True)
+            self._flush(doc_id, subscriber, reason, may_read=True)
             return
         self._remove(subscriber, doc_id)
         deleted = isinstance(refusal, DocDeletedError)
@@ -422,27 +374,28 @@ class Hub:
             subscriber.outbox.close(ASK_LATER, "rights cannot be asked now")
 
     def _end_hold(self, doc_id: str, subscriber: Subscriber) -> None:
-        """Hold no more than may wait in an outbox: end a rest early, or else the connection."""
-        self._end_rest(doc_id, subscriber)
-        if self._holds.is_full((doc_id, subscriber)):  # a right is being asked, slowly
+        """Hold no more than may wait in an outbox: stop waiting for an answer, or else end the
+        connection."""
+        self.answers_first.end(doc_id, subscriber)
+        if self._held.is_full((doc_id, subscriber)):  # a right is being asked, slowly
             self._remove(subscriber, doc_id)
             subscriber.outbox.close(ASK_LATER, "rights cannot be asked now")
 
-    def _put(self, subscriber: Subscriber, frame: bytes) -> None:
-        subscriber.outbox.put(frame)
+    def _put(self, subscriber: Subscriber, event: Event) -> None:
+        subscriber.outbox.put(event)
         self._stats.broadcast_frames += 1
 
 
-def _committed(doc_id: str, changes: Iterable[Change], options: CommitOptions | None) -> bytes:
+def _committed(doc_id: str, changes: Iterable[Change], options: CommitOptions | None) -> Event:
     wire: dict[str, Any] | None = options.to_wire() if options is not None else None
-    return notification_frame("changesCommitted", committed_params(doc_id, changes, wire))
+    return Event("changesCommitted", committed_params(doc_id, changes, wire))
 
 
-def _deletion(doc_id: str) -> bytes:
-    return notification_frame("docDeleted", b'{"docId":' + codec.encode(doc_id) + b"}")
+def _deletion(doc_id: str) -> Event:
+    return Event("docDeleted", b'{"docId":' + codec.encode(doc_id) + b"}")
 
 
-def _ended(doc_id: str, refusal: StatusError) -> bytes:
+def _ended(doc_id: str, refusal: StatusError) -> Event:
     """A subscription that its client did not end. A client of @dabble/patches ignores this."""
     why = {"docId": doc_id, "code": refusal.code, "message": str(refusal)}
-    return notification_frame("subscriptionEnded", codec.encode(why))
+    return Event("subscriptionEnded", codec.encode(why))

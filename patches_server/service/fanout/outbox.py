@@ -1,7 +1,10 @@
 """`Outbox`: what waits to be written to one peer.
 
-Fan-out puts a ready frame into many outboxes and never waits; each connection's one writer task
-empties its own. What the peer asked for and what it did not ask for are bounded apart:
+Fan-out puts one event into many outboxes and never waits; each connection's one writer task empties
+its own. An event is a method and its encoded params; the door that the peer came through says how
+it is written (`render`), and that is done once for all peers of a door.
+
+What the peer asked for and what it did not ask for are bounded apart:
 
 - Answers are never dropped. While `max_response_buffer_bytes` of them wait, the session reads no
   more calls of this peer (`has_room`), so that a slow reader slows itself down and nobody else.
@@ -16,7 +19,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from patches.limits import Limits
 
@@ -40,6 +43,27 @@ class Close:
     reason: str
 
 
+class Event:
+    """Something that the server says: a method and its params, as JSON."""
+
+    __slots__ = ("_render", "_rendered", "method", "params")
+
+    def __init__(self, method: str, params: bytes) -> None:
+        self.method, self.params = method, params
+        self._render: Render | None = None
+        self._rendered = b""
+
+    def rendered(self, render: Render) -> bytes:
+        """The frame of a door. Kept: the next outbox wants the same."""
+        if self._render is not render:
+            self._render, self._rendered = render, render(self)
+        return self._rendered
+
+
+#: How a door writes an event. One function for all its peers.
+Render: TypeAlias = Callable[[Event], bytes]
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A place between frames. A transport calls `taken` when its peer has all before it."""
@@ -50,7 +74,8 @@ class Mark:
 class Outbox:
     """Frames on their way to one peer, in the order in which they were put."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, render: Render) -> None:
+        self._render = render
         self._max_bytes = limits.max_response_buffer_bytes
         self._max_frames = limits.max_response_buffer_msgs
         self._frames: deque[bytes | _Answer | Mark] = deque()
@@ -69,7 +94,7 @@ class Outbox:
         #: Whether the transport deals with marks; it then takes what is queued by `get_any`.
         self.keeps_marks = False
 
-    def put(self, frame: bytes) -> None:
+    def put(self, event: Event) -> None:
         """Queue a broadcast; after `close` it is dropped. Over the bound the outbox closes instead.
 
         The bound is measured before the frame is added: one larger broadcast fits when none waits.
@@ -81,25 +106,28 @@ class Outbox:
             if self.on_cut is not None:
                 self.on_cut()
             return
+        frame = event.rendered(self._render)
         self._frames.append(frame)
         self._broadcast_bytes += len(frame)
         self._filled.set()
 
-    def offer(self, frame: bytes) -> bool:
-        """Queue a frame that the peer can do without, if little waits; whether it was queued."""
+    def offer(self, event: Event) -> bool:
+        """Queue an event that the peer can do without, if little waits; whether it was queued."""
         max_bytes = None if self._max_bytes is None else self._max_bytes // _SHARE_OF_OFFERS
         max_frames = None if self._max_frames is None else self._max_frames // _SHARE_OF_OFFERS
         if self.closing is not None or self._is_full(max_bytes, max_frames):
             return False
-        self._frames.append(frame)
-        self._broadcast_bytes += len(frame)
-        self._filled.set()
+        self._queue(event)
         return True
 
-    def answer(self, frame: bytes) -> None:
-        """Queue the answer to a call; after `close` it is dropped."""
+    def answer(self, answer: bytes | Event) -> None:
+        """Queue the answer to a call, as its door writes it, or an event that is part of it.
+
+        After `close` it is dropped.
+        """
         if self.closing is not None:
             return
+        frame = answer if isinstance(answer, bytes) else answer.rendered(self._render)
         self._frames.append(_Answer(frame))
         self._answers += 1
         self._answer_bytes += len(frame)
@@ -169,6 +197,12 @@ class Outbox:
     def broadcast_bytes(self) -> int:
         """Bytes of broadcasts and presence that no transport has taken yet."""
         return self._broadcast_bytes
+
+    def _queue(self, event: Event) -> None:
+        frame = event.rendered(self._render)
+        self._frames.append(frame)
+        self._broadcast_bytes += len(frame)
+        self._filled.set()
 
     def _is_full(self, max_bytes: int | None, max_frames: int | None) -> bool:
         return (max_bytes is not None and self._broadcast_bytes > max_bytes) or (

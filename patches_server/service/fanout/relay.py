@@ -17,6 +17,7 @@ receiver does not take them. A flood of them never ends the receiver's connectio
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,9 +27,10 @@ from typing import Final, Protocol
 from patches.limits import Limits
 from patches.model import codec
 from patches.model.json_values import Json
-from patches_server.service.fanout.hub import Hub, Subscriber
+from patches_server.service.fanout.hub import Hub
+from patches_server.service.fanout.outbox import Event
+from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.rates import TokenBucket
-from patches_server.wire.frames import notification_frame
 
 #: Beyond this many connections newcomers are not given all others, nor everybody told of one that
 #: leaves: it would cost the square of their number. Directed messages go on.
@@ -87,8 +89,9 @@ class AwarenessRelay:
     def __len__(self) -> int:
         return len(self._members)
 
-    def join(self, peer: Peer, *, now: float) -> None:
+    def join(self, peer: Peer) -> None:
         """A connection has opened: it is told its own id and who else is there."""
+        now = asyncio.get_running_loop().time()
         others = list(self._members) if len(self._members) <= _ROSTER_MAX else []
         per_s, bytes_per_s = self._limits.presence_per_s, self._limits.presence_bytes_per_s
         self._members[peer.connection_id] = _Member(
@@ -98,7 +101,7 @@ class AwarenessRelay:
             bytes_received=TokenBucket(bytes_per_s, bytes_per_s or 0, now=now),
         )
         welcome = codec.encode({"id": peer.connection_id, "peers": others})
-        peer.outbox.answer(notification_frame("peer-welcome", welcome))
+        peer.outbox.answer(Event("peer-welcome", welcome))
 
     def leave(self, peer: Peer) -> None:
         """A connection is gone: the others are told."""
@@ -106,7 +109,7 @@ class AwarenessRelay:
         if member is None:
             return
         everybody = len(self._members) <= _ROSTER_MAX
-        gone = notification_frame("peer-disconnected", codec.encode({"id": peer.connection_id}))
+        gone = Event("peer-disconnected", codec.encode({"id": peer.connection_id}))
         for other_id in self._members if everybody else member.contacts:
             other = self._members.get(other_id)
             if other is not None:
@@ -123,7 +126,7 @@ class AwarenessRelay:
         others = [other for other in self._roster_of(peer) if other != own]
         for room in rooms:
             welcome = codec.encode({"id": own, "peers": others, "room": room})
-            peer.outbox.put(notification_frame("peer-welcome", welcome))
+            peer.outbox.put(Event("peer-welcome", welcome))
 
     def leave_room(self, left: str, room: str) -> None:
         """A connection has left a room, or may not be in it any more: those it met are told."""
@@ -135,7 +138,7 @@ class AwarenessRelay:
             del self._met[room]
         if len(met) > _ROSTER_MAX:
             return
-        gone = notification_frame("peer-disconnected", codec.encode({"id": left, "room": room}))
+        gone = Event("peer-disconnected", codec.encode({"id": left, "room": room}))
         for other in met:
             if other in self._members:
                 self._hub.offer(room, self._members[other].peer, gone)
@@ -147,7 +150,7 @@ class AwarenessRelay:
         if isinstance(room, str):
             self.leave_room(left, room)
         elif room is None and left in self._members:
-            gone = notification_frame("peer-disconnected", codec.encode({"id": left}))
+            gone = Event("peer-disconnected", codec.encode({"id": left}))
             contacts, self._members[left].contacts = self._members[left].contacts, set()
             for other_id in contacts:
                 other = self._members.get(other_id)
@@ -155,13 +158,14 @@ class AwarenessRelay:
                     other.contacts.discard(left)
                     other.peer.outbox.offer(gone)
 
-    def pass_on(self, sender: Peer, params: Sequence[Json], *, size: int, now: float) -> Relayed:
+    def pass_on(self, sender: Peer, params: Sequence[Json], *, size: int) -> Relayed:
         """Pass `[TO, DATA]` or `[TO, DATA, ROOM]` on. What is over a limit is dropped and counted.
 
         The rate is per second and peer: a state that goes to everybody is one message to each.
         """
         if self._limits.max_presence_bytes is not None and size > self._limits.max_presence_bytes:
             return self._drop(Relayed.TOO_LARGE)
+        now = asyncio.get_running_loop().time()
         member = self._members.get(sender.connection_id)
         others = max(1, len(self._members) - 1)
         if member is None or member.messages.take(1, now=now, scale=others):
@@ -212,35 +216,25 @@ class AwarenessRelay:
                 return []
         return list(sharing)
 
-    def _offer(self, target: Peer, frame: bytes, room: str | None) -> bool:
+    def _offer(self, target: Peer, event: Event, room: str | None) -> bool:
         if room is None:
-            return target.outbox.offer(frame)
-        return self._hub.offer(room, target, frame)
+            return target.outbox.offer(event)
+        return self._hub.offer(room, target, event)
 
     def _drop(self, why: Relayed) -> Relayed:
         self.dropped += 1
         return why
 
 
-def is_withdrawal(method: Json) -> bool:
-    """Whether a notification says that its sender is seen no more. It is our clients' alone."""
-    return bool(method == "peer-leave")
+def is_signal(params: Json) -> bool:
+    """Whether params are those of a message: `[TO, DATA]` or `[TO, DATA, ROOM]`."""
+    if not isinstance(params, list) or not params:
+        return False
+    return isinstance(params[0], str) and params[0] != ""
 
 
-def is_signal(jsonrpc: Json, method: Json, params: Json) -> bool:
-    """Whether a message is the relay's; all others are the document server's."""
-    return (
-        method == "peer-signal"
-        and jsonrpc == "2.0"
-        and isinstance(params, list)
-        and bool(params)
-        and isinstance(params[0], str)
-        and params[0] != ""
-    )
-
-
-def _signal(sender: Peer, data: Json, room: str | None) -> bytes:
+def _signal(sender: Peer, data: Json, room: str | None) -> Event:
     params: dict[str, Json] = {"from": sender.connection_id, "data": data}
     if room is not None:
         params["room"] = room
-    return notification_frame("signal", codec.encode(params))
+    return Event("signal", codec.encode(params))

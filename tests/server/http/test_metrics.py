@@ -13,6 +13,7 @@ from patches.errors import InvalidRequestError
 from patches.limits import Limits
 from patches_server.auth.access import allow_all
 from patches_server.http.app import SERVER, create_app
+from patches_server.service.fanout.outbox import Event
 from patches_server.service.stats import LATENCY_BOUNDS, Latencies
 
 
@@ -67,7 +68,7 @@ async def test_a_slow_reader_that_is_dropped_is_counted(aiohttp_client: Any) -> 
     client = await aiohttp_client(app)
     session = app[SERVER].connect()
     for _ in range(4):
-        session.outbox.put(b"{}")
+        session.outbox.put(Event("m", b"{}"))
     session.end()
     assert (await figures(client))["patches_queue_drops_total"] == 1
 

@@ -372,7 +372,7 @@ async def test_a_rest_ends_with_the_next_call_about_the_document(
 async def test_a_second_answer_that_stored_nothing_has_a_rest_of_its_own(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("patches_server.service.fanout.hub._REST_S", 0)
+    monkeypatch.setattr("patches_server.service.fanout.answers_first._TO_APPLY_S", 0)
     connect = await serve(services={"ot": Services(LWWServer(MemoryBackend()))})
     sender, other = connect(), connect()
     taken: list[Any] = []
@@ -395,7 +395,7 @@ async def test_a_second_answer_that_stored_nothing_has_a_rest_of_its_own(
 async def test_a_peer_that_never_takes_its_answer_does_not_make_the_server_hold_everything(
     serve: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("patches_server.service.fanout.held_broadcasts.MOST_FRAMES", 3)
+    monkeypatch.setattr("patches_server.service.fanout.held_broadcasts.MAX_EVENTS", 3)
     connect = await serve(services={"ot": Services(LWWServer(MemoryBackend()))})
     sender, other = connect(), connect()
     await other.result("commitChanges", "d", [CHANGE])

@@ -1,32 +1,89 @@
-"""Who may open a socket at all: the page's origin, and how many there are already.
+"""Who is let in: the page's origin, how many there are already, and the sign-in, in this order.
 
-Decided on the HTTP request, before any hook is called.
+Every door uses `Entrance.admitted`, a context manager around the whole of a connection. Nothing of
+a peer is read before it, and no hook is called for a peer that its origin or a limit refuses.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections import Counter, deque
-from collections.abc import Collection, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Hashable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from patches.errors import InvalidRequestError
+from patches.errors import (
+    InvalidRequestError,
+    StatusError,
+    TooManyRequestsError,
+    UnavailableError,
+)
 from patches.limits import Limits
+from patches_server.auth.access import Access, principal_key
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _MINUTE: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An HTTP answer in place of an upgrade."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A peer that wants to be let in.
 
-    status: int
-    reason: str
-    retry_after_s: int | None = None
+    `request` is what `authenticate` gets. `address` is where it comes from, if that is to be
+    counted. A browser names the `origins` of its page, and the `host` that it thinks this is.
+    `is_local`: it came to a loopback address, and not through a proxy.
+    """
+
+    request: object
+    address: str | None = None
+    origins: Sequence[str] = ()
+    host: str | None = None
+    is_local: bool = False
+
+
+class Entrance:
+    """Lets peers in to one server, whatever their doors."""
+
+    def __init__(self, server: Server, allowed_origins: str | Collection[str] = ()) -> None:
+        self._server = server
+        self._origins = checked_origins(allowed_origins)
+        self._admission = Admission(server.limits)
+
+    @asynccontextmanager
+    async def admitted(self, arrival: Arrival) -> AsyncIterator[object]:
+        """Count a peer while it is here. Gives its principal; raises `StatusError`."""
+        server, address = self._server, arrival.address
+        only_loopback = arrival.is_local and not server.access.signs_in
+        for origin in arrival.origins:
+            if not origin_allowed(origin, arrival.host, self._origins, only_loopback=only_loopback):
+                raise StatusError(403, "this origin may not connect")
+        self._admission.check(address, now=asyncio.get_running_loop().time())
+        with self._admission.counted(address):  # from here on: hooks take their time, too
+            principal = await self._signed_in(arrival.request)
+            key = principal_key(principal)
+            self._admission.check_principal(key)
+            if server.closing:
+                raise StatusError(503, "the server is going away")
+            with self._admission.counted_principal(key):
+                yield principal
+
+    async def _signed_in(self, request: object) -> object:
+        try:
+            async with asyncio.timeout(self._server.limits.handshake_timeout_s):
+                return await self._server.access.authenticate(request)
+        except TimeoutError:
+            raise UnavailableError("authentication timed out") from None
+
+
+class Server(Protocol):
+    """What the entrance needs of a server."""
+
+    limits: Limits
+    access: Access
+    closing: bool
 
 
 def origin_allowed(
@@ -102,26 +159,26 @@ class Admission:
         self._by_principal: Counter[Hashable] = Counter()
         self._recent: dict[str, deque[float]] = {}
 
-    def look(self, address: str | None, *, now: float) -> Refusal | None:
-        """Why a connection from this address may not be made now; counts the attempt."""
+    def check(self, address: str | None, *, now: float) -> None:
+        """Count an attempt to connect. Raises `StatusError` if it may not be made now."""
         limits = self._limits
         if limits.max_connections is not None and self._total >= limits.max_connections:
-            return Refusal(503, "too many connections")
+            raise StatusError(503, "too many connections")
         if address is None or is_loopback(address):
-            return None
+            return
         if (
             limits.max_connections_per_ip is not None
             and self._by_address[address] >= limits.max_connections_per_ip
         ):
-            return Refusal(429, "too many connections from this address")
-        return self._look_at_rate(address, now)
+            raise StatusError(429, "too many connections from this address")
+        self._check_rate(address, now)
 
-    def look_at_principal(self, key: Hashable | None) -> Refusal | None:
-        """Why somebody may not open one more connection; anonymous ones are not counted."""
+    def check_principal(self, key: Hashable | None) -> None:
+        """Raise `StatusError` if somebody may not open one more connection; anonymous ones are not
+        counted."""
         maximum = self._limits.max_connections_per_principal
         if key is not None and maximum is not None and self._by_principal[key] >= maximum:
-            return Refusal(429, "too many connections of one principal")
-        return None
+            raise StatusError(429, "too many connections of one principal")
 
     @contextmanager
     def counted(self, address: str | None) -> Iterator[None]:
@@ -147,10 +204,10 @@ class Admission:
             if key is not None:
                 _uncount(self._by_principal, key)
 
-    def _look_at_rate(self, address: str, now: float) -> Refusal | None:
+    def _check_rate(self, address: str, now: float) -> None:
         maximum = self._limits.connects_per_min_per_ip
         if maximum is None:
-            return None
+            return
         if len(self._recent) > 10_000:  # addresses that have been quiet
             self._recent = {
                 each: times for each, times in self._recent.items() if times[-1] > now - _MINUTE
@@ -159,11 +216,11 @@ class Admission:
         while times and times[0] <= now - _MINUTE:
             times.popleft()
         if len(times) >= maximum:
-            return Refusal(
-                429, "too many connections per minute", max(1, round(times[0] + _MINUTE - now))
+            wait_s = max(1, round(times[0] + _MINUTE - now))
+            raise TooManyRequestsError(
+                "too many connections per minute", retry_after_ms=1000 * wait_s
             )
         times.append(now)
-        return None
 
 
 def is_loopback(address: str) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from patches.errors import InvalidRequestError
+from patches.errors import InvalidRequestError, StatusError, TooManyRequestsError
 from patches.limits import Limits
-from patches_server.http.admission import (
+from patches_server.service.admission import (
     Admission,
     checked_origins,
     is_loopback,
@@ -79,45 +79,52 @@ def test_what_is_no_origin_is_refused(origins: object) -> None:
         checked_origins(origins)
 
 
+def refusal(
+    admission: Admission, address: str | None = None, *, now: float = 0.0, key: str | None = None
+) -> tuple[int, str] | None:
+    """Why a connection is refused."""
+    try:
+        admission.check(address, now=now)
+        admission.check_principal(key)
+    except StatusError as exc:
+        return exc.code, str(exc)
+    return None
+
+
 def test_connections_are_counted_while_they_are_open() -> None:
     admission = Admission(Limits(max_connections=2, max_connections_per_ip=1))
     with admission.counted("192.0.2.1"):
-        refusal = admission.look("192.0.2.1", now=0.0)
-        assert refusal is not None
-        assert (refusal.status, refusal.reason) == (429, "too many connections from this address")
-        assert admission.look("192.0.2.2", now=0.0) is None
+        too_many = (429, "too many connections from this address")
+        assert refusal(admission, "192.0.2.1") == too_many
+        assert refusal(admission, "192.0.2.2") is None
         with admission.counted("192.0.2.2"):
-            refusal = admission.look("192.0.2.3", now=0.0)
-            assert refusal is not None
-            assert refusal.status == 503
-    assert admission.look("192.0.2.1", now=0.0) is None
+            assert refusal(admission, "192.0.2.3") == (503, "too many connections")
+    assert refusal(admission, "192.0.2.1") is None
 
 
 def test_attempts_per_minute_are_limited_and_told_when_to_come_back() -> None:
     admission = Admission(Limits(connects_per_min_per_ip=2))
-    assert admission.look("192.0.2.1", now=0.0) is None
-    assert admission.look("192.0.2.1", now=10.0) is None
-    refusal = admission.look("192.0.2.1", now=20.0)
-    assert refusal is not None
-    assert (refusal.status, refusal.retry_after_s) == (429, 40)
-    assert admission.look("192.0.2.1", now=60.5) is None
+    assert refusal(admission, "192.0.2.1") is None
+    assert refusal(admission, "192.0.2.1", now=10.0) is None
+    with pytest.raises(TooManyRequestsError) as refused:
+        admission.check("192.0.2.1", now=20.0)
+    assert refused.value.data == {"retryAfterMs": 40_000}
+    assert refusal(admission, "192.0.2.1", now=60.5) is None
 
 
-def test_this_machine_is_not_counted_by_address() -> None:
-    admission = Admission(Limits(connects_per_min_per_ip=1, max_connections_per_ip=1))
+def test_peers_on_this_machine_are_not_counted_by_address() -> None:
+    admission = Admission(Limits(max_connections_per_ip=1, connects_per_min_per_ip=1))
     with admission.counted("127.0.0.1"):
-        assert all(admission.look("127.0.0.1", now=0.0) is None for _ in range(5))
+        assert all(refusal(admission, "127.0.0.1") is None for _ in range(5))
 
 
-def test_connections_of_one_principal_are_limited_and_of_nobody_not() -> None:
+def test_connections_of_one_principal_are_counted() -> None:
     admission = Admission(Limits(max_connections_per_principal=1))
-    with admission.counted_principal("ann"), admission.counted_principal(None):
-        refusal = admission.look_at_principal("ann")
-        assert refusal is not None
-        assert refusal.status == 429
-        assert admission.look_at_principal("bob") is None
-        assert admission.look_at_principal(None) is None
-    assert admission.look_at_principal("ann") is None
+    with admission.counted_principal("ann"):
+        assert refusal(admission, key="ann") == (429, "too many connections of one principal")
+        assert refusal(admission, key="bob") is None
+        assert refusal(admission, key=None) is None
+    assert refusal(admission, key="ann") is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,24 @@
+"""`Subscriber`: a connection, as fan-out sees it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from patches_server.documents.context import CallContext
+from patches_server.service.fanout.outbox import Outbox
+
+
+class Subscriber(Protocol):
+    """What the hub needs of a connection. One is told from another by identity."""
+
+    outbox: Outbox
+    context: CallContext
+    #: The documents it is subscribed to; the hub's.
+    subscriptions: set[str]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection is gone, and must get no subscription any more."""
+        ...
+
+    def __hash__(self) -> int: ...
