@@ -54,7 +54,7 @@ def apply_patch(
         if on_error is not None:
             on_error(message, index)
         if rigid or like_of(op, custom_ops) == "test":
-            # as in the original, where a falsy document is not taken for one
+            # as in @dabble/patches 0.28.1, where a falsy document counts as none
             return doc.state if partial or is_falsy(state) else state
     return doc.state
 

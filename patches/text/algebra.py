@@ -289,7 +289,7 @@ def _splice_with_pairs(text: str, edits: Sequence[DeltaOp]) -> str | None:
     parts.append(text[position:])
     moved += _shifted(pairs[passed:], length - unit)
     if any(part and LOW_FIRST <= part[0] <= LOW_LAST for part in parts):
-        return None  # it may meet its other half
+        return None  # a lone surrogate may meet the other one of its pair
     result = "".join(parts)
     keep_pairs(result, moved)
     return result

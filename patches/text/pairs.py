@@ -61,7 +61,7 @@ def units_before(starts: list[int], position: int) -> int:
 
 
 def position_at(starts: list[int], unit: int) -> int:
-    """The character at a unit; -1 if the unit is the second half of a pair."""
+    """The character at a unit; -1 if the unit is the second one of a pair."""
     before = bisect_left(starts, unit)
     if before and starts[before - 1] == unit - 1:
         return -1

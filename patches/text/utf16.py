@@ -1,7 +1,7 @@
-"""Text measured as the wire measures it: in UTF-16 code units.
+"""Strings measured as the wire measures them: in UTF-16 code units.
 
-An emoji counts 2, and an edit may cut it in half. Python then holds each half as a lone surrogate,
-and halves that meet again are joined (`docs/decisions.md`). ASCII text, which Python recognises at
+An emoji counts 2, and an edit may cut it in two. Python then holds two lone surrogates, which are
+joined where they meet again (`docs/decisions.md`). ASCII text, which Python recognises at
 no cost, is never encoded; nor is text without such pairs, where CPython tells. Text with emoji is
 encoded as far as the place that is looked for.
 """
@@ -21,7 +21,7 @@ _HIGH_LAST: Final = chr(0xDBFF)
 LOW_FIRST: Final = chr(0xDC00)
 LOW_LAST: Final = chr(0xDFFF)
 
-_HALVES: Final = re.compile(f"[{_HIGH_FIRST}-{_HIGH_LAST}][{LOW_FIRST}-{LOW_LAST}]")
+_SPLIT_PAIRS: Final = re.compile(f"[{_HIGH_FIRST}-{_HIGH_LAST}][{LOW_FIRST}-{LOW_LAST}]")
 _ASTRAL: Final = re.compile("[\U00010000-\U0010ffff]")
 _IS_CPYTHON: Final = sys.implementation.name == "cpython"
 
@@ -58,7 +58,7 @@ def utf16_offset(text: str, position: int) -> int:
 
 
 def utf16_slice(text: str, start: int, end: int | None = None) -> str:
-    """The units from `start` to `end` (not negative); a pair that is cut leaves its half."""
+    """The units from `start` to `end` (not negative). A pair that is cut leaves one surrogate."""
     if text.isascii():
         return text[start:end]
     _, position, half = cut(text, 0, start)
@@ -69,7 +69,7 @@ def utf16_slice(text: str, start: int, end: int | None = None) -> str:
 def cut(text: str, position: int, units: int) -> tuple[str, int, str]:
     """Take `units` code units from the character at `position` on, or what there is.
 
-    Returns what was taken, the position after it, and the second half of a pair that was cut.
+    Returns what was taken, the position after it, and the second surrogate of a pair that was cut.
     """
     piece = text[position : position + units]
     if has_no_pairs(piece):
@@ -82,7 +82,7 @@ def cut(text: str, position: int, units: int) -> tuple[str, int, str]:
         return piece, position + len(piece), ""
     if 0xD8 <= raw[2 * units - 1] < 0xDC:
         whole = raw[: 2 * units - 2].decode("utf-16-le")
-        high, low = halves(piece[len(whole)])
+        high, low = surrogates_of(piece[len(whole)])
         return whole + high, position + len(whole) + 1, low
     whole = raw[: 2 * units].decode("utf-16-le")
     return whole, position + len(whole), ""
@@ -96,21 +96,21 @@ def _cut_by_characters(piece: str, position: int, units: int) -> tuple[str, int,
             return piece[:end], position + end, ""
         if left == 1:
             end = match.start()
-            high, low = halves(piece[end])
+            high, low = surrogates_of(piece[end])
             return piece[:end] + high, position + end + 1, low
     pairs = sum(1 for _ in _ASTRAL.finditer(piece))
     end = min(len(piece), units - pairs)
     return piece[:end], position + end, ""
 
 
-def halves(character: str) -> tuple[str, str]:
+def surrogates_of(character: str) -> tuple[str, str]:
     """The two surrogates of a character beyond U+FFFF."""
     offset = ord(character) - 0x10000
     return chr(0xD800 + (offset >> 10)), chr(0xDC00 + (offset & 0x3FF))
 
 
 def join(left: str, right: str) -> str:
-    """`left + right`; where a pair's halves meet there, they become one character again."""
+    """`left + right`; where the two surrogates of a pair meet, they become one character again."""
     if (
         left
         and right
@@ -122,7 +122,7 @@ def join(left: str, right: str) -> str:
 
 
 def join_all(pieces: Iterable[str]) -> str:
-    """The pieces as one text; where a pair's halves meet, they become one character again."""
+    """The pieces as one string; where the two surrogates of a pair meet, they are joined."""
     whole = [piece for piece in pieces if piece]
     if all(piece[0] < LOW_FIRST or piece[0] > LOW_LAST for piece in whole):
         return "".join(whole)
@@ -133,8 +133,8 @@ def join_all(pieces: Iterable[str]) -> str:
 
 
 def joined(text: str) -> str:
-    """`text` with every two halves that stand together made one character."""
-    if text.isascii() or not _HALVES.search(text):
+    """`text` with every two lone surrogates that form a pair made one character."""
+    if text.isascii() or not _SPLIT_PAIRS.search(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 

@@ -237,7 +237,7 @@ class _Block:
         self.pending_shift = 0
         self.is_measured = False
 
-    def settle(self) -> None:
+    def apply_shift(self) -> None:
         """Move the edits by what the bounds have moved by already."""
         if self.pending_shift:
             for edit in self.edits:
@@ -284,13 +284,13 @@ class EditRun:
     def edit_at(self, position: int) -> Edit:
         """The edit at a position of the queue, which must have one."""
         block = self._block_of(position)
-        block.settle()
+        block.apply_shift()
         return block.edits[bisect_left(block.positions, position)]
 
     def put(self, position: int, edit: Edit | None) -> None:
         """Replace the edit at a position, or take it out."""
         block = self._block_of(position)
-        block.settle()
+        block.apply_shift()
         at = bisect_left(block.positions, position)
         if edit is not None:
             block.edits[at] = edit
@@ -344,7 +344,7 @@ def _shift_block(block: _Block, by: int) -> None:
 
 
 def _pass_each(edit: Edit, block: _Block, start: int, stop: int) -> int | None:
-    block.settle()
+    block.apply_shift()
     unsure: int | None = None
     low, high, net = edit.low, edit.high, edit.net
     for position, mine in zip(block.positions, block.edits, strict=True):

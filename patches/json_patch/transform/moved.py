@@ -29,7 +29,7 @@ from patches.model.json_values import Op
 _MARK: Final = "\0"  # no pointer begins with it
 
 
-class _Killer(NamedTuple):
+class _EarlierOverwrite(NamedTuple):
     """The older operation that did away with the value which the queue moves."""
 
     at: int
@@ -41,9 +41,9 @@ def after_move(ctx: Context, move: Op, ops: list[Op]) -> list[Op]:
     source, path = move["from"], move["path"]
     if source == path:
         return ops
-    killer = _find_killer(ctx, source, ops) if ctx.other_ops_first else None
-    led = _redirect(ctx, move, ops, killer)
-    shifted = _pass_over(ctx, move, led, is_set=killer is None)
+    overwritten = _find_overwrite(ctx, source, ops) if ctx.other_ops_first else None
+    led = _redirect(ctx, move, ops, overwritten)
+    shifted = _pass_over(ctx, move, led, is_set=overwritten is None)
     return _unmarked(shifted, ops)
 
 
@@ -56,7 +56,9 @@ def _marked(pointer: str) -> str:
     return pointer if pointer.startswith(_MARK) else _MARK + pointer
 
 
-def _redirect(ctx: Context, move: Op, ops: list[Op], killer: _Killer | None) -> list[Op]:
+def _redirect(
+    ctx: Context, move: Op, ops: list[Op], overwritten: _EarlierOverwrite | None
+) -> list[Op]:
     """Phase 1: lead to the new place whatever leads to the moved value."""
     source, path = move["from"], move["path"]
     kept: list[Op] = []
@@ -67,8 +69,8 @@ def _redirect(ctx: Context, move: Op, ops: list[Op], killer: _Killer | None) -> 
             continue
         if gone:
             kept.append(_protected(op))
-        elif killer is not None and killer.at == index:
-            if not killer.is_move:
+        elif overwritten is not None and overwritten.at == index:
+            if not overwritten.is_move:
                 gone_again: Op = {"op": "remove", "path": path}
                 if ctx.has_marks:
                     gone_again = with_mark(gone_again, path=is_member_path(move))
@@ -80,7 +82,7 @@ def _redirect(ctx: Context, move: Op, ops: list[Op], killer: _Killer | None) -> 
                 if ctx.has_marks:
                     led = with_mark(led, path=is_member_path(op), source=is_member_path(move))
                 kept.append(led)
-        elif ctx.other_ops_first and killer is None and like == "move" and origin == source:
+        elif ctx.other_ops_first and overwritten is None and like == "move" and origin == source:
             return kept + _after_older_move(ctx, op, move, ops[index + 1 :])
         else:
             gone = like == "remove" and op["path"] == source
@@ -184,7 +186,7 @@ def _unmarked(ops: list[Op], given: list[Op]) -> list[Op]:
     return given if kept == given else kept
 
 
-def _find_killer(ctx: Context, source: str, ops: list[Op]) -> _Killer | None:
+def _find_overwrite(ctx: Context, source: str, ops: list[Op]) -> _EarlierOverwrite | None:
     followed: int | None = None
     at = source
     for index, op in enumerate(ops):
@@ -194,12 +196,12 @@ def _find_killer(ctx: Context, source: str, ops: list[Op]) -> _Killer | None:
         if like == "move" and source_of(op) == at:
             followed = index if followed is None else followed
             at = path
-        elif _kills(ctx, op, at, was_followed=followed is not None):
-            return _Killer(index if followed is None else followed, followed is not None)
+        elif _overwrites(ctx, op, at, was_followed=followed is not None):
+            return _EarlierOverwrite(index if followed is None else followed, followed is not None)
     return None
 
 
-def _kills(ctx: Context, op: Op, at: str, *, was_followed: bool) -> bool:
+def _overwrites(ctx: Context, op: Op, at: str, *, was_followed: bool) -> bool:
     path, like = op["path"], ctx.like(op)
     is_replace = op.get("op") == "replace"
     if path == at:

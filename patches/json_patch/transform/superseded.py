@@ -66,12 +66,12 @@ class _Superseding:
                 continue
             escapes = source == self.path and like in ("move", "copy")
             if self._touches_source(op) and not escapes:
-                self._settle()
+                self._forget_pending()
             if self.pending is not None:
                 if escapes and self._escape(self.pending, op):
                     continue
                 if at == self.path and like == "remove":
-                    self._settle()
+                    self._forget_pending()
                     continue
                 if at.startswith(inside) and (source is None or source.startswith(inside)):
                     self.pending.edits.append(op)
@@ -80,21 +80,21 @@ class _Superseding:
                 self._supersede(op)
             elif at == self.path and sets_at(self.ctx, op):
                 if like != "test":
-                    self._settle()
+                    self._forget_pending()
                     return self.kept + ops[index:]
                 self.kept.append(op)
             elif escapes:
-                self._settle()
+                self._forget_pending()
                 return self.kept + without_source(self.ctx, self.path, op, ops[index + 1 :])
             elif at == self.path and is_marked_soft(op):
                 soft_seen = True
             elif self.path in (at, source):
                 pass
             elif is_inside(at, source, inside) and not soft_seen:
-                self._settle()
+                self._forget_pending()
             else:
                 self.kept.append(op)
-        self._settle()
+        self._forget_pending()
         return self.kept
 
     def _touches_source(self, op: Op) -> bool:
@@ -103,14 +103,14 @@ class _Superseding:
         origin, source = self.pending.source, source_of(op)
         return are_nested(op["path"], origin) or (source is not None and are_nested(source, origin))
 
-    def _settle(self) -> None:
+    def _forget_pending(self) -> None:
         """Forget the pending set; what it moved here is gone from its source."""
         if self.pending is not None and self.pending.owes_removal:
             self.kept.append(_removal(self.pending.op))
         self.pending = None
 
     def _supersede(self, op: Op) -> None:
-        self._settle()
+        self._forget_pending()
         source, like = source_of(op), self.ctx.like(op)
         if like in ("move", "copy") and source is not None:
             if not self.is_array_path and not are_nested(source, self.path):

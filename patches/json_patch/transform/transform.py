@@ -9,9 +9,9 @@ from patches.json_patch.kinds import CustomOps, is_empty_add, path_of
 from patches.json_patch.object_keys import has_marks
 from patches.json_patch.transform.moved import after_move
 from patches.json_patch.transform.passes import overwrite, shift, soft_create, update
-from patches.json_patch.transform.reach import Reach
 from patches.json_patch.transform.relations import Context, source_of
 from patches.json_patch.transform.superseded import set_over
+from patches.json_patch.transform.touched_paths import TouchedPaths
 from patches.model.json_values import Json, Op
 
 
@@ -40,9 +40,9 @@ def transform_patch(
         path_of(op)
     ctx = Context(state, other_ops_first=other_ops_first, custom_ops=custom_ops)
     ctx.has_marks = has_marks(committed_ops) or has_marks(incoming)
-    reach = Reach(incoming)
+    touched = TouchedPaths(incoming)
     for op in committed_ops:
-        if not reach.meets(op, other_ops_first=other_ops_first) and not custom_ops:
+        if not touched.meets(op, other_ops_first=other_ops_first) and not custom_ops:
             continue
         if checkpoint is not None:
             checkpoint()
@@ -53,7 +53,7 @@ def transform_patch(
             incoming = left
             if not incoming:
                 break
-            reach = Reach(incoming)
+            touched = TouchedPaths(incoming)
     return incoming
 
 

@@ -47,7 +47,7 @@ for (const replica of replicas) {
   replica.addEventListener('status', keep);
   replica.addEventListener('change', keep);
   replica.addEventListener('status', showStatus);
-  replica.addEventListener('trouble', ({ detail }) => showNotice(detail.message));
+  replica.addEventListener('failure', ({ detail }) => showNotice(detail.message));
 }
 
 addEventListener('beforeunload', (event) => {
@@ -240,7 +240,7 @@ function send(docId, value, drop) {
     showStatus();
   };
   courier.addEventListener('status', sent);
-  courier.addEventListener('trouble', ({ detail }) => showNotice(detail.message));
+  courier.addEventListener('failure', ({ detail }) => showNotice(detail.message));
 }
 
 for (const { name, value, drop } of await kept.adopt()) send(name, value, drop);

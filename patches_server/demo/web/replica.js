@@ -132,7 +132,7 @@ export class Replica extends EventTarget {
         this.#loaded = this.#caughtUp = false; // our history is not the server's: load it again
       } else if (error.data?.scope === 'change') {
         this.refuse(error);
-        this.dispatchEvent(new CustomEvent('trouble', { detail: error }));
+        this.dispatchEvent(new CustomEvent('failure', { detail: error }));
       } else {
         throw error;
       }
@@ -176,7 +176,7 @@ export class Replica extends EventTarget {
   }
 
   #retry(error) {
-    this.dispatchEvent(new CustomEvent('trouble', { detail: error }));
+    this.dispatchEvent(new CustomEvent('failure', { detail: error }));
     setTimeout(() => this.work(), error.data?.retryAfterMs ?? RETRY_DELAY);
   }
 }

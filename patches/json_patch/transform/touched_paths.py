@@ -17,7 +17,7 @@ from patches.model.json_values import Op
 _FEW: Final = 4
 
 
-class Reach:
+class TouchedPaths:
     """Where a list of operations reads and writes."""
 
     __slots__ = ("_everywhere", "_pointers", "_segments", "_text")
