@@ -103,7 +103,7 @@ class ChangeQueue:
         self._waiting.append(edit)
         self._work()
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Wait until the queue is idle."""
         while self._working:
             await self._idle.wait()
@@ -111,13 +111,13 @@ class ChangeQueue:
     async def flush(self) -> None:
         """Wait until all edits so far are stored. Raises the reason if they cannot be."""
         epoch = self._epoch
-        await self.settle()
+        await self.wait_idle()
         if (self.is_latched or epoch != self._epoch) and self.error is not None:
             raise self.error
 
     async def retry(self) -> None:
         """Try again to store what is latched, and wait for the outcome."""
-        await self.settle()  # what was queued meanwhile joins the kept ones, in order
+        await self.wait_idle()  # what was queued meanwhile joins the kept ones, in order
         kept, self._kept = self._kept, []
         self.is_latched = False
         for edit in kept:
@@ -128,7 +128,7 @@ class ChangeQueue:
                 edit.epoch = self._epoch
                 self._waiting.append(edit)
         self._work()
-        await self.settle()
+        await self.wait_idle()
 
     def unlatch(self) -> None:
         """Forget what is latched: its document is gone."""

@@ -30,11 +30,11 @@ class ChangeQueues:
             )
         return queue
 
-    async def settle(self, doc_id: str) -> None:
+    async def wait_idle(self, doc_id: str) -> None:
         """Wait until nothing of a document is being stored or waits for it."""
         queue = self._queues.get(doc_id)
         if queue is not None:
-            await queue.settle()
+            await queue.wait_idle()
 
     def drop(self, doc_id: str) -> None:
         """Nobody needs a settled queue any more. What is latched in it is given up."""
@@ -46,7 +46,7 @@ class ChangeQueues:
         """Store what can be stored now, without the waits, and give up the rest."""
         for queue in list(self._queues.values()):
             queue.hurry()
-            await queue.settle()
+            await queue.wait_idle()
             queue.unlatch()
 
     @property

@@ -34,11 +34,13 @@ class _Opening:
 
 
 class OpenDocs:
-    """Counts references. What loading and letting go mean is the owner's."""
+    """Counts references. The owner loads documents, and is called when one leaves memory."""
 
-    def __init__(self, tasks: TaskScope, let_go: Callable[[str, OpenDoc], Awaitable[None]]) -> None:
+    def __init__(
+        self, tasks: TaskScope, left_memory: Callable[[str, OpenDoc], Awaitable[None]]
+    ) -> None:
         self._tasks = tasks
-        self._let_go = let_go
+        self._left_memory = left_memory
         self._open: dict[str, OpenDoc] = {}
         self._opening: dict[str, _Opening] = {}
 
@@ -71,16 +73,16 @@ class OpenDocs:
         return opened.doc
 
     async def release(self, doc_id: str, *, force: bool = False) -> None:
-        """Give one reference back; with the last, or `force`, the document is let go."""
+        """Give one reference back; with the last, or `force`, the document leaves memory."""
         opened = self._open.get(doc_id)
         if opened is None:
             return
         opened.references -= 1
         if opened.references <= 0 or force:
             del self._open[doc_id]
-            await self._let_go(doc_id, opened)
+            await self._left_memory(doc_id, opened)
 
-    async def settle(self, doc_id: str | None = None) -> None:
+    async def wait_idle(self, doc_id: str | None = None) -> None:
         """Wait until the document, or all, are not being opened any more."""
         for key, opening in list(self._opening.items()):
             if doc_id in (None, key):

@@ -19,12 +19,12 @@ from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.tasks import TaskScope
 from patches.algorithms.base import Algorithm
 from patches.client.backends import default_algorithms, open_backend
-from patches.client.change_queue import ChangeQueue, Edit
 from patches.client.change_queues import ChangeQueues
 from patches.client.coordinator import Coordinator
 from patches.client.needs_closing import NeedsClosing
 from patches.client.open_docs import OpenDoc, OpenDocs
 from patches.client.quarantine import Quarantine
+from patches.client.saving import Saving
 from patches.client.signals import ClientSignals
 from patches.client.tracking import Tracking
 from patches.documents.document import Document
@@ -37,11 +37,10 @@ from patches.errors import (
     PatchesError,
 )
 from patches.limits import Limits
-from patches.model.change import Change, Snapshot
+from patches.model.change import Snapshot
 from patches.model.checks import kind_of
 from patches.model.codec import json_size
-from patches.model.ids import random_id
-from patches.model.json_values import Json, Op
+from patches.model.json_values import Json
 from patches.model.request_checks import check_doc_id, checked_metadata
 from patches.model.settings import instance_or
 from patches.options import DocOptions
@@ -49,10 +48,8 @@ from patches.runtime import Runtime
 
 _log = logging.getLogger("patches.client.patches")
 
-_EDIT_ID_LENGTH: Final = 12
 
-
-class Patches(Quarantine, NeedsClosing, ClientSignals):
+class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
     """The documents of one client: `async with Patches(store="notes.db") as patches:`.
 
     `store`: `None` keeps documents in memory, a path in an SQLite file; a backend object stays its
@@ -74,9 +71,9 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
         runtime: Runtime | None = None,
         debug: bool | None = None,
     ) -> None:
-        self.limits: Final = instance_or(Limits, "limits", limits, Limits)
+        self.limits = instance_or(Limits, "limits", limits, Limits)
         self.doc_options: Final = instance_or(DocOptions, "doc_options", doc_options, DocOptions)
-        self.runtime: Final = instance_or(Runtime, "runtime", runtime, Runtime)
+        self.runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self.metadata: Final[Mapping[str, Json]] = checked_metadata(metadata, self.limits)
         known = default_algorithms(
             options=self.doc_options, limits=self.limits, runtime=self.runtime
@@ -101,7 +98,7 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
             removed=self.on_untrack_docs,
             shown=self._show_docs,
         )
-        self._docs = OpenDocs(self._tasks, self._let_go)
+        self._docs = OpenDocs(self._tasks, self._left_memory)
         self._queues = ChangeQueues(self._tasks.spawn, self._report, self.on_change.emit)
         self._life = KeyedLocks()  # opening, untracking and deleting exclude each other
         self._start = asyncio.Lock()
@@ -137,7 +134,7 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
             return
         self._closed = True
         try:
-            await self._docs.settle()
+            await self._docs.wait_idle()
             for opened in self._docs:
                 opened.doc.mark_closed()
             await self._queues.close()
@@ -217,7 +214,7 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
             known = self._tracking.remove(tracked)
             for doc_id in known:
                 await self.close_doc(doc_id, force=True)
-                await self._settle(doc_id)
+                await self._wait_idle(doc_id)
             await self._tracking.forget(known)
 
     async def delete_doc(self, doc_id: str) -> None:
@@ -228,11 +225,11 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
         """
         check_doc_id(doc_id, self.limits)
         await self._ready()
-        await self._docs.settle(doc_id)
+        await self._docs.wait_idle(doc_id)
         async with self._life(doc_id):
             algorithm = await self._tracking.owner_of(doc_id, default=self.default_algorithm)
             await self.close_doc(doc_id, force=True)
-            await self._settle(doc_id)
+            await self._wait_idle(doc_id)
             self._tracking.remove([doc_id])
             await algorithm.delete_doc(doc_id)
             self._tracking.deleted(doc_id)
@@ -247,46 +244,9 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
         """The algorithm of a tracked document. Raises `DocNotTrackedError`."""
         return self._tracking.algorithm_of(doc_id)
 
-    # ---- edits -----------------------------------------------------------------------------------
-
-    async def submit_doc_change(
-        self, doc_id: str, ops: list[Op], metadata: Mapping[str, Json] | None = None
-    ) -> list[Change]:
-        """Store operations for a tracked document, open or not, in the order of its edits.
-
-        Returns the changes stored; while the store fails it waits for `retry_saving_changes`.
-        Raises `PatchError`, `DocNotTrackedError`, and what can never be stored.
-        """
-        check_doc_id(doc_id, self.limits)
-        all_metadata = self._with_own(metadata)
-        await self._ready()
-        self._check_open()
-        self.algorithm_of(doc_id)
-        await self._docs.settle(doc_id)
-        opened = self._docs.get(doc_id)
-        if opened is not None:
-            edit = self._taken(doc_id, opened.doc, ops, all_metadata)
-        else:
-            async with self._life(doc_id):  # so that nobody opens it meanwhile
-                edit = await self._taken_closed(doc_id, ops, all_metadata)
-        return [] if edit is None else await edit.stored_changes()
-
     def apply_snapshot(self, doc_id: str, snapshot: Snapshot) -> None:
         """Show a newer snapshot of the store in the document, if it is open or being opened."""
         self._docs.show(doc_id, snapshot)
-
-    def is_write_latched(self, doc_id: str) -> bool:
-        """Whether storing its edits failed three times, and is not tried any more."""
-        return doc_id in self._queues.latched
-
-    @property
-    def write_latched_docs(self) -> list[str]:
-        """The documents whose edits are not being stored."""
-        return self._queues.latched
-
-    async def retry_saving_changes(self, doc_id: str | None = None) -> None:
-        """Try again to store latched edits, of one document or all; `is_write_latched` tells."""
-        await self._queues.retry(self._queues.latched if doc_id is None else [doc_id])
 
     # ---- for the coordinator ---------------------------------------------------------------------
 
@@ -352,7 +312,7 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
             await self._tracking.add([doc_id], name)
             try:
                 queue = self._queues.of(doc_id)
-                await queue.settle()  # an instance that was just closed may still be writing
+                await queue.wait_idle()  # an instance that was just closed may still be writing
                 doc = algorithm.create_doc(doc_id, await algorithm.load_doc(doc_id))
             except BaseException:
                 if recorded is None:
@@ -371,63 +331,25 @@ class Patches(Quarantine, NeedsClosing, ClientSignals):
             self.on_open_doc.emit(doc)
             return opened
 
-    async def _let_go(self, doc_id: str, opened: OpenDoc) -> None:
+    async def _left_memory(self, doc_id: str, opened: OpenDoc) -> None:
         """The last reference is gone: no more edits, and wait for those that there are."""
         opened.doc.mark_closed()
         opened.doc.on_change.clear()
-        await self._settle(doc_id)
+        await self._wait_idle(doc_id)
 
-    async def _settle(self, doc_id: str) -> None:
+    async def _wait_idle(self, doc_id: str) -> None:
         """Wait for a document's edits, and drop its queue if nothing needs it any more."""
-        await self._queues.settle(doc_id)
+        await self._queues.wait_idle(doc_id)
         if self._docs.get(doc_id) is None and not self._docs.is_opening(doc_id):
             self._queues.drop(doc_id)
 
     # ---- inside ----------------------------------------------------------------------------------
-
-    def _edited(self, queue: ChangeQueue, opened: OpenDoc, ops: list[Op]) -> None:
-        queue.put(self._edit(ops, opened.algorithm, opened.doc, opened.metadata))
-
-    def _edit(
-        self,
-        ops: list[Op],
-        algorithm: Algorithm,
-        doc: Document | None,
-        metadata: Mapping[str, Json],
-    ) -> Edit:
-        return Edit(ops, self._new_id(), algorithm, doc, metadata)
-
-    async def _taken_closed(
-        self, doc_id: str, ops: list[Op], metadata: Mapping[str, Json]
-    ) -> Edit | None:
-        """Queue an edit of a document that is not in memory, made as in one that is."""
-        opened = self._docs.get(doc_id)
-        if opened is not None:  # while this waited
-            return self._taken(doc_id, opened.doc, ops, metadata)
-        await self._queues.of(doc_id).settle()
-        algorithm = self.algorithm_of(doc_id)
-        doc = algorithm.create_doc(doc_id, await algorithm.load_doc(doc_id))
-        return self._taken(doc_id, doc, ops, metadata)
-
-    def _taken(
-        self, doc_id: str, doc: Document, ops: list[Op], metadata: Mapping[str, Json]
-    ) -> Edit | None:
-        live = doc.take_ops(ops, metadata_bytes=json_size(metadata))
-        if not live:
-            return None
-        edit = self._edit(live, self.algorithm_of(doc_id), doc, metadata)
-        edit.stored = asyncio.get_running_loop().create_future()
-        self._queues.of(doc_id).put(edit)
-        return edit
 
     def _with_own(self, metadata: Mapping[str, Json] | None) -> dict[str, Json]:
         """The metadata of every change made here, and on top what a call gives."""
         return checked_metadata(
             {**self.metadata, **checked_metadata(metadata, self.limits)}, self.limits
         )
-
-    def _new_id(self) -> str:
-        return random_id(self.runtime.random, _EDIT_ID_LENGTH)
 
     def _algorithm_named(self, name: str) -> Algorithm:
         algorithm = self.algorithms.get(name)

@@ -85,7 +85,7 @@ class Quarantine(ClientSignals):
             raise PendingChangeError(
                 f"document {doc_id!r} has no change {change_id!r} in quarantine"
             )
-        await self._queues.settle(doc_id)  # it comes after the edits made so far
+        await self._queues.wait_idle(doc_id)  # it comes after the edits made so far
         changes = await algorithm.retry_quarantined_change(
             doc_id, change_id, self.get_open_doc(doc_id)
         )

@@ -1,4 +1,4 @@
-"""`ClientSignals`: what a client tells those who use it, and its sync coordinator."""
+"""`ClientSignals`: the signals of a client."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ClientSignals:
     on_untrack_docs: Signal[[Sequence[str]]]
     #: `(by)`: this object keeps the documents in sync from now on. Emitted by the coordinator.
     on_taken_over: Signal[[object]]
-    #: `(doc_id, entry)`: told at least once; doc and change id are the key.
+    #: `(doc_id, entry)`: emitted at least once; doc and change id are the key.
     on_change_quarantined: Signal[[str, QuarantinedChange]]
     #: `(doc_id)`: the application has moved a change into quarantine or out of it.
     on_quarantine_changed: Signal[[str]]

@@ -136,7 +136,7 @@ class Deletions:
 
     async def finish(self) -> None:
         """Wait until what is being forgotten is, and was handed over: cut off in between, the work
-        would be gone untold. Handlers are called by then, not waited for.
+        would be gone, and nobody would know. Handlers are called by then, not waited for.
         """
         try:
             async with asyncio.timeout(HANDLERS_S):
@@ -160,7 +160,7 @@ class Deletions:
         if doc is not None and doc.unsaved:
             try:
                 await doc.flush()
-            except Exception:  # whatever it is, it was told: the edits go as they are
+            except Exception:  # whatever it is, it was reported: the edits go as they are
                 unsaved = [ops for ops in doc.unsaved if ops]
         await self._patches.close_doc(doc_id, force=True)  # no edit comes any more
         pending = await algorithm.list_pending(doc_id, doc)

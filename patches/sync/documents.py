@@ -38,7 +38,7 @@ class Report(Protocol):
 class Documents:
     """The tracked documents of a `PatchesSync`. Their tasks run while `scope` does.
 
-    `passed` is told of each document whose pass has ended well over a connection.
+    `passed` is called for each document whose pass has ended well over a connection.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ class LiveDocs:
 
     def subscription_ended(self, doc_id: str, code: object, link: Link) -> None:
         """The server sends no broadcasts of a document: ask for them again, and for what was
-        missed. Whoever may not read the document any more is told so by the answer.
+        missed. Whoever may not read the document any more sees that in the answer.
 
         `code` says why. A subscription that was never made is asked for again only if that may
         pass, and not at once.

@@ -1,4 +1,4 @@
-"""`Reporting`: the part of a `PatchesSync` that tells those who use it what happens."""
+"""`Reporting`: the part of a `PatchesSync` that reports what happens."""
 
 from __future__ import annotations
 

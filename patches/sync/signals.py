@@ -1,4 +1,4 @@
-"""`SyncSignals`: what a `PatchesSync` tells those who use it."""
+"""`SyncSignals`: the signals of a `PatchesSync`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SyncSignals:
     on_error: Signal[[Exception, ErrorContext]]
     #: `(doc_id, pending)`: deleted on the server; the local work that went with it.
     on_remote_doc_deleted: Signal[[str, Sequence[Change]]]
-    #: Branch records made or changed here were told to the server.
+    #: Branch records made or changed here were sent to the server.
     on_branches_synced: Signal[[]]
 
     def __init__(self, spawn: Spawn) -> None:

@@ -39,7 +39,7 @@ async def set_aside(
         entry = await algorithm.eject_pending_change(doc_id, change_id, reason, doc)
         return [] if entry is None else [entry]
     except PendingChangeError:
-        # What was made on top of it cannot be told apart from it: that goes first, the last one
+        # What was made on top of it cannot be separated from it: that goes first, the last one
         # at the beginning, until the refused change has nothing on top.
         pending = [change.id for change in await algorithm.list_pending(doc_id, doc)]
         later = pending[pending.index(change_id) + 1 :] if change_id in pending else []

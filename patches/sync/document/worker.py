@@ -117,7 +117,7 @@ class DocWorker(DocSteps):
         await self._try(step, work)
 
     async def _announce_quarantine(self) -> None:
-        """Before the first request of a session, tell again of what is in quarantine."""
+        """Before the first request of a session, announce what is in quarantine again."""
         self._announced = True
         try:
             for entry in await self.algorithm.list_quarantined_changes(self.id):
