@@ -51,7 +51,14 @@ from patches_server.ot.proposal import (
     version_is_due,
 )
 from patches_server.ot.recent import RecentLog, RecentLogs
-from patches_server.ot.store import DocHead, OTServerStore, SaveAtOnce, SavesAtOnce
+from patches_server.ot.store import (
+    BeginSave,
+    DocHead,
+    OTServerStore,
+    SaveAtOnce,
+    SavesAtOnce,
+    SavesInOrder,
+)
 from patches_server.ot.submission import Submission, admit, needs_first_change, session_gap
 
 T = TypeVar("T")
@@ -67,6 +74,17 @@ class Done:
 
     submission: Submission
     decision: Decision
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """A commit that was decided and is on its way to disk. The next one may be decided on it."""
+
+    call: CommitCall
+    proposal: Proposal
+    head: DocHead
+    saved: asyncio.Future[None]
     token: str | None
 
 
@@ -102,6 +120,70 @@ class Committer:
         self._save_at_once: SaveAtOnce | None = None
         if saves_at_once:
             self._save_at_once = cast("SavesAtOnce", store).save_changes_at_once
+
+        #: The last save of each document that is on its way to disk.
+        self._under_way: dict[str, asyncio.Future[None]] = {}
+        self._begin_save: BeginSave | None = None
+        if type(store).__dict__.get("saves_in_order") is True:
+            self._begin_save = cast("SavesInOrder", store).begin_save
+
+    async def begin(self, call: CommitCall) -> Done | Saving:
+        """`commit`; where the store saves in order, it need not be stored yet.
+
+        Then the next commit can be decided, and both go to disk together. `finish` waits.
+        """
+        begun = await self._begun(call) if self._begin_save is not None else None
+        return begun or await self.commit(call)
+
+    async def finish(self, saving: Saving) -> Done | None:
+        """What was submitted and decided, once it is stored; `None`: it has to be decided again."""
+        call, proposal = saving.call, saving.proposal
+        try:
+            await asyncio.shield(saving.saved)
+        except asyncio.CancelledError:
+            self._on_cut(call, proposal.decision.to_store, saving.head)
+            raise
+        except (RevConflictError, DuplicateChangeIdsError):
+            self._recent.forget(call.doc_id)
+            return None
+        except BaseException:
+            self._recent.forget(call.doc_id)
+            raise
+        return Done(proposal.submission, proposal.decision, saving.token)
+
+    async def _begun(self, call: CommitCall) -> Saving | None:
+        """A commit on the end of the log that is at hand; `None` when it takes more than that."""
+        log = self._recent.get(call.doc_id)
+        if log is None or call.caller.review is not None:
+            return None
+        head, known = log.head, known_history(call.caller.options)
+        try:
+            if known is not None:
+                await self.require_history(call.doc_id, known, head, call.base_rev, log)
+            proposal = await self._in_thread(
+                call.steps + steps_to_propose(call, log), partial(propose, call, log, self._rules)
+            )
+        except StatusError:
+            return None
+        if (
+            proposal is None
+            or proposal.decision.session_origin is not None
+            or exceeded(proposal.bounds, self._limits)
+        ):
+            return None
+        changes = proposal.decision.to_store
+        assert self._begin_save is not None
+        saved = self._begin_save(
+            call.doc_id, changes, expected=head, now=call.now, bounds=proposal.bounds
+        )
+        self._recent.saved(call.doc_id, changes, proposal.bounds, expected=head)
+        self._under_way[call.doc_id] = saved
+        saved.add_done_callback(partial(self._written, call.doc_id))
+        return Saving(call, proposal, head, saved, None if known is None else head.token)
+
+    def _written(self, doc_id: str, saved: asyncio.Future[None]) -> None:
+        if self._under_way.get(doc_id) is saved:
+            del self._under_way[doc_id]
 
     async def commit(self, call: CommitCall) -> Done:
         """What was submitted and decided, once it is stored. Raises what the refusals are."""
@@ -193,6 +275,8 @@ class Committer:
     async def _on_store(self, call: CommitCall, known: KnownHistory | None) -> Done:
         doc_id, limits = call.doc_id, self._limits
         await self._offload(call.steps, lambda: check_changes(call.changes, limits))
+        if doc_id in self._under_way:  # what is read now must have it
+            await asyncio.wait([self._under_way[doc_id]])
         head = await self._store.get_head(doc_id)
         if known is not None:
             await self.require_history(doc_id, known, head, call.base_rev)

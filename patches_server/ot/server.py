@@ -37,7 +37,7 @@ from patches_server.documents.records import (
     check_version_metadata,
 )
 from patches_server.ot.bounds import grown
-from patches_server.ot.committer import Committer, Done
+from patches_server.ot.committer import Committer, Done, Saving
 from patches_server.ot.history import OTHistory, state_of
 from patches_server.ot.proposal import AnyChange, CommitCall, Rules
 from patches_server.ot.store import DocHead, OTServerStore
@@ -170,7 +170,8 @@ class OTServer(DocumentServer):
             caller.require_waiting()
             now = await self.clock.now()
             call = CommitCall(caller, doc_id, changes, options, now, steps_of(changes))
-            done = await self._committer.commit(call)
+            begun = await self._committer.begin(call)
+        done = await self._finished(begun)
         if done.decision.to_store:
             # Right after the lock: subscribers are called before another commit can go on, and one
             # that commits to this document in turn does not wait for itself.
@@ -178,6 +179,16 @@ class OTServer(DocumentServer):
                 doc_id, done.decision.to_store, options, caller.connection_id
             )
         return _result(done)
+
+    async def _finished(self, begun: Done | Saving) -> Done:
+        """Wait until a commit is stored. Commits that were begun in order end in order."""
+        if isinstance(begun, Done):
+            return begun
+        done = await self._committer.finish(begun)
+        if done is None:  # another process has written in between
+            async with self._locks(begun.call.doc_id):
+                done = await self._committer.commit(begun.call)
+        return done
 
     def commit_at_once(
         self, context: CallContext, doc_id: str, changes: Sequence[ChangeInput]

@@ -6,6 +6,7 @@ A store saves and loads, atomically, and takes no decision: each method is one t
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -64,6 +65,31 @@ class SavesAtOnce(Protocol):
 
     saves_at_once: bool
     save_changes_at_once: SaveAtOnce
+
+
+class BeginSave(Protocol):
+    """`save_changes` without waiting: the future is done once the changes are stored.
+
+    Saves take effect in the order in which they were begun.
+    """
+
+    def __call__(
+        self,
+        doc_id: str,
+        changes: Sequence[Change],
+        *,
+        expected: DocHead,
+        now: Millis,
+        bounds: Bounds | None = None,
+    ) -> Future[None]: ...
+
+
+class SavesInOrder(Protocol):
+    """A store that saves several commits in one go. Its own class says so by
+    `saves_in_order = True`."""
+
+    saves_in_order: bool
+    begin_save: BeginSave
 
 
 class OTServerStore(Protocol):

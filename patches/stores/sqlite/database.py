@@ -108,6 +108,15 @@ class SqliteDatabase:
         Returns its result once the transaction is on disk. Raises what `fn` raises, or
         `StorageError`.
         """
+        # A caller that is cancelled does not take its write back: it may be in the group on its way
+        # to disk.
+        return await asyncio.shield(self.begin_write(fn))
+
+    def begin_write(self, fn: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """`write` without waiting: the future is done once the transaction is on disk.
+
+        Writes take effect in the order in which they were begun.
+        """
         if self._closed:
             raise StorageError(f"{self.path} is closed")
         write = _Write(fn, asyncio.get_running_loop().create_future())
@@ -116,10 +125,7 @@ class SqliteDatabase:
             self._pump = asyncio.get_running_loop().create_task(
                 self._write_groups(), name=f"writer of {self.path}"
             )
-        # A caller that is cancelled does not take its write back: it may be in the group on its way
-        # to disk.
-        result: T = await asyncio.shield(write.done)
-        return result
+        return write.done
 
     async def close(self) -> None:
         """Finish the writes that wait, then close the file."""

@@ -31,16 +31,21 @@ CREATE TABLE IF NOT EXISTS server_sums (
 
 
 def row_crc(*columns: object) -> int:
-    """The checksum of a row with these columns: numbers, strings, bytes and `None`."""
+    """The checksum of a row with these columns: numbers, strings, bytes and `None`.
+
+    A float that is whole comes back from a NUMERIC column as an integer: both count the same.
+    """
     crc = 0
+    cells: list[object] = []
     for column in columns:
         if isinstance(column, bytes):
-            crc = zlib.crc32(column, zlib.crc32(b"b%d:" % len(column), crc))
+            crc = zlib.crc32(column, crc)
+            cells.append(len(column))
+        elif isinstance(column, float) and column.is_integer():
+            cells.append(int(column))
         else:
-            # A float that is whole comes back from a NUMERIC column as an integer.
-            value = float(column) if isinstance(column, (int, float)) else column
-            crc = zlib.crc32(repr(value).encode("utf-8", "backslashreplace"), crc)
-    return crc
+            cells.append(column)
+    return zlib.crc32(repr(cells).encode("utf-8", "backslashreplace"), crc)
 
 
 @dataclass(frozen=True, slots=True)

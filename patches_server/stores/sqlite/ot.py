@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,6 +46,8 @@ _MANY: Final = 500
 class OTSqliteServerStore(SqliteDocuments):
     """An `OTServerStore` over a database that it shares. Each row has a checksum."""
 
+    saves_in_order = True
+
     def __init__(
         self,
         database: SqliteDatabase,
@@ -71,15 +74,21 @@ class OTSqliteServerStore(SqliteDocuments):
         now: Millis,
         bounds: Bounds | None = None,
     ) -> None:
-        def encoded() -> list[tuple[Any, ...]]:
-            revs = [expected.rev, *(change.rev for change in changes)]
-            return [
-                row_of(doc_id, change, prev) for change, prev in zip(changes, revs, strict=False)
-            ]
+        if len(changes) > _MANY:  # encoded before the transaction, which others wait for
+            await self._runtime.run_blocking(lambda: _rows(doc_id, changes, expected))
+        saved = self.begin_save(doc_id, changes, expected=expected, now=now, bounds=bounds)
+        await asyncio.shield(saved)
 
-        # Before the transaction, which others wait for.
-        many = len(changes) > _MANY
-        rows = await self._runtime.run_blocking(encoded) if many else encoded()
+    def begin_save(
+        self,
+        doc_id: str,
+        changes: Sequence[Change],
+        *,
+        expected: DocHead,
+        now: Millis,
+        bounds: Bounds | None = None,
+    ) -> asyncio.Future[None]:
+        rows = _rows(doc_id, changes, expected)
 
         def write(conn: sqlite3.Connection) -> None:
             record = documents.require_writable(conn, doc_id, ALGORITHM, now=now)
@@ -90,7 +99,7 @@ class OTSqliteServerStore(SqliteDocuments):
             head = head_after(changes, bounds or log.head.bounds)
             put_log(conn, doc_id, Log(head, log.pruned, log.ids + len(changes)))
 
-        await self._database.write(write)
+        return self._database.begin_write(write)
 
     async def list_changes(
         self,
@@ -154,6 +163,11 @@ class OTSqliteServerStore(SqliteDocuments):
                 documents.put_tombstone(conn, replace(tombstone, last_rev=head.rev))
 
         await self._database.write(write)
+
+
+def _rows(doc_id: str, changes: Sequence[Change], expected: DocHead) -> list[tuple[Any, ...]]:
+    revs = [expected.rev, *(change.rev for change in changes)]
+    return [row_of(doc_id, change, prev) for change, prev in zip(changes, revs, strict=False)]
 
 
 def _snapshot(conn: sqlite3.Connection, doc_id: str, log: Log, rev: int | None) -> StoredSnapshot:

@@ -496,13 +496,14 @@ async def test_the_others_are_told_although_the_caller_is_gone(sqlite_world: Any
     told = asyncio.Event()
     world.server.on_changes_committed(lambda *_: told.set())
     begun = asyncio.Event()
-    save = world.backend.ot.save_changes
+    begin_save = world.backend.ot.begin_save
 
-    async def noted(*args: Any, **options: Any) -> None:
+    def noted(*args: Any, **options: Any) -> asyncio.Future[None]:
         begun.set()
-        await save(*args, **options)
+        saved: asyncio.Future[None] = begin_save(*args, **options)
+        return saved
 
-    world.backend.ot.save_changes = noted
+    world.server._committer._begin_save = noted
     commit = asyncio.create_task(world.commit(world.change("a", base_rev=1), client="gone"))
     async with asyncio.timeout(5):
         await begun.wait()
