@@ -4,16 +4,22 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n auto --dist worksteal
 
-.PHONY: help serve test test-compiled lint format types bench interop clean
+.PHONY: help serve test test-quick test-long test-compiled lint format types bench interop clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 serve: $(VENV)/.serve  ## run the server and its page on http://127.0.0.1:8000
 	$(BIN)/python -m patches_server
 
 test: $(VENV)/.test  ## run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-quick: $(VENV)/.test  ## run the tests that take moments: under two minutes on two cores
+	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+
+test-long: $(VENV)/.test  ## run the others: simulation, kill rounds, interop, browser
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev  ## ruff: rules and format
 	$(BIN)/ruff check .

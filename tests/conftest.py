@@ -24,6 +24,25 @@ def pytest_configure(config: pytest.Config) -> None:
     conformance.register(config)  # here, not beside the cases: xdist's controller reads only this
 
 
+#: Folders and files whose tests take seconds each: `make test-quick` leaves them out.
+LONG = (
+    "browser",
+    "durability",
+    "examples",
+    "interop",
+    "simulation",
+    "soak",
+    "traces",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        path = item.path.relative_to(_ROOT / "tests").as_posix()
+        if path.startswith(LONG):
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="session")
 def traces_dir() -> Path:
     """The folder of recorded editing sessions; the test is skipped where there is none."""
