@@ -37,17 +37,8 @@ class ClientSignals:
     on_pending_dropped: Signal[[str, Sequence[Change]]]
 
     def __init__(self, spawn: Spawn) -> None:
-        self.on_change = Signal("on_change", spawn=spawn)
-        self.on_error = Signal("on_error", spawn=spawn)
-        self.on_server_commit = Signal("on_server_commit", spawn=spawn)
-        self.on_delete_doc = Signal("on_delete_doc", spawn=spawn)
-        self.on_open_doc = Signal("on_open_doc", spawn=spawn)
-        self.on_track_docs = Signal("on_track_docs", spawn=spawn)
-        self.on_untrack_docs = Signal("on_untrack_docs", spawn=spawn)
-        self.on_taken_over = Signal("on_taken_over", spawn=spawn)
-        self.on_change_quarantined = Signal("on_change_quarantined", spawn=spawn)
-        self.on_quarantine_changed = Signal("on_quarantine_changed", spawn=spawn)
-        self.on_pending_dropped = Signal("on_pending_dropped", spawn=spawn)
+        for name in ClientSignals.__annotations__:
+            setattr(self, name, Signal(name, spawn=spawn))
 
     def clear_signals(self) -> None:
         """Forget all subscribers."""

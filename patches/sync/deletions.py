@@ -17,6 +17,7 @@ from patches.model.change import Change
 from patches.model.ids import change_ids
 from patches.model.json_values import Op
 from patches.net.connection import PatchesConnection
+from patches.sync.document.failures import refuses_for_good
 from patches.sync.documents import Report
 
 _log = logging.getLogger("patches.sync")
@@ -99,13 +100,17 @@ class Deletions:
         return None
 
     async def _delete(self, doc_id: str, algorithm: Algorithm) -> None:
-        """One that fails is reported, and waits for the next full sync."""
+        """One that fails is reported, and waits for the next full sync. One that is refused for
+        good is given up: the document can be opened again, as the server has it.
+        """
         try:
             try:
                 await self._connection.delete_doc(doc_id)
             except StatusError as exc:
                 if exc.code != 410:  # deleted by somebody else already
-                    raise
+                    if not refuses_for_good(exc):
+                        raise
+                    self._report(exc, doc_id)
             await self._patches.confirm_deletion(doc_id, algorithm)
         except Exception as exc:  # boundary: a store, or a connection of the application's own
             self._report(exc, doc_id)

@@ -25,8 +25,5 @@ class SyncSignals:
     on_branches_synced: Signal[[]]
 
     def __init__(self, spawn: Spawn) -> None:
-        self.on_state_change = Signal("on_state_change", spawn=spawn)
-        self.on_synced_change = Signal("on_synced_change", spawn=spawn)
-        self.on_error = Signal("on_error", spawn=spawn)
-        self.on_remote_doc_deleted = Signal("on_remote_doc_deleted", spawn=spawn)
-        self.on_branches_synced = Signal("on_branches_synced", spawn=spawn)
+        for name in SyncSignals.__annotations__:
+            setattr(self, name, Signal(name, spawn=spawn))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from patches import Patches, PatchesSync
-from patches.errors import DeletionPendingError, DocDeletedError, StatusError
+from patches.errors import DeletionPendingError, DocDeletedError, ForbiddenError, StatusError
 from patches.model.change import Change, Snapshot
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.virtual_time import idle, virtual_time
@@ -416,3 +416,23 @@ async def test_work_that_nobody_takes_over_is_reported() -> None:
         load.answer(Snapshot(state={}, rev=0))
         await sync.settled(1)
         assert errors == [(DocDeletedError, "d")]
+
+
+@virtual_time
+async def test_a_deletion_that_is_refused_for_good_is_given_up_and_reported() -> None:
+    connection = quiet()
+    connection.replies["deleteDoc"] = ForbiddenError("WRITE_FORBIDDEN:d")
+    async with sync_scene(connection) as scene:
+        await scene.opened_at(1)
+        await scene.patches.delete_doc("d")
+        await idle()
+        assert [(type(error), doc_id) for error, doc_id in scene.errors] == [(ForbiddenError, "d")]
+        doc = await scene.open()
+        (await connection.next_call("getDoc")).answer(Snapshot(state={"a": 1}, rev=1))
+        await scene.sync.settled(1)
+        assert doc.state == {"a": 1}
+        connection.drop()
+        connection.restore()
+        (await connection.next_call("getChangesSince")).answer([])
+        await idle()
+        assert connection.count("deleteDoc") == 1

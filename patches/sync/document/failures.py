@@ -136,6 +136,12 @@ def named_change(error: BaseException, candidates: Collection[str]) -> str | Non
     return change_id if isinstance(change_id, str) and change_id in candidates else None
 
 
+def refuses_for_good(error: StatusError) -> bool:
+    """Whether the same call would be refused again, now and later, to this user."""
+    may_pass = _TRANSIENT | {401, 402, 409}  # signing in, paying, and who was faster
+    return 400 <= error.code < 500 and error.code not in may_pass
+
+
 def is_interruption(error: BaseException) -> bool:
     """Whether nothing went wrong but the connection, or the patience of somebody."""
     return isinstance(
