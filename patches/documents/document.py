@@ -285,10 +285,6 @@ class Document(NotADict, ABC):
         return 0
 
     @abstractmethod
-    def apply_changes(self, changes: Sequence[Change]) -> None:
-        """Take over what was stored: committed changes with rebased pending, or local ones."""
-
-    @abstractmethod
     def import_snapshot(self, snapshot: Snapshot) -> None:
         """Replace committed and pending parts, keep what is unsaved. An older one does nothing."""
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from patches.algorithms.lww import LWWAlgorithm, LWWDoc, merge_server_with_local
+from patches.algorithms.lww import LWWDoc, merge_server_with_local
 from patches.algorithms.lww.receive import accepted_changes
 from patches.algorithms.lww.state import build_state
 from patches.algorithms.lww.stores.memory import LWWMemoryStore
@@ -25,6 +25,7 @@ from patches.runtime import Runtime
 from patches_server.lww import LWWServer
 from patches_server.stores.memory.lww import LWWMemoryServerStore
 from tests.support.conformance import Case, ConformanceTally, conformance_dir
+from tests.support.lww_stepwise import StepwiseLWW
 
 HERE: Final = Path(__file__).parent
 DOC: Final = "doc"
@@ -38,7 +39,7 @@ class EndsEarlyError(Exception):
 class Client:
     def __init__(self, runtime: Runtime, *, opened: bool) -> None:
         self.store = LWWMemoryStore(runtime=runtime)
-        self.algorithm = LWWAlgorithm(self.store, runtime=runtime)
+        self.algorithm = StepwiseLWW(self.store, runtime=runtime)
         self.doc: LWWDoc | None = self.algorithm.create_doc(DOC) if opened else None
         self.confirmed: set[str] = set()  # ids that `confirm_sent` was called with last
 

@@ -41,7 +41,7 @@ def an_increment_lost_on_a_split(patch: pytest.MonkeyPatch) -> None:
         first, *rest = split_change(*args, **options)
         return [first, *(piece.replace(ops=_without_increments(piece.ops)) for piece in rest)]
 
-    patch.setattr("patches.algorithms.lww.transactions.split_change", without_increments)
+    patch.setattr("patches.algorithms.lww.sending.split_change", without_increments)
 
 
 def an_increment_lost_on_an_ot_split(patch: pytest.MonkeyPatch) -> None:

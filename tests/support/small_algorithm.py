@@ -56,9 +56,6 @@ class SmallDoc(Document):
             state = apply_patch(state, ops)
         self.publish(state)
 
-    def apply_changes(self, changes: Sequence[Change]) -> None:
-        raise NotImplementedError("the algorithm shows records")
-
     def import_snapshot(self, snapshot: Snapshot) -> None:
         self.show(Record(snapshot.state, snapshot.rev, list(snapshot.changes)))
 

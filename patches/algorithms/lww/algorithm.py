@@ -20,7 +20,7 @@ from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm, LocalEdit, SyncHost
 from patches.algorithms.histories import Histories
-from patches.algorithms.lww import quarantine, transactions
+from patches.algorithms.lww import local_edits, quarantine, reading, sending, transactions
 from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
 from patches.algorithms.lww.steps import Step
 from patches.algorithms.lww.stores.factory import LWW_STORES
@@ -58,7 +58,6 @@ class LWWAlgorithm(Algorithm):
         self._limits = limits or Limits()
         self._locks = KeyedLocks()
         self._histories = Histories(self.name, self._load_history, self._save_token)
-        self._expected_ids: dict[str, frozenset[str]] = {}
         self._recovery = Recovery(self)
 
     def attach(self, host: SyncHost) -> None:
@@ -86,7 +85,6 @@ class LWWAlgorithm(Algorithm):
     async def untrack_docs(self, doc_ids: Sequence[str]) -> None:
         """Forget these documents' local data. What is in quarantine stays."""
         for doc_id in doc_ids:
-            self._expected_ids.pop(doc_id, None)
             async with self._locks(doc_id):
                 await self._store.change(doc_id, transactions.untrack)
                 self._histories.forget(doc_id)
@@ -97,11 +95,10 @@ class LWWAlgorithm(Algorithm):
 
     async def get_committed_rev(self, doc_id: str) -> int:
         """The last revision known here, 0 if none."""
-        return await self._store.read(doc_id, transactions.committed_rev)
+        return await self._store.read(doc_id, reading.committed_rev)
 
     async def delete_doc(self, doc_id: str) -> None:
         """Replace the document's data by a tombstone until the server has deleted it too."""
-        self._expected_ids.pop(doc_id, None)
         async with self._locks(doc_id):
             await self._store.change(doc_id, transactions.mark_deleted)
             self._histories.forget(doc_id)
@@ -119,9 +116,7 @@ class LWWAlgorithm(Algorithm):
 
     async def load_doc(self, doc_id: str) -> Snapshot | None:
         """The committed state, the pieces being sent and one change of all pending ops."""
-        work = await self._recovery.load(
-            doc_id, lambda: self._store.read(doc_id, transactions.load)
-        )
+        work = await self._recovery.load(doc_id, lambda: self._store.read(doc_id, reading.load))
         if work is None:
             return None
         changes = list(work.sending)
@@ -149,7 +144,7 @@ class LWWAlgorithm(Algorithm):
                 return [[]]
             known = None if opened is None else opened.version
             step = await self._store.change(
-                doc_id, lambda tables: transactions.add_edit(tables, written, now, known, change_id)
+                doc_id, lambda tables: local_edits.add_edit(tables, written, now, known, change_id)
             )
             await self._follow(doc_id, opened, step, ops)
         stored = self._change(
@@ -161,7 +156,7 @@ class LWWAlgorithm(Algorithm):
 
     async def has_pending(self, doc_id: str) -> bool:
         """Whether a piece is being sent or an op is pending."""
-        return await self._store.read(doc_id, transactions.has_pending)
+        return await self._store.read(doc_id, reading.has_pending)
 
     async def next_batch(
         self, doc_id: str, doc: Document | None, options: DocOptions
@@ -173,13 +168,6 @@ class LWWAlgorithm(Algorithm):
         """
         return await self._next_piece(doc_id, doc, options.over(self._options))
 
-    async def get_pending_to_send(self, doc_id: str) -> list[Change] | None:
-        """The change to send, undivided; `None` if nothing is pending.
-
-        The rules: `docs/internals/lww.md` 11.2.
-        """
-        return await self._next_piece(doc_id, None, None) or None
-
     async def _next_piece(
         self, doc_id: str, doc: Document | None, options: DocOptions | None
     ) -> list[Change]:
@@ -188,7 +176,7 @@ class LWWAlgorithm(Algorithm):
             known = None if opened is None else opened.version
             piece, step = await self._store.change(
                 doc_id,
-                lambda tables: transactions.next_piece(
+                lambda tables: sending.next_piece(
                     tables,
                     options,
                     new_id=new_id,
@@ -221,23 +209,6 @@ class LWWAlgorithm(Algorithm):
             await self._follow(doc_id, opened, step)
         return _newly_committed(step)
 
-    async def confirm_sent(
-        self, doc_id: str, changes: Sequence[Change], doc: Document | None = None
-    ) -> list[Op]:
-        """Make sent pieces committed, ahead of their answer; returns corrections (11.4).
-
-        The answer must follow by `apply_server_changes`. `receive_answer` does both at once.
-        """
-        self._expected_ids[doc_id] = frozenset(change.id for change in changes)
-        opened = _lww(doc)
-        async with self._locks(doc_id):
-            known = None if opened is None else opened.version
-            step = await self._store.change(
-                doc_id, lambda tables: transactions.confirm(tables, changes, known)
-            )
-            await self._follow(doc_id, opened, step)
-        return list(step.corrections)
-
     # ---- receiving -------------------------------------------------------------------------------
 
     async def apply_server_changes(
@@ -248,12 +219,12 @@ class LWWAlgorithm(Algorithm):
         """
         if not changes:
             return []
-        opened, expected = _lww(doc), self._expected_ids.get(doc_id, frozenset())
+        opened = _lww(doc)
         async with self._locks(doc_id):
             known = None if opened is None else opened.version
             step = await self._store.change(
                 doc_id,
-                lambda tables: transactions.fold_changes(tables, doc_id, changes, expected, known),
+                lambda tables: transactions.fold_changes(tables, doc_id, changes, (), known),
             )
             await self._follow(doc_id, opened, step)
         return _newly_committed(step)
@@ -314,7 +285,6 @@ class LWWAlgorithm(Algorithm):
             if ejected is None:
                 return None
             quarantined, work = ejected
-            self._expected_ids.pop(doc_id, None)
             if opened is not None:
                 opened.install(work)
         return quarantined
@@ -384,7 +354,7 @@ class LWWAlgorithm(Algorithm):
             self._histories.put(doc_id, step.history)
         if doc is None or step is None or doc.follow(step, saved_edit):
             return
-        work = await self._store.read(doc.id, transactions.load)
+        work = await self._store.read(doc.id, reading.load)
         if work is not None:
             doc.install(work)
 

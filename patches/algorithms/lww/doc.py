@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
-from patches.algorithms.lww.consolidate import consolidate_ops
 from patches.algorithms.lww.field_table import FieldTable
 from patches.algorithms.lww.receive import rows_of
 from patches.algorithms.lww.state import committed_state, rederive, shown_state, shows_history
@@ -67,31 +66,6 @@ class LWWDoc(Document):
     def measure_pending(self) -> int:
         """Bytes of the stored fields that wait for the server."""
         return sum(map(json_size, self._unsent.stored()))
-
-    def apply_changes(self, changes: Sequence[Change]) -> None:
-        """Take over committed changes, or local ones that were stored.
-
-        The oldest unsaved edit becomes pending with a local change. A committed change with the id
-        of a piece that is being sent confirms it.
-        """
-        committed = [change for change in changes if change.committed_at]
-        local = [op for change in changes if not change.committed_at for op in change.ops]
-        self.version = UNKNOWN_VERSION
-        if committed:
-            rows = rows_of(committed)
-            ids = {change.id for change in committed}
-            confirmed = [piece for piece in self._unsent.pieces if piece.id in ids]
-            self._unsent.send([piece for piece in self._unsent.pieces if piece.id not in ids])
-            self._committed = committed_state(self._committed, rows)
-            self.committed_rev = max(self.committed_rev, *(change.rev for change in committed))
-            self._show([op["path"] for op in rows] + _paths_of(confirmed))
-        if local:
-            if self.unsaved:
-                self.unsaved.popleft()
-            result = consolidate_ops(self._unsent.pending(), local)
-            self._unsent.save(result.ops_to_save, result.paths_to_delete)
-            self._show([op["path"] for op in local])
-        self.has_pending = self._unsent.stored_count > 0
 
     def import_snapshot(self, snapshot: Snapshot) -> None:
         """Replace committed and pending parts, keep what is unsaved. An older one does nothing."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from patches.algorithms.lww.reading import committed_of, committed_rev, rebased, taken, work_of
 from patches.algorithms.lww.steps import Work
 from patches.algorithms.lww.tables import DocTables
-from patches.algorithms.lww.transactions import committed_of, committed_rev, rebased, taken, work_of
 from patches.errors import PatchError, PendingChangeError
 from patches.json_patch import apply_patch
 from patches.model.change import Change, QuarantinedChange

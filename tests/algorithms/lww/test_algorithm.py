@@ -168,7 +168,6 @@ async def test_a_parent_stands_before_its_children_in_what_is_sent(client: Clien
 
 async def test_nothing_pending_sends_nothing(client: Client) -> None:
     assert await client.send() == []
-    assert await client.algorithm.get_pending_to_send(DOC) is None
 
 
 async def test_asked_again_it_sends_the_same_bytes(client: Client) -> None:

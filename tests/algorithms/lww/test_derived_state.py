@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patches.algorithms.lww import LWWAlgorithm, LWWDoc
+from patches.algorithms.lww import LWWDoc
 from patches.algorithms.lww.state import shown_state
 from patches.algorithms.lww.stores.memory import LWWMemoryStore
 from patches.algorithms.lww.stores.sqlite import LWWSqliteStore
@@ -25,6 +25,7 @@ from patches.model.json_values import Json, Op, json_equal
 from patches.options import DocOptions
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import SqliteDatabase
+from tests.support.lww_stepwise import StepwiseLWW
 
 DOC = "doc"
 KEYS = ("a", "b", "a~1b", "0")
@@ -38,7 +39,7 @@ class Life:
         self.random = random.Random(seed)
         self.rev = 0
         runtime = Runtime(wall_ms=lambda: 1_000 + self.random.randrange(50), random=self.random)
-        self.algorithm = LWWAlgorithm(store or LWWMemoryStore(), runtime=runtime)
+        self.algorithm = StepwiseLWW(store or LWWMemoryStore(), runtime=runtime)
         self.doc: LWWDoc = self.algorithm.create_doc(DOC)
         self.told: list[Json] = []
         self.doc.on_update(self.told.append)

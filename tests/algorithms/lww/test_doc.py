@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from patches.algorithms.lww import LWWDoc
+from patches.algorithms.lww.steps import Step
 from patches.model.change import Change, Snapshot
 from patches.model.json_values import Json, Op
 
@@ -66,31 +67,15 @@ def test_an_older_snapshot_is_ignored_and_an_equal_one_taken() -> None:
     assert doc.committed_rev == 5
 
 
+def step(*rows: Op, committed_rev: int) -> Step:
+    """A write of the server's rows to the tables."""
+    return Step(before=0, after=1, committed_rev=committed_rev, rows=rows)
+
+
 def test_the_committed_revision_never_goes_down() -> None:
     doc = LWWDoc("doc", Snapshot(state={}, rev=8))
-    doc.apply_changes([committed(3, put("/a"))])
+    doc.follow(step({**put("/a"), "rev": 3}, committed_rev=3))
     assert doc.committed_rev == 8
-
-
-def test_a_stored_edit_leaves_the_unsaved_ones() -> None:
-    doc = LWWDoc("doc")
-    doc.take_ops([inc("/n", 2)])
-    doc.take_ops([put("/a", 1)])
-    doc.apply_changes([local(*doc.unsaved[0])])
-    assert len(doc.unsaved) == 1
-    assert doc.state == {"n": 2, "a": 1}
-    assert doc.has_pending
-
-
-def test_a_committed_change_confirms_the_piece_with_its_id() -> None:
-    sending = local(inc("/n", 5))
-    doc = LWWDoc("doc", Snapshot(state={}, rev=0, changes=[sending, local(change_id="x")]))
-    told: list[Json] = []
-    doc.on_update(told.append)
-    doc.apply_changes([committed(1, put("/n", 5), change_id=sending.id)])
-    assert doc.state == {"n": 5}
-    assert told == []
-    assert not doc.has_pending
 
 
 def test_rolling_back_forgets_only_what_is_unsaved() -> None:
@@ -108,6 +93,6 @@ def test_edits_leave_earlier_states_alone() -> None:
     doc = LWWDoc("doc", Snapshot(state={"a": {"b": 1}, "rest": {"x": 1}}, rev=1))
     before = doc.state
     doc.take_ops([put("/a/b", 2)])
-    doc.apply_changes([committed(2, put("/a/c", 3))])
+    doc.follow(step({**put("/a/c", 3), "rev": 2}, committed_rev=2))
     assert before == {"a": {"b": 1}, "rest": {"x": 1}}
     assert doc.state["rest"] is before["rest"]

@@ -13,9 +13,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from typing import Final, TypeVar
 
+from patches.algorithms.lww.stores import records
+from patches.algorithms.lww.stores.records import (
+    NO_STATE,
+    Record,
+    damaged,
+    file_counts,
+    put_file_counts,
+    record_of,
+)
 from patches.algorithms.lww.stores.schema import SCHEMA
 from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, Head
 from patches.errors import CorruptDataError, DamagedPart
@@ -27,13 +36,12 @@ from patches.runtime import Runtime
 from patches.stores.sqlite import histories
 from patches.stores.sqlite.checksums import row_sum
 from patches.stores.sqlite.database import SqliteDatabase
-from patches.stores.sqlite.keys import from_key, range_below, readable, to_key
+from patches.stores.sqlite.keys import from_key, range_below, to_key
 
 T = TypeVar("T")
 
 #: A new record begins with a version that no other record has had.
 _VERSION_BITS: Final = 40
-_NO_STATE: Final = -1
 
 
 class LWWSqliteStore:
@@ -64,29 +72,12 @@ class LWWSqliteStore:
 
         One whose record is damaged counts as a document at revision 0, whose opening tells of it.
         """
-        return await self._database.read(lambda db: _list_docs(db, include_deleted))
+        return await self._database.read(lambda db: records.list_docs(db, include_deleted))
 
     async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         """The quarantine of one document, or of all."""
         key = None if doc_id is None else to_key(doc_id)
-        return await self._database.read(lambda db: _list_quarantined(db, key))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Record:
-    """A document's row, in the order of the columns behind its id."""
-
-    committed_rev: int = 0
-    version: int
-    deleted: int = 0
-    newest_ts: int = 0
-    pending_id: bytes = b""
-    edits: bytes = b"[]"
-    pending: int = 0
-    committed: int = 0
-    pieces: int = 0
-    state_rev: int = _NO_STATE
-    position: int = 0
+        return await self._database.read(lambda db: records.list_quarantined(db, key))
 
 
 class _SqliteTables:
@@ -96,10 +87,10 @@ class _SqliteTables:
         self.db = db
         self.doc_id: Final = doc_id
         self.key: Final = to_key(doc_id)
-        self._record: _Record | None = None
+        self._record: Record | None = None
         self._damage: CorruptDataError | None = None
         try:
-            self._record = _record_of(db, self.key)
+            self._record = record_of(db, self.key)
         except CorruptDataError as exc:  # it can still be forgotten
             self._damage = exc
         self._stored = self._record
@@ -108,23 +99,23 @@ class _SqliteTables:
 
     def damaged(self, part: DamagedPart, what: str) -> CorruptDataError:
         """The error for damage in this document."""
-        return _damaged(self.key, part, what)
+        return damaged(self.key, part, what)
 
     @property
-    def record(self) -> _Record:
+    def record(self) -> Record:
         """The record; that of an unknown document is empty."""
         if self._damage is not None:
             raise self._damage
-        return self._record or _Record(version=0)
+        return self._record or Record(version=0)
 
     def update(self, **values: int | bytes) -> None:
         """Change the record, which is created if it is not there."""
         if self._damage is not None:
             raise self._damage
         if self._record is None:
-            docs, quarantined, made = _file(self.db)
-            _put_file(self.db, docs + 1, quarantined, made + 1)
-            self._record = _Record(version=made + 1 << _VERSION_BITS)
+            docs, quarantined, made = file_counts(self.db)
+            put_file_counts(self.db, docs + 1, quarantined, made + 1)
+            self._record = Record(version=made + 1 << _VERSION_BITS)
         self._record = replace(self._record, **values)  # type: ignore[arg-type]  # by name
 
     def finish(self) -> None:
@@ -179,8 +170,8 @@ class _SqliteTables:
     def remove_head(self) -> None:
         self.clear()
         if self.db.execute("DELETE FROM lww_docs WHERE doc_id = ?", (self.key,)).rowcount:
-            docs, quarantined, made = _file(self.db)
-            _put_file(self.db, docs - 1, quarantined, made)
+            docs, quarantined, made = file_counts(self.db)
+            put_file_counts(self.db, docs - 1, quarantined, made)
         self._record = self._damage = None
 
     def history(self) -> History:
@@ -200,7 +191,7 @@ class _SqliteTables:
         return edits
 
     def snapshot(self) -> Snapshot:
-        if self.record.state_rev == _NO_STATE:
+        if self.record.state_rev == NO_STATE:
             return Snapshot(state={}, rev=0)
         row = self.db.execute(
             "SELECT rev, state, sum FROM lww_snapshots WHERE doc_id = ?", (self.key,)
@@ -241,7 +232,7 @@ class _SqliteTables:
         self.update(pieces=len(rows))
 
     def quarantined(self, change_id: str) -> QuarantinedChange | None:
-        entries = _list_quarantined(self.db, self.key)
+        entries = records.list_quarantined(self.db, self.key)
         return next((entry for entry in entries if entry.change_id == change_id), None)
 
     def put_quarantined(self, quarantined: QuarantinedChange) -> None:
@@ -258,11 +249,11 @@ class _SqliteTables:
             " VALUES (?, ?, ?, ?, ?, ?)",
             (*values, row_sum(*values)),
         )
-        docs, count, made = _file(self.db)
-        _put_file(self.db, docs, count + 1, made)
+        docs, count, made = file_counts(self.db)
+        put_file_counts(self.db, docs, count + 1, made)
 
     def discard_quarantined(self, change_id: str | None = None) -> None:
-        docs, count, made = _file(self.db)
+        docs, count, made = file_counts(self.db)
         if not count:
             return
         key = None if change_id is None else to_key(change_id)
@@ -271,14 +262,14 @@ class _SqliteTables:
             (self.key, key, key),
         ).rowcount
         if gone:
-            _put_file(self.db, docs, count - gone, made)
+            put_file_counts(self.db, docs, count - gone, made)
 
     def clear(self) -> None:
         self.db.execute("DELETE FROM lww_snapshots WHERE doc_id = ?", (self.key,))
         self.db.execute("DELETE FROM lww_rows WHERE doc_id = ?", (self.key,))
         self.db.execute("DELETE FROM lww_pieces WHERE doc_id = ?", (self.key,))
         if self._record is not None:
-            self.update(pending=0, committed=0, pieces=0, state_rev=_NO_STATE, pending_id=b"")
+            self.update(pending=0, committed=0, pieces=0, state_rev=NO_STATE, pending_id=b"")
         histories.forget_history(self.db, self.doc_id)
 
 
@@ -397,123 +388,3 @@ class _SqliteRows:
                 "DELETE FROM lww_rows WHERE doc_id = ? AND pending = ?", self._mine
             )
             self._counted(-self._count)
-
-
-def _record_of(db: sqlite3.Connection, key: bytes) -> _Record | None:
-    row = db.execute(
-        "SELECT committed_rev, version, deleted, newest_ts, pending_id, edits, pending, committed,"
-        " pieces, state_rev, position, sum FROM lww_docs WHERE doc_id = ?",
-        (key,),
-    ).fetchone()
-    if row is not None:
-        return _checked(key, row)
-    if db.execute(
-        "SELECT 1 FROM lww_snapshots WHERE doc_id = ?"
-        " UNION ALL SELECT 1 FROM lww_rows WHERE doc_id = ?"
-        " UNION ALL SELECT 1 FROM lww_pieces WHERE doc_id = ?",
-        (key, key, key),
-    ).fetchone():
-        raise _damaged(key, "record", "its record is missing")
-    return None
-
-
-def _checked(key: bytes, row: Sequence[int | bytes]) -> _Record:
-    *values, checksum = row
-    if row_sum(key, *values) != checksum:
-        raise _damaged(key, "record", "its record fails its checksum")
-    return _Record(**dict(zip(_Record.__slots__, values, strict=True)))  # type: ignore[arg-type]  # as summed
-
-
-def _list_docs(db: sqlite3.Connection, include_deleted: bool) -> list[TrackedDoc]:
-    found: list[TrackedDoc] = []
-    keys: set[bytes] = set()
-    for key, *row in db.execute(
-        "SELECT doc_id, committed_rev, version, deleted, newest_ts, pending_id, edits, pending,"
-        " committed, pieces, state_rev, position, sum FROM lww_docs ORDER BY version"
-    ):
-        keys.add(key)
-        try:
-            record = _checked(key, row)
-        except CorruptDataError:
-            found.append(_damaged_doc(key))
-            continue
-        if include_deleted or not record.deleted:
-            found.append(
-                TrackedDoc(
-                    doc_id=from_key(key),
-                    committed_rev=record.committed_rev,
-                    deleted=bool(record.deleted),
-                    algorithm="lww",
-                )
-            )
-    lost = {
-        key
-        for (key,) in db.execute(
-            "SELECT doc_id FROM lww_snapshots UNION SELECT doc_id FROM lww_rows"
-            " UNION SELECT doc_id FROM lww_pieces"
-        )
-    } - keys
-    found += [_damaged_doc(key) for key in sorted(lost)]
-    docs = _file(db)[0]
-    if len(keys) + len(lost) != docs:
-        raise CorruptDataError(
-            f"the file should hold records of {docs} LWW documents and holds {len(keys)}",
-            part="record",
-        )
-    return found
-
-
-def _damaged_doc(key: bytes) -> TrackedDoc:
-    return TrackedDoc(doc_id=readable(key), committed_rev=0, algorithm="lww", is_damaged=True)
-
-
-def _list_quarantined(db: sqlite3.Connection, key: bytes | None) -> list[QuarantinedChange]:
-    expected = _file(db)[1]
-    if not expected:
-        return []
-    found, count = [], 0
-    for doc_id, change_id, change, reason, at, checksum in db.execute(
-        "SELECT doc_id, change_id, change, reason, quarantined_at, sum FROM lww_quarantine"
-        " ORDER BY place"
-    ):
-        count += 1
-        if key is not None and doc_id != key:
-            continue
-        if row_sum(doc_id, change_id, change, reason, at) != checksum:
-            raise _damaged(doc_id, "quarantine", "a quarantined change fails its checksum")
-        found.append(
-            QuarantinedChange(
-                doc_id=from_key(doc_id),
-                change_id=from_key(change_id),
-                change=Change.from_encoded(change),
-                reason=from_key(reason),
-                quarantined_at=at,
-            )
-        )
-    if count != expected:
-        raise CorruptDataError(
-            f"the file should hold {expected} quarantined LWW changes and holds {count}",
-            part="quarantine",
-        )
-    return found
-
-
-def _file(db: sqlite3.Connection) -> tuple[int, int, int]:
-    """How many records and quarantined changes there are, and how many records were ever made."""
-    row = db.execute("SELECT docs, quarantined, made, sum FROM lww_file").fetchone()
-    if row is None or row_sum(*row[:3]) != row[3]:
-        raise CorruptDataError("the file's record of LWW documents is damaged", part="record")
-    docs, quarantined, made, _ = row
-    return docs, quarantined, made
-
-
-def _put_file(db: sqlite3.Connection, docs: int, quarantined: int, made: int) -> None:
-    db.execute(
-        "INSERT OR REPLACE INTO lww_file VALUES (1, ?, ?, ?, ?)",
-        (docs, quarantined, made, row_sum(docs, quarantined, made)),
-    )
-
-
-def _damaged(key: bytes, part: DamagedPart, what: str) -> CorruptDataError:
-    doc_id = readable(key)
-    return CorruptDataError(f"document {doc_id!r}: {what}", doc_id=doc_id, part=part)

@@ -19,7 +19,7 @@ from typing import Final
 from patches.algorithms.ot.store import PendingQueue, QueuePosition
 from patches.algorithms.ot.stores.replay import KEPT_CHANGES, SNAPSHOT_INTERVAL, replayed
 from patches.errors import CorruptDataError, DamagedPart
-from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.change import Change, Snapshot, TrackedDoc
 from patches.model.codec import decode, encode
 from patches.model.json_values import Json
 from patches.stores.sqlite.checksums import row_sum
@@ -83,7 +83,7 @@ def known_head(db: sqlite3.Connection, key: bytes) -> Head:
     """The record of a document, or what it would be if it were recorded now."""
     head = head_of(db, key)
     if head is None or head.deleted:
-        return Head(version=_file(db)[2] + 1 << _VERSION_BITS)
+        return Head(version=file_counts(db)[2] + 1 << _VERSION_BITS)
     return head
 
 
@@ -97,8 +97,8 @@ def live_head(db: sqlite3.Connection, key: bytes) -> Head:
 
 def new_head(db: sqlite3.Connection, key: bytes, *, is_known: bool, deleted: bool = False) -> Head:
     """Put a new record in the place of one that may be there."""
-    docs, quarantined, made = _file(db)
-    _put_file(db, docs + (not is_known), quarantined, made + 1)
+    docs, quarantined, made = file_counts(db)
+    put_file_counts(db, docs + (not is_known), quarantined, made + 1)
     head = Head(version=made + 1 << _VERSION_BITS, deleted=int(deleted))
     put_head(db, key, head)
     return head
@@ -116,8 +116,8 @@ def put_head(db: sqlite3.Connection, key: bytes, head: Head) -> None:
 def remove_head(db: sqlite3.Connection, key: bytes) -> None:
     """Forget a record, if there is one."""
     if db.execute("DELETE FROM ot_docs WHERE doc_id = ?", (key,)).rowcount:
-        docs, quarantined, made = _file(db)
-        _put_file(db, docs - 1, quarantined, made)
+        docs, quarantined, made = file_counts(db)
+        put_file_counts(db, docs - 1, quarantined, made)
 
 
 def list_heads(db: sqlite3.Connection, *, include_deleted: bool) -> list[TrackedDoc]:
@@ -150,7 +150,7 @@ def list_heads(db: sqlite3.Connection, *, include_deleted: bool) -> list[Tracked
         )
     } - keys
     found += [_damaged_doc(key) for key in sorted(lost)]
-    docs = _file(db)[0]
+    docs = file_counts(db)[0]
     if len(keys) + len(lost) != docs:
         raise CorruptDataError(
             f"the file should hold records of {docs} OT documents and holds {len(keys)}",
@@ -191,7 +191,7 @@ def _has_rows(db: sqlite3.Connection, key: bytes) -> bool:
     )
 
 
-def _file(db: sqlite3.Connection) -> tuple[int, int, int]:
+def file_counts(db: sqlite3.Connection) -> tuple[int, int, int]:
     """How many records and quarantined changes there are, and how many records were ever made."""
     row = db.execute("SELECT docs, quarantined, made, sum FROM ot_file").fetchone()
     if row is None or row_sum(*row[:3]) != row[3]:
@@ -200,7 +200,8 @@ def _file(db: sqlite3.Connection) -> tuple[int, int, int]:
     return docs, quarantined, made
 
 
-def _put_file(db: sqlite3.Connection, docs: int, quarantined: int, made: int) -> None:
+def put_file_counts(db: sqlite3.Connection, docs: int, quarantined: int, made: int) -> None:
+    """Write what `file_counts` gives."""
     db.execute(
         "INSERT OR REPLACE INTO ot_file VALUES (1, ?, ?, ?, ?)",
         (docs, quarantined, made, row_sum(docs, quarantined, made)),
@@ -368,77 +369,6 @@ def load_queue(db: sqlite3.Connection, key: bytes, *, after: int | None = None) 
         head.version,
         [] if after is None else committed_changes(db, key, head, after=after),
     )
-
-
-# ---- quarantine ----------------------------------------------------------------------------------
-
-
-def list_quarantined(db: sqlite3.Connection, key: bytes | None) -> list[QuarantinedChange]:
-    """What is in quarantine, of one document or all, oldest first."""
-    found, count = [], 0
-    for doc_id, change_id, change, reason, at, checksum in db.execute(
-        "SELECT doc_id, change_id, change, reason, quarantined_at, sum FROM ot_quarantine"
-        " ORDER BY place"
-    ):
-        count += 1
-        if key is not None and doc_id != key:
-            continue
-        if row_sum(doc_id, change_id, change, reason, at) != checksum:
-            raise damaged(doc_id, "quarantine", "a quarantined change fails its checksum")
-        found.append(
-            QuarantinedChange(
-                doc_id=from_key(doc_id),
-                change_id=from_key(change_id),
-                change=Change.from_encoded(change),
-                reason=from_key(reason),
-                quarantined_at=at,
-            )
-        )
-    expected = _file(db)[1]
-    if count != expected:
-        raise CorruptDataError(
-            f"the file should hold {expected} quarantined OT changes and holds {count}",
-            part="quarantine",
-        )
-    return found
-
-
-def quarantine(db: sqlite3.Connection, entry: QuarantinedChange) -> None:
-    """Put a change into quarantine."""
-    values = (
-        to_key(entry.doc_id),
-        to_key(entry.change_id),
-        entry.change.encoded,
-        to_key(entry.reason),
-        entry.quarantined_at,
-    )
-    take_from_quarantine(db, values[0], [values[1]])
-    db.execute(
-        "INSERT INTO ot_quarantine (doc_id, change_id, change, reason, quarantined_at, sum)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (*values, row_sum(*values)),
-    )
-    docs, quarantined, made = _file(db)
-    _put_file(db, docs, quarantined + 1, made)
-
-
-def take_from_quarantine(
-    db: sqlite3.Connection, key: bytes, change_ids: Iterable[bytes] | None = None
-) -> int:
-    """Remove some of a document's changes from quarantine, or all. Returns how many there were."""
-    docs, quarantined, made = _file(db)
-    if not quarantined:
-        return 0
-    if change_ids is None:
-        count = db.execute("DELETE FROM ot_quarantine WHERE doc_id = ?", (key,)).rowcount
-    else:
-        count = db.executemany(
-            "DELETE FROM ot_quarantine WHERE doc_id = ? AND change_id = ?",
-            [(key, change_id) for change_id in change_ids],
-        ).rowcount
-    if count > 0:
-        _put_file(db, docs, quarantined - count, made)
-    return max(count, 0)
 
 
 def damaged(key: bytes, part: DamagedPart, what: str) -> CorruptDataError:

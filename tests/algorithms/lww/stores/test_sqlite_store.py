@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from patches.algorithms.lww import transactions
+from patches.algorithms.lww import reading, transactions
 from patches.algorithms.lww.stores.factory import LWW_STORES
 from patches.algorithms.lww.stores.sqlite import LWWSqliteStore
 from patches.algorithms.lww.tables import DocTables, LWWStore
@@ -184,7 +184,7 @@ async def test_damage_is_told_with_its_document_and_part(
     await store.change(DOC, lambda tables: tables.put_snapshot(Snapshot(state={"a": 1}, rev=1)))
     await database.write(lambda db: db.execute(damage))
     with pytest.raises(CorruptDataError, match=f"document {DOC!r}") as told:
-        await store.read(DOC, transactions.load)
+        await store.read(DOC, reading.load)
     assert (told.value.doc_id, told.value.part) == (DOC, part)
 
 
