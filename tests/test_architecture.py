@@ -129,6 +129,27 @@ PURE = (
     "patches.model.json_values",
     "patches.algorithms.ot",
     "patches.algorithms.lww",
+    # What a document server decides by: the commit, the merge, and what they are made of.
+    "patches_server.documents.measure",
+    "patches_server.documents.records",
+    "patches_server.ot.bounds",
+    "patches_server.ot.branches.duplication_guard",
+    "patches_server.ot.branches.merge_frame",
+    "patches_server.ot.commit",
+    "patches_server.ot.proposal",
+    "patches_server.ot.recent",
+    "patches_server.ot.rows",
+    "patches_server.ot.submission",
+    "patches_server.lww.commit",
+    "patches_server.lww.encoding",
+    "patches_server.lww.holdings",
+    "patches_server.lww.rows",
+    "patches_server.lww.sizes",
+    "patches_server.lww.state",
+    "patches_server.lww.structural",
+    "patches_server.wire.checks",
+    "patches_server.wire.frames",
+    "patches_server.service.rates",
 )
 #: In a pure folder, the modules that do: they hold the store and the locks.
 NOT_PURE = (
@@ -268,18 +289,26 @@ def test_circles_are_found() -> None:
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
 
 
-@pytest.mark.parametrize(
-    ("module", "path"),
-    [
-        (module, path)
-        for module, path in modules("patches")
-        if any(below(module, pure) for pure in PURE) and module not in NOT_PURE
-    ],
-    ids=lambda value: str(value),
-)
-def test_pure_modules_import_no_edge(module: str, path: Path) -> None:
+PURE_MODULES = [
+    (module, path)
+    for module, path in modules("patches", "patches_server")
+    if any(below(module, pure) for pure in PURE) and module not in NOT_PURE
+]
+
+
+@pytest.mark.parametrize(("module", "path"), PURE_MODULES, ids=lambda value: str(value))
+def test_pure_modules_import_no_edge_and_wait_for_nothing(module: str, path: Path) -> None:
     found = {name.split(".")[0] for name in imports(path)} & EDGE
     assert not found, f"{module} imports {sorted(found)}"
+    if below(module, "patches_server"):
+        tree = ast.parse(path.read_text())
+        assert not any(isinstance(node, ast.AsyncFunctionDef) for node in ast.walk(tree)), module
+
+
+def test_every_pure_module_that_is_named_exists() -> None:
+    found = {module for module, _ in modules("patches", "patches_server")}
+    assert set(PURE) <= found
+    assert set(NOT_PURE) <= found
 
 
 def test_the_clock_is_read_in_one_place() -> None:
