@@ -56,8 +56,10 @@ def steps_of(changes: Sequence[HasOps]) -> int:
 
 def steps_of_encoded(rows: Sequence[HasBytes]) -> int:
     """About how many steps it takes to decode and work on changes or rows as they are stored."""
-    looked_at = rows[:_LOOKED_AT]  # of many, their number says enough
-    return 4 * len(rows) + sum(len(row.encoded) for row in looked_at) // BYTES_PER_STEP
+    size = 0
+    for row in rows[:_LOOKED_AT]:  # of many, their number says enough
+        size += len(row.encoded)
+    return 4 * len(rows) + size // BYTES_PER_STEP
 
 
 def _values_in(value: object) -> int:

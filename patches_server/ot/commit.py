@@ -85,7 +85,11 @@ class _Rows:
     def __init__(self, submission: Submission, committed: Sequence[Change]) -> None:
         self._submission = submission
         self._batch_id = submission.batch_id
-        self._sender = next((c.client_id for c in submission.changes if c.client_id), None)
+        self._sender: str | None = None
+        for change in submission.changes:
+            if change.client_id:
+                self._sender = change.client_id
+                break
         self.committed = committed
         self.foreign: list[Change] = []
         self.own_ids: set[str] = set()
@@ -159,13 +163,13 @@ def _effective(submission: Submission, changes: list[Change]) -> list[Change]:
 def _refuse_long_transform(
     doc_id: str, queue: list[Change], foreign: list[Change], max_steps: int
 ) -> None:
-    incoming_ops = sum(len(change.ops) for change in queue)
     incoming_steps = sum(map(_steps_of, queue))
     # By the number of rows first: they are not decoded for a transform that will not happen.
     if incoming_steps * len(foreign) <= max_steps:
         committed_steps = sum(map(_steps_of, foreign))
         if incoming_steps * committed_steps <= max_steps:
             return
+    incoming_ops = sum(len(change.ops) for change in queue)
     raise StaleSubmissionError(
         f"Document {doc_id} has moved on too far to transform {incoming_ops} operations over "
         f"{len(foreign)} changes. Reload the document and send them on the current revision."
@@ -174,7 +178,11 @@ def _refuse_long_transform(
 
 def _steps_of(change: Change) -> int:
     """The operations of a change; one with two ends is passed over, and passes others, twice."""
-    return sum(_MOVE_STEPS if "from" in op else 1 for op in change.ops)
+    steps = len(change.ops)
+    for op in change.ops:
+        if "from" in op:
+            steps += _MOVE_STEPS - 1
+    return steps
 
 
 def _numbered(

@@ -36,7 +36,7 @@ from patches_server.documents.history import (
     require_same_history,
 )
 from patches_server.documents.measure import Bounds
-from patches_server.documents.offload import BYTES_PER_STEP, Offloader
+from patches_server.documents.offload import BYTES_PER_STEP, Offloader, steps_of
 from patches_server.ot.bounds import exceeded, grown, measured_after, refusal
 from patches_server.ot.commit import Decision, decide
 from patches_server.ot.history import OTHistory
@@ -204,7 +204,9 @@ class Committer:
             if known is not None and not _is_at_hand(call, known, log):
                 return None
             is_behind = (call.changes[0].base_rev or 0) < log.head.rev
-            if is_behind and not self._offload.is_small(steps_to_propose(call, log)):
+            if is_behind and not self._offload.is_small(
+                steps_to_propose(call, log, steps_of(call.changes))
+            ):
                 return None
             proposal = propose(call, log, self._rules)
             if (
@@ -259,7 +261,8 @@ class Committer:
             if known is not None:
                 await self.require_history(call.doc_id, known, head, call.base_rev, log)
             proposal = await self._in_thread(
-                call.steps + steps_to_propose(call, log), partial(propose, call, log, self._rules)
+                call.steps + steps_to_propose(call, log, call.steps),
+                partial(propose, call, log, self._rules),
             )
             if proposal is None:
                 return None
@@ -292,7 +295,7 @@ class Committer:
                 )
                 _refuse_pruned(submission, committed)
             proposal = await self._in_thread(
-                steps_to_decide(call, committed),
+                steps_to_decide(call.steps, committed),
                 partial(self._decided, submission, committed, head, stored_ids),
             )
             if not proposal.decision.to_store:

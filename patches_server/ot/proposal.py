@@ -108,18 +108,18 @@ def propose(
     return Proposal(submission, decision, grown(head.bounds, decision.to_store, rules.limits))
 
 
-def steps_to_propose(call: CommitCall, log: RecentLog) -> int:
-    """About how many steps `propose` takes."""
+def steps_to_propose(call: CommitCall, log: RecentLog, steps: int) -> int:
+    """About how many steps `propose` takes, for changes that take `steps` to look at."""
     committed = log.since(call.base_rev) or () if call.base_rev < log.head.rev else ()
-    return steps_to_decide(call, committed)
+    return steps_to_decide(steps, committed)
 
 
-def steps_to_decide(call: CommitCall, committed: Sequence[Change]) -> int:
-    """About how many steps it takes to transform the changes over what was committed."""
+def steps_to_decide(steps: int, committed: Sequence[Change]) -> int:
+    """About how many steps it takes to transform changes over what was committed."""
     # An operation, of about four values, is transformed over one in a step or so; but one may be
     # the edit of a whole text.
-    steps = call.steps // 4 * (len(committed) + 4)
-    return steps + steps_of_encoded(committed) if committed else steps
+    transforms = steps // 4 * (len(committed) + 4)
+    return transforms + steps_of_encoded(committed) if committed else transforms
 
 
 def version_is_due(head: DocHead, submission: Submission, rules: Rules) -> bool:

@@ -56,15 +56,16 @@ def _list_of(pointer: str) -> str:
     return above if slash and key.isdigit() else pointer
 
 
-def _prefixes(place: str) -> Iterator[str]:
+def _prefixes(place: str) -> list[str]:
     """Every pointer above a place, the root first, without the place itself."""
     if not place:
-        return
-    yield ""
+        return []
+    found = [""]
     at = place.find("/", 1)
     while at != -1:
-        yield place[:at]
+        found.append(place[:at])
         at = place.find("/", at + 1)
+    return found
 
 
 class MeetingIndex:

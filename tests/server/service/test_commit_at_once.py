@@ -50,8 +50,22 @@ async def rest(server: LocalServer) -> None:
         await asyncio.sleep(0)
 
 
-async def counted(auth: Any) -> tuple[float, int]:
-    """Python calls for each commit with one subscriber, and the tasks and timers of all."""
+def text_and_counter(rev: int) -> list[Any]:
+    insert: list[Any] = [{"insert": "x"}]
+    at = max(0, rev - 10)
+    return [
+        {"op": "@txt", "path": "/body", "value": [{"retain": at}, *insert] if at else insert},
+        {"op": "@inc", "path": "/n", "value": 1},
+    ]
+
+
+async def counted(
+    auth: Any = allow_all, *, ops: Callable[[int], list[Any]] = one_op, behind: int = 0
+) -> tuple[float, int]:
+    """Python calls for each commit with one subscriber, and the tasks and timers of all.
+
+    Each commit is made `behind` revisions before the head.
+    """
     async with LocalServer(auth=auth) as server:
         author, reader = server.server.connect(), server.server.connect()
         for session in (author, reader):
@@ -59,7 +73,9 @@ async def counted(auth: Any) -> tuple[float, int]:
 
         def frame(rev: int) -> bytes:
             now = server.runtime.wall_ms()
-            params = commit("d", rev, one_op(rev), createdAt=now)
+            base_rev = rev - 1 - behind if rev > behind + 1 else rev - 1
+            params = commit("d", rev, ops(rev), createdAt=now)
+            params[1][0]["baseRev"] = base_rev
             request = {"jsonrpc": "2.0", "id": rev, "method": "commitChanges", "params": params}
             return codec.encode(request)
 
@@ -94,7 +110,7 @@ async def counted(auth: Any) -> tuple[float, int]:
             pass
         [*_, last] = [answer async for answer in answers(author)]
         assert last["id"] == 19 + COMMITS
-        assert last["result"]["changes"][0]["rev"] == 19 + COMMITS
+        assert last["result"]["changes"][-1]["rev"] == 19 + COMMITS
         return calls / COMMITS, made
 
 
@@ -113,6 +129,12 @@ async def test_a_commit_of_one_operation_costs_few_calls_and_no_task(auth: Any, 
 
 
 PATHS = ["/n", "/list/0", "/list", "/o/x", "/o", "/t", ""]
+
+
+async def test_a_commit_that_is_behind_is_transformed_in_the_same_turn() -> None:
+    calls, made = await counted(ops=text_and_counter, behind=3)
+    assert calls <= 430
+    assert made == 0
 
 
 def an_op(source: random.Random, step: int) -> dict[str, Any]:
