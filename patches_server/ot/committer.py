@@ -120,7 +120,6 @@ class Committer:
         self._save_at_once: SaveAtOnce | None = None
         if saves_at_once:
             self._save_at_once = cast("SavesAtOnce", store).save_changes_at_once
-
         #: The last save of each document that is on its way to disk.
         self._under_way: dict[str, asyncio.Future[None]] = {}
         self._begin_save: BeginSave | None = None
@@ -161,7 +160,8 @@ class Committer:
             if known is not None:
                 await self.require_history(call.doc_id, known, head, call.base_rev, log)
             proposal = await self._in_thread(
-                call.steps + steps_to_propose(call, log), partial(propose, call, log, self._rules)
+                call.steps + steps_to_propose(call, log, call.steps),
+                partial(propose, call, log, self._rules),
             )
         except StatusError:
             return None
