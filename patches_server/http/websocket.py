@@ -14,8 +14,8 @@ from typing import Final
 from aiohttp import ClientConnectionError, WSMsgType, web
 
 from patches.limits import Limits
-from patches_server.service.fanout.outbox import LOST, TOO_SLOW, Mark, Outbox
-from patches_server.service.json_rpc import JsonRpcPeer
+from patches_server.service.fanout.outbox import LOST, TOO_SLOW, Event, Mark, Outbox
+from patches_server.service.json_rpc import JsonRpcPeer, render
 
 #: Sub-protocols that a browser may name; a token can be sent as a second one beside it.
 SUBPROTOCOLS: Final = ("patches",)
@@ -50,17 +50,22 @@ async def serve_websocket(
         session.outbox.on_cut = partial(
             asyncio.get_running_loop().call_later, _CLOSE_TIMEOUT_S, transport.abort
         )
+    stalled = _Stalled(transport, limits.send_timeout_s)
+    if transport is not None and not ws.compress:
+        session.outbox.write_now = _DirectWriter(transport, stalled)
     try:
         async with asyncio.TaskGroup() as tasks:
             writer = tasks.create_task(
-                _write(ws, session.outbox, marks, transport, limits.send_timeout_s),
+                _write(ws, session.outbox, marks, transport, stalled),
                 name="websocket writer",
             )
             with _Heartbeat(transport, session.outbox, limits.heartbeat_s) as heartbeat:
                 watch = _Stalled(transport, limits.send_timeout_s)
                 await _read(ws, session, marks, heartbeat, watch)
+            session.outbox.write_now = None  # the closing handshake is over
             writer.cancel()
     finally:
+        stalled.stop()
         session.end()
     return ws
 
@@ -93,9 +98,8 @@ async def _write(
     outbox: Outbox,
     marks: _Marks,
     transport: asyncio.Transport | None,
-    send_timeout_s: float | None,
+    watch: _Stalled,
 ) -> None:
-    watch = _Stalled(transport, send_timeout_s)
     try:
         while (item := await outbox.get_any()) is not None:
             written = 0
@@ -123,6 +127,35 @@ async def _write(
         pass
     if transport is not None and (close.code == TOO_SLOW or not transport.is_closing()):
         transport.abort()  # a peer that reads nothing never answers the closing handshake either
+
+
+def websocket_frame(event: Event) -> bytes:
+    """An event as a whole websocket frame of text, not masked, as servers write it (RFC 6455)."""
+    payload = event.rendered(render)
+    size = len(payload)
+    if size < 126:
+        return b"\x81" + size.to_bytes(1, "big") + payload
+    if size < 65_536:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
+
+
+class _DirectWriter:
+    """Writes a broadcast straight to the transport, if that has nothing else to write."""
+
+    __slots__ = ("_stalled", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, stalled: _Stalled) -> None:
+        self._transport, self._stalled = transport, stalled
+
+    def __call__(self, event: Event) -> bool:
+        transport = self._transport
+        if transport.get_write_buffer_size():
+            return False
+        transport.write(event.rendered(websocket_frame))
+        if transport.get_write_buffer_size():
+            self._stalled.start()
+        return True
 
 
 class _Marks:
@@ -204,22 +237,38 @@ class _Heartbeat:
 
 
 class _Stalled:
-    """Aborts a connection whose peer takes no byte for a while. Entered around each write."""
+    """Aborts a connection whose peer takes no byte for a while.
+
+    Entered around each write, or started after one that left bytes behind. It watches until they
+    are written: a heartbeat does not count while there are any.
+    """
 
     def __init__(self, transport: asyncio.Transport | None, timeout_s: float | None) -> None:
         self._transport, self._timeout_s = transport, timeout_s
         self._timer: asyncio.TimerHandle | None = None
         self._left = 0
+        self._is_entered = False
 
-    def __enter__(self) -> None:
-        if self._timeout_s is not None and self._transport is not None:
+    def start(self) -> None:
+        """Watch what is left to be written."""
+        if self._timer is None and self._timeout_s is not None and self._transport is not None:
             self._left = -1
             self._arm()
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Watch no more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def __enter__(self) -> None:
+        self._is_entered = True
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._is_entered = False
+        if self._transport is None or not self._transport.get_write_buffer_size():
+            self.stop()
 
     def _arm(self) -> None:
         assert self._timeout_s is not None
@@ -227,9 +276,10 @@ class _Stalled:
 
     def _look(self) -> None:
         assert self._transport is not None
+        self._timer = None
         left = self._transport.get_write_buffer_size()
-        if left == self._left:
+        if left and left == self._left:
             self._transport.abort()
-            return
-        self._left = left
-        self._arm()
+        elif left or self._is_entered:
+            self._left = left
+            self._arm()

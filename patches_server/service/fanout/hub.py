@@ -302,9 +302,11 @@ class Hub:
 
     def _deliver(self, doc_id: str, event: Event, origin: str | None) -> None:
         if self._access.open and not self._held:
-            for subscriber in self._table[doc_id]:
-                if subscriber.context.connection_id != origin or origin is None:
-                    self._put(subscriber, event)
+            subscribers = self._table[doc_id]
+            for subscriber in subscribers:
+                if subscriber.connection_id != origin or origin is None:
+                    subscriber.outbox.put(event)
+            self._stats.broadcast_frames += len(subscribers)
             return
         for subscriber in list(self._table[doc_id]):
             if subscriber.context.connection_id != origin or origin is None:

@@ -46,18 +46,18 @@ class Close:
 class Event:
     """Something that the server says: a method and its params, as JSON."""
 
-    __slots__ = ("_render", "_rendered", "method", "params")
+    __slots__ = ("_rendered", "method", "params")
 
     def __init__(self, method: str, params: bytes) -> None:
         self.method, self.params = method, params
-        self._render: Render | None = None
-        self._rendered = b""
+        self._rendered: dict[Render, bytes] = {}
 
     def rendered(self, render: Render) -> bytes:
-        """The frame of a door. Kept: the next outbox wants the same."""
-        if self._render is not render:
-            self._render, self._rendered = render, render(self)
-        return self._rendered
+        """What a door writes. Kept: the next outbox wants the same."""
+        frame = self._rendered.get(render)
+        if frame is None:
+            frame = self._rendered[render] = render(self)
+        return frame
 
 
 #: How a door writes an event. One function for all its peers.
@@ -93,6 +93,12 @@ class Outbox:
         self.on_cut: Callable[[], object] | None = None
         #: Whether the transport deals with marks; it then takes what is queued by `get_any`.
         self.keeps_marks = False
+        #: Writes a broadcast to the transport at once, past the queue, and says whether it did. It
+        #: is asked only when nothing is queued and the writer waits for more.
+        self.write_now: Callable[[Event], bool] | None = None
+        #: Said by the writer itself, around its wait. Between its wake-up and its write nothing is
+        #: queued either, and what was written then would overtake the frame that it has taken.
+        self._writer_waits = False
 
     def put(self, event: Event) -> None:
         """Queue a broadcast; after `close` it is dropped. Over the bound the outbox closes instead.
@@ -101,7 +107,10 @@ class Outbox:
         """
         if self.closing is not None:
             return
-        if self._is_full(self._max_bytes, self._max_frames):
+        if self._writer_waits and not self._frames:
+            if self.write_now is not None and self.write_now(event):
+                return
+        elif self._is_full(self._max_bytes, self._max_frames):
             self.close(TOO_SLOW, "reads too slowly", discard=True)
             if self.on_cut is not None:
                 self.on_cut()
@@ -178,7 +187,11 @@ class Outbox:
             if self.closing is not None:
                 return None
             self._filled.clear()
-            await self._filled.wait()
+            self._writer_waits = True
+            try:
+                await self._filled.wait()
+            finally:
+                self._writer_waits = False
         return self._pop()
 
     def get_any_nowait(self) -> bytes | Mark | None:

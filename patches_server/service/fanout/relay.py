@@ -22,7 +22,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
 from patches.limits import Limits
 from patches.model import codec
@@ -45,15 +45,6 @@ _MAX_SHARED: Final = 8
 _MAX_LOOKED_AT: Final = 1_000
 
 
-class Peer(Subscriber, Protocol):
-    """A connection, as the relay sees it."""
-
-    @property
-    def connection_id(self) -> str:
-        """What others address it by."""
-        ...
-
-
 class Relayed(enum.Enum):
     """What became of a message."""
 
@@ -65,7 +56,7 @@ class Relayed(enum.Enum):
 
 @dataclass(slots=True)
 class _Member:
-    peer: Peer
+    peer: Subscriber
     messages: TokenBucket
     bytes_sent: TokenBucket
     bytes_received: TokenBucket
@@ -89,7 +80,7 @@ class AwarenessRelay:
     def __len__(self) -> int:
         return len(self._members)
 
-    def join(self, peer: Peer) -> None:
+    def join(self, peer: Subscriber) -> None:
         """A connection has opened: it is told its own id and who else is there."""
         now = asyncio.get_running_loop().time()
         others = list(self._members) if len(self._members) <= _ROSTER_MAX else []
@@ -103,7 +94,7 @@ class AwarenessRelay:
         welcome = codec.encode({"id": peer.connection_id, "peers": others})
         peer.outbox.answer(Event("peer-welcome", welcome))
 
-    def leave(self, peer: Peer) -> None:
+    def leave(self, peer: Subscriber) -> None:
         """A connection is gone: the others are told."""
         member = self._members.pop(peer.connection_id, None)
         if member is None:
@@ -118,7 +109,7 @@ class AwarenessRelay:
             if other_id in self._members:
                 self._members[other_id].contacts.discard(peer.connection_id)
 
-    def subscribed(self, peer: Peer, rooms: Sequence[str]) -> None:
+    def subscribed(self, peer: Subscriber, rooms: Sequence[str]) -> None:
         """A connection has subscribed to documents: it is welcomed in each of them."""
         own = peer.connection_id
         if own not in self._members or len(rooms) > _WELCOMED_ROOMS:
@@ -143,7 +134,7 @@ class AwarenessRelay:
             if other in self._members:
                 self._hub.offer(room, self._members[other].peer, gone)
 
-    def withdraw(self, peer: Peer, params: Json) -> None:
+    def withdraw(self, peer: Subscriber, params: Json) -> None:
         """A connection is seen no more, though it stays: in a room, or by anybody it has met."""
         left = peer.connection_id
         room = params[0] if isinstance(params, list) and params else None
@@ -158,7 +149,7 @@ class AwarenessRelay:
                     other.contacts.discard(left)
                     other.peer.outbox.offer(gone)
 
-    def pass_on(self, sender: Peer, params: Sequence[Json], *, size: int) -> Relayed:
+    def pass_on(self, sender: Subscriber, params: Sequence[Json], *, size: int) -> Relayed:
         """Pass `[TO, DATA]` or `[TO, DATA, ROOM]` on. What is over a limit is dropped and counted.
 
         The rate is per second and peer: a state that goes to everybody is one message to each.
@@ -190,7 +181,7 @@ class AwarenessRelay:
         is_queued = [self._offer(target.peer, _signal(sender, data, each), each) for each in rooms]
         return Relayed.SENT if all(is_queued) else self._drop(Relayed.TOO_MANY)
 
-    def _rooms(self, sender: Peer, target: Peer, room: Json) -> list[str | None]:
+    def _rooms(self, sender: Subscriber, target: Subscriber, room: Json) -> list[str | None]:
         """The rooms that a message is passed on in; `None` is none in particular."""
         if isinstance(room, str):
             share = all(self._hub.is_subscribed(peer, room) for peer in (sender, target))
@@ -203,7 +194,7 @@ class AwarenessRelay:
         shared = (doc_id for doc_id in islice(few, _MAX_LOOKED_AT) if doc_id in many)
         return list(islice(shared, _MAX_SHARED))
 
-    def _roster_of(self, peer: Peer) -> list[str]:
+    def _roster_of(self, peer: Subscriber) -> list[str]:
         if len(self._members) <= _LISTED_WHOLE:
             return list(self._members)
         sharing: dict[str, None] = {}
@@ -216,7 +207,7 @@ class AwarenessRelay:
                 return []
         return list(sharing)
 
-    def _offer(self, target: Peer, event: Event, room: str | None) -> bool:
+    def _offer(self, target: Subscriber, event: Event, room: str | None) -> bool:
         if room is None:
             return target.outbox.offer(event)
         return self._hub.offer(room, target, event)
@@ -233,7 +224,7 @@ def is_signal(params: Json) -> bool:
     return isinstance(params[0], str) and params[0] != ""
 
 
-def _signal(sender: Peer, data: Json, room: str | None) -> Event:
+def _signal(sender: Subscriber, data: Json, room: str | None) -> Event:
     params: dict[str, Json] = {"from": sender.connection_id, "data": data}
     if room is not None:
         params["room"] = room

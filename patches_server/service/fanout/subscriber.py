@@ -13,6 +13,8 @@ class Subscriber(Protocol):
 
     outbox: Outbox
     context: CallContext
+    #: What others address it by.
+    connection_id: str
     #: The documents it is subscribed to; the hub's.
     subscriptions: set[str]
 
