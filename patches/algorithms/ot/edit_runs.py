@@ -43,14 +43,12 @@ class Edit:
         "_parts",
         "_written",
         "_written_low",
-        "ends_with_insert",
         "high",
         "inserts",
         "kind",
         "low",
         "net",
         "place",
-        "starts_with_insert",
     )
 
     def __init__(
@@ -72,8 +70,14 @@ class Edit:
         self._given, self._given_low = ops, low
         self._written, self._written_low = ops, low
         self._parts = parts
-        self.starts_with_insert = bool(parts) and "insert" in parts[0]
-        self.ends_with_insert = bool(parts) and "insert" in parts[-1]
+
+    def starts_with_insert(self) -> bool:
+        """Whether a text edit inserts at its `low`."""
+        return bool(self._parts) and "insert" in self._parts[0]
+
+    def ends_with_insert(self) -> bool:
+        """Whether a text edit inserts at its `high`."""
+        return bool(self._parts) and "insert" in self._parts[-1]
 
     def ops(self) -> list[Op]:
         """The operation where it has come to stand: the very list given, if that is there."""
@@ -378,7 +382,7 @@ def _touching(edit: Edit, low: int, mine: Edit) -> tuple[int, int] | None:
         # history's is first.
         if low + edit.high - edit.low == mine.low:
             return edit.net, 0
-        if low == mine.high and not (edit.starts_with_insert and mine.ends_with_insert):
+        if low == mine.high and not (edit.starts_with_insert() and mine.ends_with_insert()):
             return 0, mine.net
         return None
     match (edit.net, mine.net):

@@ -42,7 +42,6 @@ class TransformWalk:
         self._first: list[int] = []  # of each entry: its first slot
         self._entry_of: list[int] = []  # of each slot
         self._slots: list[list[Op]] = []
-        self._slots_given: list[list[Op]] = []
         self._index = MeetingIndex()  # of the slots that are walked one by one
         self._wholes = MeetingIndex()  # of the others
         self._whole_at: set[int] = set()
@@ -56,19 +55,17 @@ class TransformWalk:
         entry, first = len(self._given), len(self._slots)
         self._given.append(ops)
         self._first.append(first)
-        if not is_independent(ops):
-            self._slots.append(ops)
-            self._entry_of.append(entry)
-            if ops:
-                self._whole_at.add(first)
-                self._wholes.put(first, ops)
-        else:
+        if is_independent(ops):
             for op in ops:
                 slot = ops if len(ops) == 1 else [op]
                 self._entry_of.append(entry)
                 self._slots.append(slot)
                 self._enter(len(self._slots) - 1, slot)
-        self._slots_given += self._slots[first:]
+        else:
+            self._slots.append(ops)
+            self._entry_of.append(entry)
+            self._whole_at.add(first)
+            self._wholes.put(first, ops)
 
     def programs(self) -> list[list[Op] | None]:
         """The operation lists of the queue as transformed so far; `None` for a removed entry.
@@ -207,10 +204,9 @@ class TransformWalk:
         slots = self._slots_of(entry)
         if len(slots) == 1:
             return self._slot(slots.start)
-        programs = [self._slot(slot) for slot in slots]
-        if all(map(_is, programs, self._slots_given[slots.start : slots.stop])):
-            return self._given[entry]
-        return [op for program in programs for op in program]
+        ops = [op for slot in slots for op in self._slot(slot)]
+        given = self._given[entry]
+        return given if len(ops) == len(given) and all(map(_is, ops, given)) else ops
 
     def _put_program(self, entry: int, ops: list[Op]) -> None:
         slots = self._slots_of(entry)
@@ -285,12 +281,15 @@ class _Part:
     def put(self, ops: list[Op]) -> None:
         """Replace the operations."""
         self._ops = ops
-        self.at = places(ops)
         self.edit = edit_of(ops)
         self.run: _Run | None = None
         if self.edit is not None:
+            self.at: tuple[str, ...] = (self.edit.place,)
             self.run = (self.edit.kind, self.edit.place)
-        elif (path := counter_place(ops)) is not None:
+            return
+        self.at = places(ops)
+        path = counter_place(ops)
+        if path is not None:
             self.run = ("counter", path)
 
 
