@@ -7,13 +7,13 @@
     │   └── UnsupportedOperationError    an operation that the algorithm does not support
     ├── InvalidJsonError (ValueError)    bytes that are not JSON
     ├── ApplyChangesError                a change does not apply to the state it was made for
-    ├── MissingChangesError              server changes do not follow on from what is held here
+    ├── MissingChangesError              server changes do not follow on from the local revision
     ├── HistoryChangedError              the server has another history of a document than before
     ├── AlgorithmMismatchError           a document is used with another algorithm than its own
     ├── StateReadOnlyError (TypeError)   a write to `doc.state`, noticed in debug mode
     ├── WrongThreadError                 a document is used from another thread than its own
     ├── WrongLoopError                   a client is used from another event loop than its own
-    ├── DocNotTrackedError               a call that needs a tracked document
+    ├── DocNotTrackedError               the call needs a tracked document
     ├── DeletionPendingError             a document whose deletion has not reached the server
     ├── QueueFullError                   too much unsent work on one document
     ├── UnsplittableChangeError          an operation too large to send, and not divisible
@@ -109,7 +109,7 @@ class OpsRefusedError(PatchError):
 
 
 class InvalidJsonError(PatchesError, ValueError):
-    """Bytes or text that are not JSON."""
+    """Bytes or a string that is not JSON."""
 
 
 class ApplyChangesError(PatchesError):
@@ -201,8 +201,8 @@ class DeletionPendingError(PatchesError):
     def __init__(self, doc_id: str) -> None:
         self.doc_id = doc_id
         super().__init__(
-            f"document {doc_id!r} was deleted here, and the server has not been told yet; it can "
-            f"be opened again when the deletion has been carried out"
+            f"document {doc_id!r} was deleted here, and the deletion was not sent to the server "
+            f"yet; it can be opened again after that"
         )
 
 

@@ -11,7 +11,7 @@ from patches.model.settings import check_function, check_integer
 #: Gives the bytes that a change takes in a store (a compressed size, for example).
 SizeCalculator: TypeAlias = Callable[[Any], float]
 
-#: Bytes of one commit's change list on the wire, unless told otherwise.
+#: The default of `max_payload_bytes`: bytes of the list of changes in one commit.
 DEFAULT_MAX_PAYLOAD_BYTES: Final = 1_000_000
 
 _SIZES: Final = ("max_payload_bytes", "max_storage_bytes", "max_unsplittable_bytes")

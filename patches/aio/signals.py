@@ -1,4 +1,4 @@
-"""Signals: how a layer tells the ones above it, which it does not know, that something happened."""
+"""Signals: how a layer reports an event to layers above that it does not know."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Signal(Generic[P]):
     def __init__(self, name: str, *, spawn: Spawn | None = None) -> None:
         self._name = name
         self._spawn = spawn
-        # Replaced, never changed, so that who is being told is not disturbed.
+        # Replaced, never changed: an emission goes on over the tuple that it started with.
         self._subscribers: tuple[Callable[P, object], ...] = ()
         #: Whether all subscribers are plain functions, which have finished when `emit` returns.
         self.is_plain = True
@@ -50,8 +50,8 @@ class Signal(Generic[P]):
     def __bool__(self) -> bool:
         return bool(self._subscribers)
 
-    def tell(self, subscriber: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Tell this one subscriber, as `emit` would."""
+    def notify(self, subscriber: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call one subscriber, as `emit` would."""
         try:
             result = subscriber(*args, **kwargs)
         except Exception:  # boundary: a subscriber's failure is its own
@@ -65,8 +65,8 @@ class Signal(Generic[P]):
         self._replace(())
 
     def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Tell every subscriber; async ones go on in the owner's tasks."""
-        for subscriber in self._subscribers:  # as `tell`, written out: every keystroke passes here
+        """Call every subscriber; async ones continue as tasks of the owner."""
+        for subscriber in self._subscribers:  # as `notify`, inlined: every keystroke passes here
             try:
                 result = subscriber(*args, **kwargs)
             except Exception:  # boundary: a subscriber's failure is its own
@@ -76,7 +76,7 @@ class Signal(Generic[P]):
                 self._hand_over(result)
 
     async def emit_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Tell every subscriber and wait until the async ones have finished."""
+        """Call every subscriber and wait until the async ones have finished."""
         waiting: list[Coroutine[Any, Any, None]] = []
         for subscriber in self._subscribers:
             try:

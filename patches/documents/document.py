@@ -1,7 +1,7 @@
-"""`Document`: what every open document shares: local edits, subscribers, what is not saved yet.
+"""`Document`: what all open documents share: local edits, subscribers, unsaved edits.
 
-An edit is applied to the shown state at once, in one synchronous call: draft, operations, checks,
-strict apply. Its operation list then waits in `unsaved` until the algorithm has stored it. That
+An edit is applied to the shown state in one synchronous call: draft, operations, checks, strict
+apply. Its operation list then waits in `unsaved` until the algorithm has stored it. That
 list is the live one: a rebase rewrites it in place, and one that it empties is skipped by whoever
 saves it (`docs/internals/ot.md` 8.3, `docs/internals/lww.md` 12).
 """
@@ -83,7 +83,7 @@ class Document(NotADict, ABC):
         self._owner: Owner | None = None  # who may edit it; `None`: everybody
         self._debug = False
         self._guarded: tuple[Json, Json] | None = None  # a state, and its guarded copy
-        self._telling = False  # subscribers are being told: a newer state makes one more round
+        self._notifying = False  # subscribers are being called: a newer state makes one more round
         self._waiting: set[asyncio.Future[None]] = set()
         self._room = DocRoom(self.limits)
         self._work_bytes: int | None = None  # unsent work, at most; measured when it looks too much
@@ -104,7 +104,7 @@ class Document(NotADict, ABC):
 
     @property
     def committed_rev(self) -> int:
-        """The last revision of the server that is in the state."""
+        """The last server revision that the state contains."""
         return self._committed_rev
 
     @committed_rev.setter
@@ -115,7 +115,7 @@ class Document(NotADict, ABC):
 
     @property
     def has_pending(self) -> bool:
-        """Whether stored edits wait for the server's answer."""
+        """True if stored edits are not confirmed by the server."""
         return self._has_pending
 
     @has_pending.setter
@@ -126,7 +126,7 @@ class Document(NotADict, ABC):
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the state is more than an empty start: it was committed, edited or synced."""
+        """True once the document was committed, edited or synced."""
         return self._loaded
 
     @property
@@ -136,18 +136,18 @@ class Document(NotADict, ABC):
 
     @property
     def sync_error(self) -> Exception | None:
-        """Why the status is `"error"`."""
+        """The reason, if the status is `"error"`."""
         return self._sync_error
 
     @property
     def is_closed(self) -> bool:
-        """Whether its owner let go of it. It shows its last state and takes no edits."""
+        """True after the last reference was closed. `state` stays readable, edits raise."""
         return self._closed
 
     def subscribe(self, subscriber: Callable[[Json], object]) -> Unsubscribe:
-        """Call `subscriber(state)` now and after every update. Returns what ends that."""
+        """Call `subscriber(state)` now and after every update. Returns the unsubscriber."""
         unsubscribe = self.on_update(subscriber)
-        self.on_update.tell(subscriber, self.state)
+        self.on_update.notify(subscriber, self.state)
         return unsubscribe
 
     def __aiter__(self) -> AsyncIterator[Json]:
@@ -160,9 +160,9 @@ class Document(NotADict, ABC):
     # ---- edits -----------------------------------------------------------------------------------
 
     def change(self, fn: Callable[[Any], object]) -> None:
-        """Edit the document: `fn` gets a draft of the state, and what it does to it is the edit.
+        """Edit the document: `fn` gets a draft of the state, and its edits are applied.
 
-        Raises what `fn` raises, and `PatchError` for an edit that cannot be made; then nothing is
+        Raises what `fn` raises, and `PatchError` for an edit that cannot be made. Then nothing is
         changed.
         """
         self._check_open()
@@ -171,7 +171,7 @@ class Document(NotADict, ABC):
 
     @contextmanager
     def edit(self) -> Iterator[Any]:
-        """`with doc.edit() as draft:` makes one edit of what the block does; none, if it raises."""
+        """`with doc.edit() as draft:` applies the edits of the block, or none if it raises."""
         self._check_open()
         before = self._state
         draft = draft_of(before, max_depth=self.limits.max_value_depth)
@@ -200,7 +200,7 @@ class Document(NotADict, ABC):
             self._edited(before, self._ops_to(state, text=False))
 
     async def flush(self) -> None:
-        """Wait until every edit so far is in the store. Says nothing about the server."""
+        """Wait until every edit so far is in the store. Does not wait for the server."""
         if self._owner is not None:
             self._owner.check(f"document {self.id!r}")
         if self.flusher is not None:
@@ -226,14 +226,14 @@ class Document(NotADict, ABC):
         self._sealed = True
 
     def publish(self, state: Json) -> None:
-        """Show `state`, and tell subscribers if it is another object than before."""
+        """Show `state`, and call subscribers if it is another object than before."""
         state = {} if state is None else state
         if state is not self._state:
             self._state = state
-            self._tell()
+            self._notify()
 
     def mark_loaded(self) -> None:
-        """The state is known to be the document's; it stays so."""
+        """Record that the state is that of the document, not only an empty start."""
         self._loaded = True
 
     def update_sync_status(self, status: DocSyncStatus, error: Exception | None = None) -> None:
@@ -246,7 +246,7 @@ class Document(NotADict, ABC):
             self.on_status_change.emit(status, error)
 
     def mark_closed(self) -> None:
-        """No more edits; ends `async for`. Called by the owner."""
+        """Refuse further edits and end `async for`. Called by the owner."""
         self._closed = True
         self._wake()
 
@@ -259,7 +259,7 @@ class Document(NotADict, ABC):
         plain = plain_ops(before, ops, max_depth=self.limits.max_value_depth)
         live = self._apply_locally(plain, metadata_bytes)
         if before is not self._state:
-            self._tell()
+            self._notify()
         return live
 
     # ---- what an algorithm's document implements -------------------------------------------------
@@ -307,7 +307,7 @@ class Document(NotADict, ABC):
             # The owner queues the edit before any subscriber runs: one may edit again at once.
             self.on_change.emit(prepared)
             if before is not self._state:
-                self._tell()
+                self._notify()
 
     def _ops_to(self, state: Json, *, text: bool) -> list[Op]:
         return ops_to_reach(self._state, state, max_depth=self.limits.max_doc_depth, text=text)
@@ -367,25 +367,25 @@ class Document(NotADict, ABC):
         if self._closed:
             raise PatchesError(f"document {self.id!r} is closed; open it again to edit it")
 
-    def _tell(self) -> None:
-        """Tell subscribers of the newest state, each state after the one before it."""
+    def _notify(self) -> None:
+        """Call subscribers with the newest state. Each gets every state in order."""
         self._wake()
-        if self._telling:
+        if self._notifying:
             return
-        self._telling = True
+        self._notifying = True
         try:
             for _ in range(_MAX_ROUNDS):
-                told = self._state
+                shown = self._state
                 self.on_update.emit(self.state)
-                if told is self._state:
+                if shown is self._state:
                     return
             _log.error(
-                "document %r: subscribers changed it %d times in a row; not told further",
+                "document %r: subscribers changed it %d times in a row; they are not called again",
                 self.id,
                 _MAX_ROUNDS,
             )
         finally:
-            self._telling = False
+            self._notifying = False
 
     async def next_update(self) -> None:
         """Wait for the next update, or the close."""

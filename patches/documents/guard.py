@@ -1,8 +1,8 @@
 """`guarded`: a copy of a state that raises when somebody writes to it, for debug mode.
 
-The state of a document is shared by the document, its history and all who read it, so a write to it
-would show in places that nobody edited and reach no server. Outside debug mode it is plain JSON,
-because copying costs with the size of the document at every edit.
+A state is shared by the document, its history and its readers. A write to it would change all of
+them and never reach a server. Outside debug mode the state is plain JSON, because copying it at
+every edit costs time in proportion to its size.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Owner`: the thread and the event loop that an object belongs to, and what others are told."""
+"""`Owner`: the thread and the event loop that an object belongs to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from patches.errors import WrongLoopError, WrongThreadError
 
 
 class Owner:
-    """Made where an object is taken into use. Nothing but `check` is safe from elsewhere."""
+    """Created where an object is first used. Only `check` may be called from elsewhere."""
 
     __slots__ = ("_loop", "_thread")
 
@@ -37,9 +37,9 @@ class Owner:
 
 
 class NotADict:
-    """Explains itself to who takes a document for its state: `doc.title = "x"`, `doc["title"]`."""
+    """Errors that say what to write instead of `doc.title = "x"` and `doc["title"]`."""
 
-    _sealed = False  # once it is, it takes no attribute that it does not have
+    _sealed = False  # if True, new attributes cannot be set
 
     def __getattr__(self, name: str) -> NoReturn:
         # Reached only for a name that is no attribute.

@@ -1,8 +1,8 @@
 """`DocRoom`: keeps a document within `max_doc_bytes` and `max_doc_depth`, as the server does.
 
-Measuring takes as long as encoding the document, so it is done seldom: when the edits since the
-last measurement may have used up a quarter of what was left. What is weak: what others write in
-between is not counted. If they fill the rest, the server refuses the edit, and says so.
+Measuring takes as long as encoding the document, so it is done only when the edits since the last
+measurement may have used up a quarter of the remaining space. Weakness: what others write in the
+meantime is not counted. If they fill the rest, the server refuses the edit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from patches.model.json_values import Json, Op
 
 
 class DocRoom:
-    """The room that an open document has left. Owned by the document."""
+    """How much an open document may still grow. Owned by the document."""
 
     __slots__ = ("_limits", "_measured", "_written")
 

@@ -1,8 +1,8 @@
 """JSON to bytes and back, in one place.
 
 orjson does the work. What it refuses and a peer may honestly send or hold goes through the standard
-`json` module: lone halves of surrogate pairs (a text edit in a browser counts UTF-16 units and can
-cut an emoji in half), which become ASCII escapes, and nesting beyond orjson's 254 levels on
+`json` module: lone surrogates (a text edit in a browser counts UTF-16 units and can split the pair
+of an emoji), which become ASCII escapes, and nesting beyond orjson's 254 levels on
 writing.
 """
 
@@ -53,12 +53,12 @@ def encode_array(parts: Iterable[bytes]) -> bytes:
 
 
 def encode_text(value: Any) -> str:
-    """Compact JSON as text, for a websocket text frame."""
+    """Compact JSON as a string, for a websocket text frame."""
     return encode(value).decode()
 
 
 def decode(data: bytes | str) -> Json:
-    """The value of a JSON text. Raises `InvalidJsonError`; never `RecursionError`."""
+    """The value of JSON bytes or a string. Raises `InvalidJsonError`, never `RecursionError`."""
     if len(data) > _LARGE:
         with _uncollected():
             return _decode(data)

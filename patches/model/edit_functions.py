@@ -1,4 +1,4 @@
-"""Functions that edit: what they must be, and what their result says about edits that never ran."""
+"""Checks of functions that edit, such as those given to `change()`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_function(fn: object, what: str, instead: str) -> None:
 
 
 def check_edits(result: object, what: str) -> None:
-    """Refuse what a function gave whose body has not run, or not to its end: its edits are missing.
+    """Refuse the result of a function whose body has not run, so that its edits are missing.
 
     `what`: whose function it is, for the message. Raises `PatchError`.
     """

@@ -36,7 +36,7 @@ def random_id(source: random.Random, length: int) -> str:
 
 
 def change_ids(source: random.Random) -> IdSource:
-    """Ids as the original mints them: the revision in base 62, then 4 random characters."""
+    """Ids as @dabble/patches 0.28.1 makes them: the revision in base 62 and 4 random characters."""
     return lambda rev: base62(rev) + random_id(source, 4)
 
 

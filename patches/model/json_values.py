@@ -81,9 +81,9 @@ def _as_double(value: float) -> float:
 def checked_copy(value: object, *, path: str = "", max_depth: int = 60) -> Json:
     """A plain copy of `value` (dicts, lists and scalars of its own), if it is JSON.
 
-    Mappings become dicts, sequences other than text lists. Raises `InvalidValueError`, naming
+    Mappings become dicts, sequences other than strings lists. Raises `InvalidValueError`, naming
     the JSON Pointer of what is wrong: NaN or an infinity, an integer beyond ±(2^53-1), bytes,
-    a set or any other object, a key that is not text, a cycle, or nesting beyond `max_depth`.
+    a set or any other object, a key that is not a string, a cycle, or nesting beyond `max_depth`.
     """
     try:
         return _plain(value, max_depth)
@@ -124,7 +124,7 @@ def _checked(value: object, path: str, depth: int, above: set[int]) -> Json:
         if not -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
             raise InvalidValueError(
                 f"{_where(path)}: the integer {value} is beyond ±(2^53-1) and would lose digits in "
-                f"a browser; store it as text",
+                f"a browser; store it as a string",
                 path=path,
             )
         return int(value)
@@ -163,7 +163,7 @@ def _checked_members(
     for key, member in value.items():
         if not isinstance(key, str):
             raise InvalidValueError(
-                f"{_where(path)}: the key {key!r} is {type(key).__name__}, not text", path=path
+                f"{_where(path)}: the key {key!r} is {type(key).__name__}, not a string", path=path
             )
         escaped = key.replace("~", "~0").replace("/", "~1")
         plain_key = key if type(key) is str else str.__str__(key)

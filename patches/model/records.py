@@ -10,7 +10,7 @@ from patches.errors import BranchError
 from patches.model.json_values import Json
 from patches.runtime import Millis
 
-#: What the server has not been told of a branch.
+#: A change of a branch record that was not sent to the server yet.
 PendingOp: TypeAlias = Literal["create", "update", "delete"]
 
 _VERSION_FIELDS: Final = {

@@ -1,4 +1,4 @@
-"""What settings must be: each constructor checks its own, so that a mistake is told where it is.
+"""Checks of settings: each constructor calls them, so that a mistake is reported where it is made.
 
 All raise `InvalidRequestError`, which names the setting, what it got and what it takes.
 """

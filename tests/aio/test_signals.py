@@ -152,8 +152,8 @@ async def test_tell_tells_one_subscriber_only() -> None:
         told.append(n)
 
     signal(told.append)
-    signal.tell(told.append, 1)
-    signal.tell(later, 2)
+    signal.notify(told.append, 1)
+    signal.notify(later, 2)
     await spawned.pop()
     await idle(2)
     assert told == [1, 2]
