@@ -12,7 +12,7 @@ import pytest
 from benchmarks.keystroke import measure
 
 #: Calls and modules.
-BOUNDS = {"ot": (968, 103), "lww": (1015, 98)}
+BOUNDS = {"ot": (836, 101), "lww": (1021, 102)}
 
 
 @pytest.mark.interpreted  # what is compiled is not counted

@@ -1,7 +1,7 @@
 """An algorithm of one's own that keeps its documents in the client's SQLite file.
 
-It is all in this folder: nothing else knows of it. It takes the database from the backend, adds a
-table, and writes a row for each document.
+It is all in this folder: nothing else knows of it. It asks the backend for its store, adds its
+tables, and writes a row for each document.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from patches.documents.document import Document
 from patches.model import codec
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.options import DocOptions
+from patches.runtime import Runtime
+from patches.stores.backend import StoreFactory
 from patches.stores.sqlite.database import SqliteDatabase
 from tests.support.small_algorithm import Record, SmallAlgorithm
 
@@ -29,6 +31,15 @@ CREATE TABLE IF NOT EXISTS rows_quarantine (
 """
 
 
+def _with_tables(database: SqliteDatabase, _runtime: Runtime) -> SqliteDatabase:
+    database.add_schema(SCHEMA)
+    return database
+
+
+#: Where this algorithm can keep its documents, and what it is given there.
+ROWS = StoreFactory("rows", {"sqlite": _with_tables})
+
+
 class RowsAlgorithm(SmallAlgorithm):
     """The small algorithm, with rows."""
 
@@ -36,8 +47,7 @@ class RowsAlgorithm(SmallAlgorithm):
     _database: SqliteDatabase
 
     def open_store(self, backend: Any) -> None:
-        self._database = backend.database
-        self._database.add_schema(SCHEMA)
+        self._database = backend.open_store(ROWS)
         self._is_loaded = False
 
     # ---- tracking --------------------------------------------------------------------------------
