@@ -50,3 +50,24 @@ async def test_a_holder_that_raises_or_is_cancelled_lets_the_next_in() -> None:
     last.cancel()
     await asyncio.wait([holder, waiter, last])
     assert len(locks) == 0
+
+
+@virtual_time
+async def test_one_that_is_cancelled_as_it_gets_its_turn_passes_it_on() -> None:
+    locks = KeyedLocks()
+    got: list[str] = []
+    release = asyncio.Event()
+
+    async def hold(name: str) -> None:
+        async with locks("a"):
+            got.append(name)
+            await release.wait()
+
+    first, second, third = (asyncio.create_task(hold(name)) for name in ("1", "2", "3"))
+    await idle()
+    release.set()
+    await asyncio.sleep(0)  # the first has handed the key to the second, which has not had its turn
+    second.cancel()
+    await asyncio.wait([first, second, third])
+    assert got == ["1", "3"]
+    assert len(locks) == 0
