@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar, cast
@@ -19,32 +18,29 @@ from typing import Final, TypeVar, cast
 from patches.errors import (
     ChangeRefusedError,
     DuplicateChangeIdsError,
-    PatchError,
     PatchesError,
     RevConflictError,
     StaleSubmissionError,
     StatusError,
 )
-from patches.json_patch import apply_patch
 from patches.model.change import Change
-from patches.model.json_values import Json
-from patches_server.documents.context import Review
 from patches_server.documents.history import (
     KnownHistory,
     known_history,
     require_same_change,
     require_same_history,
 )
-from patches_server.documents.measure import Bounds
-from patches_server.documents.offload import BYTES_PER_STEP, Offloader, steps_of
-from patches_server.ot.bounds import exceeded, grown, measured_after, refusal
-from patches_server.ot.commit import Decision, decide
+from patches_server.documents.offload import Offloader, steps_of
+from patches_server.ot.bounds import exceeded
+from patches_server.ot.commit import Decision
 from patches_server.ot.history import OTHistory
+from patches_server.ot.judge import CommitVersions, Judge
 from patches_server.ot.proposal import (
     CommitCall,
     Proposal,
     Rules,
     check_changes,
+    decided,
     propose,
     steps_to_decide,
     steps_to_propose,
@@ -59,7 +55,7 @@ from patches_server.ot.store import (
     SavesAtOnce,
     SavesInOrder,
 )
-from patches_server.ot.submission import Submission, admit, needs_first_change, session_gap
+from patches_server.ot.submission import Submission, admit, needs_first_change
 
 T = TypeVar("T")
 
@@ -109,7 +105,8 @@ class Committer:
         on_cut: Callable[[CommitCall, Sequence[Change], DocHead], None],
     ) -> None:
         self._store = store
-        self._history = history
+        self._judge = Judge(history, rules.limits, offload)
+        self._versions = CommitVersions(history, rules)
         self._rules = rules
         self._limits = rules.limits
         self._offload = offload
@@ -285,7 +282,7 @@ class Committer:
             await self.require_history(doc_id, known, head, call.base_rev)
         submission = await self._admitted(call, head)
         if version_is_due(head, submission, self._rules):
-            await self._make_versions(head, submission)
+            await self._versions.make_due(head, submission)
         stored_ids: set[str] = set()
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             committed: Sequence[Change] = ()
@@ -296,7 +293,7 @@ class Committer:
                 _refuse_pruned(submission, committed)
             proposal = await self._in_thread(
                 steps_to_decide(call.steps, committed),
-                partial(self._decided, submission, committed, head, stored_ids),
+                partial(decided, submission, committed, head, stored_ids, self._rules),
             )
             if not proposal.decision.to_store:
                 break
@@ -338,27 +335,6 @@ class Committer:
             ),
         )
 
-    def _decided(
-        self,
-        submission: Submission,
-        committed: Sequence[Change],
-        head: DocHead,
-        stored_ids: Collection[str],
-        checkpoint: Callable[[], None],
-    ) -> Proposal:
-        decision = decide(
-            submission,
-            committed,
-            head.rev,
-            stored_ids=stored_ids,
-            session_timeout=self._rules.session_timeout,
-            max_steps=self._limits.max_transform_steps,
-            checkpoint=checkpoint,
-        )
-        # This is where the changes are encoded.
-        bounds = grown(head.bounds, decision.to_store, self._limits)
-        return Proposal(submission, decision, bounds)
-
     async def _in_thread(self, steps: int, work: Callable[[Callable[[], None]], T]) -> T:
         """Do `work` in the offloader. `work` is given a function to call now and then, which ends
         it once nobody waits for it: a thread cannot be cancelled, and the process waits for it."""
@@ -378,9 +354,9 @@ class Committer:
         """Store what was decided on `head`, then the versions of a session that has ended."""
         doc_id, changes, bounds = call.doc_id, proposal.decision.to_store, proposal.bounds
         if exceeded(bounds, self._limits):
-            bounds = await self._measured(doc_id, changes, head.bounds.size)
+            bounds = await self._judge.measure(doc_id, changes, head.bounds.size)
         if call.caller.review is not None:
-            await self._reviewed(call.caller.review, doc_id, changes, head)
+            await self._judge.review(call.caller.review, doc_id, changes, head)
         try:
             await self._store.save_changes(
                 doc_id, changes, expected=head, now=call.now, bounds=bounds
@@ -391,63 +367,7 @@ class Committer:
         self._recent.saved(doc_id, changes, bounds, expected=head)
         origin = proposal.decision.session_origin
         if origin is not None:
-            await self._make_session_versions(proposal.submission, changes, origin)
-
-    async def _reviewed(
-        self, review: Review, doc_id: str, changes: Sequence[Change], head: DocHead
-    ) -> None:
-        """Let the caller's reviewer judge each change by the states before and after it."""
-        state: Json = None
-        if head.rev:
-            state, _ = await self._history.state_at(doc_id, head.rev, on_skipped=lambda *_: None)
-        for change in changes:
-            before, ops = state, change.ops
-            with suppress(PatchError):  # every replica skips such a change
-                state = await self._offload(
-                    head.bounds.size // BYTES_PER_STEP,
-                    partial(apply_patch, before, ops, strict=True),
-                )
-            await review(change, before, state)
-
-    async def _measured(self, doc_id: str, changes: Sequence[Change], head_size: int) -> Bounds:
-        """The true bounds. Raises `ChangeRefusedError` for the change that passes a limit."""
-        state, _ = await self._history.state_at(doc_id)
-        limits = self._limits
-        measured = await self._offload(
-            head_size // BYTES_PER_STEP, lambda: measured_after(state, changes, limits)
-        )
-        if measured.beyond is not None:
-            raise refusal(doc_id, measured, measured.beyond, limits)
-        return measured.after
-
-    async def _make_versions(self, head: DocHead, submission: Submission) -> None:
-        """Versions of what was committed before this submission (`docs/internals/ot.md` 14.7)."""
-        doc_id, step, now = submission.doc_id, self._rules.version_step, submission.now
-        newest = await self._history.newest_version(doc_id)
-        if step <= 0:
-            await self._history.create_version_at(doc_id, head.rev, now=now, after=newest)
-            return
-        least = 1 if session_gap(head.created_at, submission, self._rules.session_timeout) else step
-        while head.rev - (newest.end_rev if newest else 0) >= least:
-            newest = await self._history.create_version_at(
-                doc_id, head.rev, now=now, after=newest, limit=step
-            )
-            if newest is None:
-                break
-
-    async def _make_session_versions(
-        self, submission: Submission, changes: Sequence[Change], origin: str
-    ) -> None:
-        try:
-            await self._history.create_session_versions(
-                submission.doc_id,
-                changes,
-                origin=origin,
-                pause=self._rules.session_timeout,
-                now=submission.now,
-            )
-        except Exception:  # boundary: the commit is stored, and does not fail for this
-            _log.exception("document %.128r: no version was made of a session", submission.doc_id)
+            await self._versions.make_of_session(proposal.submission, changes, origin)
 
 
 def _is_at_hand(call: CommitCall, known: KnownHistory, log: RecentLog) -> bool:

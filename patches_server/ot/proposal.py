@@ -6,7 +6,7 @@ at hand, or a version to be made first, is `None` here and is decided on what th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -94,17 +94,29 @@ def propose(
     committed = log.since(submission.base_rev)
     if committed is None or version_is_due(head, submission, rules):
         return None
+    proposal = decided(submission, committed, head, (), rules, checkpoint)
+    return proposal if proposal.decision.to_store else None
+
+
+def decided(
+    submission: Submission,
+    committed: Sequence[Change],
+    head: DocHead,
+    stored_ids: Collection[str],
+    rules: Rules,
+    checkpoint: Callable[[], None] | None = None,
+) -> Proposal:
+    """What to store and to answer, and the bounds then; `decide` says what is raised."""
     decision = decide(
         submission,
         committed,
         head.rev,
-        stored_ids=(),
+        stored_ids=stored_ids,
         session_timeout=rules.session_timeout,
         max_steps=rules.limits.max_transform_steps,
         checkpoint=checkpoint,
     )
-    if not decision.to_store:
-        return None
+    # This is where the changes are encoded.
     return Proposal(submission, decision, grown(head.bounds, decision.to_store, rules.limits))
 
 
