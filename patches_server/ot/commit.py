@@ -189,10 +189,10 @@ def _numbered(
     changes: list[Change], current_rev: int, *, keep_claimed: bool = False
 ) -> list[Change]:
     if not keep_claimed:
-        return [
-            change if change.rev == rev else change.replace(rev=rev)
-            for rev, change in enumerate(changes, start=current_rev + 1)
-        ]
+        numbered: list[Change] = []
+        for rev, change in enumerate(changes, start=current_rev + 1):
+            numbered.append(change if change.rev == rev else change.replace(rev=rev))
+        return numbered
     holes = [
         change.rev
         for change, before in zip(changes[1:], changes, strict=False)

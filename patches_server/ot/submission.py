@@ -41,11 +41,6 @@ class Submission:
         is_part = bool(self.changes[0].batch_id)
         return is_part or self.now - changes[0].created_at > session_timeout
 
-    @property
-    def claimed_tip(self) -> int:
-        """The head after this submission, as its sender expects it, or more."""
-        return max(self.initial_rev + len(self.changes), self.changes[-1].rev)
-
 
 def needs_first_change(
     changes: Sequence[Change | ChangeInput], options: CommitOptions | None, initial_rev: int
@@ -124,7 +119,11 @@ def session_gap(created_at: Millis, submission: Submission, session_timeout: Mil
 
 def crosses_count(submission: Submission, step: int) -> bool:
     """Whether a submission takes the log over a multiple of `step` revisions (14.7)."""
-    return step > 0 and submission.initial_rev // step < submission.claimed_tip // step
+    if step <= 0:
+        return False
+    # The head after this submission, as its sender expects it, or more.
+    changes, head = submission.changes, submission.initial_rev
+    return head // step < max(head + len(changes), changes[-1].rev) // step
 
 
 def _created_by(changes: Sequence[Change | ChangeInput], first_change: Change) -> bool:
