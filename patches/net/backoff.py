@@ -12,18 +12,18 @@ RECONNECT_FIRST_S: Final = 1.0
 RECONNECT_FACTOR: Final = 1.5
 RECONNECT_MAX_S: Final = 30.0
 #: A connection that lived this long, and answered, starts the reconnect waits over.
-PROVEN_AFTER_S: Final = 10.0
+HEALTHY_AFTER_S: Final = 10.0
 
 JITTER: Final = 0.2
 
 
-def jittered(wait_s: float, chance: float) -> float:
+def jittered(wait_s: float, jitter: float) -> float:
     """`wait_s`, minus up to 20 %."""
-    return wait_s * (1.0 - JITTER * chance)
+    return wait_s * (1.0 - JITTER * jitter)
 
 
-def reconnect_wait(attempt: int, chance: float) -> float:
+def reconnect_wait(attempt: int, jitter: float) -> float:
     """Seconds before the attempt after failure number `attempt` (from 0) in a row."""
     longest = min(attempt, 32)  # the cap is reached long before, and powers stay finite
     wait_s = min(RECONNECT_FIRST_S * RECONNECT_FACTOR**longest, RECONNECT_MAX_S)
-    return jittered(wait_s, chance)
+    return jittered(wait_s, jitter)

@@ -134,7 +134,7 @@ class RpcConnection:
         self.on_error: Signal[[Exception]] = Signal("on_error")
         transport.on_state_change(self._state_changed)
         transport.on_frame(self._peer.receive)
-        self._peer.on_answer(transport.proven)
+        self._peer.on_answer(transport.mark_healthy)
         self._peer.on_notification(self._notified)
 
     @property

@@ -59,6 +59,8 @@ class RpcPeer:
         self._last_id = 0
         self._in_flight: dict[int, _Call] = {}
         self._waiting: deque[_Call] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._answered_at = 0.0
         #: `(method, params)` of a notification.
         self.on_notification: Signal[[str, Any]] = Signal("on_notification")
         #: An answer to a call came.
@@ -74,16 +76,11 @@ class RpcPeer:
         self._last_id += 1
         call = _Call(self._last_id, method, _request(self._last_id, method, params))
         try:
-            async with asyncio.timeout(None) as call.deadline:
-                if len(self._in_flight) < self._max_in_flight:
-                    self._start(call)
-                else:
-                    self._waiting.append(call)
-                return await call.answer
-        except TimeoutError:
-            if not call.deadline.expired():
-                raise
-            raise NetworkError(f"no answer to {method} in {self._timeout_s:g} s") from None
+            if len(self._in_flight) < self._max_in_flight:
+                self._start(call)
+            else:
+                self._waiting.append(call)
+            return await call.answer
         finally:
             self._finish(call)
 
@@ -132,8 +129,9 @@ class RpcPeer:
             call.fail(exc)
         else:
             if self._timeout_s is not None:
-                now = asyncio.get_running_loop().time()
-                call.deadline.reschedule(now + self._timeout_s)
+                call.sent_at = asyncio.get_running_loop().time()
+                if self._timer is None:
+                    self._set_timer(call.sent_at + self._timeout_s)
 
     def _finish(self, call: _Call) -> None:
         """Forget a call however it ended, and let the next one go."""
@@ -144,6 +142,30 @@ class RpcPeer:
         while self._waiting and len(self._in_flight) < self._max_in_flight:
             self._start(self._waiting.popleft())
 
+    # One timer for all calls: it is set for the first one that may be overdue, and looks then.
+
+    def _set_timer(self, at: float) -> None:
+        self._timer = asyncio.get_running_loop().call_at(at, self._fail_overdue)
+
+    def _fail_overdue(self) -> None:
+        assert self._timeout_s is not None
+        self._timer, now = None, asyncio.get_running_loop().time()
+        deadlines = []
+        for call in self._in_flight.values():
+            deadline = self._deadline(call, self._timeout_s)
+            if deadline <= now:
+                call.fail(NetworkError(f"no answer to {call.method} in {self._timeout_s:g} s"))
+            else:
+                deadlines.append(deadline)
+        if deadlines:
+            self._set_timer(min(deadlines))
+
+    def _deadline(self, call: _Call, timeout_s: float) -> float:
+        """Silence is counted from the last answer to any call: over a slow line large answers come
+        one after another. No call waits longer than four times the timeout."""
+        silent_since = max(call.sent_at, self._answered_at)
+        return min(silent_since + timeout_s, call.sent_at + 4 * timeout_s)
+
     def _answered(self, message: Mapping[str, Any]) -> None:
         # `True` is an `int`, and equal to 1
         call = self._in_flight.get(message["id"]) if type(message["id"]) is int else None
@@ -151,20 +173,23 @@ class RpcPeer:
             _log.warning("ignored an answer to an unknown call %.80r", message["id"])
         elif "error" in message:
             call.fail(error_from_wire(message["error"]))
-            self.on_answer.emit()
+            self._heard()
         else:
             if not call.answer.done():
                 call.answer.set_result(message.get("result"))
-            self.on_answer.emit()
+            self._heard()
+
+    def _heard(self) -> None:
+        self._answered_at = asyncio.get_running_loop().time()
+        self.on_answer.emit()
 
 
 class _Call:
-    __slots__ = ("answer", "deadline", "frame", "id", "method")
-
-    deadline: asyncio.Timeout
+    __slots__ = ("answer", "frame", "id", "method", "sent_at")
 
     def __init__(self, id: int, method: str, frame: bytes) -> None:
         self.id, self.method, self.frame = id, method, frame
+        self.sent_at = 0.0
         self.answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
 
     def fail(self, error: PatchesError) -> None:

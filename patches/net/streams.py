@@ -18,7 +18,7 @@ from typing import Final, Protocol, TypeAlias
 
 from patches.aio.signals import Signal
 from patches.errors import NetworkError
-from patches.net.backoff import PROVEN_AFTER_S, reconnect_wait
+from patches.net.backoff import HEALTHY_AFTER_S, reconnect_wait
 from patches.net.transport import TransportState
 from patches.runtime import Runtime
 
@@ -63,7 +63,7 @@ class StreamTransport:
         self._online = True
         self._went_offline = asyncio.Event()  # since the present attempt began
         self._changed = asyncio.Event()
-        self._proven = False
+        self._is_healthy = False
         self.on_state_change: Signal[[TransportState]] = Signal("on_state_change")
         self.on_frame: Signal[[bytes]] = Signal("on_frame")
 
@@ -116,8 +116,8 @@ class StreamTransport:
         except asyncio.QueueFull:
             raise NetworkError(f"{self._name}: the peer does not take our frames") from None
 
-    def proven(self) -> None:
-        self._proven = True
+    def mark_healthy(self) -> None:
+        self._is_healthy = True
 
     # ---- the one task ----------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class StreamTransport:
                     continue
                 opened_at = loop.time()
                 self._lost(await self._use(stream), failed=False)
-                if self._proven and loop.time() - opened_at >= PROVEN_AFTER_S:
+                if self._is_healthy and loop.time() - opened_at >= HEALTHY_AFTER_S:
                     attempt = 0
             await self._pause(reconnect_wait(attempt, self._random.random()))
             attempt += 1
@@ -176,7 +176,7 @@ class StreamTransport:
     async def _use(self, stream: Stream) -> NetworkError:
         """Read and write a stream until it ends; why it ended."""
         outbox: asyncio.Queue[bytes] = asyncio.Queue(OUTBOX_FRAMES)
-        self._outbox, self._proven, self._failure = outbox, False, None
+        self._outbox, self._is_healthy, self._failure = outbox, False, None
         parts = [
             asyncio.ensure_future(part)
             for part in (self._read(stream, outbox), _write(stream, outbox), self._until_offline())

@@ -46,5 +46,5 @@ class Transport(Protocol):
     def send(self, frame: bytes) -> None:
         """Send a frame after those sent before. Raises `NetworkError` when not connected."""
 
-    def proven(self) -> None:
+    def mark_healthy(self) -> None:
         """The peer has answered a request, so this connection is a good one."""

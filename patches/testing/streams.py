@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from patches.errors import NetworkError
 from patches.net.streams import StreamTransport
-from patches.net.websocket import closed
+from patches.net.websocket_stream import closed
 from patches.runtime import Runtime
 
 

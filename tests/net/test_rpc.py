@@ -220,3 +220,39 @@ async def test_a_cancelled_call_is_forgotten() -> None:
     with pytest.raises(asyncio.CancelledError):
         await call
     answer(peer, id=1, result="late")
+
+
+@virtual_time
+async def test_one_timer_serves_all_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    made, call_at = 0, loop.call_at
+
+    def counted(*args: Any, **options: Any) -> asyncio.TimerHandle:
+        nonlocal made
+        made += 1
+        return call_at(*args, **options)
+
+    monkeypatch.setattr(loop, "call_at", counted)
+    sent: list[bytes] = []
+    peer = RpcPeer(sent.append)
+    for number in range(1, 101):
+        call = asyncio.ensure_future(peer.call("m"))
+        await idle()
+        peer.receive(b'{"id":%d,"result":%d}' % (number, number))
+        assert await call == number
+    assert made == 1
+
+
+@virtual_time
+async def test_large_answers_over_a_slow_line_are_no_silence_but_not_for_ever() -> None:
+    peer = RpcPeer(lambda _frame: None)
+    calls = [asyncio.ensure_future(peer.call("getDoc")) for _ in range(6)]
+    for number in range(1, 5):
+        await asyncio.sleep(25)
+        peer.receive(b'{"id":%d,"result":1}' % number)
+        assert await calls[number - 1] == 1
+    assert not calls[5].done()
+    for call in calls[4:]:
+        with pytest.raises(NetworkError, match="no answer to getDoc in 30 s"):
+            await call
+    assert asyncio.get_running_loop().time() == 120

@@ -106,7 +106,7 @@ async def test_a_connection_that_lived_and_answered_starts_the_waits_over() -> N
     network.up = True
     await asyncio.sleep(30)
     assert state_of(transport) == "connected"
-    transport.proven()
+    transport.mark_healthy()
     attempts = network.attempts
     await asyncio.sleep(10)
     network.cut()

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from patches.errors import FrameTooLargeError, InvalidRequestError, NetworkError
-from patches.net.websocket import HANDSHAKE_S, WebSocketStream, WebSocketTransport
+from patches.net.websocket import HANDSHAKE_S, WebSocketTransport
+from patches.net.websocket_stream import WebSocketStream
 from patches.testing.virtual_time import virtual_time
 
 Handler = Callable[[web.Request, web.WebSocketResponse], Awaitable[None]]
