@@ -280,6 +280,27 @@ async def test_a_burst_of_edits_is_stored_in_few_transactions(tmp_path: Path) ->
         assert len(queue.pending) == 300
 
 
+async def test_a_burst_of_lww_edits_is_stored_in_few_transactions(tmp_path: Path) -> None:
+    async with Patches(tmp_path / "client.db") as patches:
+        doc = await patches.open_doc("doc", algorithm="lww")
+        saves = 0
+        store: Any = patches.algorithms["lww"]._store  # type: ignore[attr-defined]  # LWW's own
+        change = store.change
+
+        async def counted(*arguments: Any) -> Any:
+            nonlocal saves
+            saves += 1
+            return await change(*arguments)
+
+        store.change = counted
+        for number in range(256):
+            doc.set({"n": number})
+        await doc.flush()
+        assert saves <= 5
+    async with Patches(tmp_path / "client.db") as patches:
+        assert (await patches.open_doc("doc")).state == {"n": 255}
+
+
 def test_a_store_that_is_none_is_refused_by_name() -> None:
     with pytest.raises(InvalidRequestError, match="store= takes a path"):
         Patches(store=3)

@@ -24,7 +24,7 @@ from patches.algorithms.lww import local_edits, quarantine, reading, sending, tr
 from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
 from patches.algorithms.lww.steps import Step
 from patches.algorithms.lww.stores.factory import LWW_STORES
-from patches.algorithms.lww.tables import LWWStore
+from patches.algorithms.lww.tables import EDITS_KEPT, LWWStore
 from patches.algorithms.recovery import Recovery
 from patches.documents.document import Document
 from patches.errors import ErrorContext, PatchesError
@@ -42,6 +42,7 @@ class LWWAlgorithm(Algorithm):
     """Keeps LWW documents equal. `store` is usually left to `open_store`."""
 
     name: ClassVar[str] = "lww"
+    edits_at_once: ClassVar[int] = EDITS_KEPT
 
     def __init__(
         self,
@@ -127,30 +128,35 @@ class LWWAlgorithm(Algorithm):
     async def handle_doc_changes(
         self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
     ) -> list[list[Change]]:
-        """Fold an edit into the stored pending ops, all at the time now.
+        """Fold edits into the stored pending ops, all at the time now, in one transaction.
 
-        With the same id again it is stored once: a failed try may have stored it all the same. The
-        change that is returned is for listeners; what is sent has ids and no metadata of its own.
+        With the same id again an edit is stored once: a failed try may have stored it all the same.
+        The changes that are returned are for listeners; what is sent has ids and no metadata of its
+        own.
         """
-        (edit,) = edits
-        ops, change_id = edit.ops, edit.change_id
-        if not ops:
-            return [[]]
-        now = self._runtime.wall_ms()
-        opened = _lww(doc)
+        now, opened = self._runtime.wall_ms(), _lww(doc)
         async with self._locks(doc_id):
-            written = list(ops)
-            if not written:  # rolled back while it waited
-                return [[]]
+            # what was rolled back while it waited is empty
+            written = [(list(edit.ops), edit.change_id) for edit in edits]
             known = None if opened is None else opened.version
-            step = await self._store.change(
-                doc_id, lambda tables: local_edits.add_edit(tables, written, now, known, change_id)
+            steps, work = await self._store.change(
+                doc_id, lambda tables: local_edits.add_edits(tables, written, now, known)
             )
-            await self._follow(doc_id, opened, step, ops)
-        stored = self._change(
-            step.local, step.committed_rev, change_id=change_id, metadata=edit.metadata
-        )
-        return [[stored]]
+            if opened is not None:
+                opened.follow_edits(steps, [edit.ops for edit in edits], work)
+        return [
+            []
+            if step is None
+            else [
+                self._change(
+                    step.local,
+                    step.committed_rev,
+                    change_id=edit.change_id,
+                    metadata=edit.metadata,
+                )
+            ]
+            for edit, step in zip(edits, steps, strict=True)
+        ]
 
     # ---- sending ---------------------------------------------------------------------------------
 

@@ -125,6 +125,20 @@ class LWWDoc(Document):
         self._show(touched)
         return True
 
+    def follow_edits(
+        self, steps: Sequence[Step | None], edits: Sequence[list[Op]], work: Work | None
+    ) -> None:
+        """Follow edits that were stored. `work`: everything, if the steps are not enough."""
+        for step, edit in zip(steps, edits, strict=True):
+            if step is None:
+                continue
+            if work is None:
+                self.follow(step, edit)
+            else:
+                self._drop_saved(edit)
+        if work is not None:
+            self.install(work)
+
     def _drop_saved(self, edit: list[Op] | None) -> bool:
         """Take a stored edit off the unsaved ones; whether it was among them, and so is shown."""
         for index, ops in enumerate(self.unsaved):

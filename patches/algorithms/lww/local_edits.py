@@ -6,51 +6,60 @@ from collections.abc import Sequence
 
 from patches.algorithms.lww.consolidate import consolidate_ops
 from patches.algorithms.lww.field_table import is_below, put_consolidated
-from patches.algorithms.lww.reading import committed_rev, version_of, work_if_missed, work_of
-from patches.algorithms.lww.steps import Step
+from patches.algorithms.lww.reading import committed_rev, load, version_of
+from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.tables import DocTables
 from patches.model.json_values import Op
 from patches.runtime import Millis
 
 
-def add_edit(
+def add_edits(
     tables: DocTables,
-    ops: Sequence[Op],
+    edits: Sequence[tuple[Sequence[Op], str | None]],
     now: Millis,
     known: int | None,
-    edit_id: str | None = None,
-) -> Step:
-    """Fold a local edit into the pending ops, all of it at one time.
+) -> tuple[list[Step | None], Work | None]:
+    """Fold local edits, each with its id, into the pending ops, all of them at one time.
 
     The time is later than that of every row that was seen here, whatever the clock says: what an
     author has read, the author's write replaces. An edit whose id was noted is stored already, by a
-    try that seemed to fail.
+    try that seemed to fail. Gives a step for each edit that has operations, and everything if the
+    steps are not enough for an open document.
     """
-    if edit_id is not None:
-        if tables.has_edit(edit_id):
-            return _stored_before(tables, ops, known)
-        tables.note_edit(edit_id)
+    is_behind = known is not None and known != version_of(tables)
+    steps: list[Step | None] = []
+    for ops, edit_id in edits:
+        if not ops:
+            steps.append(None)
+        elif edit_id is not None and tables.has_edit(edit_id):
+            is_behind = known is not None
+            steps.append(_stored_before(tables, ops))
+        else:
+            if edit_id is not None:
+                tables.note_edit(edit_id)
+            steps.append(_add_pending(tables, _timed(tables, ops, now), edit_id))
+    return steps, load(tables) if is_behind else None
+
+
+def _timed(tables: DocTables, ops: Sequence[Op], now: Millis) -> list[Op]:
     head = tables.head()
     newest = 0 if head is None else head.newest_ts
     held = (tables.pending.get(op["path"]) for op in ops)
     ts = max([now, newest + 1, *(op["ts"] for op in held if op is not None)])
-    return _add_pending(tables, [{**op, "ts": ts} for op in ops], known, edit_id)
+    return [{**op, "ts": ts} for op in ops]
 
 
-def _stored_before(tables: DocTables, ops: Sequence[Op], known: int | None) -> Step:
+def _stored_before(tables: DocTables, ops: Sequence[Op]) -> Step:
     version = version_of(tables)
     return Step(
         before=version,
         after=version,
         committed_rev=committed_rev(tables),
         local=ops,
-        work=None if known is None else work_of(tables),
     )
 
 
-def _add_pending(
-    tables: DocTables, ops: Sequence[Op], known: int | None, edit_id: str | None
-) -> Step:
+def _add_pending(tables: DocTables, ops: Sequence[Op], edit_id: str | None) -> Step:
     before = version_of(tables)
     # The ops are sent under the id of their first edit, also from a copy of the file that has the
     # edit and not what came of it: then a server that has seen it counts it once.
@@ -80,5 +89,4 @@ def _add_pending(
         local=ops,
         saved=result.ops_to_save,
         removed_paths=removed_paths,
-        work=work_if_missed(tables, before, known),
     )

@@ -18,8 +18,9 @@ from patches.model.json_values import Op
 
 T = TypeVar("T")
 
-#: How many stored edits a store remembers by id: more than can be tried again at one time.
-EDITS_KEPT: Final = 16
+#: How many stored edits a store remembers by id. As many are stored in one transaction, and may be
+#: tried again.
+EDITS_KEPT: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

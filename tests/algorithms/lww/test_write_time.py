@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from patches.algorithms.base import LocalEdit
 from patches.algorithms.lww import LWWAlgorithm, LWWDoc
 from patches.algorithms.lww.stores.memory import LWWMemoryStore
 from patches.model.change import Change, Snapshot
@@ -131,3 +132,20 @@ async def test_a_document_sees_at_its_next_send_what_another_process_has_done() 
     assert await one.batch() == []
     assert one.doc.state == {"n": 1}
     assert (one.doc.committed_rev, one.doc.has_pending) == (1, False)
+
+
+async def test_edits_stored_together_behind_those_of_another_process_show_once() -> None:
+    store = LWWMemoryStore()
+    one, two = await Client(store).open(), await Client(store).open()
+    await one.edit({"op": "@inc", "path": "/n", "value": 10}, change_id="other")
+    edits = []
+    for number in range(3):
+        two.doc.apply([{"op": "@inc", "path": "/n", "value": 1}])
+        edits.append(LocalEdit(two.doc.unsaved[-1], {}, f"mine{number}"))
+    stored = await two.algorithm.handle_doc_changes(DOC, edits, two.doc)
+    assert [len(changes) for changes in stored] == [1, 1, 1]
+    assert two.doc.state == {"n": 13}
+    assert not two.doc.unsaved
+    again = [LocalEdit([{"op": "@inc", "path": "/n", "value": 1}], {}, "mine2")]
+    await two.algorithm.handle_doc_changes(DOC, again, two.doc)
+    assert two.doc.state == {"n": 13}
