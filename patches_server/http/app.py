@@ -24,6 +24,7 @@ from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability
 from patches_server.auth.access import Auth
 from patches_server.demo.content import add_welcome_documents
+from patches_server.documents.backend import Backend
 from patches_server.http.metrics import add_metrics
 from patches_server.http.services import services_on
 from patches_server.http.websocket import serve_websocket
@@ -37,7 +38,7 @@ from patches_server.service.router import Routes, Services
 from patches_server.service.server import PatchesServer
 from patches_server.service.validation import Validate, ValidateState
 from patches_server.stores.sqlite.backend import SqliteBackend
-from patches_server.stores.url import Backend, open_backend
+from patches_server.stores.url import open_backend
 
 _log = logging.getLogger("patches_server.http.app")
 

@@ -19,6 +19,7 @@ from patches.model.ids import SortableIds, change_ids
 from patches.model.json_values import Json
 from patches.model.settings import check_integer, instance_or
 from patches.runtime import Millis, Runtime
+from patches_server.documents.backend import store_in
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.context import CallContext, current_context
 from patches_server.documents.document_server import DocumentServer
@@ -74,7 +75,7 @@ class LWWServer(DocumentServer):
         check_integer("change_id_ttl", change_id_ttl, least=0)
         check_integer("removal_ttl", removal_ttl, least=0)
         runtime = instance_or(Runtime, "runtime", runtime, Runtime)
-        self.store: LWWServerStore = getattr(store, "lww", store)
+        self.store: LWWServerStore = store_in(store, self.name)
         self._limits = instance_or(Limits, "limits", limits, Limits)
         self.offload = Offloader(runtime, self._limits)
         self.clock = ServerClock(self.store, runtime)

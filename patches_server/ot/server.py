@@ -24,6 +24,7 @@ from patches.model.ids import change_ids
 from patches.model.json_values import Json
 from patches.model.settings import check_integer, check_number, instance_or
 from patches.runtime import Runtime
+from patches_server.documents.backend import store_in
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.concurrency_limit import ConcurrencyLimit
 from patches_server.documents.context import CallContext, current_context
@@ -73,7 +74,7 @@ class OTServer(DocumentServer):
         check_number("session_timeout_minutes", session_timeout_minutes)
         check_integer("max_changes_per_version", max_changes_per_version, least=0)
         runtime = instance_or(Runtime, "runtime", runtime, Runtime)
-        self.store: OTServerStore = getattr(store, "ot", store)
+        self.store: OTServerStore = store_in(store, self.name)
         self.clock = ServerClock(self.store, runtime)
         self.limits = instance_or(Limits, "limits", limits, Limits)
         self.runtime = runtime

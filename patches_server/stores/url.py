@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TypeAlias
 from urllib.parse import quote, unquote
 
 from patches.errors import InvalidRequestError
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability
+from patches_server.documents.backend import Backend
 from patches_server.stores.memory.backend import MemoryBackend
 from patches_server.stores.sqlite.backend import SqliteBackend
-
-Backend: TypeAlias = MemoryBackend | SqliteBackend
 
 
 def open_backend(

@@ -17,6 +17,7 @@ from patches.model.ids import change_ids, random_id
 from patches.model.json_values import Json, json_equal
 from patches.model.settings import check_function, check_integer, instance_or
 from patches.runtime import Millis, Runtime
+from patches_server.documents.backend import store_in
 from patches_server.documents.branches import BRANCH_ID_LENGTH, BranchManager, load_live
 from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Branch
@@ -66,7 +67,7 @@ class OTBranchManager(BranchManager):
         check_integer("max_bytes_per_merge_window", max_bytes_per_merge_window)
         check_function("new_branch_id", new_branch_id)
         runtime = instance_or(Runtime, "runtime", runtime, Runtime)
-        self._store: OTServerStore = getattr(store, "ot", store)
+        self._store: OTServerStore = store_in(store, "ot")
         super().__init__(
             self._store.branches,
             server.clock,

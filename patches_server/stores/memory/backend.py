@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from patches.model.ids import random_id
 from patches.runtime import Runtime
+from patches_server.documents.backend import StoreFactories, Stores
 from patches_server.documents.branch_store import MemoryBranches
 from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import MemoryDocuments
@@ -27,6 +30,11 @@ class MemoryBackend:
         self.lww = LWWMemoryServerStore(
             self.documents, self.versions, self.branches, runtime=self._runtime
         )
+        self._stores = Stores("memory", {"ot": self.ot, "lww": self.lww})
+
+    def store_of(self, algorithm: str, factories: StoreFactories | None = None) -> Any:
+        """See `Backend`. A factory is called with this object."""
+        return self._stores.get(self, algorithm, factories)
 
     async def epoch(self) -> str:
         """The id of this memory."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from typing import Any
 
 from patches.errors import CorruptDataError
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability, SqliteDatabase
+from patches_server.documents.backend import StoreFactories, Stores
 from patches_server.documents.records import Tombstone
 from patches_server.stores.sqlite import documents
 from patches_server.stores.sqlite.branches import SqliteBranches
@@ -47,6 +49,11 @@ class SqliteBackend:
         self.lww = LWWSqliteServerStore(
             self.database, self.versions, self.branches, runtime=self._runtime
         )
+        self._stores = Stores("sqlite", {"ot": self.ot, "lww": self.lww})
+
+    def store_of(self, algorithm: str, factories: StoreFactories | None = None) -> Any:
+        """See `Backend`. A factory is called with this object."""
+        return self._stores.get(self, algorithm, factories)
 
     async def epoch(self) -> str:
         """The id of this file, made with it. Copies by `patches-server backup` have others.

@@ -164,7 +164,7 @@ async def played(server: LocalServer, seed: int) -> list[list[Any]]:
         got: list[list[Any]] = [[] for _ in peers]
         for step in range(60):
             doc_id = source.choice(["d", "d", "e"])
-            head = (await server.backend.ot.get_head(doc_id)).rev
+            head = (await server.services["ot"].documents.get_doc(doc_id)).head
             ops = [an_op(source, step) for _ in range(source.choice([1, 1, 1, 0, 3]))]
             change: dict[str, Any] = {"id": f"c{step}", "ops": ops}
             change["baseRev"] = max(0, head - source.choice([0, 0, 0, 1, 3, 40, -1]))
