@@ -19,7 +19,6 @@ from patches.algorithms.ot.stores.memory import OTMemoryStore
 from patches.model.change import Change
 from patches.model.json_values import Op
 from patches_server.documents.tombstones import MemoryDocuments
-from patches_server.lww import server as lww_server
 from patches_server.ot import commit
 from patches_server.ot.committer import Committer
 from patches_server.service.fanout.hub import Hub
@@ -37,10 +36,15 @@ def ack_before_the_commit(patch: pytest.MonkeyPatch) -> None:
     save = Committer._save
     late: set[asyncio.Task[Any]] = set()
 
+    def forget(task: asyncio.Task[Any]) -> None:
+        late.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody waits for it
+
     async def save_later(self: Committer, *args: Any) -> None:
         task = asyncio.get_running_loop().create_task(save(self, *args))
         late.add(task)
-        task.add_done_callback(late.discard)
+        task.add_done_callback(forget)
 
     patch.setattr(Committer, "_save", save_later)
 
@@ -112,7 +116,7 @@ def a_retried_change_that_counts_twice(patch: pytest.MonkeyPatch) -> None:
     def all_of_them(changes: Iterable[Any], _seen: Any) -> list[Any]:
         return list(changes)
 
-    patch.setattr(lww_server, "fresh_changes", all_of_them)
+    patch.setattr("patches_server.lww.committer.fresh_changes", all_of_them)
 
 
 def a_tombstone_that_is_ignored(patch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,13 @@ from patches.algorithms.lww import consolidate as consolidate_module
 from patches.algorithms.lww.split import split_change
 from patches.algorithms.ot import batching, walk
 from patches.algorithms.ot.algorithm import OTAlgorithm
+from patches.algorithms.ot.doc import OTDoc
 from patches.algorithms.ot.splitting import break_changes
+from patches.client.tracking import Tracking
 from patches.json_patch.transform.relations import Context
 from patches.model.change import Change
-from patches.model.json_values import Op
+from patches.model.json_values import Op, json_equal
+from patches.net.streams import StreamTransport
 from patches.sync.document.failures import Attempt, Kind, classify
 from patches.sync.full_sync import FullSync
 from patches_server.ot.recent import RecentLogs
@@ -94,6 +97,42 @@ def a_tie_in_the_wrong_frame(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Context, "__init__", same_side)
 
 
+def keys_shifted_like_indexes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        "patches.json_patch.transform.relations.object_prefixes", lambda _ops: frozenset()
+    )
+
+
+def an_edit_known_by_equal_operations(patch: pytest.MonkeyPatch) -> None:
+    def among(self: OTDoc, changes: Sequence[Change], *, clear: bool = False) -> list[list[Op]]:
+        stored = [change.ops for change in changes]
+        found = [ops for ops in self.unsaved if any(json_equal(ops, each) for each in stored)]
+        for ops in found if clear else ():
+            ops.clear()
+        return found
+
+    patch.setattr(OTDoc, "_stored_among", among)
+
+
+def a_deletion_forgotten_when_the_document_is_opened(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Tracking, "check_not_deleted", lambda *_args: None)
+
+
+def a_token_that_is_ignored(patch: pytest.MonkeyPatch) -> None:
+    for module in ("lww", "ot"):
+        target = f"patches_server.{module}.committer.require_same_history"
+        patch.setattr(target, lambda *_args, **_options: None)
+    patch.setattr("patches_server.ot.committer.require_same_change", lambda *_args: None)
+
+
+def a_stream_that_raises_and_is_not_dialled_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StreamTransport, "_why", lambda _self, part: part.result())
+
+
+def a_write_older_than_what_its_author_saw(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("patches.algorithms.lww.transactions._newest", lambda *_args: 0)
+
+
 def an_end_of_a_subscription_that_is_not_told(patch: pytest.MonkeyPatch) -> None:
     def removed(self: hub.Hub, doc_id: str, subscriber: Subscriber) -> None:
         self._remove(subscriber, doc_id)
@@ -121,10 +160,16 @@ BUGS = [
     Planted(ties_reversed, "lww", 0, "I11"),
     Planted(an_increment_lost_on_a_split, "lww", 21, "I9 I11"),
     Planted(an_increment_lost_on_an_ot_split, "ot", 5, "I11"),
-    Planted(deletions_forgotten_at_the_first_sync, "mixed", 0, "I9 I10", frozenset({"rebirth"})),
+    Planted(deletions_forgotten_at_the_first_sync, "mixed", 0, "I9 I10"),
     Planted(a_batch_id_lost_over_a_cut_upload, "ot", 0, "I11"),
     Planted(pending_changes_returned_as_committed, "ot", 0, "I13"),
     Planted(a_tie_in_the_wrong_frame, "ot", 0, "I10 I11"),
+    Planted(keys_shifted_like_indexes, "ot", 0, "I11"),
+    Planted(an_edit_known_by_equal_operations, "ot", 0, "I10 I11", frozenset({"shared_file"})),
+    Planted(a_deletion_forgotten_when_the_document_is_opened, "mixed", 0, "I9 I10"),
+    Planted(a_token_that_is_ignored, "mixed", 0, "I9 I10 I11 I13"),
+    Planted(a_stream_that_raises_and_is_not_dialled_again, "ot", 0, "I9 unhandled log"),
+    Planted(a_write_older_than_what_its_author_saw, "lww", 0, "I11"),
     Planted(an_end_of_a_subscription_that_is_not_told, "mixed", 0, "I9"),
     Planted(a_final_refusal_taken_for_transient, "mixed", 0, "I9"),
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from patches.errors import PatchesError
+from patches.errors import DeletionPendingError, PatchesError
 from patches.json_patch import invert_patch
 from patches.testing.sim.checker import Checker, Made
 from patches.testing.sim.config import Config
@@ -133,10 +133,14 @@ class Users:
                 await self._draft(client, action, action.kind, random)
 
     async def open(self, client: SimClient, doc_id: str) -> None:
-        """Open a document, unless it is open."""
+        """Open a document, unless it is open, or its deletion is to be told to the server first."""
         patches = client.patches
-        if patches is not None and patches.get_open_doc(doc_id) is None:
+        if patches is None or patches.get_open_doc(doc_id) is not None:
+            return
+        try:
             await patches.open_doc(doc_id, algorithm="lww" if doc_id.startswith("lww/") else "ot")
+        except DeletionPendingError:
+            self._trace.add(client.name, "refused", f"open {doc_id}, which is being deleted")
 
     async def _draft(
         self, client: SimClient, action: Action, kind: str, random: Random, *, flush: bool = True
