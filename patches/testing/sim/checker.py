@@ -291,6 +291,10 @@ class Checker:
                 continue
             if change.rev > log.rev or log.changes[change.rev - 1].id != change.id:
                 self._fail("I7", f"{node}, {doc_id}: stored {change.id}, which is not in the log")
+            elif not json_equal(change.ops, log.changes[change.rev - 1].ops):
+                there = log.changes[change.rev - 1].ops
+                message = f"stored {change.id} as {change.ops}, in the log it is {there}"
+                self._fail("I7", f"{node}, {doc_id}: {message}")
         self._revs[node, doc_id] = known
 
     def _check_queue(

@@ -251,4 +251,4 @@ def _is_private(char: str) -> bool:
 
 def _text(value: Json) -> str:
     text = codec.encode(value).decode()
-    return text if len(text) < 1_500 else f"{text[:1_500]}... ({len(text)} bytes)"
+    return text if len(text) < 600 else f"{text[:600]}... ({len(text)} bytes)"

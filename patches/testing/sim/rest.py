@@ -108,6 +108,8 @@ class Rest:
                 await client.life.spawn(self._users.open(client, doc_id), name="open")
 
     def _restless(self) -> str:
+        if self._users.at_work:
+            return "a user is at work"
         for client in self._clients:
             if client.sync is None or not client.sync.state.connected:
                 return f"{client.name} is not connected"
@@ -121,7 +123,8 @@ class Rest:
                 if doc is None or shown is None:
                     return f"{client.name} has not opened {doc_id}"
                 # In a shared file, a document may have what its coordinator was not told of.
-                known = shown.committed_rev if self._must_reconnect else doc.committed_rev
+                is_shared = "shared_file" in self._config.faults
+                known = shown.committed_rev if is_shared else doc.committed_rev
                 if doc.has_pending or shown.has_pending or min(known, doc.committed_rev) != log.rev:
                     return (
                         f"{client.name}, {doc_id} at {doc.committed_rev} of {log.rev}: {shown}, "

@@ -41,9 +41,15 @@ class Users:
         self._config, self._clients, self._restart = config, clients, restart
         self._checker, self._trace = checker, trace
         self._markers = 0
+        self._under_way: dict[asyncio.Task[Any], None] = {}
         self._branches: list[str] = []
         self.done = 0
         self.besides: Counter[str] = Counter()
+
+    @property
+    def at_work(self) -> bool:
+        """Whether an action has not ended yet."""
+        return bool(self._under_way)
 
     def begin(self, action: Action) -> None:
         """Start an action; it goes on by itself, and ends with its client's process."""
@@ -52,7 +58,9 @@ class Users:
         if action.kind == "offline":
             self._go_offline(client, offline_time_s(action.random()))
         elif client.running and client.life is not None:
-            client.life.spawn(self._act(client, action), name=f"user {action.kind}")
+            task = client.life.spawn(self._act(client, action), name=f"user {action.kind}")
+            self._under_way[task] = None
+            task.add_done_callback(lambda task: self._under_way.pop(task, None))
         self.done += 1
 
     def _go_offline(self, client: SimClient, for_s: float) -> None:

@@ -204,8 +204,7 @@ class World:
         )
         disk = self._disk("server", backend, SERVER_POINTS)
         for name in config.server_names:
-            clock = clock if name == "server" else self._clock(name)
-            node = Node(name, clock, disk, str(config.seed))
+            node = Node(name, clock, disk, str(config.seed))  # one disk: one host, one clock
             self.servers.append(SimServer(node, self.net, self.trace, self.watch, config))
         for name in names:
             clock = self._clock(name)
