@@ -98,9 +98,8 @@ def a_tie_in_the_wrong_frame(patch: pytest.MonkeyPatch) -> None:
 
 
 def keys_shifted_like_indexes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        "patches.json_patch.transform.relations.object_prefixes", lambda _ops: frozenset()
-    )
+    target = "patches.algorithms.ot.doc.mark_object_keys"
+    patch.setattr(target, lambda _state, ops: ops)
 
 
 def an_edit_known_by_equal_operations(patch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,8 @@ class Conversation:
             return
         rights = self.watch.rights
         grace_s = 0.0 if rights.was_told(self.who, doc_id) else rights.reauth_s
+        if method == "peer-welcome":
+            grace_s = ANSWER_S  # with the answer to `subscribe`, on the right that was asked for it
         if not rights.may_get(self.who, doc_id, grace_s=grace_s):
             self.watch.fail("I5", f"{self.name}: {method} of {doc_id} to {self.who}")
 
