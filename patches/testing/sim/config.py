@@ -50,7 +50,6 @@ _CHANCES: Final = {
     "servers": 0.3, "hostile": 0.1, "power_loss": 0.15, "bad_row": 0.3, "absence": 0.3,
     "coarse_clock": 0.3, "freeze": 0.3, "refusing": 0.3, "small_limits": 0.2, "revoke": 0.3,
     "shared_file": 0.2, "rebirth": 0.4, "set_back": 0.15, "bad_client_row": 0.2, "wide": 0.3,
-    "close_edits": 0.3,
 }  # fmt: skip
 #: The classes that a seed may have; the others are on only where they are asked for.
 DRAWN: Final = tuple(fault for fault in FAULTS if _CHANCES.get(fault, 0.5))

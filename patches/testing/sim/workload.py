@@ -35,7 +35,7 @@ _BESIDES: Final = {
     "undo": (("undo", "undo", "create"), 8),
     "refusing": (("vetoed",), 6),
     "rebirth": (("remake", "remake", "delete_offline", "delete_and_open"), 6),
-    "close_edits": (("front", "front", "mistype", "cell"), 25),
+    "close_edits": (("front", "mistype", "mistype", "cell", "cell"), 30),
     "wide": (("wide",), 4),
 }
 #: What is done to documents that may be deleted, alone.
@@ -277,7 +277,7 @@ def cell_of(mark: str) -> str:
 
 def mistyped(draft: Any, random: Random) -> Callable[[Any], object]:
     """Write something where others write, too; what is returned takes it back."""
-    how = random.choice(("text", "list", "key"))
+    how = random.choice(("text", "list", "key", "key"))
     if how == "text" and "notes" in draft:
         slip = random.choice(("x", "slip", "hello"))
         draft.text("notes").insert(0, slip)
