@@ -31,7 +31,7 @@ _TASKS: Final = (
 _log = logging.getLogger("patches_server.demo.content")
 
 
-async def add_welcome_documents(router: Router) -> None:
+async def add_demo_documents(router: Router) -> None:
     """Make the page's two documents where there are none. What fails is logged."""
     for doc_id, edit in ((TEXT_ID, _write_text), (TASKS_ID, _write_tasks)):
         documents = (await router.find(doc_id)).documents

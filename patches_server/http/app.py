@@ -23,7 +23,7 @@ from patches.model.settings import check_bool, check_one_of, instance_or
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability
 from patches_server.auth.access import Auth
-from patches_server.demo.content import add_welcome_documents
+from patches_server.demo.content import add_demo_documents
 from patches_server.documents.backend import Backend
 from patches_server.http.metrics import add_metrics
 from patches_server.http.services import services_on
@@ -154,7 +154,7 @@ def create_app(
         async with _opened(backend, own) as epoch, server:
             app[_STATE].epoch, app[_STATE].read_epoch = epoch, backend.epoch
             if page:
-                await add_welcome_documents(server.router)
+                await add_demo_documents(server.router)
             yield
 
     async def going_away(_app: web.Application) -> None:
