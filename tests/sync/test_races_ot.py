@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -361,3 +361,24 @@ async def test_work_that_the_store_lost_is_handed_over_by_a_deletion_without_an_
         assert handed == [lost.id, kept.id]
         assert scene.errors == []
         assert "d" not in scene.sync.synced
+
+
+@virtual_time
+async def test_one_load_of_an_ot_document_leaves_out_all_that_cannot_be_applied() -> None:
+    async with ot_scene() as scene:
+        errors: list[str | None] = []
+        scene.sync.on_error(lambda _error, context: errors.append(context.change_id))
+        doc = await scene.patches.open_doc("d")
+        bad: list[Mapping[str, Json]] = [{"op": "replace", "path": "/s/x", "value": 1}]
+        tail = [committed(rev, bad if rev % 2 else None) for rev in range(1, 81)]
+        (await scene.connection.next_call("getDoc")).answer(
+            Snapshot(state={"s": 1}, rev=0, changes=tail)
+        )
+        await idle()
+        assert doc.state == {"s": 1, **{f"r{rev}": rev for rev in range(2, 81, 2)}}
+        assert scene.entry == SyncedDoc(80, False, "synced")
+        assert errors == [f"other{rev}" for rev in range(1, 81, 2)]
+        scene.broadcast(committed(81))
+        await idle()
+        assert doc.state["r81"] == 81
+        assert len(errors) == 40
