@@ -27,6 +27,7 @@ from patches_server.lww.commit import LWW_OPS
 from patches_server.lww.store import LWWServerStore
 from patches_server.stores.memory.lww import LWWMemoryServerStore
 from patches_server.stores.sqlite.branches import SqliteBranches
+from patches_server.stores.sqlite.checksums import SUMS_SCHEMA
 from patches_server.stores.sqlite.documents import DOCUMENTS_SCHEMA
 from patches_server.stores.sqlite.lww import LWWSqliteServerStore
 from patches_server.stores.sqlite.versions import SqliteVersions
@@ -308,6 +309,7 @@ async def memory_store(keeps_change_ids: bool, clock: list[int]) -> AsyncIterato
 async def sqlite_store(keeps_change_ids: bool, clock: list[int]) -> AsyncIterator[LWWServerStore]:
     runtime = Runtime(wall_ms=lambda: clock[0])
     database = SqliteDatabase(":memory:", runtime=runtime)
+    database.add_schema(SUMS_SCHEMA)
     database.add_schema(DOCUMENTS_SCHEMA)
     store = LWWSqliteServerStore(
         database,

@@ -36,9 +36,10 @@ from patches_server.ot import (
 )
 from patches_server.stores.memory.ot import OTMemoryServerStore
 from patches_server.stores.sqlite.branches import SqliteBranches
+from patches_server.stores.sqlite.checksums import SUMS_SCHEMA, change_sums
 from patches_server.stores.sqlite.documents import DOCUMENTS_SCHEMA
 from patches_server.stores.sqlite.ot import OTSqliteServerStore
-from patches_server.stores.sqlite.versions import SqliteVersions
+from patches_server.stores.sqlite.versions import VERSIONS, SqliteVersions
 from tests.conformance.ties import record_ties, recorded_ties
 from tests.support.conformance import (
     Case,
@@ -570,16 +571,18 @@ async def sqlite_world() -> AsyncIterator[World]:
     clock = [0]
     runtime = Runtime(wall_ms=lambda: clock[0])
     database = SqliteDatabase(":memory:", runtime=runtime)
+    database.add_schema(SUMS_SCHEMA)
     database.add_schema(DOCUMENTS_SCHEMA)
     versions = SqliteVersions(database, runtime=runtime)
     store = OTSqliteServerStore(database, versions, SqliteBranches(database), runtime=runtime)
 
     async def set_version(doc_id: str, version: Version, state: bytes | None) -> None:
         def remove(conn: Any) -> None:
-            conn.execute(
-                "DELETE FROM server_versions WHERE doc_id = ? AND version_id = ?",
+            gone = conn.execute(
+                "DELETE FROM server_versions WHERE doc_id = ? AND version_id = ? RETURNING crc",
                 (doc_id, version.id),
-            )
+            ).fetchall()
+            change_sums(conn, VERSIONS, doc_id, gone=[crc for (crc,) in gone], new=())
 
         await database.write(remove)
         await versions.create_version(doc_id, version, state)
