@@ -62,7 +62,7 @@ class DocumentServer(ABC):
         self.on_nothing_stored: NothingStored = Signal("on_nothing_stored")
 
     @property
-    def poisoned(self) -> int:
+    def unappliable(self) -> int:
         """Committed changes that a state was built without."""
         return 0
 

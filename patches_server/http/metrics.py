@@ -60,7 +60,7 @@ class ServerCollector:
             errors.add_metric([code], count)
         yield errors
         yield self._counter(
-            "patches_poison", "Committed changes that cannot be applied", server.poisoned
+            "patches_poison", "Committed changes that cannot be applied", server.unappliable
         )
         yield self._counter(
             "patches_clock_jumps", "Leaps of the wall clock between commits", server.clock_jumps

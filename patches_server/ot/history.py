@@ -26,7 +26,7 @@ _log = logging.getLogger("patches_server.ot")
 
 _STEPS_PER_CHANGE: Final = 4
 _MAX_ANCESTORS: Final = 10
-_REMEMBERED_POISON: Final = 10_000
+_REMEMBERED_UNAPPLIABLE: Final = 10_000
 
 T = TypeVar("T")
 #: Told of each change that a state was built without.
@@ -41,8 +41,8 @@ class OTHistory:
         self._offload = offload
         self._new_id = SortableIds(runtime.random)
         #: Changes that were left out of a state, by document and id; each is told of once.
-        self._poison: dict[tuple[str, str], None] = {}
-        self.poisoned = 0
+        self._reported: dict[tuple[str, str], None] = {}
+        self.unappliable = 0
 
     async def newest_version(self, doc_id: str) -> Version | None:
         """The version, of any origin, that reaches furthest."""
@@ -251,12 +251,12 @@ class OTHistory:
     def _logged(self, doc_id: str) -> OnSkipped:
         def log(skipped: SkippedChange) -> None:
             key = (doc_id, skipped.change.id)
-            if key in self._poison:
+            if key in self._reported:
                 return
-            self._poison[key] = None
-            self.poisoned += 1
-            if len(self._poison) > _REMEMBERED_POISON:
-                del self._poison[next(iter(self._poison))]
+            self._reported[key] = None
+            self.unappliable += 1
+            if len(self._reported) > _REMEMBERED_UNAPPLIABLE:
+                del self._reported[next(iter(self._reported))]
             _log.error(
                 "document %.128r: committed change %.128r (rev %d) cannot be applied and is left "
                 "out",

@@ -95,9 +95,9 @@ class OTServer(DocumentServer):
         self._under_way: set[asyncio.Task[Any]] = set()
 
     @property
-    def poisoned(self) -> int:
+    def unappliable(self) -> int:
         """Committed changes that a state was built without."""
-        return self.history.poisoned
+        return self.history.unappliable
 
     @property
     def clock_jumps(self) -> int:

@@ -173,9 +173,9 @@ class PatchesServer:
         return session
 
     @property
-    def poisoned(self) -> int:
+    def unappliable(self) -> int:
         """Committed changes that were found to be impossible to apply."""
-        return sum(each.documents.poisoned for each in self.router.services.values())
+        return sum(each.documents.unappliable for each in self.router.services.values())
 
     @property
     def clock_jumps(self) -> int:
