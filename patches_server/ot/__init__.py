@@ -5,7 +5,6 @@ What a commit stores is decided by pure functions (`commit`). The rules: `docs/i
 
 from patches_server.documents.measure import Bounds
 from patches_server.ot.branches.manager import ContentDuplicationGuard, OTBranchManager
-from patches_server.ot.compressed import CompressedStore, Compressor, ZlibCompressor
 from patches_server.ot.history_manager import PatchesHistoryManager
 from patches_server.ot.server import OTServer
 from patches_server.ot.store import NO_DOC, DocHead, OTServerStore, StoredSnapshot
@@ -13,8 +12,6 @@ from patches_server.ot.store import NO_DOC, DocHead, OTServerStore, StoredSnapsh
 __all__ = [
     "NO_DOC",
     "Bounds",
-    "CompressedStore",
-    "Compressor",
     "ContentDuplicationGuard",
     "DocHead",
     "OTBranchManager",
@@ -22,5 +19,4 @@ __all__ = [
     "OTServerStore",
     "PatchesHistoryManager",
     "StoredSnapshot",
-    "ZlibCompressor",
 ]

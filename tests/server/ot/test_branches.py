@@ -18,7 +18,7 @@ from patches.errors import (
 )
 from patches.model.json_values import Op
 from patches_server.documents.context import CallContext, call_context
-from patches_server.ot import CompressedStore, ContentDuplicationGuard, OTBranchManager
+from patches_server.ot import ContentDuplicationGuard, OTBranchManager
 
 
 def managed(world: Any, **options: Any) -> OTBranchManager:
@@ -269,10 +269,9 @@ async def test_a_deleted_source_takes_no_merge(world: Any) -> None:
         await manager.create_branch("d", 1)
 
 
-async def test_merges_through_a_compressing_store_compare_and_set(world: Any) -> None:
+async def test_merges_compare_and_set(world: Any) -> None:
     plain = world.backend.ot
-    world.serve(store=CompressedStore(plain))
-    manager = OTBranchManager(CompressedStore(plain), world.server, runtime=world.runtime)
+    manager = OTBranchManager(plain, world.server, runtime=world.runtime)
     await world.create({"list": []})
     branch_id = await manager.create_branch("d", 1)
     await edit_branch(world, branch_id, add("long " * 100), add("b"))

@@ -1,4 +1,4 @@
-"""The OT server stores, in memory, in SQLite and compressed, pass their contract."""
+"""The OT server stores, in memory and in SQLite, pass their contract."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from patches.testing.contracts.ot_server import (
     filled,
     revs,
 )
-from patches_server.ot import CompressedStore, OTServerStore
+from patches_server.ot import OTServerStore
 from patches_server.stores.memory.backend import MemoryBackend
 from patches_server.stores.sqlite import documents
 from patches_server.stores.sqlite.backend import SqliteBackend
@@ -45,18 +45,6 @@ class TestSqlite(OTServerStoreContract):
     @pytest.fixture
     def store(self, backend: SqliteBackend) -> OTServerStore:
         return backend.ot
-
-
-class TestCompressed(OTServerStoreContract):
-    @pytest.fixture
-    def store(self) -> OTServerStore:
-        return CompressedStore(MemoryBackend(runtime=RUNTIME).ot)
-
-
-class TestCompressedSqlite(OTServerStoreContract):
-    @pytest.fixture
-    def store(self, backend: SqliteBackend) -> OTServerStore:
-        return CompressedStore(backend.ot)
 
 
 async def test_two_processes_on_one_file_arbitrate(backend: SqliteBackend, tmp_path: Path) -> None:
