@@ -264,7 +264,7 @@ def run_ejection(case: Case) -> None:
             given["changeId"],
         )
         return ejection and {
-            "poison": wire_of(ejection.poison),
+            "poison": wire_of(ejection.ejected),
             "newPending": wire_of(ejection.new_pending),
         }
 

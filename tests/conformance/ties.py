@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from patches.algorithms.ot import doc, ejection, incoming, rebase
+from patches.algorithms.ot import ejection, incoming, rebase, unsaved
 from patches.json_patch.transform.relations import Context
 from patches.json_patch.transform.transform import pass_over
 from patches.model.change import Change
@@ -78,7 +78,7 @@ def recorded_ties() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (rebase, incoming):
             patch.setattr(module, "walk_changes", recorded_walk_changes)
-        for module in (doc, ejection):
+        for module in (unsaved, ejection):
             patch.setattr(module, "TransformWalk", RecordedWalk)
         yield
 

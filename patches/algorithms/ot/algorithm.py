@@ -74,13 +74,13 @@ class OTAlgorithm(Quarantine):
             first_tried: list[Change] = []
             for edit, made in zip(edits, pieces, strict=True):
                 if edit.ops and not made:
-                    doc.forget_unsaved(edit.ops)
-                first_tried += doc.storing(made, edit.ops)
+                    doc.edits.forget(edit.ops)
+                first_tried += doc.edits.storing(made, edit.ops)
             saved = await self._save(doc_id, pieces, queue.position)
             self._maybe_stored.pop(doc_id, None)
             if saved == CONFLICT:
                 # the others may be what has moved the queue: a call that failed has stored them
-                doc.not_stored(first_tried)
+                doc.edits.arrived(first_tried)
                 await self._catch_up(doc_id, doc)
                 return CONFLICT
             doc.position = queue.position.appended(sum(map(len, saved)))
@@ -91,7 +91,7 @@ class OTAlgorithm(Quarantine):
 
         saved = await self._converge("handleDocChange", doc_id, step)
         return [
-            changes or ([] if change_id is None else doc.pending_with(change_id))
+            changes or [change for change in doc.pending if change.id == change_id]
             for change_id, changes in zip(ids, saved, strict=True)
         ]
 

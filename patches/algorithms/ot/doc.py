@@ -13,50 +13,40 @@ when nothing is left on top, the shown state is the committed one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import ClassVar, Final
 
 from patches.algorithms.ot.apply import apply_changes, apply_pending_for_view, without_absent
-from patches.algorithms.ot.object_marks import mark_object_keys
-from patches.algorithms.ot.splitting import break_changes
+from patches.algorithms.ot.preparing import can_cut, prepared
 from patches.algorithms.ot.store import PendingQueue, QueuePosition, StoredSnapshot
-from patches.algorithms.ot.walk import TransformWalk
+from patches.algorithms.ot.unsaved import UnsavedEdits
+from patches.algorithms.ot.views import (
+    Preview,
+    check_follows,
+    computed,
+    has_hole,
+    hydrated,
+    is_same_queue,
+    preview_of,
+    shown,
+)
 from patches.documents.document import Document
 from patches.documents.draft import ops_to_reach
 from patches.errors import (
     ApplyChangesError,
-    OpsRefusedError,
     PatchError,
-    PatchesError,
-    UnsupportedOperationError,
 )
 from patches.json_patch import ABSENT, apply_patch
-from patches.json_patch.text_values import without_empty_text_parts
 from patches.limits import Limits
 from patches.model.change import Change, DocSyncStatus, Snapshot
-from patches.model.checks import check_ops, kind_of
-from patches.model.codec import json_size
 from patches.model.json_values import Json, Op, json_equal
 
 _log = logging.getLogger("patches.ot")
 
 #: Confirmed changes that gather before they are applied to the committed state.
 _MAX_UNFOLDED: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What receiving committed changes will do to a document."""
-
-    #: They only confirm what is shown.
-    is_shown: bool
-    #: All are changes of its own; some not as they are shown.
-    is_echo: bool = True
-    committed_state: Json = None
-    #: The committed state with the pending queue on top; `ABSENT` if it was not computed.
-    view: Json = ABSENT
 
 
 class OTDoc(Document):
@@ -69,7 +59,7 @@ class OTDoc(Document):
     ) -> None:
         snapshot = snapshot or Snapshot(state=None, rev=0)
         pending = list(snapshot.changes)
-        kept, view, dropped = _hydrated(snapshot.state, snapshot.rev, pending)
+        kept, view, dropped = hydrated(snapshot.state, snapshot.rev, pending)
         super().__init__(doc_id, state=view, committed_rev=snapshot.rev, limits=limits)
         #: Stored changes that could not be shown when the document was opened.
         self.dropped_pending_changes = dropped
@@ -79,9 +69,7 @@ class OTDoc(Document):
         self._view_is_stale = False
         #: The committed state with the first so many pending changes on it, while that is known.
         self._viewed: tuple[int, Json] | None = None
-        #: By change id: unsaved edits on their way to the store. A call that failed may have
-        #: stored them all the same.
-        self._being_stored: dict[str, list[Op]] = {}
+        self.edits: Final = UnsavedEdits(self.unsaved)
         #: The stored queue that `pending` is; `None` while that is not known.
         self.position: QueuePosition | None = None
         if isinstance(snapshot, StoredSnapshot) and not dropped:
@@ -121,39 +109,10 @@ class OTDoc(Document):
         )
 
     def prepare_ops(self, ops: list[Op]) -> list[Op]:
-        """As `Document` has it. A write of the whole document becomes the edits that lead there:
-        on a document that exists a server refuses it, since it would undo what others do. A key
-        like `"5"` of an object is marked, so that it is not taken for an index.
-        """
-        for index, op in enumerate(ops):
-            if op.get("ts") is not None:
-                raise UnsupportedOperationError(
-                    f"ops[{index}]: 'ts' belongs to last-write-wins documents; leave it out"
-                )
-        ops = without_empty_text_parts(ops)
-        if not self.committed_rev or all(op.get("path") != "" for op in ops):
-            return mark_object_keys(self._state, ops)
-        check_ops(ops, self.limits, counted=False)
-        target = apply_patch(self._state, ops, strict=True)
-        target = {} if target is ABSENT else target
-        if type(target) is not type(self._state):
-            raise UnsupportedOperationError(
-                f"document {self.id!r} exists on the server and stays {kind_of(self._state)}; it "
-                f"cannot become {kind_of(target)}: put the value under a key, or make another "
-                f"document"
-            )
-        edits = ops_to_reach(self._state, target, max_depth=self.limits.max_doc_depth)
-        return mark_object_keys(self._state, edits)
+        return prepared(self.id, self._state, ops, self.limits, exists=bool(self.committed_rev))
 
     def can_cut(self, op: Op, max_bytes: int) -> bool:
-        change = Change(id="", ops=[op], base_rev=0, rev=1, created_at=0)
-        pieces = break_changes([change], max_bytes, new_id=lambda _rev: "", is_exact=True)
-        try:
-            for piece in pieces:  # a text that is taken out of a value becomes a text edit
-                check_ops(piece.ops, self.limits)
-        except OpsRefusedError:
-            return False
-        return all(json_size(piece.ops) <= max_bytes for piece in pieces)
+        return can_cut(op, max_bytes, self.limits)
 
     @property
     def pending_count(self) -> int:
@@ -180,15 +139,10 @@ class OTDoc(Document):
 
     def preview(self, committed: Sequence[Change]) -> Preview:
         """What `receive` will make of these changes. Raises `ApplyChangesError`."""
-        preview = self._preview_of(committed)
+        preview = preview_of(self.committed_rev, self._pending, committed)
         if preview.is_shown:
             return preview
         return replace(preview, committed_state=apply_changes(self.committed_state, committed))
-
-    def _preview_of(self, committed: Sequence[Change]) -> Preview:
-        own = {change.id for change in self._pending}
-        is_echo = all(change.id in own for change in committed)
-        return Preview(is_shown=is_echo and self._confirms_front(committed), is_echo=is_echo)
 
     def view_ahead(
         self, committed: Sequence[Change], pending: Sequence[Change]
@@ -196,19 +150,8 @@ class OTDoc(Document):
         """As `preview`, with the view of `pending` on top, for a thread: the call reads nothing of
         the document, only values that do not change.
         """
-        preview, state = self._preview_of(committed), self.committed_state
-
-        def compute() -> Preview:
-            if preview.is_shown:
-                return preview
-            after = apply_changes(state, committed)
-            try:
-                view = apply_pending_for_view(after, committed[-1].rev, pending)
-            except ApplyChangesError:
-                view = ABSENT  # `receive` finds out which one it is
-            return replace(preview, committed_state=after, view=view)
-
-        return compute
+        preview = preview_of(self.committed_rev, self._pending, committed)
+        return partial(computed, preview, self.committed_state, committed, pending)
 
     def receive(
         self,
@@ -224,9 +167,9 @@ class OTDoc(Document):
         others committed, advanced over the queue as it is now, if that is known. Raises as
         `apply_changes`.
         """
-        self._check_follows(committed)
+        check_follows(self.committed_rev, committed)
         preview = preview or self.preview(committed)
-        others = self._move_unsaved(committed, pending, advanced)
+        others = self.edits.move(self._pending, committed, pending, advanced)
         if preview.is_shown:
             kept = {change.id for change in pending}
             if all(change.id in kept for change in self._pending[len(committed) :]):
@@ -262,7 +205,7 @@ class OTDoc(Document):
         """
         if snapshot.rev < self.committed_rev and not replace:
             return
-        self._move_unsaved([], snapshot.changes)
+        self.edits.move(self._pending, [], snapshot.changes)
         self._folded_state = snapshot.state
         self._unfolded.clear()
         self._advance(snapshot.rev, snapshot.changes)
@@ -273,7 +216,7 @@ class OTDoc(Document):
         """Take over changes that were appended to the stored queue by somebody else: unsaved edits
         move behind them.
         """
-        self._move_unsaved([], [*self._pending, *saved])
+        self.edits.move(self._pending, [], [*self._pending, *saved])
         self._pending.extend(saved)
         self.has_pending = bool(self._pending)
         self.show()
@@ -286,7 +229,7 @@ class OTDoc(Document):
         """
         missed = queue.committed
         if missed:
-            if missed[0].rev != self.committed_rev + 1 or _has_hole(missed):
+            if missed[0].rev != self.committed_rev + 1 or has_hole(missed):
                 return False
             try:
                 self.receive(missed, queue.pending)
@@ -294,8 +237,8 @@ class OTDoc(Document):
                 return False
         elif queue.committed_rev != self.committed_rev:
             return False
-        elif not _is_same_queue(queue.pending, self._pending):
-            self._move_unsaved([], queue.pending)
+        elif not is_same_queue(queue.pending, self._pending):
+            self.edits.move(self._pending, [], queue.pending)
             self._take_pending(queue.pending)
             self.show()
         self.position = queue.position
@@ -306,42 +249,14 @@ class OTDoc(Document):
         what differs.
         """
         before = self._view()
-        self._stored_among([*stored.changes], clear=True)
+        self.edits.stored_among([*stored.changes], clear=True)
         self._folded_state = stored.state
         self._unfolded.clear()
         self._advance(stored.rev, stored.changes)
         self.position = stored.position
         if self.unsaved:
-            difference = ops_to_reach(_shown(before), _shown(self._view()))
-            self._rewrite_unsaved(_behind([*self.unsaved], [difference]))
+            self.edits.follow(ops_to_reach(shown(before), shown(self._view())))
         self.show()
-
-    def forget_unsaved(self, ops: list[Op]) -> None:
-        """Drop an unsaved edit that came to nothing when it was to be stored."""
-        for at, waiting in enumerate(self.unsaved):
-            if waiting is ops:
-                del self.unsaved[at]
-                return
-
-    def storing(self, changes: Sequence[Change], ops: list[Op]) -> list[Change]:
-        """This unsaved edit is on its way to the store as these changes.
-
-        When one of them turns up there, it was stored, whatever the call that stores it says.
-        Returns those that were not on their way before.
-        """
-        new = [change for change in changes if change.id not in self._being_stored]
-        for change in changes:
-            self._being_stored[change.id] = ops
-        return new
-
-    def not_stored(self, changes: Sequence[Change]) -> None:
-        """These are not in the store, for sure."""
-        for change in changes:
-            self._being_stored.pop(change.id, None)
-
-    def pending_with(self, change_id: str) -> list[Change]:
-        """The pending change of this id, if there is one."""
-        return [change for change in self._pending if change.id == change_id]
 
     def rollback_unsaved(self) -> None:
         for ops in self.unsaved:
@@ -383,8 +298,7 @@ class OTDoc(Document):
         return state
 
     def _confirm_saved(self, saved: list[Change], edit: list[Op] | None) -> None:
-        for change in saved:
-            self._being_stored.pop(change.id, None)
+        self.edits.arrived(saved)
         if self._has_imported(saved):
             if edit and self.unsaved and self.unsaved[0] is edit:
                 edit.clear()  # it was cut in pieces, in which the import did not know it
@@ -427,27 +341,6 @@ class OTDoc(Document):
         elif len(self._unfolded) >= _MAX_UNFOLDED:
             _ = self.committed_state
 
-    def _check_follows(self, committed: Sequence[Change]) -> None:
-        if committed[0].rev != self.committed_rev + 1:
-            raise PatchesError(
-                "Cannot apply committed changes to a doc that is not at the correct revision"
-            )
-        for before, after in pairwise(committed):
-            if after.rev != before.rev + 1:
-                raise PatchesError(
-                    f"Cannot apply committed changes with a gap at rev {before.rev} → {after.rev}"
-                )
-
-    def _confirms_front(self, committed: Sequence[Change]) -> bool:
-        """Whether these are the first pending changes, just as they were made."""
-        front = self._pending[: len(committed)]
-        return len(front) == len(committed) and all(
-            change.id == mine.id
-            and mine.base_rev >= self.committed_rev
-            and json_equal(change.ops, mine.ops)
-            for change, mine in zip(committed, front, strict=True)
-        )
-
     def _advance(self, rev: int, pending: Sequence[Change]) -> None:
         self.committed_rev = rev
         self._take_pending(pending)
@@ -463,77 +356,7 @@ class OTDoc(Document):
 
         Their lists are rewritten in place. Nothing else changes.
         """
-        self._move_unsaved(committed, self._pending)
-
-    def _move_unsaved(
-        self,
-        committed: Sequence[Change],
-        pending: Sequence[Change],
-        advanced: Sequence[list[Op]] | None = None,
-    ) -> list[Change]:
-        """Move unsaved edits behind committed changes and behind a new pending queue.
-
-        Returns what others have appended to the queue. An edit that is among the changes was
-        stored, and is emptied. Nothing else changes.
-        """
-        own = {change.id: at for at, change in enumerate(self._pending)}
-        others = self._appended_by_others(own, pending)
-        if self.unsaved and (others or any(change.id not in own for change in committed)):
-            is_stored = self._stored_among([*committed, *pending])
-            if advanced is None or is_stored:
-                programs = self._unsaved_behind(committed, own, pending)
-            else:  # the queue has been walked already
-                programs = _behind([*self.unsaved], advanced)
-            # Those of others stand on our queue, as unsaved edits do.
-            self._rewrite_unsaved(_behind(programs, [change.ops for change in others]))
-        self._stored_among([*committed, *pending], clear=True)
-        return others
-
-    def _appended_by_others(
-        self, own: Mapping[str, int], pending: Sequence[Change]
-    ) -> list[Change]:
-        """What stands in the queue behind all that is ours, with the edits that were stored.
-
-        What is unknown in between is a piece of ours: another process has cut it.
-        """
-        last = next((at for at in range(len(pending), 0, -1) if pending[at - 1].id in own), 0)
-        return [change for change in pending[last:] if change.id not in self._being_stored]
-
-    def _unsaved_behind(
-        self, committed: Sequence[Change], own: Mapping[str, int], pending: Sequence[Change]
-    ) -> list[list[Op]]:
-        """The unsaved edits behind committed changes, walked as the end of the queue."""
-        count = len(self._pending)
-        places = {id(ops): count + at for at, ops in enumerate(self.unsaved)}
-        walk = TransformWalk([*(change.ops for change in self._pending), *self.unsaved])
-        for change in committed:
-            at = own.get(change.id)
-            if at is None and change.id in self._being_stored:
-                at = places.get(id(self._being_stored[change.id]))
-            if at is None:
-                walk.follow(change.ops)
-            else:
-                walk.remove(at)
-        for ops in self._stored_among(pending):
-            if id(ops) in places:
-                walk.remove(places[id(ops)])
-        return [ops or [] for ops in walk.programs()[count:]]
-
-    def _stored_among(self, changes: Sequence[Change], *, clear: bool = False) -> list[list[Op]]:
-        """The unsaved edits that are among stored changes. `clear`: they are emptied."""
-        if not self._being_stored:
-            return []
-        found = [self._being_stored[c.id] for c in changes if c.id in self._being_stored]
-        if clear:
-            for ops in found:
-                ops.clear()
-            self._being_stored = {name: ops for name, ops in self._being_stored.items() if ops}
-        return found
-
-    def _rewrite_unsaved(self, programs: Sequence[list[Op]]) -> None:
-        for ops, rebased in zip(self.unsaved, programs, strict=True):
-            if rebased is not ops:
-                ops[:] = rebased
+        self.edits.move(self._pending, committed, self._pending)
 
     def _view(self) -> Json:
         state = self._continued_view()
@@ -559,7 +382,7 @@ class OTDoc(Document):
             return apply_pending_for_view(self.committed_state, self.committed_rev, self._pending)
         except ApplyChangesError:
             # One change that no longer applies must not hide the others; it stays in the queue.
-            _, view, hidden = _hydrated(self.committed_state, self.committed_rev, self._pending)
+            _, view, hidden = hydrated(self.committed_state, self.committed_rev, self._pending)
             _log.warning(
                 "document %r: pending changes that do not apply are not shown: %s",
                 self.id,
@@ -576,50 +399,3 @@ class OTDoc(Document):
             )
             ops.clear()
             return state
-
-
-def _behind(queue: Sequence[list[Op]], history: Sequence[list[Op]]) -> list[list[Op]]:
-    """The programs of a queue, moved behind a history that was made on the same state."""
-    if not history:
-        return list(queue)
-    walk = TransformWalk(queue)
-    for ops in history:
-        walk.follow(ops)
-    return [ops or [] for ops in walk.programs()]
-
-
-def _is_same_queue(a: Sequence[Change], b: Sequence[Change]) -> bool:
-    return len(a) == len(b) and all(
-        one.id == other.id and one.rev == other.rev and one.encoded == other.encoded
-        for one, other in zip(a, b, strict=True)
-    )
-
-
-def _shown(state: Json) -> Json:
-    return {} if state is None else state
-
-
-def _has_hole(changes: Sequence[Change]) -> bool:
-    return any(after.rev != before.rev + 1 for before, after in pairwise(changes))
-
-
-def _hydrated(
-    state: Json, rev: int, pending: Sequence[Change]
-) -> tuple[list[Change], Json, list[Change]]:
-    """The queue that can be kept, the state it shows, and the changes that cannot be applied."""
-    try:
-        return list(pending), apply_pending_for_view(state, rev, pending), []
-    except ApplyChangesError:
-        pass
-    kept: list[Change] = []
-    dropped: list[Change] = []
-    for change in pending:
-        if change.base_rev < rev:
-            kept.append(change)  # made for another state: it is the server's to transform
-            continue
-        try:
-            state = without_absent(apply_patch(state, change.ops, strict=True))
-            kept.append(change)
-        except PatchError:
-            dropped.append(change)
-    return kept, state, dropped

@@ -17,7 +17,7 @@ from patches.model.json_values import Json, Op
 class PendingEjection:
     """What leaves the queue, and the queue without it."""
 
-    poison: Change
+    ejected: Change
     new_pending: list[Change]
 
 
@@ -34,13 +34,13 @@ def compute_pending_ejection(
     at = next((place for place, change in enumerate(pending) if change.id == change_id), None)
     if at is None:
         return None
-    poison, successors = pending[at], pending[at + 1 :]
+    ejected, successors = pending[at], pending[at + 1 :]
     if successors:
         before = apply_changes(committed_state, pending[:at])
-        successors = _without(poison, before, successors)
+        successors = _without(ejected, before, successors)
     queue = [*pending[:at], *successors]
     return PendingEjection(
-        poison,
+        ejected,
         [change.replace(rev=committed_rev + place) for place, change in enumerate(queue, start=1)],
     )
 
@@ -72,10 +72,10 @@ def check_applies_on_top(doc_id: str, snapshot: Snapshot, change: Change) -> Non
         ) from exc
 
 
-def _without(poison: Change, before: Json, successors: Sequence[Change]) -> list[Change]:
-    inverse = _inverse(poison, before)
-    # A change made on another revision was not written over the poison: it stays as it is.
-    above = [change for change in successors if change.base_rev == poison.base_rev]
+def _without(ejected: Change, before: Json, successors: Sequence[Change]) -> list[Change]:
+    inverse = _inverse(ejected, before)
+    # A change made on another revision was not written over the ejected: it stays as it is.
+    above = [change for change in successors if change.base_rev == ejected.base_rev]
     walk = TransformWalk([change.ops for change in above])
     walk.follow(inverse)
     rebased = {id(change): ops or [] for change, ops in zip(above, walk.programs(), strict=True)}
@@ -89,13 +89,13 @@ def _without(poison: Change, before: Json, successors: Sequence[Change]) -> list
     return kept
 
 
-def _inverse(poison: Change, before: Json) -> list[Op]:
+def _inverse(ejected: Change, before: Json) -> list[Op]:
     try:
-        apply_patch(before, poison.ops, strict=True)
+        apply_patch(before, ejected.ops, strict=True)
     except PatchError as exc:
         raise PendingChangeError(
-            f"Cannot eject change {poison.id}: it does not apply cleanly to its own frame, so its "
+            f"Cannot eject change {ejected.id}: it does not apply cleanly to its own frame, so its "
             f"inverse cannot be trusted"
         ) from exc
-    inverse: list[Op] = invert_patch(before, poison.ops)
+    inverse: list[Op] = invert_patch(before, ejected.ops)
     return inverse

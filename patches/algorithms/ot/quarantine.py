@@ -54,7 +54,7 @@ class Quarantine(StoredDocs):
                 return None
             queue = PendingQueue(snapshot.rev, list(snapshot.changes), snapshot.version)
             entry = await self.store.quarantine_pending_change(
-                doc_id, ejection.poison, reason, ejection.new_pending, queue
+                doc_id, ejection.ejected, reason, ejection.new_pending, queue
             )
             if isinstance(entry, QuarantinedChange):
                 _warn_of_debt(doc_id, snapshot.rev, ejection.new_pending)

@@ -163,7 +163,7 @@ class OTClientStore(Protocol):
     async def quarantine_pending_change(
         self,
         doc_id: str,
-        poison: Change,
+        refused: Change,
         reason: str,
         rebased_pending: Sequence[Change],
         read: PendingQueue,

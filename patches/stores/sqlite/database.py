@@ -151,11 +151,11 @@ class SqliteDatabase:
                     await self._runtime.run_blocking(partial(self._commit, group))
                 finally:
                     for write in group:
-                        _settle(write, self.path)
+                        _resolve(write, self.path)
         finally:
             self._pump = None
             for write in self._waiting:  # only when this task itself was cancelled
-                _settle(write, self.path)
+                _resolve(write, self.path)
             self._waiting.clear()
 
     def _read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
@@ -340,7 +340,7 @@ def _run_in_savepoint(path: str, connection: sqlite3.Connection, write: _Write) 
     connection.execute("RELEASE one_write")
 
 
-def _settle(write: _Write, path: str) -> None:
+def _resolve(write: _Write, path: str) -> None:
     if write.done.done():
         return
     if write.error is None and not write.ran:

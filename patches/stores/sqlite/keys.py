@@ -1,17 +1,18 @@
-"""Text as bytes for SQLite: ids, paths and reasons, whose halves of surrogate pairs a text column
-refuses. The bytes sort as the text does, by code point, so what starts with a text is one range.
+"""Strings as bytes for SQLite: ids, paths and reasons. A text column refuses lone surrogates.
+
+The bytes sort as the strings do, by code point, so all that begin with one string are one range.
 """
 
 from __future__ import annotations
 
 
-def to_key(text: str) -> bytes:
-    """The bytes that stand for a text."""
-    return text.encode("utf-8", "surrogatepass")
+def to_key(string: str) -> bytes:
+    """The bytes that stand for a string."""
+    return string.encode("utf-8", "surrogatepass")
 
 
 def from_key(key: bytes) -> str:
-    """The text that the bytes stand for."""
+    """The string that the bytes stand for."""
     return key.decode("utf-8", "surrogatepass")
 
 

@@ -221,7 +221,7 @@ def test_an_unsaved_edit_that_was_stored_meanwhile_is_not_applied_twice() -> Non
     doc.apply([insert(0, "once")])
     (live,) = doc.unsaved
     stored = pending("p", insert(0, "once"))
-    doc.storing([stored], live)
+    doc.edits.storing([stored], live)
     doc.import_snapshot(Snapshot(state={"list": ["a"]}, rev=5, changes=[stored]))
     assert doc.state == {"list": ["once", "a"]}
     assert live == []
@@ -247,7 +247,7 @@ def test_an_edit_that_a_snapshot_brings_before_its_saving_returns_is_not_doubled
     doc.apply([insert(0, "later")])
     cut = [ops] if pieces == 1 else [ops[:1], ops[1:]]
     saved = [pending(f"p{at}", *piece, rev=6 + at) for at, piece in enumerate(cut)]
-    doc.storing(saved, edit)
+    doc.edits.storing(saved, edit)
     doc.import_snapshot(Snapshot(state={"list": ["a"]}, rev=5, changes=saved))
     doc.apply_changes(saved, edit)
     assert doc.state == {"list": ["later", "y", "x", "a"]}

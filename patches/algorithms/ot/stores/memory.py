@@ -167,7 +167,7 @@ class OTMemoryStore:
     async def quarantine_pending_change(
         self,
         doc_id: str,
-        poison: Change,
+        refused: Change,
         reason: str,
         rebased_pending: Sequence[Change],
         read: PendingQueue,
@@ -175,16 +175,16 @@ class OTMemoryStore:
         doc = self._known(doc_id)
         if doc.position != read.position:
             return CONFLICT
-        if all(change.id != poison.id for change in doc.pending):
+        if all(change.id != refused.id for change in doc.pending):
             return None
         entry = QuarantinedChange(
             doc_id=doc_id,
-            change_id=poison.id,
-            change=poison,
+            change_id=refused.id,
+            change=refused,
             reason=reason,
             quarantined_at=self._runtime.wall_ms(),
         )
-        self._quarantine[doc_id, poison.id] = entry
+        self._quarantine[doc_id, refused.id] = entry
         doc.replace_pending(rebased_pending)
         return entry
 

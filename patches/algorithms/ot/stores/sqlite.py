@@ -188,15 +188,15 @@ class OTSqliteStore:
     async def quarantine_pending_change(
         self,
         doc_id: str,
-        poison: Change,
+        refused: Change,
         reason: str,
         rebased_pending: Sequence[Change],
         read: PendingQueue,
     ) -> QuarantinedChange | Conflict | None:
         entry = QuarantinedChange(
             doc_id=doc_id,
-            change_id=poison.id,
-            change=poison,
+            change_id=refused.id,
+            change=refused,
             reason=reason,
             quarantined_at=self._runtime.wall_ms(),
         )
@@ -206,7 +206,7 @@ class OTSqliteStore:
             head = rows.known_head(db, key)
             if head.position != read.position:
                 return CONFLICT
-            if all(change.id != poison.id for change in rows.pending_changes(db, key, head)):
+            if all(change.id != refused.id for change in rows.pending_changes(db, key, head)):
                 return None
             quarantine_rows.quarantine(db, entry)
             rows.put_head(db, key, rows.replace_pending(db, key, head, rebased_pending))
