@@ -29,6 +29,7 @@ from patches.algorithms.ot.text_pieces import (
     without_texts,
 )
 from patches.errors import UnsplittableChangeError
+from patches.json_patch.object_keys import is_member_path
 from patches.model.change import Change
 from patches.model.ids import IdSource
 from patches.model.json_values import Json, Op
@@ -292,7 +293,8 @@ class _Split:
     def _take_texts_out(self, op: Op) -> None:
         value = op.get("value")
         texts: list[Op] = []
-        stripped = without_texts(value, text_path(op["path"]), texts)
+        path, is_member = text_path(op["path"]), is_member_path(op)
+        stripped = without_texts(value, path, texts, is_member=is_member)
         if self._rules.is_exact:
             texts = [{**text, "value": without_last_newline(text["value"])} for text in texts]
         if not texts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from patches.algorithms.ot.sizes import json_byte_size
+from patches.json_patch.object_keys import with_mark
 from patches.model.change import Change
 from patches.model.json_values import Json, Op
 from patches.text.utf16 import utf16_length
@@ -80,17 +81,24 @@ def _splits_pair(text: bytes, at: int) -> bool:
     return 0xD8 <= text[at - 1] <= 0xDB and 0xDC <= text[at + 1] <= 0xDF
 
 
-def without_texts(value: Json, path: TextPath, texts: list[Op]) -> Json:
-    """A copy of an object with the contents of its texts taken out, as edits in `texts`."""
+def without_texts(value: Json, path: TextPath, texts: list[Op], *, is_member: bool = False) -> Json:
+    """A copy of an object with the contents of its texts taken out, as edits in `texts`.
+
+    `is_member`: the value is known to be a member of an object, as all those inside of it are; that
+    is marked where its key looks like an index.
+    """
     if not isinstance(value, dict):
         return value
     parts = value.get("ops")
     if isinstance(parts, list) and any(
         isinstance(part, dict) and "insert" in part for part in parts
     ):
-        texts.append({"op": "@txt", "path": path, "value": parts})
+        texts.append(with_mark({"op": "@txt", "path": path, "value": parts}, path=is_member))
         return {key: member for key, member in value.items() if key != "ops"}
-    return {key: without_texts(member, _below(path, key), texts) for key, member in value.items()}
+    return {
+        key: without_texts(member, _below(path, key), texts, is_member=True)
+        for key, member in value.items()
+    }
 
 
 def without_last_newline(parts: list[Op]) -> list[Op]:

@@ -152,3 +152,19 @@ def test_a_size_calculator_measures_instead_of_json() -> None:
     change = change_of({"op": "@txt", "path": "/t", "value": [{"insert": "x" * 900}]})
     half = break_changes([change], 400, lambda piece: change_byte_size(piece) / 2, new_id=new_id())
     assert 1 < len(half) < len(break_changes([change], 400, new_id=new_id()))
+
+
+def test_a_text_taken_out_of_a_value_is_marked_where_its_key_looks_like_an_index() -> None:
+    text = {"ops": [{"insert": "x" * 200 + "\n"}]}
+    marked = change_of(
+        {"op": "replace", "path": "/y/5", "value": {"7": text, "t": text}, "obj": True}
+    )
+    pieces = break_changes([marked], 300, new_id=new_id())
+    edits = [op for piece in pieces for op in piece.ops if op["op"] == "@txt"]
+    assert {op["path"]: op.get("obj") for op in edits} == {"/y/5/7": True, "/y/5/t": None}
+    (whole,) = [op for piece in pieces for op in piece.ops if op["op"] == "replace"]
+    assert whole["obj"] is True
+    bare = change_of({"op": "replace", "path": "/y/5", "value": text, "obj": True})
+    assert all(
+        op["obj"] is True for p in break_changes([bare], 150, new_id=new_id()) for op in p.ops
+    )
