@@ -79,7 +79,7 @@ async def _read(
 ) -> None:
     async for message in ws:
         heartbeat.is_reading = False
-        # A binary frame is taken for text, as the original's server does.
+        # A binary frame is taken for text, as the server of @dabble/patches 0.28.1 does.
         if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             await session.receive(message.data)
         elif message.type is WSMsgType.PING:

@@ -45,7 +45,7 @@ def param(params: Sequence[Json], index: int) -> Any:
 
 
 def doc_id(value: object, limits: Limits) -> str:
-    """A document or branch id: 1 to 512 bytes, no control characters, no half surrogates."""
+    """A document or branch id: 1 to 512 bytes, no control characters, no lone surrogates."""
     return _id(value, "docId", limits)
 
 
@@ -251,7 +251,9 @@ def _number(given: Mapping[str, Json], name: str) -> float | None:
 def _text(given: Mapping[str, Json], name: str) -> str | None:
     value = given.get(name)
     if value is not None and not isinstance(value, str):
-        raise InvalidRequestError(f"INVALID_REQUEST: {name} must be text (got {as_text(value)})")
+        raise InvalidRequestError(
+            f"INVALID_REQUEST: {name} must be a string (got {as_text(value)})"
+        )
     fault = id_fault(value, sys.maxsize) if value else None  # stores refuse lone surrogates
     if fault is not None:
         raise InvalidRequestError(f"INVALID_REQUEST: {name} {fault}")

@@ -302,11 +302,12 @@ class Hub:
 
     def _deliver(self, doc_id: str, event: Event, origin: str | None) -> None:
         if self._access.open and not self._held:
-            subscribers = self._table[doc_id]
-            for subscriber in subscribers:
+            delivered = 0
+            for subscriber in self._table[doc_id]:
                 if subscriber.connection_id != origin or origin is None:
                     subscriber.outbox.put(event)
-            self._stats.broadcast_frames += len(subscribers)
+                    delivered += 1
+            self._stats.broadcast_frames += delivered
             return
         for subscriber in list(self._table[doc_id]):
             if subscriber.context.connection_id != origin or origin is None:

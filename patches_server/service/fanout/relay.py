@@ -117,7 +117,7 @@ class AwarenessRelay:
         others = [other for other in self._roster_of(peer) if other != own]
         for room in rooms:
             welcome = codec.encode({"id": own, "peers": others, "room": room})
-            peer.outbox.put(Event("peer-welcome", welcome))
+            peer.outbox.answer(Event("peer-welcome", welcome))
 
     def leave_room(self, left: str, room: str) -> None:
         """A connection has left a room, or may not be in it any more: those it met are told."""
