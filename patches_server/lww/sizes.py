@@ -58,8 +58,12 @@ class DocRoom:
 
 
 def size_of(rows: Sequence[Row]) -> int:
-    """Bytes of rows as they are stored."""
-    return sum(len(row.encoded) for row in rows)
+    """Bytes of rows as they are stored, but for pinned removals.
+
+    A pinned removal takes away what a row above still holds: the document becomes smaller by it,
+    and its row is one more. There are no more of them than there are values to take away.
+    """
+    return sum(len(row.encoded) for row in rows if not row.pinned)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,25 @@ async def test_a_full_document_may_be_changed_and_shrink() -> None:
     assert len(rows.encoded) < 6_000
 
 
+async def test_a_full_document_shrinks_by_a_removal_inside_a_value() -> None:
+    server = LWWServer(MemoryBackend().lww, limits=Limits(max_doc_bytes=MOST))
+    fields = {f"k{number}": "x" * 600 for number in range(30)}
+    await server.commit_changes("d", [change(1, "/a", fields)])
+    [rows] = (await server.get_doc("d")).changes
+    size = len(rows.ops[0]["path"]) + len(rows.encoded)
+    await server.commit_changes("d", [change(2, "/b", "y" * (MOST - size - 100))])
+    for number in range(30):
+        remove = {"op": "remove", "path": f"/a/k{number}"}
+        await server.commit_changes(
+            "d", [ChangeInput.from_wire({"id": f"r{number}", "ops": [remove]})]
+        )
+    # What is not there adds a row, and rows count.
+    removes = [{"op": "remove", "path": f"/none{number}"} for number in range(400)]
+    more = ChangeInput.from_wire({"id": "more", "ops": removes})
+    with pytest.raises(ChangeRefusedError):
+        await server.commit_changes("d", [more])
+
+
 async def test_of_several_changes_the_one_that_does_not_fit_is_named() -> None:
     server = LWWServer(MemoryBackend().lww, limits=Limits(max_doc_bytes=MOST))
     await server.commit_changes("d", [change(1, "/a", "x" * (MOST - 2_000))])
