@@ -41,13 +41,29 @@ class Fields(Protocol):
         """Whether there is a child."""
 
 
-class _Writable(Protocol):
-    def put(self, op: Op) -> None: ...
-    def write(self, op: Op) -> None: ...
-    def discard(self, path: str) -> None: ...
+class Rows(Fields, Protocol):
+    """Ops by path. `put` keeps the place of a path that is there; `write` moves it to the end."""
+
+    def put(self, op: Op) -> None:
+        """Set the op at its path."""
+
+    def write(self, op: Op) -> None:
+        """Set the op at its path, after all others."""
+
+    def discard(self, path: str) -> None:
+        """Remove the op at exactly this path, if there is one."""
+
+    def ops(self) -> list[Op]:
+        """All, in the order they were put."""
+
+    def any(self) -> bool:
+        """Whether there is one."""
+
+    def clear(self) -> None:
+        """Remove all."""
 
 
-def put_consolidated(table: _Writable, saved: Iterable[Op], removed_paths: Iterable[str]) -> None:
+def put_consolidated(table: Rows, saved: Iterable[Op], removed_paths: Iterable[str]) -> None:
     """Take over what a consolidation gave for a table; a parent comes before its children."""
     for path in removed_paths:
         table.discard(path)

@@ -8,22 +8,12 @@ confirmed but not echoed; any row of the server replaces it.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from typing import Protocol
 
-from patches.algorithms.lww.field_table import ancestor_paths
+from patches.algorithms.lww.field_table import Rows, ancestor_paths
 from patches.algorithms.lww.state import in_commit_order
 from patches.errors import AlgorithmMismatchError, MissingChangesError
 from patches.model.change import Change
 from patches.model.json_values import Op
-
-
-class CommittedRows(Protocol):
-    """The table of committed rows."""
-
-    def get(self, path: str) -> Op | None: ...
-    def below(self, path: str) -> list[str]: ...
-    def write(self, op: Op) -> None: ...
-    def discard(self, path: str) -> None: ...
 
 
 def check_timed(doc_id: str, changes: Iterable[Change]) -> None:
@@ -85,7 +75,7 @@ def since_reset(changes: Sequence[Change]) -> tuple[Sequence[Change], Op | None]
     return changes, None
 
 
-def receive_rows(table: CommittedRows, rows: Sequence[Op], snapshot_rev: int) -> list[Op] | None:
+def receive_rows(table: Rows, rows: Sequence[Op], snapshot_rev: int) -> list[Op] | None:
     """Put the server's rows into the table.
 
     Returns what must be applied to the committed state for it to follow, or `None` if that state
@@ -104,12 +94,12 @@ def receive_rows(table: CommittedRows, rows: Sequence[Op], snapshot_rev: int) ->
     return None if rebuild else applied
 
 
-def _held_at_and_above(table: CommittedRows, path: str) -> list[Op]:
+def _held_at_and_above(table: Rows, path: str) -> list[Op]:
     held = (table.get(name) for name in (path, *ancestor_paths(path), ""))
     return [row for row in held if row is not None]
 
 
-def _write(table: CommittedRows, row: Op) -> list[Op]:
+def _write(table: Rows, row: Op) -> list[Op]:
     newer = []
     for path in table.below(row["path"]):
         child = table.get(path)
@@ -121,7 +111,7 @@ def _write(table: CommittedRows, row: Op) -> list[Op]:
     return [row, *in_commit_order(newer)]
 
 
-def _discard_unechoed(table: CommittedRows, path: str) -> bool:
+def _discard_unechoed(table: Rows, path: str) -> bool:
     unechoed = [
         name
         for name in (path, *table.below(path))

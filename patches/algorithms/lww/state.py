@@ -13,23 +13,14 @@ everything is taken from the committed state and the unsent ops are applied once
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from patches.algorithms.lww.unsent import Unsent
 from patches.errors import PatchError
 from patches.json_patch import ABSENT, apply_patch
 from patches.model.json_values import Json, Op, json_equal
 
 _ABSENT: Final[Any] = object()
-
-
-class UnsentOps(Protocol):
-    """The ops that are shown on top of the committed state, in the order they apply."""
-
-    def stands_at(self, path: str) -> bool:
-        """Whether some op has exactly this path."""
-
-    def within(self, path: str) -> list[Op]:
-        """The ops at and below a path, in order."""
 
 
 def build_state(state: Json, ops: Sequence[Op]) -> Json:
@@ -103,7 +94,7 @@ def commit_order(op: Op) -> tuple[bool, float, float]:
     return rev is None, rev or 0, op.get("ts") or 0
 
 
-def rederive(shown: Json, committed: Json, unsent: UnsentOps, touched: Iterable[str]) -> Json:
+def rederive(shown: Json, committed: Json, unsent: Unsent, touched: Iterable[str]) -> Json:
     """What to show after something happened to the committed value or the unsent ops at `touched`.
 
     `shown` must have been derived so before. Returns `shown` itself if nothing that it shows
@@ -123,7 +114,7 @@ def rederive(shown: Json, committed: Json, unsent: UnsentOps, touched: Iterable[
     return shown if same else derived
 
 
-def _start(path: str, shown: Json, committed: Json, unsent: UnsentOps) -> str:
+def _start(path: str, shown: Json, committed: Json, unsent: Unsent) -> str:
     """Where building again must begin for a touched path: there, or at one above it."""
     above, segments = "", path.split("/")[1:]
     for segment in segments:

@@ -11,10 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
-from patches.algorithms.lww.field_table import Fields
+from patches.algorithms.lww.field_table import Rows
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.history import History
-from patches.model.json_values import Op
 
 T = TypeVar("T")
 
@@ -34,28 +33,6 @@ class Head:
     newest_ts: int = 0
     #: The id under which the pending ops will be sent: that of the first edit in them, or "".
     pending_id: str = ""
-
-
-class Rows(Fields, Protocol):
-    """Ops by path. `put` keeps the place of a path that is there; `write` moves it to the end."""
-
-    def put(self, op: Op) -> None:
-        """Set the op at its path."""
-
-    def write(self, op: Op) -> None:
-        """Set the op at its path, after all others."""
-
-    def discard(self, path: str) -> None:
-        """Remove the op at exactly this path, if there is one."""
-
-    def ops(self) -> list[Op]:
-        """All, in the order they were put."""
-
-    def any(self) -> bool:
-        """Whether there is one."""
-
-    def clear(self) -> None:
-        """Remove all."""
 
 
 class DocTables(Protocol):

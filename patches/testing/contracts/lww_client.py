@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, LWWStore, Rows
+from patches.algorithms.lww.field_table import Rows
+from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, LWWStore
 from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.model.history import NO_HISTORY, History
 from patches.model.json_values import Json, Op
