@@ -26,13 +26,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 #: Folders and files whose tests take seconds each: `make test-quick` leaves them out.
 LONG = (
-    "browser",
-    "durability",
-    "examples",
-    "interop",
-    "simulation",
-    "soak",
-    "traces",
+    "browser/",
+    "client/test_shared_file.py",
+    "durability/",
+    "examples/",
+    "interop/",
+    "security/test_hostile_frames.py",
+    "security/test_load.py",
+    "security/test_turns.py",
+    "simulation/",
+    "soak/",
+    "traces/",
 )
 
 

@@ -31,6 +31,7 @@ async def test_a_sum_beyond_the_exact_integers_is_committed(
         ann = await server.client("ann")
         doc = await ann.open_doc(doc_id, algorithm=algorithm_of(doc_id))
         doc.change(lambda draft: draft.update(n=start))
+        await server.settled()
         doc.change(lambda draft: draft.increment("n", step))
         assert doc.state == {"n": total}
         doc.change(lambda draft: draft.update(after=1))
