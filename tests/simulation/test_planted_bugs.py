@@ -163,7 +163,7 @@ def a_refusal_that_is_not_sent(patch: pytest.MonkeyPatch) -> None:
 
 
 def an_outbox_without_bound(patch: pytest.MonkeyPatch) -> None:
-    def put(self: Outbox, event: Event) -> None:
+    def put(self: Outbox, event: Event, *, at_once: bool = True) -> None:
         if self.closing is None:
             self._queue(event)
 

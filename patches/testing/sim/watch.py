@@ -59,9 +59,9 @@ class WatchedOutbox(Outbox):
             self._full_until = _now()
         return frame
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event, *, at_once: bool = True) -> None:
         before = self.broadcast_bytes
-        super().put(event)
+        super().put(event, at_once=at_once)
         if self.closing is None:
             self._on_put(render(event), before)
 

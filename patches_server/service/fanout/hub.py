@@ -39,6 +39,9 @@ from patches_server.wire.frames import as_text, committed_params
 
 _log = logging.getLogger("patches_server.service.fanout.hub")
 
+#: Of one broadcast, so many are written in the turn in which it comes, which takes some
+#: milliseconds; to more subscribers than these it goes by their writers.
+_MAX_AT_ONCE: Final = 1_000
 #: Rights that are asked at once: for one `subscribe`, and again for all subscriptions together.
 _PARALLEL: Final = 64
 
@@ -305,7 +308,7 @@ class Hub:
             delivered = 0
             for subscriber in self._table[doc_id]:
                 if subscriber.connection_id != origin or origin is None:
-                    subscriber.outbox.put(event)
+                    subscriber.outbox.put(event, at_once=delivered < _MAX_AT_ONCE)
                     delivered += 1
             self._stats.broadcast_frames += delivered
             return

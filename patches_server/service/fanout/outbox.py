@@ -100,15 +100,17 @@ class Outbox:
         #: queued either, and what was written then would overtake the frame that it has taken.
         self._writer_waits = False
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event, *, at_once: bool = True) -> None:
         """Queue a broadcast; after `close` it is dropped. Over the bound the outbox closes instead.
+
+        `at_once`: it may be written now, if nothing else waits and the door can do that.
 
         The bound is measured before the frame is added: one larger broadcast fits when none waits.
         """
         if self.closing is not None:
             return
         if self._writer_waits and not self._frames:
-            if self.write_now is not None and self.write_now(event):
+            if at_once and self.write_now is not None and self.write_now(event):
                 return
         elif self._is_full(self._max_bytes, self._max_frames):
             self.close(TOO_SLOW, "reads too slowly", discard=True)

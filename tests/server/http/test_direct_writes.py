@@ -88,6 +88,18 @@ async def test_a_broadcast_does_not_overtake_what_is_queued_or_being_written(
     assert await revs(socket, len(expected)) == expected
 
 
+async def test_a_broadcast_to_many_takes_no_long_turn(
+    subscribed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("patches_server.service.fanout.hub._MAX_AT_ONCE", 2)
+    server, sockets = await subscribed(4)
+    await asyncio.sleep(0.05)
+    publish(server, 1)
+    assert [len(outbox) for outbox in outboxes(server)] == [0, 0, 1, 1]
+    publish(server, 2)
+    assert [await revs(socket, 2) for socket in sockets] == [[1, 2]] * 4
+
+
 async def test_one_who_reads_nothing_is_cut_off_as_before(subscribed: Any) -> None:
     server, sockets = await subscribed(
         2, max_response_buffer_bytes=300_000, send_timeout_s=30.0, heartbeat_s=None
