@@ -23,6 +23,7 @@ from patches.testing.sim.field_model import Field, after_commit
 from patches.testing.sim.journal import Journal
 from patches.testing.sim.loop import Life, SimLoop, SleepForeverError
 from patches.testing.sim.net import SimNet, SimStream
+from patches.testing.sim.nodes import Node, SimClient, SimClock
 from patches.testing.sim.rights import Rights
 from patches.testing.sim.shrink import shrink
 from patches.testing.sim.trace import Trace
@@ -182,6 +183,28 @@ def test_a_crash_leaves_what_a_disk_had_and_ends_what_was_under_way() -> None:
         assert [record.doc_id for record in found] == ["kept"]
 
     in_simulation(scene())
+
+
+def test_a_process_hears_of_its_network_in_turn_when_it_stood_still() -> None:
+    async def scene() -> bool:
+        net = SimNet(random=Random(1), trace=Trace())
+        net.servers["server"] = lambda _stream: None
+        node = Node("client-0", SimClock(0.0), a_disk(), "seed")
+        client = SimClient(node, net, Trace(), *(lambda *_args: None for _ in range(3)))
+        await client.start()
+        await asyncio.sleep(1)
+        client.freeze()
+        client.set_online(False)
+        await asyncio.sleep(1)
+        client.thaw()
+        client.set_online(True)
+        await asyncio.sleep(5)
+        assert client.sync is not None
+        connected = client.sync.state.connected
+        await client.stop()
+        return connected
+
+    assert in_simulation(scene())
 
 
 @pytest.mark.parametrize("seed", range(4))

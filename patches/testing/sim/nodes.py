@@ -102,6 +102,7 @@ class SimClient:
         self.patches: Patches | None = None
         self.sync: PatchesSync | None = None
         self.online = True
+        self._unheard = 0  # how often it was told about its network and has not heard it yet
 
     @property
     def name(self) -> str:
@@ -142,11 +143,20 @@ class SimClient:
     def set_online(self, online: bool) -> None:
         """The host has a network, or not."""
         self.online = online
-        if self.sync is not None and self.life is not None:
-            if self._loop.is_frozen(self.life):  # it learns of it when it goes on
-                self._loop.call_soon(self.sync.set_online, online, context=self.life.context())
-            else:
-                self.sync.set_online(online)
+        sync, life = self.sync, self.life
+        if sync is None or life is None:
+            return
+        if not self._unheard and not self._loop.is_frozen(life):
+            sync.set_online(online)
+            return
+        # It hears of it when it goes on, and after what it was told before.
+        self._unheard += 1
+        self._loop.call_soon(self._hear, life, sync, online, context=life.context())
+
+    def _hear(self, life: Life, sync: PatchesSync, online: bool) -> None:
+        self._unheard -= 1
+        if life.alive:
+            sync.set_online(online)
 
     def freeze(self) -> None:
         """The process stands still, and its connections notice in time."""
@@ -196,7 +206,8 @@ class SimClient:
         connection.on_ack, connection.on_commit = self._on_ack, self._on_commit
         patches = _KilledAtWill(store=self.node.disk.backend_of(life), runtime=runtime)
         sync = PatchesSync(patches, connection, max_payload_bytes=MAX_PAYLOAD_BYTES)
-        if not self.online:
+        told = self.online
+        if not told:
             sync.set_online(False)
         self._on_start(self, patches, sync)
         while True:
@@ -208,6 +219,8 @@ class SimClient:
                 await asyncio.sleep(1.0)
         self.patches, self.sync = patches, sync
         self._trace.add(life, "started")
+        if self.online != told:  # that was while it started
+            self.set_online(self.online)
 
 
 class _KilledAtWill(Patches):
