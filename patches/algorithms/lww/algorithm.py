@@ -252,10 +252,16 @@ class LWWAlgorithm(Algorithm):
         opened = _lww(doc)
         ids = {change.id for change in resolved}
         async with self._locks(doc_id):
+            shown_rev = None if opened is None else opened.committed_rev
             work = await self._store.change(
                 doc_id,
                 lambda tables: transactions.install(
-                    tables, doc_id, snapshot, ids, is_new_history=is_new_history
+                    tables,
+                    doc_id,
+                    snapshot,
+                    ids,
+                    is_new_history=is_new_history,
+                    shown_rev=shown_rev,
                 ),
             )
             self._histories.forget(doc_id)

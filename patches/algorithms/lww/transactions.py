@@ -197,12 +197,21 @@ def install(
     resolved: Collection[str] = (),
     *,
     is_new_history: bool = False,
+    shown_rev: int | None = None,
 ) -> Work:
     """Replace the committed part by the server's; pending ops and pieces stay.
 
     On a new history the pieces stand on the snapshot: their revisions meant other changes.
+    `shown_rev`: the revision of the open document. If the store is beyond the snapshot and the
+    document is not, another process that shares the store was faster, and its rows stay.
     """
     check_timed(doc_id, snapshot.changes)
+    head = max(snapshot.rev, snapshot.head)
+    if shown_rev is not None and not is_new_history and shown_rev <= head < committed_rev(tables):
+        if resolved:
+            tables.put_sending(taken(tables, resolved)[1])
+            tables.put_head(committed_rev=committed_rev(tables))
+        return work_of(tables)
     base = snapshot.changes[0].base_rev if snapshot.changes else snapshot.rev
     tables.put_snapshot(Snapshot.from_encoded(snapshot.encoded_state, rev=base))
     tables.committed.clear()
@@ -210,7 +219,6 @@ def install(
         _receive(tables, snapshot.changes)
     if resolved:
         tables.put_sending(taken(tables, resolved)[1])
-    head = max(snapshot.rev, snapshot.head)
     if is_new_history:
         tables.put_sending(rebased(tables.sending(), head))
     tables.put_head(committed_rev=head, newest_ts=_newest(tables, snapshot.changes))

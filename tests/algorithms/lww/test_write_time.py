@@ -149,3 +149,16 @@ async def test_edits_stored_together_behind_those_of_another_process_show_once()
     again = [LocalEdit([{"op": "@inc", "path": "/n", "value": 1}], {}, "mine2")]
     await two.algorithm.handle_doc_changes(DOC, again, two.doc)
     assert two.doc.state == {"n": 13}
+
+
+async def test_an_older_snapshot_leaves_what_another_process_has_stored() -> None:
+    store = LWWMemoryStore()
+    one, two = await Client(store).open(), await Client(store).open()
+    changes = [theirs(1, "first", 100), theirs(2, "second", 200)]
+    await two.algorithm.apply_server_changes(DOC, changes, two.doc)
+    snapshot = Snapshot(state={}, rev=1, changes=changes[:1])  # asked for before that
+    await one.algorithm.install_snapshot(DOC, snapshot, one.doc)
+    assert (one.doc.state, one.doc.committed_rev) == ({"x": "second"}, 2)
+    assert await one.algorithm.get_committed_rev(DOC) == 2
+    await one.algorithm.install_snapshot(DOC, snapshot, one.doc)  # it was ahead: it is set back
+    assert (one.doc.state, one.doc.committed_rev) == ({"x": "first"}, 1)
