@@ -31,11 +31,11 @@ async def test_a_sum_beyond_the_exact_integers_is_committed(
         ann = await server.client("ann")
         doc = await ann.open_doc(doc_id, algorithm=algorithm_of(doc_id))
         doc.change(lambda draft: draft.update(n=start))
-        await server.settled()
+        await server.settled(60)
         doc.change(lambda draft: draft.increment("n", step))
         assert doc.state == {"n": total}
         doc.change(lambda draft: draft.update(after=1))
-        await server.settled()
+        await server.settled(60)
         assert doc.state == await server.state(doc_id) == {"n": total, "after": 1}
         assert ann.errors == []
 
@@ -47,7 +47,7 @@ async def test_two_clients_whose_sum_is_beyond_it_agree(doc_id: str, step: float
         clients = [await server.client(name) for name in ("ann", "bob")]
         docs = [await c.open_doc(doc_id, algorithm=algorithm_of(doc_id)) for c in clients]
         docs[0].change(lambda draft: draft.update(n=0))
-        await server.settled()
+        await server.settled(60)
         for client in clients:
             await client.sync.disconnect()
         for doc in docs:
@@ -55,7 +55,7 @@ async def test_two_clients_whose_sum_is_beyond_it_agree(doc_id: str, step: float
             doc.change(lambda draft: draft.increment("n", step))
         for client in clients:
             await client.sync.connect()
-        await server.settled()
+        await server.settled(60)
         states = [doc.state for doc in docs]
         assert states == [await server.state(doc_id)] * 2
         assert states[0]["n"] == min(4.0 * step, MAX_DOUBLE)

@@ -71,7 +71,7 @@ def doc_id_for(algorithm: str, name: str = "plan") -> str:
 
 async def require_committed(server: ServerFixture, client: ClientFixture, doc_id: str) -> None:
     """Everything that the client took is on the server, and nothing was set aside."""
-    await client.sync.settled(timeout=20)
+    await client.sync.settled(timeout=60)
     assert client.errors == []
     assert await client.patches.list_quarantined_changes() == []
     doc = client.patches.get_open_doc(doc_id)
@@ -356,7 +356,7 @@ async def test_a_closed_document_takes_the_edits_that_an_open_one_takes(algorith
         for bad in bad_edits:
             with pytest.raises(PatchError):
                 await submit(doc_id, bad)
-        await client.sync.settled(timeout=20)
+        await client.sync.settled(timeout=60)
         assert client.errors == []
         assert await server.state(doc_id) == {"b": {"n": 1}, "c": {"n": 1}}
 
@@ -377,13 +377,13 @@ async def test_more_documents_than_one_call_may_name_are_subscribed_to() -> None
         ann, bob = [await server.client(name, limits=limits) for name in ("ann", "bob")]
         ids = [f"d{number}" for number in range(20)]
         await ann.patches.track_docs(ids)
-        await ann.sync.settled(timeout=20)
+        await ann.sync.settled(timeout=60)
         for doc_id in ids:
             (await bob.open_doc(doc_id)).change(lambda draft: draft.update(a=1))
-        await server.settled()
+        await server.settled(60)
         for doc_id in ids:
             await ann.open_doc(doc_id)
-        await server.settled()
+        await server.settled(60)
         assert ann.errors == []
         await ann.patches.untrack_docs(ids)
         assert ann.errors == []
@@ -406,14 +406,14 @@ async def test_a_server_with_smaller_limits_sets_the_change_aside_and_the_rest_g
         client = await server.client()
         doc = await client.open_doc("plan")
         doc.change(lambda draft: draft.update(a=1))
-        await client.sync.settled(timeout=20)
+        await client.sync.settled(timeout=60)
         doc.change(lambda draft: draft.update(k="x" * 2_000))
         doc.change(lambda draft: draft.update(b=2))
         with pytest.raises(ChangeRefusedError):
-            await client.sync.settled(timeout=20)
+            await client.sync.settled(timeout=60)
         entries = await client.patches.list_quarantined_changes("plan")
         assert [entry.doc_id for entry in entries] == ["plan"]
         assert isinstance(entries[0].change, Change)
         await client.patches.discard_quarantined_change("plan", entries[0].change_id)
-        await client.sync.settled(timeout=20)
+        await client.sync.settled(timeout=60)
         assert doc.state == await server.state("plan") == {"a": 1, "b": 2}
