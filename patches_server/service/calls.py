@@ -20,6 +20,7 @@ from patches_server.documents.concurrency_limit import ConcurrencyLimit
 from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.history import HISTORY_OPTIONS
 from patches_server.documents.offload import BYTES_PER_STEP, Offloader
+from patches_server.service.commits_under_way import CommitsUnderWay, key_of
 from patches_server.service.methods import Given, Method, encoded, steps_to_encode
 from patches_server.service.router import Router, Services
 from patches_server.service.stats import ServerStats
@@ -61,6 +62,7 @@ class Calls:
         self._limits, self._offload, self._stats = limits, offload, stats
         self._hide_existence = hide_existence
         self._snapshots = ConcurrencyLimit.of_snapshots(limits)
+        self._commits = CommitsUnderWay[Any]()
 
     async def run(self, call: Call) -> Answer:
         """Carry a call out. Raises what its sender is told as an error."""
@@ -88,7 +90,8 @@ class Calls:
 
         if call.method.is_commit:
             begun = asyncio.get_running_loop().time()
-            result = await carry_out(context)
+            key = key_of(subject, arguments[0], context)
+            result = await self._commits.run(key, context, carry_out)
             took_s = asyncio.get_running_loop().time() - begun
             self._stats.committed(services.documents.name, took_s)
             return await self._offload(steps_to_encode(result), lambda: call.method.encoded(result))

@@ -68,7 +68,8 @@ class Method:
     is_expensive: bool = False
     #: A client syncs a document with it: one at a time, the next when it has applied an answer.
     is_sync: bool = False
-    #: The caller's own changes: their bytes are counted, and the access provider sees them.
+    #: The caller's own changes: their bytes are counted, the access provider sees them, and a
+    #: repetition waits for the first.
     is_commit: bool = False
     #: It is carried out at once, in the turn in which it came, and `run` is no coroutine function.
     is_instant: bool = False
