@@ -82,6 +82,8 @@ class LWWServer(DocumentServer):
         self._new_id = change_ids(runtime.random)
         self._version_ids = SortableIds(runtime.random)
         self._locks = KeyedLocks()
+        #: The commits that are being carried out, by document and first change.
+        self._in_hand: dict[tuple[str, str], object] = {}
         self._committer = LWWCommitter(
             self.store,
             change_id_ttl=change_id_ttl,
@@ -237,12 +239,20 @@ class LWWServer(DocumentServer):
             return CommitResult(changes=())
         await self.offload(steps_of(changes), lambda: check(changes, self._limits))
         known = known_history(caller.options)
-        async with self._locks(doc_id):
-            caller.require_waiting()
-            now = await self.clock.now()
-            done = await self._committer.commit(
-                CommitCall(doc_id, changes, now, known, caller.review)
-            )
+        key, mine = (doc_id, changes[0].id), object()
+        if key in self._in_hand:  # sent again: it would be, for as long as the first one takes
+            caller.keep_waiting()
+        try:
+            async with self._locks(doc_id):
+                caller.require_waiting()
+                self._in_hand[key] = mine
+                now = await self.clock.now()
+                done = await self._committer.commit(
+                    CommitCall(doc_id, changes, now, known, caller.review)
+                )
+        finally:
+            if self._in_hand.get(key) is mine:
+                del self._in_hand[key]
         if done.stored:
             # Right after the lock: subscribers are called before another commit can go on, and one
             # that commits to this document in turn does not wait for itself.

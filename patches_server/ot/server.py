@@ -92,6 +92,8 @@ class OTServer(DocumentServer):
         )
         self._new_id = change_ids(runtime.random)
         self._locks = KeyedLocks()
+        #: The commits that are being carried out, by document and first change.
+        self._in_hand: dict[tuple[str, str], object] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
 
     @property
@@ -167,12 +169,20 @@ class OTServer(DocumentServer):
         """`commit_changes` of a caller that is named; one without a connection is told to all."""
         if not changes:
             return CommitResult(changes=())
-        async with self._locks(doc_id):
-            caller.require_waiting()
-            now = await self.clock.now()
-            call = CommitCall(caller, doc_id, changes, options, now, steps_of(changes))
-            begun = await self._committer.begin(call)
-        done = await self._finished(begun)
+        key, mine = (doc_id, changes[0].id), object()
+        if key in self._in_hand:  # sent again: it would be, for as long as the first one takes
+            caller.keep_waiting()
+        try:
+            async with self._locks(doc_id):
+                caller.require_waiting()
+                self._in_hand[key] = mine
+                now = await self.clock.now()
+                call = CommitCall(caller, doc_id, changes, options, now, steps_of(changes))
+                begun = await self._committer.begin(call)
+            done = await self._finished(begun)
+        finally:
+            if self._in_hand.get(key) is mine:
+                del self._in_hand[key]
         if done.decision.to_store:
             # Right after the lock: subscribers are called before another commit can go on, and one
             # that commits to this document in turn does not wait for itself.
