@@ -223,9 +223,9 @@ class LWWAlgorithm(Algorithm):
         """As `Algorithm` has it. A document that another process has left behind takes what is
         stored.
         """
-        if not changes:
-            return []
         opened = _lww(doc)
+        if not changes and opened is None:
+            return []
         async with self._locks(doc_id):
             known = None if opened is None else opened.version
             step = await self._store.change(

@@ -242,10 +242,12 @@ class OTAlgorithm(Quarantine):
     async def apply_server_changes(
         self, doc_id: str, changes: Sequence[Change], doc: Document | None = None
     ) -> list[Change]:
-        if not changes:
-            return []
         async with self._locks(doc_id):
-            return await self._apply_server_changes(doc_id, changes, ot_doc(doc), set())
+            if changes:
+                return await self._apply_server_changes(doc_id, changes, ot_doc(doc), set())
+            if doc is not None:
+                await self._current_queue(doc_id, ot_doc(doc))
+            return []
 
     async def _apply_server_changes(
         self, doc_id: str, changes: Sequence[Change], doc: OTDoc | None, resolved: set[str]

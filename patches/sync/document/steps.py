@@ -218,7 +218,10 @@ class DocSteps:
         changes = await self.host.connection.get_changes_since(
             self.id, step.since, await self.algorithm.sync_options(self.id)
         )
-        new = await self._applied(changes) if changes else []
+        doc = self.open_doc
+        # Another process that shares the store may have stored what the open document has missed.
+        is_behind = doc is not None and doc.committed_rev < step.since
+        new = await self._applied(changes) if changes or is_behind else []
         await self.algorithm.receive_token(
             self.id,
             changes.token if isinstance(changes, ChangesOfHistory) else None,

@@ -134,6 +134,16 @@ async def test_a_document_sees_at_its_next_send_what_another_process_has_done() 
     assert (one.doc.committed_rev, one.doc.has_pending) == (1, False)
 
 
+async def test_a_document_that_hears_nothing_new_takes_over_what_another_process_has_stored() -> (
+    None
+):
+    store = LWWMemoryStore()
+    one, two = await Client(store).open(), await Client(store).open()
+    await two.algorithm.apply_server_changes(DOC, [theirs(1, "first", 100)], two.doc)
+    assert await one.algorithm.apply_server_changes(DOC, [], one.doc) == []
+    assert (one.doc.state, one.doc.committed_rev) == ({"x": "first"}, 1)
+
+
 async def test_edits_stored_together_behind_those_of_another_process_show_once() -> None:
     store = LWWMemoryStore()
     one, two = await Client(store).open(), await Client(store).open()

@@ -423,6 +423,19 @@ async def test_an_unsaved_edit_moves_behind_all_that_another_process_has_receive
         await database.close()
 
 
+async def test_a_document_that_hears_nothing_new_takes_over_what_another_process_has_stored(
+    client: Client, server: Server
+) -> None:
+    other = await Client("other", client.store).open()
+    await client.edit(put("mine"))
+    other.doc.take_ops([put("theirs")])
+    await other.save(other.doc.unsaved[0])
+    await other.push(server)
+    await client.receive()  # the answer to `getChangesSince` the store's revision
+    assert client.doc.state == server.state
+    assert (client.doc.committed_rev, client.doc.has_pending) == (server.rev, False)
+
+
 class MovingStore(OTMemoryStore):
     """Another process writes before every write, `moves` times."""
 
