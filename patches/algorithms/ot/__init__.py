@@ -26,6 +26,7 @@ from patches.algorithms.ot.store import (
     PendingQueue,
     QueuePosition,
     StoredSnapshot,
+    version_after_install,
 )
 
 __all__ = [
@@ -52,4 +53,5 @@ __all__ = [
     "rebase_changes",
     "transform_incoming_changes",
     "transform_incoming_changes_with_frame",
+    "version_after_install",
 ]

@@ -31,6 +31,7 @@ from patches.algorithms.ot.store import (
     PendingQueue,
     QueuePosition,
     StoredSnapshot,
+    version_after_install,
 )
 from patches.algorithms.ot.stored_docs import ot_doc
 from patches.documents.document import Document
@@ -325,7 +326,10 @@ class OTAlgorithm(Quarantine):
                 open_doc.rebase_unsaved(missed)
                 open_doc.import_snapshot(
                     StoredSnapshot(
-                        state=state, rev=head, changes=rebased, version=queue.version + 1
+                        state=state,
+                        rev=head,
+                        changes=rebased,
+                        version=version_after_install(queue.version),
                     ),
                     replace=True,
                 )

@@ -14,18 +14,34 @@ from patches.model.json_values import Json
 Conflict: TypeAlias = Literal["conflict"]
 CONFLICT: Final[Conflict] = "conflict"
 
+#: Of a queue's version, the low bits count what was done since the committed part was installed.
+_BITS_SINCE_INSTALL: Final = 24
+
+
+def version_after_install(version: int) -> int:
+    """The version of a queue after `install_doc` has replaced the one at `version`."""
+    return ((version >> _BITS_SINCE_INSTALL) + 1) << _BITS_SINCE_INSTALL
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuePosition:
     """Which pending queue somebody has seen. Two equal positions are the same queue.
 
-    `version` counts what was done to the queue beside appending to it, `tail_rev` is the revision
-    of the last pending change, or the committed one.
+    `version` counts what was done to the queue beside appending to it, and tells of which
+    installation the committed part is; `tail_rev` is the revision of the last pending change, or
+    the committed one.
     """
 
     committed_rev: int = 0
     version: int = 0
     tail_rev: int = 0
+
+    def is_of_same_install(self, other: QueuePosition) -> bool:
+        """Whether the committed parts differ at most by changes that were applied to one of them.
+
+        Installed anew, the same revisions may be those of another history.
+        """
+        return self.version >> _BITS_SINCE_INSTALL == other.version >> _BITS_SINCE_INSTALL
 
     def appended(self, count: int) -> QueuePosition:
         """After `count` more changes."""
@@ -87,9 +103,10 @@ class OTClientStore(Protocol):
     Every call is one transaction: all of it happens or none. Several processes may share a store. A
     call that writes to a queue is given the queue that it was computed from (`read`): if the store
     holds another one by now, it changes nothing and returns `CONFLICT`. So each change stands on
-    what is before it in the queue. Appending raises `tail_rev` by as many; every other write to the
-    queue or the committed part raises `version` by one. A document is known once it was tracked or
-    anything was saved for it; one that was forgotten and is known again repeats no version.
+    what is before it in the queue. Appending raises `tail_rev` by as many; `install_doc` raises
+    `version` to `version_after_install` of it, every other write to the queue or the committed part
+    by one. A document is known once it was tracked or anything was saved for it; one that was
+    forgotten and is known again repeats no version.
     """
 
     async def track_docs(self, doc_ids: Sequence[str]) -> None:

@@ -182,6 +182,11 @@ class StoredDocs(Algorithm):
                         doc.position = doc.position.appended(len(appended))
                     return None
             queue = await self.store.load_queue(doc_id, committed_after=doc.committed_rev)
+            if _was_installed_anew(doc, queue):
+                # Of another history, its revisions mean other changes, and so do ours.
+                await self._take_over_all(doc_id, doc, queue)
+                self._histories.forget(doc_id)
+                return None
             lost = await self._lost(doc_id, queue, doc)
             if lost:
                 # The store has lost the end of the queue: back it goes, then it is sent like any.
@@ -191,13 +196,16 @@ class StoredDocs(Algorithm):
                 queue = await self.store.load_queue(doc_id, committed_after=doc.committed_rev)
             self._report_unstored(doc_id, doc, queue)
             if not doc.take_over(queue):
-                stored = await self.store.get_doc(doc_id)
-                if stored is None:  # forgotten, or deleted: the coordinator hears of that
-                    stored = StoredSnapshot(state=None, rev=0, changes=(), version=queue.version)
-                doc.take_over_all(stored)
+                await self._take_over_all(doc_id, doc, queue)
             return None
 
         await self._converge("catchUp", doc_id, step)
+
+    async def _take_over_all(self, doc_id: str, doc: OTDoc, queue: PendingQueue) -> None:
+        stored = await self.store.get_doc(doc_id)
+        if stored is None:  # forgotten, or deleted: the coordinator hears of that
+            stored = StoredSnapshot(state=None, rev=0, changes=(), version=queue.version)
+        doc.take_over_all(stored)
 
     async def _lost(self, doc_id: str, queue: PendingQueue, doc: OTDoc) -> list[Change]:
         """What only the open document holds and belongs behind the stored queue.
@@ -282,6 +290,13 @@ class StoredDocs(Algorithm):
             if result != CONFLICT:
                 return result
         raise ConvergenceError(method, doc_id, _MAX_ATTEMPTS)
+
+
+def _was_installed_anew(doc: OTDoc, queue: PendingQueue) -> bool:
+    """Whether another process has installed a snapshot since the document was last current."""
+    known = doc.position
+    is_installed = queue.committed_rev > 0  # else it was forgotten: nothing is there to take over
+    return known is not None and is_installed and not known.is_of_same_install(queue.position)
 
 
 def ot_doc(doc: Document | None) -> OTDoc | None:

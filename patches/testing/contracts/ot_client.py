@@ -16,7 +16,12 @@ from typing import Any
 
 import pytest
 
-from patches.algorithms.ot import CONFLICT, OTClientStore, PendingQueue
+from patches.algorithms.ot import (
+    CONFLICT,
+    OTClientStore,
+    PendingQueue,
+    version_after_install,
+)
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 
 DOC = "doc"
@@ -392,6 +397,20 @@ class OTClientStoreContract:
         left = [pending("b", base_rev=5, rev=6)]
         assert await store.install_doc(DOC, Snapshot(state={"x": 1}, rev=5), left, read) is None
         assert await store.get_doc(DOC) == Snapshot(state={"x": 1}, rev=5, changes=left)
+
+    async def test_a_position_tells_of_an_installation(
+        self, store: OTClientStore, other: OTClientStore
+    ) -> None:
+        await commit(store, 1, 2)
+        before = await store.load_position(DOC)
+        await commit(other, 3)
+        await save(other, pending("a"))
+        assert (await store.load_position(DOC)).is_of_same_install(before)
+        read = await other.load_queue(DOC)
+        assert await other.install_doc(DOC, Snapshot(state={}, rev=3), [], read) is None
+        after = await store.load_position(DOC)
+        assert not after.is_of_same_install(before)
+        assert after.version == version_after_install(read.version)
 
     async def test_a_queue_is_read_with_what_was_committed_since(
         self, store: OTClientStore

@@ -61,9 +61,6 @@ class Rest:
             look()
         for client in self._clients:
             client.set_online(True)
-        if {"servers", "power_loss"} <= self._config.faults:
-            for client in self._clients:
-                await self._reload_forked(client)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_S
         reconnect_at = loop.time()
@@ -99,14 +96,6 @@ class Rest:
     def _is_refused(client: SimClient, doc_id: str) -> bool:
         shown = client.sync.synced.get(doc_id) if client.sync is not None else None
         return shown is not None and isinstance(shown.error, ForbiddenError)
-
-    async def _reload_forked(self, client: SimClient) -> None:
-        """Fetch anew what was lost on the server (docs/simulation.md, Open)."""
-        for doc_id in self._checker.forked:
-            if client.patches is not None and client.life is not None:
-                self._checker.given_up(client.name, doc_id)
-                await client.life.spawn(client.patches.untrack_docs([doc_id]), name="untrack")
-                self._checker.given_up(client.name, doc_id)  # what was on its way to the disk
 
     async def _settle(self, client: SimClient) -> None:
         assert client.patches is not None

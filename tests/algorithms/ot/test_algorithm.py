@@ -744,3 +744,24 @@ async def test_a_snapshot_does_not_set_back_what_another_process_has_stored_mean
     assert await slow.get_committed_rev(DOC) == 2
     await slow.install_snapshot(DOC, Snapshot(state={}, rev=1), docs[1], is_new_history=True)
     assert (docs[1].state, await slow.get_committed_rev(DOC)) == ({}, 1)
+
+
+@pytest.mark.parametrize("rev", [2, 1])
+async def test_a_document_takes_over_the_other_history_that_another_process_has_installed(
+    rev: int,
+) -> None:
+    store = OTMemoryStore()
+    first, second = OTAlgorithm(store), OTAlgorithm(store)
+    await first.install_snapshot(DOC, Snapshot(state={"lost": 1}, rev=2), None)
+    await second.sync_options(DOC)
+    docs = [each.create_doc(DOC, await each.load_doc(DOC)) for each in (first, second)]
+    other = Snapshot(state={"n": 0}, rev=rev, metadata={"token": "new"})
+    await first.install_snapshot(DOC, other, docs[0], is_new_history=True)
+    committed = [Change(id="c", ops=[put("n", rev)], base_rev=rev, rev=rev + 1, created_at=1)]
+    await first.apply_server_changes(DOC, committed, docs[0])
+    await second.apply_server_changes(DOC, committed, docs[1])
+    assert [doc.state for doc in docs] == [{"n": rev}] * 2
+    assert [doc.committed_rev for doc in docs] == [rev + 1] * 2
+    options = await second.sync_options(DOC)
+    assert options is not None
+    assert (options["token"], options["last"]) == ("new", [rev + 1, "c"])

@@ -12,6 +12,7 @@ from patches.algorithms.ot.store import (
     PendingQueue,
     QueuePosition,
     StoredSnapshot,
+    version_after_install,
 )
 from patches.algorithms.ot.stores.replay import SNAPSHOT_INTERVAL, replayed
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
@@ -97,7 +98,8 @@ class OTMemoryStore:
         doc.state, doc.rev = snapshot.state, snapshot.rev
         doc.committed = list(snapshot.changes)
         doc.history = history
-        doc.replace_pending(rebased_pending)
+        doc.pending = list(rebased_pending)
+        doc.version = version_after_install(doc.version)
         self._fold(doc_id, doc)
         return None
 

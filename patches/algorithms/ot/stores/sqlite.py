@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from patches.algorithms.ot.store import (
@@ -16,6 +17,7 @@ from patches.algorithms.ot.store import (
     PendingQueue,
     QueuePosition,
     StoredSnapshot,
+    version_after_install,
 )
 from patches.algorithms.ot.stores import quarantine_rows, rows
 from patches.algorithms.ot.stores.replay import replayed
@@ -90,8 +92,8 @@ class OTSqliteStore:
             if rows.known_head(db, key).position != read.position:
                 return CONFLICT
             head = rows.replace_committed(db, key, rows.live_head(db, key), snapshot)
-            head = rows.fold(db, doc_id, head)
-            rows.put_head(db, key, rows.replace_pending(db, key, head, rebased_pending))
+            head = rows.replace_pending(db, key, rows.fold(db, doc_id, head), rebased_pending)
+            rows.put_head(db, key, replace(head, version=version_after_install(read.version)))
             histories.put_history(db, doc_id, history)
             return None
 
