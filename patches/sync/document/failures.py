@@ -10,7 +10,7 @@ whatever server it comes from (`docs/sync.md` has the table):
 - *final for a change* (any other 4xx that answers a commit): no retry can help. The change that
   the server names, or that a search by halving finds, is set aside; the rest goes on.
 - *final for the document* (401, 402, 403, 404 without a change, any 4xx that answers another call,
-  another algorithm): the document is in `"error"` at once.
+  another algorithm, damaged data here): the document is in `"error"` at once.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Final
 from patches.errors import (
     AlgorithmMismatchError,
     ApplyChangesError,
+    CorruptDataError,
     FrameTooLargeError,
     JSONRPCError,
     MissingChangesError,
@@ -116,7 +117,7 @@ def classify(error: BaseException, attempt: Attempt) -> Kind:
         return _smaller(error, attempt)
     if is_interruption(error):
         return Kind.INTERRUPTED
-    if isinstance(error, AlgorithmMismatchError):
+    if isinstance(error, AlgorithmMismatchError | CorruptDataError):
         return Kind.FINAL
     if isinstance(error, UnsplittableChangeError):
         return Kind.REFUSED if attempt.refusals < MAX_REFUSALS else Kind.FINAL
