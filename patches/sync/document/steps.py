@@ -25,6 +25,7 @@ from patches.model.json_values import Json
 from patches.net.connection import ChangesOfHistory, PatchesConnection
 from patches.options import DocOptions
 from patches.sync.document import transitions
+from patches.sync.document.other_history import set_aside_unappliable
 from patches.sync.document.plan import DocSync, Load, Notice, Pull, Push, Reload, Request
 from patches.sync.document.unappliable import (
     MAX_RECORDS,
@@ -265,15 +266,7 @@ class DocSteps:
         """Take the server's history for the one here. Unsent work stays, as far as it applies."""
         old_rev, old_state = self.doc.committed_rev, await self._shown_state()
         await self._install(step, snapshot, (), step.resolved)
-        for change in await self.algorithm.list_pending(self.id, self.open_doc):
-            if await self.algorithm.verify_pending_change(self.id, change.id):
-                continue
-            reason = "it does not apply to the document, whose history was replaced on the server"
-            entry = await self.algorithm.eject_pending_change(
-                self.id, change.id, reason, self.open_doc, only_if_unappliable=True
-            )
-            if entry is not None:
-                self.host.quarantined(self.id, entry)
+        await set_aside_unappliable(self.id, self.algorithm, self.open_doc, self.host.quarantined)
         error = HistoryChangedError(
             self.id, old_rev=old_rev, new_rev=snapshot.head, old_state=old_state
         )
