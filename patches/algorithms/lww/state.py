@@ -100,7 +100,11 @@ def rederive(shown: Json, committed: Json, unsent: Unsent, touched: Iterable[str
     `shown` must have been derived so before. Returns `shown` itself if nothing that it shows
     changed.
     """
-    starts = _outermost({_start(path, shown, committed, unsent) for path in touched})
+    paths = set(touched)
+    if unsent.are_too_many_to_search(len(paths)):
+        starts = [""]
+    else:
+        starts = _outermost({_start(path, shown, committed, unsent) for path in paths})
     if not starts:
         return shown
     if "" in starts:

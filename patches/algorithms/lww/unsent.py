@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from patches.algorithms.lww.field_table import FieldTable, is_below, put_consolidated
 from patches.model.change import Change
 from patches.model.json_values import Op
+
+#: So many comparisons of paths take about as long as building a large document.
+_MAX_COMPARISONS: Final = 100_000
 
 
 class Unsent:
@@ -56,6 +60,11 @@ class Unsent:
                 if op["path"] == path:
                     return op
         return self._pending.get(path)
+
+    def are_too_many_to_search(self, count: int) -> bool:
+        """Whether finding the ops at so many paths costs more than taking all: unsaved edits are
+        searched one by one."""
+        return count * sum(map(len, self._unsaved)) > _MAX_COMPARISONS
 
     def stands_at(self, path: str) -> bool:
         """Whether some op has exactly this path."""

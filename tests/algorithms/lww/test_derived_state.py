@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from patches.algorithms.lww import LWWDoc
-from patches.algorithms.lww.state import shown_state
+from patches.algorithms.lww.state import rederive, shown_state
 from patches.algorithms.lww.stores.memory import LWWMemoryStore
 from patches.algorithms.lww.stores.sqlite import LWWSqliteStore
 from patches.algorithms.lww.tables import LWWStore
+from patches.algorithms.lww.unsent import Unsent
 from patches.errors import PatchError
 from patches.model.change import Change
 from patches.model.json_values import Json, Op, json_equal
@@ -188,3 +189,22 @@ async def test_the_same_holds_over_a_file(seed: int, tmp_path: Path) -> None:
         await live(seed, LWWSqliteStore(database))
     finally:
         await database.close()
+
+
+class CountedEdits(list[list[Op]]):
+    """Unsaved edits that count how often somebody goes through them."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[list[Op]]:
+        self.walks += 1
+        return super().__iter__()
+
+
+def test_an_edit_of_many_fields_does_not_search_the_unsaved_ones_for_each() -> None:
+    committed: Json = {f"k{i}": i for i in range(2_000)}
+    edits = CountedEdits([[{"op": "remove", "path": f"/k{i}"} for i in range(1_000)]])
+    unsent = Unsent(edits)
+    shown = rederive(committed, committed, unsent, [f"/k{i}" for i in range(2_000)])
+    assert shown == {f"k{i}": i for i in range(1_000, 2_000)}
+    assert edits.walks < 10
