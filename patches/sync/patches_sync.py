@@ -190,11 +190,7 @@ class PatchesSync(Linking):
         self._disconnected()
         await self._deletions.finish()
         await self._scope.close()
-        handlers = self._handlers
-        if handlers.owns_current_task:
-            handlers.finish()
-        else:
-            await handlers.close()
+        await self._end_handlers()
         if self._superseded:
             self._stop_listening()
 

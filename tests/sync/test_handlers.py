@@ -74,6 +74,27 @@ async def test_a_handler_does_so_over_a_real_connection() -> None:
 
 
 @virtual_time
+async def test_async_handlers_run_after_one_of_them_has_connected_again() -> None:
+    connection = FakeConnection()
+    async with Patches() as patches, PatchesSync(patches, connection) as sync:
+        states: list[bool] = []
+
+        async def recover(state: Any) -> None:
+            states.append(state.connected)
+            if len(states) == 1:
+                await sync.disconnect()
+                await sync.connect()
+
+        sync.on_state_change(recover)
+        connection.drop()
+        await idle()
+        told = len(states)
+        connection.drop()
+        await idle()
+        assert states[told:] == [False]
+
+
+@virtual_time
 async def test_the_other_handlers_end_with_a_disconnect() -> None:
     connection = FakeConnection()
     async with Patches() as patches, PatchesSync(patches, connection) as sync:
