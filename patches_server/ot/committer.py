@@ -42,6 +42,7 @@ from patches_server.ot.proposal import (
     check_changes,
     decided,
     propose,
+    reaches,
     steps_to_decide,
     steps_to_propose,
     version_is_due,
@@ -150,7 +151,7 @@ class Committer:
     async def _begun(self, call: CommitCall) -> Saving | None:
         """A commit on the end of the log that is at hand; `None` when it takes more than that."""
         log = self._recent.get(call.doc_id)
-        if log is None or call.caller.review is not None:
+        if log is None or call.caller.review is not None or not reaches(log, call):
             return None
         head, known = log.head, known_history(call.caller.options)
         try:
@@ -251,7 +252,7 @@ class Committer:
     async def _on_recent(self, call: CommitCall, known: KnownHistory | None) -> Done | None:
         """Commit on the end of the log that is at hand; `None` when it takes more than that."""
         log = self._recent.get(call.doc_id)
-        if log is None:
+        if log is None or not reaches(log, call):
             return None
         head = log.head
         try:

@@ -78,8 +78,8 @@ def propose(
     Raises what `admit` and `decide` raise, and `ChangeRefusedError` for malformed operations.
     `checkpoint` is called now and then, and may end this by raising.
     """
-    check_changes(call.changes, rules.limits)
     head = log.head
+    check_changes(call.changes, rules.limits)
     if needs_first_change(call.changes, call.options, head.rev):
         return None
     submission = admit(
@@ -118,6 +118,12 @@ def decided(
     )
     # This is where the changes are encoded.
     return Proposal(submission, decision, grown(head.bounds, decision.to_store, rules.limits))
+
+
+def reaches(log: RecentLog, call: CommitCall) -> bool:
+    """Whether a log at hand goes back to where the changes were made, as their sender says."""
+    base_rev = call.changes[0].base_rev
+    return base_rev is None or base_rev >= log.head.rev or log.since(base_rev) is not None
 
 
 def steps_to_propose(call: CommitCall, log: RecentLog, steps: int) -> int:

@@ -158,7 +158,7 @@ class FewThreads:
 
     async def __call__(self, fn: Callable[[], T], /) -> T:
         async with self.threads:
-            if "_decided" in getattr(fn, "__qualname__", ""):
+            if "_in_thread" in getattr(fn, "__qualname__", ""):
                 self.lasting += not self.go_on.is_set()
                 await self.go_on.wait()
             return await asyncio.to_thread(fn)

@@ -88,14 +88,13 @@ class OTSqliteServerStore(SqliteDocuments):
         now: Millis,
         bounds: Bounds | None = None,
     ) -> asyncio.Future[None]:
-        rows = _rows(doc_id, changes, expected)
-
         def write(conn: sqlite3.Connection) -> None:
             record = documents.require_writable(conn, doc_id, ALGORITHM, now=now)
             log = checked_log(conn, doc_id, record)
             check_follows(changes, expected=expected, head=log.head)
             insert_ids(conn, doc_id, changes)
-            conn.executemany(INSERT, rows)
+            # Made here and not by the caller, whose loop their checksums would hold up.
+            conn.executemany(INSERT, _rows(doc_id, changes, expected))
             head = head_after(changes, bounds or log.head.bounds)
             put_log(conn, doc_id, Log(head, log.pruned, log.ids + len(changes)))
 
