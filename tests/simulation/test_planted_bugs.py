@@ -199,7 +199,7 @@ def _revs(changes: Sequence[Change]) -> set[int]:
 
 
 BUGS = [
-    Planted(ack_before_the_commit, "ot", 1, "I3"),
+    Planted(ack_before_the_commit, "ot", 1, "I3 I7"),
     Planted(a_lost_rebase_on_the_server, "ot", 0, "I11"),
     Planted(a_lost_rebase_on_the_client, "ot", 0, "I11"),
     Planted(a_change_id_accepted_twice, "ot", 0, "I2"),
