@@ -45,7 +45,8 @@ def json_equal(a: Json, b: Json) -> bool:
     return False
 
 
-def number_sum(a: float, b: float) -> int | float:
+# `int | float`: compiled, a parameter that is a `float` takes no integer beyond the doubles.
+def number_sum(a: int | float, b: int | float) -> int | float:
     """`a + b` as every replica must compute it, whatever language it is written in.
 
     Beyond ±(2^53-1) the sum is rounded to a double, as JavaScript does. A sum that no double can
@@ -53,13 +54,13 @@ def number_sum(a: float, b: float) -> int | float:
     Raises `ValueError` for NaN.
     """
     if _is_safe_integer(a) and _is_safe_integer(b):
-        total: float = a + b
+        total: int | float = a + b
         if -MAX_SAFE_INTEGER <= total <= MAX_SAFE_INTEGER:
             return total
     return plain_number(_as_double(_as_double(a) + _as_double(b)))
 
 
-def plain_number(value: float) -> int | float:
+def plain_number(value: int | float) -> int | float:
     """A finite number as JSON has it: an integral one within ±(2^53-1) is an `int`."""
     if isinstance(value, int):
         return value if _is_safe_integer(value) else float(value)
@@ -68,11 +69,11 @@ def plain_number(value: float) -> int | float:
     return value
 
 
-def _is_safe_integer(value: float) -> bool:
+def _is_safe_integer(value: int | float) -> bool:
     return isinstance(value, int) and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER
 
 
-def _as_double(value: float) -> float:
+def _as_double(value: int | float) -> float:
     if value != value:
         raise ValueError("the result is not a finite number")
     return float(max(-MAX_DOUBLE, min(MAX_DOUBLE, value)))
