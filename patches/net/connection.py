@@ -145,11 +145,6 @@ class RpcConnection:
     def state(self) -> TransportState:
         return self._transport.state
 
-    @property
-    def failure(self) -> NetworkError | None:
-        """Why there is no connection; `None` while there is one."""
-        return self._transport.failure
-
     async def connect(self, *, background: bool = False) -> None:
         await self._transport.connect(background=background)
 

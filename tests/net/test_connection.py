@@ -158,18 +158,3 @@ async def test_disconnect_rejects_what_is_in_flight() -> None:
         await connection.disconnect()
         with pytest.raises(NetworkError):
             await call
-
-
-@virtual_time
-async def test_a_connection_that_cannot_be_made_says_why_there_is_none() -> None:
-    network = MemoryNetwork()
-    network.up = False
-    connection = RpcConnection(memory_transport(network))
-    await connection.connect(background=True)
-    await idle()
-    failures = [connection.failure]
-    network.up = True
-    await connection.connect()
-    failures.append(connection.failure)
-    assert [type(failure) for failure in failures] == [NetworkError, type(None)]
-    await connection.disconnect()
