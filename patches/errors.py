@@ -4,7 +4,11 @@
     ├── PatchError (ValueError)          operations cannot be applied, transformed or inverted
     │   ├── OpsRefusedError              operations that are malformed, or beyond a limit
     │   ├── InvalidValueError            a value is not JSON, or some replica could not hold it
-    │   └── UnsupportedOperationError    an operation that the algorithm does not support
+    │   ├── UnsupportedOperationError    an operation that the algorithm does not support
+    │   ├── NotARowOperationError        an operation on tables that is no change of rows
+    │   └── InvalidRowError              a row or a value that its table does not take
+    ├── SchemaError                      a declaration of tables that is wrong
+    ├── SchemaTooOldError                a table or column of the server's that is not declared here
     ├── InvalidJsonError (ValueError)    bytes that are not JSON
     ├── ApplyChangesError                a change does not apply to the state it was made for
     ├── MissingChangesError              server changes do not follow on from the local revision
@@ -173,6 +177,45 @@ class AlgorithmMismatchError(PatchesError):
 
 class UnsupportedOperationError(PatchError):
     """The document's algorithm does not support this operation. The message says what does."""
+
+
+class NotARowOperationError(PatchError):
+    """An operation that is no change of rows: the document's state is tables."""
+
+    def __init__(self, index: int, op: Mapping[str, Any]) -> None:
+        self.index = index
+        self.op, self.path = op.get("op"), op.get("path")
+        super().__init__(
+            f"operation {index} ({self.op!r} at {self.path!r}) is no change of rows: expected add "
+            f"or remove at /table/key, or replace at /table/key/column"
+        )
+
+
+class InvalidRowError(PatchError):
+    """A row, or a value of a column, that its table does not take. Nothing was written."""
+
+    code = 400
+
+    def __init__(self, table: str, column: str | None, problem: str) -> None:
+        self.table, self.column, self.problem = table, column, problem
+        place = table if column is None else f"{table}.{column}"
+        super().__init__(f"{place}: {problem}")
+
+
+class SchemaError(PatchesError):
+    """A declaration of tables that is wrong. Raised when it is made."""
+
+
+class SchemaTooOldError(PatchesError):
+    """The server has a table or column that is not declared here. Unsent work is kept; update."""
+
+    def __init__(self, doc_id: str, table: str, column: str | None) -> None:
+        self.doc_id, self.table, self.column = doc_id, table, column
+        what = f"table {table!r}" if column is None else f"column {table}.{column}"
+        super().__init__(
+            f"document {doc_id!r}: the server has the {what}, which is not in the schema here; "
+            f"update the application"
+        )
 
 
 class StateReadOnlyError(PatchesError, TypeError):
