@@ -7,6 +7,7 @@
     │   ├── UnsupportedOperationError    an operation that the algorithm does not support
     │   ├── NotARowOperationError        an operation on tables that is no change of rows
     │   └── InvalidRowError              a row or a value that its table does not take
+    ├── InvalidConditionError (ValueError)   a condition over columns that cannot be tried
     ├── SchemaError                      a declaration of tables that is wrong
     ├── SchemaTooOldError                a table or column of the server's that is not declared here
     ├── InvalidJsonError (ValueError)    bytes that are not JSON
@@ -200,6 +201,12 @@ class InvalidRowError(PatchError):
         self.table, self.column, self.problem = table, column, problem
         place = table if column is None else f"{table}.{column}"
         super().__init__(f"{place}: {problem}")
+
+
+class InvalidConditionError(PatchesError, ValueError):
+    """A condition that is malformed, too large, or about a column that is not there."""
+
+    code = 400
 
 
 class SchemaError(PatchesError):

@@ -220,6 +220,8 @@ def table_of(name: str, declared: type, identity: tuple[str, ...] = (), key: str
             raise SchemaError(f"{name}.{column_name}: {error}") from error
         except RecursionError as error:
             raise SchemaError(f"{name}.{column_name}: a dataclass contains itself") from error
+        if kind.kind == "json" and kind.check(0) is None:
+            raise SchemaError(f"{name}.{column_name}: a column of any type cannot be compared")
         has_default, default = _default_of(declared, column_name)
         column = Column(
             name=column_name,

@@ -141,6 +141,7 @@ def declare(name: str = "t", *, identity: tuple[str, ...] = (), **members: Any) 
         ({"annotations": {"id": int}}, "the key is missing"),
         ({"annotations": {"a-b": int}}, "expected lower-case"),
         ({"annotations": {"a": set}}, "set cannot be a column"),
+        ({"annotations": {"a": Any}}, "of any type"),
         ({"annotations": {"a": int | str}}, "only allowed with None"),
         ({"annotations": {"a": dict[int, str]}}, "keys of a JSON object"),
         ({"annotations": {"a": Literal[1, "a"]}}, "of one type"),
