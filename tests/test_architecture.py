@@ -31,6 +31,7 @@ ALGORITHM = BASE | {
     "patches.stores",
     "patches.text",
 }
+DOCUMENTS = frozenset({"patches", "patches_server.documents"})
 SERVICE = frozenset(
     {"patches", "patches_server.auth", "patches_server.documents", "patches_server.wire"}
 )
@@ -94,20 +95,14 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches.testing.contracts": frozenset({"patches", "patches_server"}),
     "patches.testing.sim": frozenset({"patches", "patches_server"}),
     "patches_server.documents": frozenset({"patches"}),
-    "patches_server.ot": frozenset({"patches", "patches_server.documents"}),
-    "patches_server.ot.branches": frozenset(
-        {"patches", "patches_server.documents", "patches_server.ot"}
-    ),
-    "patches_server.lww": frozenset({"patches", "patches_server.documents"}),
-    "patches_server.stores": frozenset(
-        {"patches", "patches_server.documents", "patches_server.ot", "patches_server.lww"}
-    ),
-    "patches_server.stores.memory": frozenset(
-        {"patches", "patches_server.documents", "patches_server.ot", "patches_server.lww"}
-    ),
-    "patches_server.stores.sqlite": frozenset(
-        {"patches", "patches_server.documents", "patches_server.ot", "patches_server.lww"}
-    ),
+    "patches_server.ot": DOCUMENTS,
+    "patches_server.ot.branches": DOCUMENTS | {"patches_server.ot"},
+    "patches_server.ot.stores": DOCUMENTS | {"patches_server.ot", "patches_server.stores"},
+    "patches_server.lww": DOCUMENTS,
+    "patches_server.lww.stores": DOCUMENTS | {"patches_server.lww", "patches_server.stores"},
+    "patches_server.stores": DOCUMENTS | {"patches_server.ot", "patches_server.lww"},
+    "patches_server.stores.memory": DOCUMENTS | {"patches_server.ot", "patches_server.lww"},
+    "patches_server.stores.sqlite": DOCUMENTS | {"patches_server.ot", "patches_server.lww"},
     "patches_server.wire": frozenset({"patches", "patches_server.documents"}),
     "patches_server.auth": frozenset({"patches", "patches_server.documents"}),
     "patches_server.service.rates": frozenset({"patches"}),

@@ -25,11 +25,11 @@ from patches_server.documents.records import CommitOptions, ListVersionsOptions
 from patches_server.lww import LWWBranchManager, LWWServer
 from patches_server.lww.commit import LWW_OPS
 from patches_server.lww.store import LWWServerStore
-from patches_server.stores.memory.lww import LWWMemoryServerStore
+from patches_server.lww.stores.memory import LWWMemoryServerStore
+from patches_server.lww.stores.sqlite import LWWSqliteServerStore
 from patches_server.stores.sqlite.branches import SqliteBranches
 from patches_server.stores.sqlite.checksums import SUMS_SCHEMA
 from patches_server.stores.sqlite.documents import DOCUMENTS_SCHEMA
-from patches_server.stores.sqlite.lww import LWWSqliteServerStore
 from patches_server.stores.sqlite.versions import SqliteVersions
 from tests.support.conformance import Case, ConformanceTally, conformance_dir, recorded_method
 

@@ -23,7 +23,7 @@ from patches.model.change import Change
 from patches.model.json_values import Json, Op, json_equal
 from patches.runtime import Runtime
 from patches_server.lww import LWWServer
-from patches_server.stores.memory.lww import LWWMemoryServerStore
+from patches_server.lww.stores.memory import LWWMemoryServerStore
 from tests.support.conformance import Case, ConformanceTally, conformance_dir
 from tests.support.lww_stepwise import StepwiseLWW
 

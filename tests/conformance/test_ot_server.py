@@ -34,11 +34,11 @@ from patches_server.ot import (
     OTServer,
     PatchesHistoryManager,
 )
-from patches_server.stores.memory.ot import OTMemoryServerStore
+from patches_server.ot.stores.memory import OTMemoryServerStore
+from patches_server.ot.stores.sqlite import OTSqliteServerStore
 from patches_server.stores.sqlite.branches import SqliteBranches
 from patches_server.stores.sqlite.checksums import SUMS_SCHEMA, change_sums
 from patches_server.stores.sqlite.documents import DOCUMENTS_SCHEMA
-from patches_server.stores.sqlite.ot import OTSqliteServerStore
 from patches_server.stores.sqlite.versions import VERSIONS, SqliteVersions
 from tests.conformance.ties import record_ties, recorded_ties
 from tests.support.conformance import (

@@ -14,10 +14,10 @@ from patches.errors import CorruptDataError
 from patches.model import codec
 from patches.model.json_values import Json
 from patches_server.http.services import services_on
+from patches_server.ot.stores.log import Log, find_log, put_log
 from patches_server.stores.sqlite.backend import SqliteBackend
 from patches_server.stores.sqlite.checksums import row_crc
 from patches_server.stores.sqlite.doctor import problems_of
-from patches_server.stores.sqlite.ot_log import Log, find_log, put_log
 from patches_server.stores.sqlite.repair import repair
 
 Damage: TypeAlias = Callable[..., None]

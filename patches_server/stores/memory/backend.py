@@ -11,8 +11,8 @@ from patches_server.documents.branch_store import MemoryBranches
 from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import MemoryDocuments
 from patches_server.documents.version_store import MemoryVersions
-from patches_server.stores.memory.lww import LWWMemoryServerStore
-from patches_server.stores.memory.ot import OTMemoryServerStore
+from patches_server.lww.stores.memory import LWWMemoryServerStore
+from patches_server.ot.stores.memory import OTMemoryServerStore
 
 
 class MemoryBackend:

@@ -12,11 +12,11 @@ from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability, SqliteDatabase
 from patches_server.documents.backend import StoreFactories, Stores
 from patches_server.documents.records import Tombstone
+from patches_server.lww.stores.sqlite import LWWSqliteServerStore
+from patches_server.ot.stores.sqlite import OTSqliteServerStore
 from patches_server.stores.sqlite import documents
 from patches_server.stores.sqlite.branches import SqliteBranches
 from patches_server.stores.sqlite.checksums import SUMS_SCHEMA
-from patches_server.stores.sqlite.lww import LWWSqliteServerStore
-from patches_server.stores.sqlite.ot import OTSqliteServerStore
 from patches_server.stores.sqlite.versions import SqliteVersions
 
 _log = logging.getLogger("patches_server.stores")

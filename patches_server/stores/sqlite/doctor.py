@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from patches.errors import CorruptDataError
+from patches_server.lww.stores.checkup import LWWCheckup
+from patches_server.ot.stores.checkup import OTCheckup
 from patches_server.stores.sqlite import branches, documents, versions
 from patches_server.stores.sqlite.checksums import load_sums, row_crc
 from patches_server.stores.sqlite.checkup import Checkup, Problem, state_of
-from patches_server.stores.sqlite.lww_checkup import LWWCheckup
-from patches_server.stores.sqlite.ot_checkup import OTCheckup
 
 #: Of the algorithms whose tables a file may have.
 CHECKUPS: Final[tuple[Checkup, ...]] = (OTCheckup(), LWWCheckup())

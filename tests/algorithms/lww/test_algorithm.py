@@ -24,7 +24,7 @@ from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Runtime
 from patches_server.lww import LWWServer
-from patches_server.stores.memory.lww import LWWMemoryServerStore
+from patches_server.lww.stores.memory import LWWMemoryServerStore
 
 DOC = "lww/doc"
 SMALL = DocOptions(max_payload_bytes=260)

@@ -26,7 +26,7 @@ from patches.model.json_values import Json, Op, json_equal
 from patches.options import DocOptions
 from patches.runtime import Runtime
 from patches_server.lww import LWWServer
-from patches_server.stores.memory.lww import LWWMemoryServerStore
+from patches_server.lww.stores.memory import LWWMemoryServerStore
 
 DOC = "doc"
 FIELDS = ("/a", "/b", "/group/a", "/group/b", "/group/deep/c")

@@ -12,7 +12,7 @@ from patches.model.change import ChangeInput
 from patches.model.json_values import Json, Op
 from patches_server.documents.context import CallContext, call_context
 from patches_server.lww import LWWBranchManager, LWWServer
-from patches_server.stores.memory.lww import LWWMemoryServerStore
+from patches_server.lww.stores.memory import LWWMemoryServerStore
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.records import CommitOptions
 from patches_server.lww import LWWServer
 from patches_server.lww.rows import Row
+from patches_server.lww.stores.memory import LWWMemoryServerStore
 from patches_server.stores.memory.backend import MemoryBackend
-from patches_server.stores.memory.lww import LWWMemoryServerStore
 
 DAY = 86_400_000
 

@@ -23,7 +23,7 @@ from patches.model.change import Change, ChangeInput
 from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.records import CommitOptions
 from patches_server.ot import NO_DOC, Bounds, OTServer, OTServerStore
-from patches_server.stores.memory.ot import OTMemoryServerStore
+from patches_server.ot.stores.memory import OTMemoryServerStore
 
 MINUTE = 60_000
 

@@ -18,8 +18,8 @@ from patches.runtime import Runtime
 from patches.testing.local_server import LocalServer
 from patches_server.auth.access import allow_all
 from patches_server.ot.server import OTServer
+from patches_server.ot.stores.memory import OTMemoryServerStore
 from patches_server.stores.memory.backend import MemoryBackend
-from patches_server.stores.memory.ot import OTMemoryServerStore
 from tests.support.raw_peer import RawPeer
 
 COMMITS = 300

@@ -15,9 +15,7 @@ from patches.errors import CorruptDataError
 from patches.json_patch import pointer
 from patches.model import codec
 from patches.stores.sqlite.keys import from_key
-from patches_server.stores.sqlite.checksums import NO_ROWS, Sums, row_crc
-from patches_server.stores.sqlite.checkup import Problem, good_versions, state_of
-from patches_server.stores.sqlite.lww_rows import (
+from patches_server.lww.stores.sqlite_rows import (
     INDEXES,
     ROW,
     DocRow,
@@ -28,6 +26,8 @@ from patches_server.stores.sqlite.lww_rows import (
     is_whole_doc,
     put_doc,
 )
+from patches_server.stores.sqlite.checksums import NO_ROWS, Sums, row_crc
+from patches_server.stores.sqlite.checkup import Problem, good_versions, state_of
 
 _ORPHANS: Final = {
     "lww_rows": "SELECT 'number ' || doc FROM (SELECT doc FROM lww_rows "

@@ -16,11 +16,7 @@ from patches_server.documents.tombstones import require_algorithm
 from patches_server.documents.version_store import VersionStore
 from patches_server.lww.rows import Row
 from patches_server.lww.store import LoadedRows
-from patches_server.stores.sqlite import documents
-from patches_server.stores.sqlite.branches import SqliteBranches
-from patches_server.stores.sqlite.checksums import require_rows
-from patches_server.stores.sqlite.documents import SqliteDocuments
-from patches_server.stores.sqlite.lww_rows import (
+from patches_server.lww.stores.sqlite_rows import (
     INDEXES,
     LEAST_PRUNED,
     LWW_SCHEMA,
@@ -41,6 +37,10 @@ from patches_server.stores.sqlite.lww_rows import (
     without_rows,
     write_revision,
 )
+from patches_server.stores.sqlite import documents
+from patches_server.stores.sqlite.branches import SqliteBranches
+from patches_server.stores.sqlite.checksums import require_rows
+from patches_server.stores.sqlite.documents import SqliteDocuments
 from patches_server.stores.sqlite.versions import SqliteVersions, pack
 
 _REMEMBERED: Final = 10_000

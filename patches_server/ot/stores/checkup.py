@@ -19,8 +19,7 @@ from patches.model import codec
 from patches.model.change import Change
 from patches_server.documents.measure import Bounds
 from patches_server.ot.store import DocHead
-from patches_server.stores.sqlite.checkup import Problem, good_versions, state_of
-from patches_server.stores.sqlite.ot_log import (
+from patches_server.ot.stores.log import (
     ROW,
     Log,
     find_log,
@@ -28,6 +27,7 @@ from patches_server.stores.sqlite.ot_log import (
     is_whole_head,
     put_log,
 )
+from patches_server.stores.sqlite.checkup import Problem, good_versions, state_of
 
 #: Beyond every limit, so that the next commit measures the document.
 _UNKNOWN: Final = Bounds(2**62, 2**62)

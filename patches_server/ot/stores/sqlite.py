@@ -22,10 +22,7 @@ from patches_server.ot.rows import (
     within,
 )
 from patches_server.ot.store import NO_DOC, DocHead, StoredSnapshot
-from patches_server.stores.sqlite import documents
-from patches_server.stores.sqlite.branches import SqliteBranches
-from patches_server.stores.sqlite.documents import SqliteDocuments
-from patches_server.stores.sqlite.ot_log import (
+from patches_server.ot.stores.log import (
     INSERT,
     OT_SCHEMA,
     Log,
@@ -37,6 +34,9 @@ from patches_server.stores.sqlite.ot_log import (
     put_log,
     row_of,
 )
+from patches_server.stores.sqlite import documents
+from patches_server.stores.sqlite.branches import SqliteBranches
+from patches_server.stores.sqlite.documents import SqliteDocuments
 from patches_server.stores.sqlite.versions import SqliteVersions, delete_versions, newest_main
 
 #: More changes than these are made into rows in a thread.
