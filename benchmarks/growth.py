@@ -131,7 +131,7 @@ async def text_on_server(size: int) -> float:
 
 async def committed(state: Any, history: int, op: Callable[[int], dict[str, Any]]) -> float:
     """Microseconds of a commit of one operation."""
-    server = OTServer(MemoryBackend().ot, limits=LIMITS)
+    server = OTServer(MemoryBackend(), limits=LIMITS)
     with call_context(CallContext(client_id="a", connection_id="a")):
         root = {"op": "replace", "path": "", "value": state}
         await server.commit_changes("doc", [ChangeInput(id="first", ops=[root], base_rev=0)])

@@ -72,7 +72,7 @@ async def run(writes: int, fields: int, folder: Path) -> None:
     clock, source, path = Simulated(), random.Random(1), folder / "lww.db"
     runtime = Runtime(wall_ms=lambda: clock.now, random=source)
     backend = SqliteBackend(path, durability="relaxed", runtime=runtime)
-    server = LWWServer(backend.lww, runtime=runtime)
+    server = LWWServer(backend, runtime=runtime)
     batches = writes // BATCH
     began = time.perf_counter()
     print(f"{'writes':>12} {'days':>5} {'MiB':>8} {'rows':>7} {'removals':>9} {'change ids':>11}")

@@ -10,10 +10,10 @@ from patches_server.documents.records import (
     Tombstone,
     Version,
 )
+from patches_server.documents.services import Services
 from patches_server.http.app import SERVER, create_app
 from patches_server.lww import LWWBranchManager, LWWServer
 from patches_server.ot import OTBranchManager, OTServer, PatchesHistoryManager
-from patches_server.service.router import Services
 from patches_server.service.server import PatchesServer
 from patches_server.stores.memory.backend import MemoryBackend
 from patches_server.stores.sqlite.backend import SqliteBackend

@@ -31,6 +31,7 @@ from patches.net.connection import CommitAnswer, Options, WebSocketConnection
 from patches.stores.sqlite.database import Durability
 from patches.sync.patches_sync import PatchesSync
 from patches.testing.server_process import ServerProcess
+from patches_server.algorithms import CHECKUPS
 from patches_server.stores.sqlite.doctor import problems_of
 
 #: Seconds that clients may take to send everything and to see everything of the others.
@@ -252,7 +253,7 @@ def check_file(path: Path, acked: dict[str, frozenset[str]]) -> int:
     """
     more = 0
     with closing(sqlite3.connect(path)) as conn:
-        found = [str(problem) for problem in problems_of(conn)]
+        found = [str(problem) for problem in problems_of(conn, CHECKUPS)]
         if found:
             raise BrokenPromiseError(f"the file is damaged: {found[:5]}")
         for doc_id, ids in acked.items():

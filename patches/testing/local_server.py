@@ -20,9 +20,9 @@ from patches.errors import NetworkError
 from patches.net.connection import RpcConnection
 from patches.runtime import Runtime
 from patches.testing.streams import MemoryNetwork, MemoryStream, memory_transport
+from patches_server.algorithms import services_on
 from patches_server.auth.access import allow_all
 from patches_server.documents.backend import Backend
-from patches_server.http.services import services_on
 from patches_server.service.fanout.outbox import LOST
 from patches_server.service.json_rpc import JsonRpcPeer
 from patches_server.service.server import PatchesServer

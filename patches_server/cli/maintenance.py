@@ -13,8 +13,9 @@ from typing import Final
 from patches.errors import InvalidRequestError
 from patches.model.ids import random_id
 from patches.runtime import Runtime
+from patches_server.algorithms import CHECKUPS
+from patches_server.documents.checkup import Problem
 from patches_server.stores.sqlite.backup import backup
-from patches_server.stores.sqlite.checkup import Problem
 from patches_server.stores.sqlite.doctor import problems_of
 from patches_server.stores.sqlite.repair import repair
 from patches_server.stores.url import sqlite_path
@@ -63,7 +64,7 @@ def run_doctor(argv: Sequence[str], default_store: str) -> int:
         if options.repair:
             for line in _repaired(conn, path):
                 sys.stdout.write(f"mended: {line}\n")
-        left = _show(problems_of(conn, replay=options.replay))
+        left = _show(problems_of(conn, CHECKUPS, replay=options.replay))
     sys.stdout.write(f"{path}: {_counted(left, 'problem')}\n")
     return 1 if left else 0
 
@@ -78,7 +79,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str], str], int]]] = {
 def _repaired(conn: sqlite3.Connection, path: str) -> list[str]:
     conn.execute("PRAGMA locking_mode=EXCLUSIVE")
     try:
-        return repair(conn)
+        return repair(conn, CHECKUPS)
     except sqlite3.OperationalError as exc:
         if "locked" in str(exc):
             raise InvalidRequestError(f"{path} is in use: stop the server first") from exc

@@ -1,20 +1,18 @@
 """`Backend`: where a server keeps everything, as whatever serves documents needs it.
 
-A backend gives each algorithm its store. The two that are here have stores of OT and LWW; an
-algorithm of your own brings its own, a factory for each kind of backend. A third backend, over
-another database, is a class with these methods: nothing else has to know of it.
+A backend knows its place and no algorithm: an algorithm brings its stores in a `StoreFactory`, as
+on the client. A maker is given the backend. A third backend, over another database, is a class
+with these methods: nothing else has to know of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeVar
 
-from patches.errors import InvalidRequestError
+from patches.stores.backend import StoreFactory
 from patches_server.documents.records import Tombstone
 
-#: What makes an algorithm's store, by the kind of backend that it is made in.
-StoreFactories: TypeAlias = Mapping[str, Callable[[Any], Any]]
+T = TypeVar("T")
 
 
 class Backend(Protocol):
@@ -29,40 +27,18 @@ class Backend(Protocol):
     async def get_tombstone(self, doc_id: str) -> Tombstone | None:
         """The tombstone that stands in a document's place."""
 
-    def store_of(self, algorithm: str, factories: StoreFactories | None = None) -> Any:
-        """An algorithm's store, the same each time; made by one of `factories` if it has none.
+    def open_store(self, factory: StoreFactory[T]) -> T:
+        """An algorithm's store here; the same one each time. Nothing is opened on disk yet.
 
-        Raises `InvalidRequestError` when there is no way to make it.
+        Raises `InvalidRequestError` if the algorithm has no store for this kind of backend.
         """
 
     async def close(self) -> None:
         """Finish what is being written, and close."""
 
 
-def store_in(backend: Any, algorithm: str, factories: StoreFactories | None = None) -> Any:
-    """The store of an algorithm in a backend; anything that is no backend is the store itself."""
-    own = getattr(backend, algorithm, None)
-    if own is not None:
-        return own
-    store_of = getattr(backend, "store_of", None)
-    return backend if store_of is None else store_of(algorithm, factories)
-
-
-class Stores:
-    """The stores of a backend of one kind, by algorithm. Owned by the backend."""
-
-    def __init__(self, kind: str, stores: Mapping[str, Any]) -> None:
-        self._kind = kind
-        self._stores = dict(stores)
-
-    def get(self, backend: Any, algorithm: str, factories: StoreFactories | None) -> Any:
-        """As `Backend.store_of`."""
-        if algorithm not in self._stores:
-            factory = (factories or {}).get(self._kind)
-            if factory is None:
-                raise InvalidRequestError(
-                    f"the algorithm {algorithm!r} has no store for a backend of kind "
-                    f"{self._kind!r}; it brings one for {sorted(factories or {})}"
-                )
-            self._stores[algorithm] = factory(backend)
-        return self._stores[algorithm]
+def store_in(place: Any, factory: StoreFactory[T]) -> T:
+    """An algorithm's store in a backend; anything that is no backend is the store itself."""
+    open_store = getattr(place, "open_store", None)
+    store: T = place if open_store is None else open_store(factory)
+    return store

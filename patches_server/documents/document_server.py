@@ -48,6 +48,8 @@ class DocumentServer(ABC):
 
     #: The algorithm: "ot", "lww".
     name: str
+    #: Patterns of ids that are of this algorithm where an application gives no other route.
+    default_routes: tuple[str, ...] = ()
     #: Remote methods of its own.
     remote_methods: RemoteMethods = MappingProxyType({})
     #: Whether subscribers are told different things of one commit: then `view` is asked for each.

@@ -22,11 +22,12 @@ from patches.limits import Limits
 from patches.model.settings import check_bool, check_one_of, instance_or
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability
+from patches_server.algorithms import services_on
 from patches_server.auth.access import Auth
 from patches_server.demo.content import add_demo_documents
 from patches_server.documents.backend import Backend
+from patches_server.documents.services import Services
 from patches_server.http.metrics import add_metrics
-from patches_server.http.services import services_on
 from patches_server.http.websocket import serve_websocket
 from patches_server.service.admission import (
     Arrival,
@@ -34,7 +35,7 @@ from patches_server.service.admission import (
     checked_origins,
     is_loopback,
 )
-from patches_server.service.router import Routes, Services
+from patches_server.service.router import Routes
 from patches_server.service.server import PatchesServer
 from patches_server.service.validation import Validate, ValidateState
 from patches_server.stores.sqlite.backend import SqliteBackend
@@ -184,7 +185,7 @@ def _backend(
         return SqliteBackend(store, durability=durability, runtime=runtime), True
     if isinstance(store, str):
         return open_backend(store, durability=durability, runtime=runtime), True
-    if not all(hasattr(store, name) for name in ("ot", "lww", "algorithm_of", "get_tombstone")):
+    if not all(hasattr(store, name) for name in ("open_store", "algorithm_of", "get_tombstone")):
         raise InvalidRequestError(f"store= takes a URL, a Path or a backend, not {store!r}")
     return store, False
 

@@ -42,6 +42,7 @@ from patches_server.lww.encoding import change_of_rows, newest, reset_row
 from patches_server.lww.rows import commit_order
 from patches_server.lww.state import build_state
 from patches_server.lww.store import LoadedRows, LWWServerStore
+from patches_server.lww.stores.factory import LWW_STORES
 
 DAY_MS: Final = 86_400_000
 _STEPS: Final = 4  # of an op or a row
@@ -61,6 +62,7 @@ class LWWServer(DocumentServer):
     """
 
     name = "lww"
+    default_routes = ("lww/*",)
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class LWWServer(DocumentServer):
         check_integer("change_id_ttl", change_id_ttl, least=0)
         check_integer("removal_ttl", removal_ttl, least=0)
         runtime = instance_or(Runtime, "runtime", runtime, Runtime)
-        self.store: LWWServerStore = store_in(store, self.name)
+        self.store: LWWServerStore = store_in(store, LWW_STORES)
         self._limits = instance_or(Limits, "limits", limits, Limits)
         self.offload = Offloader(runtime, self._limits)
         self.clock = ServerClock(self.store, runtime)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 from patches.algorithms.ot import SkippedChange, apply_changes_for_reconstruction
-from patches.errors import PatchesError, UnavailableError
+from patches.errors import PatchesError
 from patches.model import codec
 from patches.model.change import Change
 from patches.model.ids import SortableIds
@@ -20,6 +20,7 @@ from patches.model.json_values import Json
 from patches.runtime import Millis, Runtime
 from patches_server.documents.offload import BYTES_PER_STEP, Offloader, steps_of_encoded
 from patches_server.documents.records import ListVersionsOptions, Version
+from patches_server.documents.version_history import state_unavailable
 from patches_server.ot.store import OTServerStore, StoredSnapshot
 
 _log = logging.getLogger("patches_server.ot")
@@ -313,11 +314,3 @@ def state_of(doc_id: str, snapshot: StoredSnapshot) -> bytes:
     if not snapshot.state:
         raise state_unavailable(doc_id, snapshot.version.id)
     return snapshot.state
-
-
-def state_unavailable(doc_id: str, version_id: str) -> UnavailableError:
-    """A version is there, and its state is not."""
-    return UnavailableError(
-        f"State for version {version_id} of doc {doc_id} is unavailable; retry later.",
-        {"docId": doc_id, "versionId": version_id},
-    )

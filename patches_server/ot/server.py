@@ -42,6 +42,7 @@ from patches_server.ot.committer import Committer, Done, Saving
 from patches_server.ot.history import OTHistory, state_of
 from patches_server.ot.proposal import AnyChange, CommitCall, Rules
 from patches_server.ot.store import DocHead, OTServerStore
+from patches_server.ot.stores.factory import OT_STORES
 
 T = TypeVar("T")
 
@@ -53,13 +54,14 @@ _NOBODY: Final = CallContext()
 class OTServer(DocumentServer):
     """A `DocumentServer` for documents kept with operational transformation.
 
-    `store` is an `OTServerStore`, or a backend that has one as `ot`. A pause longer than
+    `store` is an `OTServerStore`, or a backend. A pause longer than
     `session_timeout_minutes` between two changes makes a version of what was before it, and so does
     every `max_changes_per_version`th change (0: never). One server holds no state of documents
     that the store does not have: several processes may serve one store.
     """
 
     name = "ot"
+    default_routes = ("*",)
 
     def __init__(
         self,
@@ -74,7 +76,7 @@ class OTServer(DocumentServer):
         check_number("session_timeout_minutes", session_timeout_minutes)
         check_integer("max_changes_per_version", max_changes_per_version, least=0)
         runtime = instance_or(Runtime, "runtime", runtime, Runtime)
-        self.store: OTServerStore = store_in(store, self.name)
+        self.store: OTServerStore = store_in(store, OT_STORES)
         self.clock = ServerClock(self.store, runtime)
         self.limits = instance_or(Limits, "limits", limits, Limits)
         self.runtime = runtime

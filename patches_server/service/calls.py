@@ -20,9 +20,10 @@ from patches_server.documents.concurrency_limit import ConcurrencyLimit
 from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.history import HISTORY_OPTIONS
 from patches_server.documents.offload import BYTES_PER_STEP, Offloader
+from patches_server.documents.services import Services
 from patches_server.service.commits_under_way import CommitsUnderWay, key_of
 from patches_server.service.methods import Given, Method, encoded, steps_to_encode
-from patches_server.service.router import Router, Services
+from patches_server.service.router import Router
 from patches_server.service.stats import ServerStats
 from patches_server.service.validation import Validation
 from patches_server.wire import checks as wire_checks

@@ -20,10 +20,10 @@ from patches_server.auth.access import Kind
 from patches_server.documents.context import current_context
 from patches_server.documents.history import known_history
 from patches_server.documents.records import Branch, CommitOptions, CommitResult, Version
+from patches_server.documents.services import BranchManager, HistoryManager, Services
 from patches_server.service.fanout.hub import Hub
 from patches_server.service.fanout.relay import AwarenessRelay, Relayed, is_signal
 from patches_server.service.fanout.subscriber import Subscriber
-from patches_server.service.router import BranchManager, HistoryManager, Services
 from patches_server.wire import checks as wire_checks
 from patches_server.wire.frames import Answer, as_text, encoded_changes, encoded_snapshot
 

@@ -9,68 +9,19 @@ from __future__ import annotations
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, TypeAlias
 
 from patches.errors import InvalidRequestError, NotFoundError
-from patches.model.change import Change
-from patches.model.json_values import Json
-from patches.runtime import Millis
-from patches_server.documents.document_server import DocumentServer
-from patches_server.documents.records import Branch, ListVersionsOptions, Version
+from patches_server.documents.services import BranchManager, Services
 
 _log = logging.getLogger("patches_server.service.router")
 
-#: Ids that match none of an application's routes.
-DEFAULT_ROUTES: Final = (("lww/*", "lww"), ("*", "ot"))
 #: Recorded algorithms that are remembered; a record does not change while its document lives.
 _REMEMBERED: Final = 10_000
 
 Routes: TypeAlias = Mapping[str, str] | Iterable[str | tuple[str, str]]
 AlgorithmOf: TypeAlias = Callable[[str], Awaitable[str | None]]
-
-
-class HistoryManager(Protocol):
-    """Versions of one algorithm's documents."""
-
-    async def list_versions(
-        self, doc_id: str, options: ListVersionsOptions | None = None
-    ) -> Sequence[Version]: ...
-    async def create_version(
-        self, doc_id: str, metadata: Mapping[str, Json] | None = None
-    ) -> str | None: ...
-    async def update_version(
-        self, doc_id: str, version_id: str, metadata: Mapping[str, Json]
-    ) -> None: ...
-    async def get_version_state(self, doc_id: str, version_id: str) -> Any: ...
-    async def get_version_changes(self, doc_id: str, version_id: str) -> Sequence[Change]: ...
-    async def get_state_before_version(self, doc_id: str, version_id: str) -> Any: ...
-
-
-class BranchManager(Protocol):
-    """Branches of one algorithm's documents."""
-
-    async def find_source(self, branch_id: str) -> str | None: ...
-    async def get_source_doc_id(self, branch_id: str) -> str: ...
-    async def list_branches(
-        self, doc_id: str, *, since: Millis | None = None
-    ) -> Sequence[Branch]: ...
-    async def create_branch(
-        self, doc_id: str, rev: int, metadata: Mapping[str, Json] | None = None
-    ) -> str: ...
-    async def update_branch(self, branch_id: str, metadata: Mapping[str, Json]) -> None: ...
-    async def delete_branch(self, branch_id: str) -> None: ...
-    async def merge_branch(self, branch_id: str) -> Sequence[Change]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """Everything that serves the documents of one algorithm."""
-
-    documents: DocumentServer
-    history: HistoryManager | None = None
-    branches: BranchManager | None = None
 
 
 def parse_route(text: str) -> tuple[str, str]:
@@ -121,8 +72,9 @@ class Router:
                     f"route {pattern!r}: no algorithm {algorithm!r}; there are "
                     f"{', '.join(sorted(self._services))}"
                 )
-        defaults = [route for route in DEFAULT_ROUTES if route[1] in self._services]
-        self._routes = [(_pattern(text), name) for text, name in [*given, *defaults]]
+        self._routes = [
+            (_pattern(text), name) for text, name in [*given, *_default_routes(self._services)]
+        ]
 
     @property
     def services(self) -> Mapping[str, Services]:
@@ -189,6 +141,18 @@ class Router:
             if pattern.fullmatch(doc_id):
                 return name
         raise InvalidRequestError(f"no route for document {doc_id!r}")
+
+
+def _default_routes(services: Mapping[str, Services]) -> list[tuple[str, str]]:
+    """The routes that algorithms bring, the more specific ones first; one alone takes all ids."""
+    if len(services) == 1:
+        return [("*", name) for name in services]
+    routes = [
+        (pattern, name)
+        for name, each in services.items()
+        for pattern in each.documents.default_routes
+    ]
+    return sorted(routes, key=lambda route: -len(route[0]))
 
 
 def _pattern(text: str) -> re.Pattern[str]:

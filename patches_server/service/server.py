@@ -20,6 +20,7 @@ from patches.model.settings import check_bool, check_function, check_number, ins
 from patches.runtime import Runtime
 from patches_server.auth.access import Access, Auth, principal_key
 from patches_server.documents.offload import Offloader
+from patches_server.documents.services import Services
 from patches_server.service.calls import Calls
 from patches_server.service.fanout.hub import GetTombstone, Hub
 from patches_server.service.fanout.outbox import GOING_AWAY, SIGNED_OUT, Outbox
@@ -27,7 +28,7 @@ from patches_server.service.fanout.relay import AwarenessRelay
 from patches_server.service.json_rpc import JsonRpcPeer, render
 from patches_server.service.memory_budget import MemoryBudget
 from patches_server.service.methods import add_methods_of, method_table
-from patches_server.service.router import AlgorithmOf, Router, Routes, Services
+from patches_server.service.router import AlgorithmOf, Router, Routes
 from patches_server.service.session import ServerSession
 from patches_server.service.stats import ServerStats
 from patches_server.service.validation import Validate, ValidateState, Validation

@@ -85,7 +85,7 @@ async def test_the_other_functions_that_edit_refuse_them_too() -> None:
     with pytest.raises(PatchError, match="generator"):
         LWWBatcher().change(lazy)
     backend = MemoryBackend()
-    for server in (OTServer(backend.ot), LWWServer(backend.lww)):
+    for server in (OTServer(backend), LWWServer(backend)):
         with pytest.raises(PatchError, match="generator"):
             await server.change("d", lazy)
 

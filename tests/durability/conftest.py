@@ -12,7 +12,7 @@ import pytest
 
 from patches.model.change import ChangeInput
 from patches.model.json_values import Op
-from patches_server.http.services import services_on
+from patches_server.algorithms import services_on
 from patches_server.stores.sqlite.backend import SqliteBackend
 
 Damage: TypeAlias = Callable[..., None]

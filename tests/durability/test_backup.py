@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 
 from patches.testing.server_process import ServerProcess
+from patches_server.algorithms import CHECKUPS
 from patches_server.stores.sqlite.backup import backup
 from patches_server.stores.sqlite.doctor import problems_of
 
@@ -44,7 +45,7 @@ async def test_a_copy_made_under_load_is_whole_and_has_all_that_was_acknowledged
                     await asyncio.to_thread(backup, path, copy, epoch=str(len(acked)))
     for ids in before:
         with closing(sqlite3.connect(tmp_path / f"copy-{len(ids)}.db")) as conn:
-            assert list(problems_of(conn, replay=True)) == []
+            assert list(problems_of(conn, CHECKUPS, replay=True)) == []
             stored = {row[0] for row in conn.execute("SELECT change_id FROM ot_changes")}
             assert stored >= {f"c{number}" for number in ids}
             assert conn.execute("SELECT epoch FROM server_file").fetchone() == (str(len(ids)),)

@@ -9,7 +9,7 @@ import pytest
 
 from patches.model.change import Change, ChangeInput
 from patches.runtime import Runtime
-from patches_server.http.services import services_on
+from patches_server.algorithms import services_on
 from patches_server.stores.sqlite.backend import SqliteBackend
 
 DAY = 86_400_000

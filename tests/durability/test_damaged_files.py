@@ -25,8 +25,8 @@ from patches.algorithms.ot import apply_changes_for_reconstruction
 from patches.errors import PatchesError
 from patches.model.change import ChangeInput
 from patches.model.json_values import Json
+from patches_server.algorithms import CHECKUPS, services_on
 from patches_server.documents.context import CallContext, call_context
-from patches_server.http.services import services_on
 from patches_server.stores.sqlite.backend import SqliteBackend
 from patches_server.stores.sqlite.doctor import problems_of
 
@@ -156,7 +156,7 @@ def drop_a_row(path: Path, chance: random.Random) -> str:
 
 def found_by_doctor(path: Path) -> bool:
     with closing(sqlite3.connect(path)) as conn:
-        return any(True for _ in problems_of(conn))
+        return any(True for _ in problems_of(conn, CHECKUPS))
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, drop_a_row], ids=lambda damage: damage.__name__)

@@ -13,7 +13,7 @@ import pytest
 from patches.errors import CorruptDataError
 from patches.model import codec
 from patches.model.json_values import Json
-from patches_server.http.services import services_on
+from patches_server.algorithms import CHECKUPS, services_on
 from patches_server.ot.stores.log import Log, find_log, put_log
 from patches_server.stores.sqlite.backend import SqliteBackend
 from patches_server.stores.sqlite.checksums import row_crc
@@ -27,12 +27,12 @@ BOARD: Json = {f"f{n}": {"n": n} for n in range(1, 6)}
 
 def problems(path: Path, *, replay: bool = False) -> list[str]:
     with closing(sqlite3.connect(path)) as conn:
-        return [str(problem) for problem in problems_of(conn, replay=replay)]
+        return [str(problem) for problem in problems_of(conn, CHECKUPS, replay=replay)]
 
 
 def mended(path: Path) -> list[str]:
     with closing(sqlite3.connect(path, isolation_level=None)) as conn:
-        return repair(conn)
+        return repair(conn, CHECKUPS)
 
 
 async def state_of(path: Path, doc_id: str) -> Json:

@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from patches.limits import Limits
+from patches_server.algorithms import services_on
 from patches_server.auth.access import allow_all
-from patches_server.http.services import services_on
 from patches_server.service.server import PatchesServer
 from patches_server.stores.memory.backend import MemoryBackend
 from tests.support.raw_peer import Peers

@@ -23,9 +23,11 @@ from patches.json_patch import ABSENT, apply_patch
 from patches.limits import Limits
 from patches.model import codec
 from patches.testing.hostile import hostile_frames
+from patches_server.algorithms import services_on
 from patches_server.auth.access import allow_all
 from patches_server.http.app import SERVER, create_app
-from patches_server.http.services import services_on
+from patches_server.lww.stores.factory import LWW_STORES
+from patches_server.ot.stores.factory import OT_STORES
 from patches_server.service.server import PatchesServer
 from patches_server.stores.memory.backend import MemoryBackend
 from patches_server.stores.sqlite.backend import SqliteBackend
@@ -57,7 +59,7 @@ class Stage:
     def __init__(self, backend: MemoryBackend | SqliteBackend | None = None) -> None:
         self.backend = backend or MemoryBackend()
         self.writes = 0
-        for store in (self.backend.ot, self.backend.lww):
+        for store in (self.backend.open_store(OT_STORES), self.backend.open_store(LWW_STORES)):
             for name in WRITES:
                 if hasattr(store, name):
                     setattr(store, name, self._counted(getattr(store, name)))

@@ -18,10 +18,10 @@ import pytest
 from patches.limits import Limits
 from patches.model import codec
 from patches.testing.virtual_time import virtual_time
+from patches_server.algorithms import services_on
 from patches_server.auth.access import allow_all
 from patches_server.cli.logs import OncePerMinute
 from patches_server.http.app import SERVER, create_app
-from patches_server.http.services import services_on
 from patches_server.service.server import PatchesServer
 from patches_server.stores.memory.backend import MemoryBackend
 from patches_server.stores.sqlite.backend import SqliteBackend

@@ -15,8 +15,8 @@ import pytest
 from patches.limits import Limits
 from patches.model import codec
 from patches.runtime import Runtime
+from patches_server.algorithms import services_on
 from patches_server.auth.access import allow_all
-from patches_server.http.services import services_on
 from patches_server.service.server import PatchesServer
 from patches_server.stores.sqlite.backend import SqliteBackend
 from tests.support.raw_peer import Peers

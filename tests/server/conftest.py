@@ -15,7 +15,7 @@ from patches_server.auth.access import allow_all
 from patches_server.documents.context import current_context
 from patches_server.documents.document_server import DocumentServer
 from patches_server.documents.records import CommitOptions, CommitResult, Tombstone
-from patches_server.service.router import Services
+from patches_server.documents.services import Services
 from patches_server.service.server import PatchesServer
 from tests.support.raw_peer import Peers
 
@@ -25,6 +25,7 @@ class SmallDocuments(DocumentServer):
 
     def __init__(self, name: str = "ot") -> None:
         self.name = name
+        self.default_routes = ("*",) if name == "ot" else (f"{name}/*",)
         super().__init__()
         self.logs: dict[str, list[Change]] = {}
         self.deleted: dict[str, Tombstone] = {}

@@ -18,9 +18,9 @@ from patches import Patches, PatchesSync
 from patches.errors import InvalidRequestError, PatchesError
 from patches.limits import Limits
 from patches.testing.local_server import LocalServer
+from patches_server.algorithms import services_on
 from patches_server.auth.access import allow_all
 from patches_server.http.app import create_app
-from patches_server.http.services import services_on
 from patches_server.service.server import PatchesServer
 from patches_server.stores.memory.backend import MemoryBackend
 from tests.support.raw_peer import Peers

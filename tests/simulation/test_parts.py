@@ -29,6 +29,7 @@ from patches.testing.sim.shrink import shrink
 from patches.testing.sim.trace import Trace
 from patches.testing.sim.watch import ANSWER_S, Watch
 from patches_server.documents.records import Tombstone
+from patches_server.ot.stores.factory import OT_STORES as SERVER_STORES
 from patches_server.service.fanout.hub import Hub
 from patches_server.stores.memory.backend import MemoryBackend as ServerMemoryBackend
 
@@ -217,10 +218,12 @@ def test_a_loss_of_power_takes_an_end_of_what_was_not_synced(seed: int) -> None:
         ids = [f"d{number}" for number in range(60)]
         for doc_id in ids:
             tombstone = Tombstone(doc_id=doc_id, deleted_at=1, last_rev=0)
-            await disk.backend_of(life).ot.delete_doc(doc_id, tombstone, now=1)
+            await (
+                disk.backend_of(life).open_store(SERVER_STORES).delete_doc(doc_id, tombstone, now=1)
+            )
         life.end()
         kept, lost = disk.lose_power()
-        after = disk.backend_of(Life("server", 2)).ot
+        after = disk.backend_of(Life("server", 2)).open_store(SERVER_STORES)
         found = [doc_id for doc_id in ids if await after.get_tombstone(doc_id) is not None]
         assert found == ids[: len(found)]
         assert [write.args[0] for write in lost] == ids[len(found) :]
@@ -234,7 +237,7 @@ def test_a_row_that_cannot_be_read_is_one_documents_alone() -> None:
     async def scene() -> None:
         disk = a_disk(ServerMemoryBackend())
         disk.bad_docs["bad"] = 60.0
-        store = disk.backend_of(Life("server", 1)).ot
+        store = disk.backend_of(Life("server", 1)).open_store(SERVER_STORES)
         with pytest.raises(CorruptDataError):
             await store.list_changes("bad")
         assert await store.list_changes("good") == []

@@ -21,13 +21,13 @@ from patches.model.json_values import Op
 from patches_server.documents.tombstones import MemoryDocuments
 from patches_server.ot import commit
 from patches_server.ot.committer import Committer
+from patches_server.ot.stores import memory as ot_memory
 from patches_server.service.fanout.hub import Hub
 from patches_server.service.fanout.outbox import Event, Outbox
 from patches_server.service.fanout.relay import AwarenessRelay
 from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.json_rpc import JsonRpcPeer
 from patches_server.service.session import Outcome
-from patches_server.stores.memory import ot as ot_memory
 from patches_server.wire.frames import result_frame
 from tests.simulation.planting import Planted, require_found
 

@@ -16,7 +16,7 @@ from patches.testing.clock import FakeClock
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.fixtures import ClientFixture, ServerFixture
 from patches.testing.virtual_time import idle, virtual_time
-from patches_server.service.router import Services
+from patches_server.documents.services import Services
 from tests.support.small_algorithm import SmallAlgorithm
 from tests.support.small_server import SmallServer
 from tests.support.sync_scene import sync_scene

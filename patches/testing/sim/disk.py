@@ -24,8 +24,8 @@ from patches.testing.sim.trace import Trace
 _READS: Final = ("get_", "list_", "load_", "last_", "read", "algorithm_of", "made_by")
 #: What reads the rows of one document, on a server and on a client.
 _ROWS: Final = ("list_changes", "load_snapshot", "load_rows", "load_queue", "get_doc", "read")
-#: What else of a store or backend leads to stores.
-_PARTS: Final = ("ot", "lww", "versions", "branches")
+#: What of a store or backend leads to stores.
+_PARTS: Final = ("versions", "branches")
 
 #: Told when a call has taken effect, before its caller knows.
 OnEffect: TypeAlias = Callable[[Life, Write], None]
@@ -168,12 +168,10 @@ class _Part:
     def __init__(self, disk: SimDisk, life: Life, name: str, inner: Any) -> None:
         self._disk, self._life, self._name, self._inner = disk, life, name, inner
 
-    def open_store(self, factory: StoreFactory[Any]) -> Any:
-        """A client's store, on the way of `SimDisk.call`."""
-        return _Part(self._disk, self._life, factory.name, self._inner.open_store(factory))
-
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._inner, name)
+        if name == "open_store":
+            return self._open_store
         if name in _PARTS:
             return _Part(self._disk, self._life, f"{self._name}.{name}".strip("."), found)
         if inspect.iscoroutinefunction(found):
@@ -181,6 +179,9 @@ class _Part:
                 return found
             return partial(self._disk.call, self._life, self._name, name, found)
         return found
+
+    def _open_store(self, factory: StoreFactory[Any]) -> Any:
+        return _Part(self._disk, self._life, factory.name, self._inner.open_store(factory))
 
 
 def docs_of(backend: Any, algorithm: str) -> Mapping[str, Any]:

@@ -55,8 +55,9 @@ class Journal:
         kept, lost = self._writes[:keep], self._writes[keep:]
         backend = copied(self._synced)
         for write in kept:
-            target = backend
-            for part in filter(None, write.store.split(".")):
+            store, *parts = write.store.split(".")
+            target = backend.stores.get(store, backend)
+            for part in parts:
                 target = getattr(target, part)
             _run_now(getattr(target, write.name)(*write.args, **write.options))
         self._writes = kept

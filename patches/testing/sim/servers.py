@@ -17,11 +17,11 @@ from patches.testing.sim.net import SimNet, SimStream
 from patches.testing.sim.nodes import Node
 from patches.testing.sim.trace import Trace
 from patches.testing.sim.watch import LIMITS, Watch
+from patches_server.algorithms import services_on
 from patches_server.auth.access import Auth, Principal, allow_all
-from patches_server.http.services import services_on
+from patches_server.documents.services import Services
 from patches_server.service.fanout.outbox import LOST, Outbox
 from patches_server.service.json_rpc import JsonRpcPeer
-from patches_server.service.router import Services
 from patches_server.service.server import PatchesServer
 
 #: How long a peer that was cut off for being slow still has, as in `patches_server.http.websocket`.

@@ -15,6 +15,7 @@ from patches.errors import CorruptDataError
 from patches.json_patch import pointer
 from patches.model import codec
 from patches.stores.sqlite.keys import from_key
+from patches_server.documents.checkup import Problem
 from patches_server.lww.stores.sqlite_rows import (
     INDEXES,
     ROW,
@@ -27,7 +28,7 @@ from patches_server.lww.stores.sqlite_rows import (
     put_doc,
 )
 from patches_server.stores.sqlite.checksums import NO_ROWS, Sums, row_crc
-from patches_server.stores.sqlite.checkup import Problem, good_versions, state_of
+from patches_server.stores.sqlite.checkup import good_versions, state_of
 
 _ORPHANS: Final = {
     "lww_rows": "SELECT 'number ' || doc FROM (SELECT doc FROM lww_rows "
@@ -41,7 +42,7 @@ class LWWCheckup:
     """A `Checkup`."""
 
     algorithm = "lww"
-    head_table = "lww_docs"
+    tables: tuple[str, ...] = ("lww_docs",)
 
     def problems(self, conn: sqlite3.Connection) -> Iterator[Problem]:
         for (doc_id,) in conn.execute("SELECT doc_id FROM lww_docs").fetchall():

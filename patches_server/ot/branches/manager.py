@@ -27,6 +27,7 @@ from patches_server.ot.branches.merge import Merge, MergeWindow
 from patches_server.ot.branches.merge_frame import MergeFrame
 from patches_server.ot.server import OTServer
 from patches_server.ot.store import NO_DOC, OTServerStore
+from patches_server.ot.stores.factory import OT_STORES
 
 _log = logging.getLogger("patches_server.ot")
 
@@ -67,7 +68,7 @@ class OTBranchManager(BranchManager):
         check_integer("max_bytes_per_merge_window", max_bytes_per_merge_window)
         check_function("new_branch_id", new_branch_id)
         runtime = instance_or(Runtime, "runtime", runtime, Runtime)
-        self._store: OTServerStore = store_in(store, "ot")
+        self._store: OTServerStore = store_in(store, OT_STORES)
         super().__init__(
             self._store.branches,
             server.clock,

@@ -17,6 +17,7 @@ from typing import Any, Final
 from patches.algorithms.ot import SkippedChange, apply_changes_for_reconstruction
 from patches.model import codec
 from patches.model.change import Change
+from patches_server.documents.checkup import Problem
 from patches_server.documents.measure import Bounds
 from patches_server.ot.store import DocHead
 from patches_server.ot.stores.log import (
@@ -27,7 +28,7 @@ from patches_server.ot.stores.log import (
     is_whole_head,
     put_log,
 )
-from patches_server.stores.sqlite.checkup import Problem, good_versions, state_of
+from patches_server.stores.sqlite.checkup import good_versions, state_of
 
 #: Beyond every limit, so that the next commit measures the document.
 _UNKNOWN: Final = Bounds(2**62, 2**62)
@@ -45,7 +46,7 @@ class OTCheckup:
     """A `Checkup`."""
 
     algorithm = "ot"
-    head_table = "ot_heads"
+    tables: tuple[str, ...] = ("ot_heads", "ot_changes", "ot_change_ids")
 
     def problems(self, conn: sqlite3.Connection) -> Iterator[Problem]:
         rows = conn.execute(f"SELECT doc_id, {ROW} FROM ot_changes ORDER BY doc_id, rev")  # noqa: S608 -- fixed names

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from patches.model.ids import random_id
 from patches.runtime import Runtime
-from patches_server.documents.backend import StoreFactories, Stores
+from patches.stores.backend import StoreFactory
 from patches_server.documents.branch_store import MemoryBranches
 from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import MemoryDocuments
 from patches_server.documents.version_store import MemoryVersions
-from patches_server.lww.stores.memory import LWWMemoryServerStore
-from patches_server.ot.stores.memory import OTMemoryServerStore
+
+T = TypeVar("T")
 
 
 class MemoryBackend:
@@ -24,17 +24,15 @@ class MemoryBackend:
         self.documents = MemoryDocuments(self._epoch)
         self.versions = MemoryVersions(self.documents, runtime=self._runtime)
         self.branches = MemoryBranches()
-        self.ot = OTMemoryServerStore(
-            self.documents, self.versions, self.branches, runtime=self._runtime
-        )
-        self.lww = LWWMemoryServerStore(
-            self.documents, self.versions, self.branches, runtime=self._runtime
-        )
-        self._stores = Stores("memory", {"ot": self.ot, "lww": self.lww})
+        #: The stores that were opened, by the name of their algorithm.
+        self.stores: dict[str, Any] = {}
 
-    def store_of(self, algorithm: str, factories: StoreFactories | None = None) -> Any:
-        """See `Backend`. A factory is called with this object."""
-        return self._stores.get(self, algorithm, factories)
+    def open_store(self, factory: StoreFactory[T]) -> T:
+        """An algorithm's store. A maker is given this object."""
+        if factory.name not in self.stores:
+            self.stores[factory.name] = factory.make("memory", self, self._runtime)
+        store: T = self.stores[factory.name]
+        return store
 
     async def epoch(self) -> str:
         """The id of this memory."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from typing import Any
+from typing import Any, TypeVar
 
 from patches.errors import CorruptDataError
 from patches.runtime import Runtime
+from patches.stores.backend import StoreFactory
 from patches.stores.sqlite.database import Durability, SqliteDatabase
-from patches_server.documents.backend import StoreFactories, Stores
 from patches_server.documents.records import Tombstone
-from patches_server.lww.stores.sqlite import LWWSqliteServerStore
-from patches_server.ot.stores.sqlite import OTSqliteServerStore
 from patches_server.stores.sqlite import documents
 from patches_server.stores.sqlite.branches import SqliteBranches
 from patches_server.stores.sqlite.checksums import SUMS_SCHEMA
 from patches_server.stores.sqlite.versions import SqliteVersions
+
+T = TypeVar("T")
 
 _log = logging.getLogger("patches_server.stores")
 
@@ -43,17 +43,15 @@ class SqliteBackend:
         self.database.add_schema(documents.DOCUMENTS_SCHEMA)
         self.versions = SqliteVersions(self.database, runtime=self._runtime)
         self.branches = SqliteBranches(self.database)
-        self.ot = OTSqliteServerStore(
-            self.database, self.versions, self.branches, runtime=self._runtime
-        )
-        self.lww = LWWSqliteServerStore(
-            self.database, self.versions, self.branches, runtime=self._runtime
-        )
-        self._stores = Stores("sqlite", {"ot": self.ot, "lww": self.lww})
+        #: The stores that were opened, by the name of their algorithm.
+        self.stores: dict[str, Any] = {}
 
-    def store_of(self, algorithm: str, factories: StoreFactories | None = None) -> Any:
-        """See `Backend`. A factory is called with this object."""
-        return self._stores.get(self, algorithm, factories)
+    def open_store(self, factory: StoreFactory[T]) -> T:
+        """An algorithm's store. A maker is given this object."""
+        if factory.name not in self.stores:
+            self.stores[factory.name] = factory.make("sqlite", self, self._runtime)
+        store: T = self.stores[factory.name]
+        return store
 
     async def epoch(self) -> str:
         """The id of this file, made with it. Copies by `patches-server backup` have others.

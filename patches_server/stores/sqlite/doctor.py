@@ -3,28 +3,27 @@
 `problems_of` reads everything and changes nothing: SQLite's own check, the checksum of every row,
 rows that are missing or belong to no document, states of versions that cannot be read, and, if
 asked, committed changes that cannot be applied. What only an algorithm knows of its tables is in
-its `Checkup`. `repair.py` mends what can be mended.
+the `Checkup` that it brings. `repair.py` mends what can be mended.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator
 
 from patches.errors import CorruptDataError
-from patches_server.lww.stores.checkup import LWWCheckup
-from patches_server.ot.stores.checkup import OTCheckup
+from patches_server.documents.checkup import Checkup, Problem
 from patches_server.stores.sqlite import branches, documents, versions
 from patches_server.stores.sqlite.checksums import load_sums, row_crc
-from patches_server.stores.sqlite.checkup import Checkup, Problem, state_of
-
-#: Of the algorithms whose tables a file may have.
-CHECKUPS: Final[tuple[Checkup, ...]] = (OTCheckup(), LWWCheckup())
+from patches_server.stores.sqlite.checkup import state_of
 
 
-def problems_of(conn: sqlite3.Connection, *, replay: bool = False) -> Iterator[Problem]:
-    """Everything that is wrong, as it is found. `replay` also applies every log to find poison.
+def problems_of(
+    conn: sqlite3.Connection, checkups: Iterable[Checkup], *, replay: bool = False
+) -> Iterator[Problem]:
+    """Everything that is wrong, as it is found. `replay` also applies every log.
+
+    `checkups` are those of the algorithms that a server here has.
 
     A file from before there were checksums over keys must be opened by a server first.
     """
@@ -39,13 +38,24 @@ def problems_of(conn: sqlite3.Connection, *, replay: bool = False) -> Iterator[P
             return
         for check in (_record_problems, _tombstone_problems, _version_problems, _branch_problems):
             yield from check(conn)
-        for checkup in CHECKUPS:
+        checked = set()
+        for checkup in present(conn, checkups):
+            checked.add(checkup.algorithm)
             yield from checkup.problems(conn)
             yield from _unrecorded(conn, checkup)
             if replay:
                 yield from checkup.replayed(conn)
+        yield from _unchecked(conn, checked)
     except sqlite3.DatabaseError as exc:
         yield Problem("file", None, f"reading it failed: {exc}")
+
+
+def present(conn: sqlite3.Connection, checkups: Iterable[Checkup]) -> list[Checkup]:
+    """The checkups of algorithms that have tables in the file: a server makes them when it needs
+    them.
+    """
+    tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master")}
+    return [checkup for checkup in checkups if checkup.tables[0] in tables]
 
 
 def _file_problems(conn: sqlite3.Connection) -> Iterator[Problem]:
@@ -111,7 +121,7 @@ def _with_sums(conn: sqlite3.Connection, part: str, table: str) -> list[str]:
 
 
 def _unrecorded(conn: sqlite3.Connection, checkup: Checkup) -> Iterator[Problem]:
-    table = checkup.head_table
+    table = checkup.tables[0]
     unrecorded = f"SELECT doc_id FROM {table} EXCEPT SELECT doc_id FROM server_documents"  # noqa: S608 -- a fixed name
     for (doc_id,) in conn.execute(unrecorded):
         yield Problem("orphan", doc_id, "its algorithm is not recorded")
@@ -121,3 +131,11 @@ def _unrecorded(conn: sqlite3.Connection, checkup: Checkup) -> Iterator[Problem]
     )
     for (doc_id,) in conn.execute(headless, (checkup.algorithm,)):
         yield Problem("head", doc_id, "it is recorded, and has no head")
+
+
+def _unchecked(conn: sqlite3.Connection, checked: set[str]) -> Iterator[Problem]:
+    rows = conn.execute("SELECT algorithm, count(*) FROM server_documents GROUP BY algorithm")
+    for algorithm, count in rows:
+        if algorithm not in checked:
+            detail = f"{count} documents of {algorithm!r} were not checked: its tables are unknown"
+            yield Problem("file", None, detail)

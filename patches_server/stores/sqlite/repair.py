@@ -12,33 +12,34 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
+from patches_server.documents.checkup import Checkup, Problem
 from patches_server.stores.sqlite import branches, versions
 from patches_server.stores.sqlite.checksums import NO_ROWS, load_sums, put_sums, row_crc
-from patches_server.stores.sqlite.checkup import Problem
-from patches_server.stores.sqlite.doctor import CHECKUPS, problems_of
+from patches_server.stores.sqlite.doctor import present, problems_of
 from patches_server.stores.sqlite.documents import TOMBSTONES
 
 _COUNTED: Final = {versions.VERSIONS: "server_versions", branches.BRANCHES: "server_branches"}
 
 
-def repair(conn: sqlite3.Connection) -> list[str]:
+def repair(conn: sqlite3.Connection, checkups: Iterable[Checkup]) -> list[str]:
     """Mend the file in one transaction; what was done, a line each."""
+    checkups = present(conn, checkups)
     by_document: dict[str | None, list[Problem]] = defaultdict(list)
-    for problem in problems_of(conn):
+    for problem in problems_of(conn, checkups):
         by_document[problem.doc_id].append(problem)
     conn.execute("BEGIN IMMEDIATE")
     try:
         done: list[str] = []
         if by_document:
-            for checkup in CHECKUPS:
+            for checkup in checkups:
                 done += checkup.without_orphans(conn)
                 for doc_id, problems in by_document.items():
-                    if doc_id is not None and _is_of(conn, doc_id, checkup.algorithm):
+                    if doc_id is not None and _has_rows(conn, checkup, doc_id):
                         done += checkup.mended(conn, doc_id, problems)
-            done += _records_made(conn)
+            done += _records_made(conn, checkups)
             done += _counted_anew(conn)
         conn.execute("COMMIT")
     except BaseException:
@@ -48,21 +49,17 @@ def repair(conn: sqlite3.Connection) -> list[str]:
     return done
 
 
-def _is_of(conn: sqlite3.Connection, doc_id: str, algorithm: str) -> bool:
-    """Whether a document is of an algorithm, by whatever is left of it."""
-    if algorithm == "lww":
-        return _has(conn, "lww_docs", doc_id)
-    return not _has(conn, "lww_docs", doc_id)
+def _has_rows(conn: sqlite3.Connection, checkup: Checkup, doc_id: str) -> bool:
+    """Whether anything of a document is left in an algorithm's tables."""
+    return any(
+        conn.execute(f"SELECT 1 FROM {table} WHERE doc_id = ?", (doc_id,)).fetchone() is not None  # noqa: S608 -- a fixed name
+        for table in checkup.tables
+    )
 
 
-def _has(conn: sqlite3.Connection, table: str, doc_id: str) -> bool:
-    sql = f"SELECT 1 FROM {table} WHERE doc_id = ?"  # noqa: S608 -- a fixed name
-    return conn.execute(sql, (doc_id,)).fetchone() is not None
-
-
-def _records_made(conn: sqlite3.Connection) -> Iterator[str]:
-    for checkup in CHECKUPS:
-        heads = conn.execute(f"SELECT doc_id FROM {checkup.head_table}").fetchall()  # noqa: S608 -- a fixed name
+def _records_made(conn: sqlite3.Connection, checkups: Iterable[Checkup]) -> Iterator[str]:
+    for checkup in checkups:
+        heads = conn.execute(f"SELECT doc_id FROM {checkup.tables[0]}").fetchall()  # noqa: S608 -- a fixed name
         made = 0
         for (doc_id,) in heads:
             row = conn.execute(

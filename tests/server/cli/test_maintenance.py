@@ -10,8 +10,8 @@ import pytest
 
 from patches.model.change import ChangeInput
 from patches.model.json_values import Op
+from patches_server.algorithms import services_on
 from patches_server.cli.main import main
-from patches_server.http.services import services_on
 from patches_server.stores.sqlite.backend import SqliteBackend
 from patches_server.stores.url import sqlite_path, sqlite_url
 

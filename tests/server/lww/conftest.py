@@ -32,7 +32,7 @@ def clock() -> Clock:
 def server(clock: Clock) -> LWWServer:
     """A server over a memory store."""
     runtime = clock.runtime()
-    return LWWServer(MemoryBackend(runtime=runtime).lww, runtime=runtime)
+    return LWWServer(MemoryBackend(runtime=runtime), runtime=runtime)
 
 
 @pytest.fixture
@@ -40,5 +40,5 @@ async def sqlite_server(clock: Clock) -> AsyncIterator[Callable[[], LWWServer]]:
     """Makes servers over one SQLite database."""
     runtime = clock.runtime()
     backend = SqliteBackend(":memory:", runtime=runtime)
-    yield lambda: LWWServer(backend.lww, runtime=runtime)
+    yield lambda: LWWServer(backend, runtime=runtime)
     await backend.close()

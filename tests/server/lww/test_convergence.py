@@ -122,7 +122,7 @@ async def run(server: LWWServer, doc_id: str, source: random.Random, clock: list
 async def test_readers_converge(seed: int) -> None:
     source, clock = random.Random(seed), [1_000]
     runtime = Runtime(wall_ms=lambda: clock[0], random=random.Random(seed))
-    server = LWWServer(MemoryBackend(runtime=runtime).lww, runtime=runtime)
+    server = LWWServer(MemoryBackend(runtime=runtime), runtime=runtime)
     await run(server, "d", source, clock)
 
 
@@ -132,7 +132,7 @@ async def test_readers_of_a_branch_converge(seed: int) -> None:
     """A branch starts with a snapshot, under which removals matter from the first revision on."""
     source, clock = random.Random(seed), [1_000]
     runtime = Runtime(wall_ms=lambda: clock[0], random=random.Random(seed))
-    server = LWWServer(MemoryBackend(runtime=runtime).lww, runtime=runtime)
+    server = LWWServer(MemoryBackend(runtime=runtime), runtime=runtime)
     await run(server, "d", source, clock)
     branches = LWWBranchManager(server, runtime=runtime)
     branch_id = await branches.create_branch("d", 1)
@@ -146,7 +146,7 @@ async def test_readers_converge_over_sqlite(seed: int) -> None:
     source, clock = random.Random(seed), [1_000]
     runtime = Runtime(wall_ms=lambda: clock[0], random=random.Random(seed))
     backend = SqliteBackend(":memory:", runtime=runtime)
-    await run(LWWServer(backend.lww, runtime=runtime), "d", source, clock)
+    await run(LWWServer(backend, runtime=runtime), "d", source, clock)
     await backend.close()
 
 
@@ -154,7 +154,7 @@ async def answers(backend: MemoryBackend | SqliteBackend, clock: list[int]) -> l
     """What a server on a backend answers to a fixed script."""
     source = random.Random(5)
     runtime = Runtime(wall_ms=lambda: clock[0], random=random.Random(5))
-    server = LWWServer(backend.lww, runtime=runtime)
+    server = LWWServer(backend, runtime=runtime)
     told = []
     for step in range(80):
         clock[0] += 1

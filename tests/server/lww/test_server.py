@@ -24,6 +24,7 @@ from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.records import CommitOptions
 from patches_server.lww import LWWServer
 from patches_server.lww.rows import Row
+from patches_server.lww.stores.factory import LWW_STORES
 from patches_server.lww.stores.memory import LWWMemoryServerStore
 from patches_server.stores.memory.backend import MemoryBackend
 
@@ -490,7 +491,7 @@ async def test_a_server_takes_its_store_from_a_backend() -> None:
     backend = MemoryBackend()
     server = LWWServer(backend)
     await server.change("doc", lambda patch: patch.replace("/x", 1))
-    assert server.store is backend.lww
+    assert server.store is backend.open_store(LWW_STORES)
 
 
 async def test_a_removed_root_has_a_state_too(sqlite_server: Callable[[], LWWServer]) -> None:

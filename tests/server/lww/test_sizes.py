@@ -24,7 +24,7 @@ def change(number: int, path: str, value: Any, op: str = "replace") -> ChangeInp
 async def filled(limits: Limits) -> tuple[LWWServer, MemoryBackend]:
     """A server with a document that has been filled until it was refused."""
     backend = MemoryBackend()
-    server = LWWServer(backend.lww, limits=limits)
+    server = LWWServer(backend, limits=limits)
     fitting = MOST // 560
     for number in range(fitting):
         await server.commit_changes("d", [change(number, f"/k{number}", "x" * 500)])
@@ -48,7 +48,7 @@ async def test_a_document_grows_to_its_limit_and_not_beyond() -> None:
 
 async def test_a_full_document_may_be_changed_and_shrink() -> None:
     server, backend = await filled(Limits(max_doc_bytes=MOST))
-    for each in (server, LWWServer(backend.lww, limits=Limits(max_doc_bytes=MOST // 2))):
+    for each in (server, LWWServer(backend, limits=Limits(max_doc_bytes=MOST // 2))):
         await each.commit_changes("d", [change(200, "/k1", "y" * 500)])
         with pytest.raises(StatusError):
             await each.commit_changes("d", [change(201, "/more", "y" * 5_000)])
@@ -60,7 +60,7 @@ async def test_a_full_document_may_be_changed_and_shrink() -> None:
 
 
 async def test_a_full_document_shrinks_by_a_removal_inside_a_value() -> None:
-    server = LWWServer(MemoryBackend().lww, limits=Limits(max_doc_bytes=MOST))
+    server = LWWServer(MemoryBackend(), limits=Limits(max_doc_bytes=MOST))
     fields = {f"k{number}": "x" * 600 for number in range(30)}
     await server.commit_changes("d", [change(1, "/a", fields)])
     [rows] = (await server.get_doc("d")).changes
@@ -79,7 +79,7 @@ async def test_a_full_document_shrinks_by_a_removal_inside_a_value() -> None:
 
 
 async def test_of_several_changes_the_one_that_does_not_fit_is_named() -> None:
-    server = LWWServer(MemoryBackend().lww, limits=Limits(max_doc_bytes=MOST))
+    server = LWWServer(MemoryBackend(), limits=Limits(max_doc_bytes=MOST))
     await server.commit_changes("d", [change(1, "/a", "x" * (MOST - 2_000))])
     several = [change(n, f"/k{n}", "y" * 600) for n in range(2, 8)]
     with pytest.raises(ChangeRefusedError) as refused:
@@ -98,7 +98,7 @@ async def test_other_documents_and_a_new_one_of_that_name_have_room() -> None:
 
 
 async def test_none_switches_it_off() -> None:
-    server = LWWServer(MemoryBackend().lww, limits=Limits(max_doc_bytes=None))
+    server = LWWServer(MemoryBackend(), limits=Limits(max_doc_bytes=None))
     for number in range(20):
         await server.commit_changes("d", [change(number, f"/k{number}", "x" * 50_000)])
 

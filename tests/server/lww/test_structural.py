@@ -19,7 +19,7 @@ START: Json = {"a": {"x": 1}, "l": ["p", "q", "r"], "n": 5}
 
 
 async def started(**options: Any) -> LWWServer:
-    server = LWWServer(MemoryBackend().lww, **options)
+    server = LWWServer(MemoryBackend(), **options)
     ops = [{"op": "replace", "path": f"/{key}", "value": value} for key, value in START.items()]
     await commit(server, "start", *ops)
     return server

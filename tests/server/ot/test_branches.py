@@ -19,6 +19,7 @@ from patches.errors import (
 from patches.model.json_values import Op
 from patches_server.documents.context import CallContext, call_context
 from patches_server.ot import ContentDuplicationGuard, OTBranchManager
+from patches_server.ot.stores.factory import OT_STORES
 
 
 def managed(world: Any, **options: Any) -> OTBranchManager:
@@ -43,7 +44,7 @@ async def branched(world: Any, state: Any, **options: Any) -> tuple[OTBranchMana
 
 async def edit_branch(world: Any, branch_id: str, *edits: list[Op], prefix: str = "b") -> None:
     for ops in edits:
-        rev = (await world.backend.ot.get_head(branch_id)).rev
+        rev = (await world.backend.open_store(OT_STORES).get_head(branch_id)).rev
         change = world.change(f"{prefix}{rev}", ops, base_rev=rev)
         await world.commit(change, doc_id=branch_id, client="u2")
 
@@ -86,7 +87,7 @@ async def test_many_merges_with_edits_on_both_sides_lose_and_double_nothing(worl
             if rng.random() < 0.2:
                 await manager.merge_branch(branch_id)
                 continue
-            rev = (await world.backend.ot.get_head(target)).rev
+            rev = (await world.backend.open_store(OT_STORES).get_head(target)).rev
             base = rng.randint(max(1, rev - 2), rev)
             word = chr(0x4E00 + n)
             words.append(word)
@@ -113,7 +114,7 @@ async def test_a_merge_without_its_record_starts_again_from_the_log(world: Any) 
             await edit_branch(
                 world, branch_id, *(add(f"b{turn}{n}") for n in range(3)), prefix=f"{lose}{turn}b"
             )
-            rev = (await world.backend.ot.get_head(doc)).rev
+            rev = (await world.backend.open_store(OT_STORES).get_head(doc)).rev
             await world.commit(
                 world.change(f"{lose}s{turn}", add(f"s{turn}", turn), base_rev=rev), doc_id=doc
             )
@@ -130,7 +131,7 @@ async def test_a_merge_without_its_record_starts_again_from_the_log(world: Any) 
 async def test_a_merge_that_fails_says_what_is_done_and_goes_on(world: Any) -> None:
     manager, branch_id = await branched(world, {"list": []}, max_changes_per_merge=1)
     await edit_branch(world, branch_id, add("a"), add("b"), add("c"))
-    save = world.backend.ot.save_changes
+    save = world.backend.open_store(OT_STORES).save_changes
     saved = 0
 
     async def failing(*args: Any, **options: Any) -> None:
@@ -140,7 +141,7 @@ async def test_a_merge_that_fails_says_what_is_done_and_goes_on(world: Any) -> N
             raise StorageError("disk full")
         await save(*args, **options)
 
-    world.backend.ot.save_changes = failing
+    world.backend.open_store(OT_STORES).save_changes = failing
     with pytest.raises(MergePartialProgressError, match="Cause: Merge failed: disk full") as raised:
         await manager.merge_branch(branch_id)
     assert [c.id for c in raised.value.committed_changes] == ["b1"]
@@ -172,7 +173,7 @@ async def test_two_merges_at_once_commit_everything_once(sqlite_world: Any) -> N
 async def test_a_foreign_edit_between_reading_and_committing_is_folded_in(world: Any) -> None:
     manager, branch_id = await branched(world, {"list": ["x"]}, max_changes_per_merge=1)
     await edit_branch(world, branch_id, add("b0", 1), add("b1", 2), add("b2", 3))
-    store = world.backend.ot
+    store = world.backend.open_store(OT_STORES)
     save = store.save_changes
     racers = {"b1": "f0", "b2": "f1"}
 
@@ -253,7 +254,7 @@ async def test_windows_are_bounded_in_bytes(world: Any) -> None:
 async def test_changes_that_were_pruned_are_not_left_out_of_a_merge(world: Any) -> None:
     manager, branch_id = await branched(world, {"list": []})
     await edit_branch(world, branch_id, add("a"), add("b"))
-    await world.backend.ot.prune_changes(branch_id, through_rev=2)
+    await world.backend.open_store(OT_STORES).prune_changes(branch_id, through_rev=2)
     with pytest.raises(BranchError, match="no longer has revision 2"):
         await manager.merge_branch(branch_id)
     assert await world.ids() == ["root"]
@@ -270,7 +271,7 @@ async def test_a_deleted_source_takes_no_merge(world: Any) -> None:
 
 
 async def test_merges_compare_and_set(world: Any) -> None:
-    plain = world.backend.ot
+    plain = world.backend.open_store(OT_STORES)
     manager = OTBranchManager(plain, world.server, runtime=world.runtime)
     await world.create({"list": []})
     branch_id = await manager.create_branch("d", 1)

@@ -23,6 +23,7 @@ from patches_server.documents.records import ListVersionsOptions
 from patches_server.lww import LWWServer
 from patches_server.ot import NO_DOC, PatchesHistoryManager
 from patches_server.ot.history import sessions
+from patches_server.ot.stores.factory import OT_STORES
 
 MINUTE = 60_000
 
@@ -30,13 +31,15 @@ MINUTE = 60_000
 async def edit(world: Any, count: int, **options: Any) -> None:
     """Commit `count` edits, one after another."""
     for _ in range(count):
-        rev = (await world.backend.ot.get_head("d")).rev
+        rev = (await world.backend.open_store(OT_STORES).get_head("d")).rev
         await world.commit(world.change(f"e{rev}", base_rev=rev, **options))
 
 
 async def ends(world: Any, **options: Any) -> list[tuple[int, int]]:
     """The revisions of the versions."""
-    found = await world.backend.ot.versions.list_versions("d", ListVersionsOptions(**options))
+    found = await world.backend.open_store(OT_STORES).versions.list_versions(
+        "d", ListVersionsOptions(**options)
+    )
     return [(version.start_rev, version.end_rev) for version in found]
 
 
@@ -48,7 +51,7 @@ async def test_every_version_is_the_replay_of_the_log(world: Any) -> None:
             world.now += 31 * MINUTE
         ops = [{"op": "add", "path": "/list/0", "value": n}]
         await world.commit(world.change(f"c{n}", ops, base_rev=n + 1))
-    store = world.backend.ot
+    store = world.backend.open_store(OT_STORES)
     versions = await store.versions.list_versions("d")
     assert [version.end_rev for version in versions] == [3, 6, 9, 10, 13]
     changes = await store.list_changes("d")
@@ -103,7 +106,9 @@ async def test_a_committed_change_that_cannot_be_applied_is_left_out_and_told(
     await edit(world, 1)
     version_id = await world.server.capture_current_version("d")
     assert "poison" in caplog.text
-    state = codec.decode(await world.backend.ot.versions.load_version_state("d", version_id))
+    state = codec.decode(
+        await world.backend.open_store(OT_STORES).versions.load_version_state("d", version_id)
+    )
     assert state == {"list": [1], "e2": "e2"}, "the whole change is left out"
     told: list[tuple[str, str]] = []
     manager = PatchesHistoryManager(
@@ -132,7 +137,7 @@ async def test_the_state_at_any_revision(world: Any) -> None:
 async def test_a_missing_state_is_never_an_empty_document(world: Any) -> None:
     await world.create({"a": 1})
     version_id = await world.server.capture_current_version("d")
-    versions = world.backend.ot.versions
+    versions = world.backend.open_store(OT_STORES).versions
     version, _ = versions._versions["d"][version_id]
     for lost in (None, b""):
         versions._versions["d"][version_id] = (version, lost)
@@ -149,7 +154,7 @@ async def test_a_version_is_built_although_an_older_state_is_missing(world: Any)
     await world.create({})
     await edit(world, 1)
     lost = await world.server.capture_current_version("d")
-    versions = world.backend.ot.versions
+    versions = world.backend.open_store(OT_STORES).versions
     version, _ = versions._versions["d"][lost]
     versions._versions["d"][lost] = (version, None)
     await edit(world, 1)
@@ -166,7 +171,7 @@ async def test_a_session_that_cannot_be_versioned_does_not_fail_its_commit(
     async def fail(*_args: Any, **_options: Any) -> None:
         raise StorageError("no room")
 
-    world.backend.ot.versions.create_version = fail
+    world.backend.open_store(OT_STORES).versions.create_version = fail
     result = await world.commit(world.change("a", base_rev=1, batch_id="b"))
     assert [(c.id, c.rev) for c in result.changes] == [("a", 2)]
     assert world.told[-1][1] == ["a"]
@@ -216,7 +221,7 @@ async def test_a_failing_store_is_explained(world: Any) -> None:
     manager = PatchesHistoryManager(world.server)
     version_id = await manager.create_version("d")
     assert version_id
-    versions = world.backend.ot.versions
+    versions = world.backend.open_store(OT_STORES).versions
 
     async def fail(*_args: Any) -> None:
         raise VersionError("secret path")
@@ -238,7 +243,7 @@ async def test_a_failing_store_is_explained(world: Any) -> None:
 
 
 async def test_other_document_servers_have_versions_too(world: Any) -> None:
-    lww = LWWServer(world.backend.lww, runtime=world.runtime)
+    lww = LWWServer(world.backend, runtime=world.runtime)
     op = {"op": "replace", "path": "/a", "value": 1, "ts": 1}
     await lww.commit_changes("l", [world.change("a", [op])])
     manager = PatchesHistoryManager(lww)
@@ -252,7 +257,7 @@ async def test_other_document_servers_have_versions_too(world: Any) -> None:
 
 async def test_a_history_manager_can_be_had_for_a_store_alone(world: Any) -> None:
     await world.create({"a": 1})
-    for store in (world.backend, world.backend.ot):
+    for store in (world.backend, world.backend.open_store(OT_STORES)):
         manager = PatchesHistoryManager(store)
         await manager.create_version("d")
         (version,) = await manager.list_versions("d")
@@ -273,11 +278,11 @@ async def test_a_pruned_log_still_opens(world: Any) -> None:
     await edit(world, 3)
     await world.server.capture_current_version("d")
     await edit(world, 2)
-    await world.backend.ot.prune_changes("d", through_rev=4)
+    await world.backend.open_store(OT_STORES).prune_changes("d", through_rev=4)
     assert await world.state() == {f"e{n}": f"e{n}" for n in range(1, 6)}
     result = await world.commit(world.change("e2", base_rev=4), server=world.another())
     assert "e2" not in [c.id for c in result.changes], "known, though its row is gone"
-    assert (await world.backend.ot.get_head("d")).rev == 6
+    assert (await world.backend.open_store(OT_STORES).get_head("d")).rev == 6
     with pytest.raises(StaleSubmissionError, match="no longer has the changes after revision 1"):
         await world.commit(world.change("late", base_rev=1), server=world.another())
 
@@ -297,4 +302,4 @@ async def test_an_unknown_document_is_null(world: Any) -> None:
     assert (snapshot.state, snapshot.rev, list(snapshot.changes)) == (None, 0, [])
     assert await world.server.get_changes_since("nope", 0) == []
     assert await world.server.capture_current_version("nope") is None
-    assert await world.backend.ot.get_head("nope") == NO_DOC
+    assert await world.backend.open_store(OT_STORES).get_head("nope") == NO_DOC

@@ -23,6 +23,7 @@ from patches.model.change import Change, ChangeInput
 from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.records import CommitOptions
 from patches_server.ot import NO_DOC, Bounds, OTServer, OTServerStore
+from patches_server.ot.stores.factory import OT_STORES
 from patches_server.ot.stores.memory import OTMemoryServerStore
 
 MINUTE = 60_000
@@ -48,14 +49,14 @@ class CountingStore:
 
 
 async def test_an_empty_submission_reads_nothing(world: Any) -> None:
-    store = CountingStore(world.backend.ot)
+    store = CountingStore(world.backend.open_store(OT_STORES))
     result = await world.commit(server=world.another(store))
     assert list(result.changes) == []
     assert store.calls == []
 
 
 async def test_a_live_commit_reads_nothing_from_the_store(world: Any) -> None:
-    store = CountingStore(world.backend.ot)
+    store = CountingStore(world.backend.open_store(OT_STORES))
     world.serve(store=store)
     await world.create()
     await world.commit(world.change("a", base_rev=1))
@@ -401,7 +402,7 @@ async def test_overwriting_again_and_again_is_not_growing(world: Any) -> None:
     for n in range(40):
         ops = [{"op": "replace", "path": "/a", "value": "x" * 500}]
         await world.commit(world.change(f"c{n}", ops, base_rev=n + 1))
-    head = await world.backend.ot.get_head("d")
+    head = await world.backend.open_store(OT_STORES).get_head("d")
     assert head.rev == 41
     assert head.bounds.size <= 2_000
 
@@ -496,7 +497,7 @@ async def test_the_others_are_told_although_the_caller_is_gone(sqlite_world: Any
     told = asyncio.Event()
     world.server.on_changes_committed(lambda *_: told.set())
     begun = asyncio.Event()
-    begin_save = world.backend.ot.begin_save
+    begin_save = world.backend.open_store(OT_STORES).begin_save
 
     def noted(*args: Any, **options: Any) -> asyncio.Future[None]:
         begun.set()
@@ -520,7 +521,7 @@ async def test_the_others_are_told_although_the_caller_is_gone(sqlite_world: Any
 async def test_of_a_commit_that_was_cut_and_lost_nobody_is_told(world: Any) -> None:
     """The caller is cancelled while the store works; another process writes in between."""
     await world.create()
-    store = world.backend.ot
+    store = world.backend.open_store(OT_STORES)
     gate = asyncio.Event()
     stored: list[str] = []
 
@@ -595,7 +596,7 @@ async def test_a_deletion_is_told_with_its_origin(world: Any) -> None:
     await world.create()
     with call_context(CallContext(client_id="u2", connection_id="s2")):
         await world.server.delete_doc("d")
-    tombstone = await world.backend.ot.get_tombstone("d")
+    tombstone = await world.backend.open_store(OT_STORES).get_tombstone("d")
     assert tombstone.deleted_by_client_id == "u2"
     assert world.deleted == [("d", "s2")]
     assert await world.server.undelete_doc("d") is True
@@ -606,7 +607,7 @@ async def test_a_deletion_is_told_with_its_origin(world: Any) -> None:
 
 async def test_a_deletion_between_reading_and_saving_wins(world: Any) -> None:
     await world.create()
-    store = world.backend.ot
+    store = world.backend.open_store(OT_STORES)
 
     class Deleting(CountingStore):
         async def save_changes(self, doc_id: str, changes: Any, **options: Any) -> None:
@@ -624,7 +625,7 @@ async def test_a_document_made_anew_between_reading_and_saving_asks_for_a_reload
 ) -> None:
     await world.create()
     await world.commit(world.change("a", base_rev=1))
-    store = world.backend.ot
+    store = world.backend.open_store(OT_STORES)
 
     class Replacing(CountingStore):
         async def save_changes(self, doc_id: str, changes: Any, **options: Any) -> None:
@@ -667,6 +668,6 @@ async def test_options_are_told_with_the_commit(world: Any) -> None:
 
 async def test_a_store_write_carries_the_bounds(world: Any) -> None:
     await world.create({"a": 1})
-    head = await world.backend.ot.get_head("d")
+    head = await world.backend.open_store(OT_STORES).get_head("d")
     assert head != NO_DOC
     assert head.bounds != Bounds()

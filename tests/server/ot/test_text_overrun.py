@@ -12,7 +12,7 @@ from patches_server.stores.memory.backend import MemoryBackend
 
 async def test_a_version_holds_what_those_see_who_apply_the_log() -> None:
     backend = MemoryBackend()
-    server = OTServer(backend.ot)
+    server = OTServer(backend)
     texts: list[list[Op]] = [
         [{"op": "@txt", "path": "/t", "value": [{"insert": "Short"}]}],
         [{"op": "@txt", "path": "/t", "value": [{"retain": 21}, {"insert": "Long"}]}],

@@ -32,7 +32,9 @@ class Waits(OTMemoryServerStore):
 def a_server(store: type[OTMemoryServerStore] = OTMemoryServerStore, **options: Any) -> LocalServer:
     runtime = Runtime(wall_ms=lambda: 1_700_000_000_000, random=random.Random(5))
     backend = MemoryBackend(runtime=runtime)
-    backend.ot = store(backend.documents, backend.versions, backend.branches, runtime=runtime)
+    backend.stores["ot"] = store(
+        backend.documents, backend.versions, backend.branches, runtime=runtime
+    )
     return LocalServer(backend, runtime=runtime, **options)
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from patches_server.algorithms import services_on
 from patches_server.auth.access import allow_all
-from patches_server.http.services import services_on
 from patches_server.service.server import PatchesServer
 from patches_server.stores.memory import MemoryBackend
 from patches_server.stores.sqlite import SqliteBackend

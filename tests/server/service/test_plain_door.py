@@ -11,7 +11,7 @@ from typing import Any
 
 from patches.errors import UnauthorizedError
 from patches.limits import Limits
-from patches_server.http.services import services_on
+from patches_server.algorithms import services_on
 from patches_server.service.server import PatchesServer
 from patches_server.stores.memory.backend import MemoryBackend
 from tests.server.service.plain_door import PlainDoor

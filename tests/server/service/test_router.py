@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from patches.errors import InvalidRequestError
-from patches_server.service.router import Router, Services, parse_route
+from patches_server.documents.services import Services
+from patches_server.service.router import Router, parse_route
 
 
 @pytest.fixture
@@ -35,6 +36,11 @@ async def test_the_first_route_that_matches_decides(
     services: Any, routes: Any, doc_id: str, algorithm: str
 ) -> None:
     assert await Router(services, routes=routes).find(doc_id) is services[algorithm]
+
+
+async def test_one_algorithm_alone_has_all_documents(services: Any) -> None:
+    alone = {"lww": services["lww"]}
+    assert await Router(alone).find("any/id") is alone["lww"]
 
 
 async def test_the_record_wins_over_the_routes_and_says_so_once(

@@ -11,7 +11,7 @@ import pytest
 from patches.errors import AlgorithmMismatchError
 from patches.model.change import ChangeInput
 from patches.model.json_values import Op
-from patches_server.http.services import services_on
+from patches_server.algorithms import services_on
 from patches_server.ot.recent import RecentLogs
 from patches_server.ot.server import OTServer
 from patches_server.stores.memory import MemoryBackend

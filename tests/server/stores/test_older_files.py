@@ -15,8 +15,8 @@ from patches.errors import CorruptDataError, WrongFileError
 from patches.model import codec
 from patches.model.json_values import Json
 from patches.stores.sqlite.keys import to_key
+from patches_server.algorithms import CHECKUPS, services_on
 from patches_server.documents.history import KnownHistory
-from patches_server.http.services import services_on
 from patches_server.lww.holdings import encode_spans
 from patches_server.stores.sqlite import SqliteBackend
 from patches_server.stores.sqlite.doctor import problems_of
@@ -103,7 +103,7 @@ async def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
         await ot.get_doc("torn")
     await backend.close()
     with closing(sqlite3.connect(path)) as conn:
-        assert [str(problem) for problem in problems_of(conn)] == [
+        assert [str(problem) for problem in problems_of(conn, CHECKUPS)] == [
             "checksum: document 'torn': revision 2 is damaged"
         ]
 

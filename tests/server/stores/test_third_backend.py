@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from patches import Patches, PatchesSync
 from patches.errors import InvalidRequestError
 from patches.runtime import Runtime
+from patches.stores.backend import StoreFactory
 from patches.testing.contracts.lww_server import LWWServerStoreContract
 from patches.testing.contracts.ot_server import OTServerStoreContract
 from patches.testing.local_server import LocalServer
-from patches_server.documents.backend import Backend, StoreFactories
+from patches_server.algorithms import services_on
+from patches_server.documents.backend import Backend
 from patches_server.documents.records import Tombstone
-from patches_server.http.services import services_on
 from patches_server.lww.store import LWWServerStore
+from patches_server.lww.stores.factory import LWW_STORES
 from patches_server.ot.store import OTServerStore
+from patches_server.ot.stores.factory import OT_STORES
 from patches_server.stores.memory import MemoryBackend
 from patches_server.stores.sqlite import SqliteBackend
+
+T = TypeVar("T")
 
 
 class ElsewhereBackend:
@@ -37,8 +42,10 @@ class ElsewhereBackend:
     async def get_tombstone(self, doc_id: str) -> Tombstone | None:
         return await self._elsewhere.get_tombstone(doc_id)
 
-    def store_of(self, algorithm: str, factories: StoreFactories | None = None) -> Any:
-        return Away(self._elsewhere.store_of(algorithm, factories))
+    def open_store(self, factory: StoreFactory[T]) -> T:
+        away: Any = Away(self._elsewhere.open_store(factory))
+        store: T = away
+        return store
 
     async def close(self) -> None:
         await self._elsewhere.close()
@@ -68,15 +75,13 @@ RUNTIME = Runtime(wall_ms=lambda: 1_700_000_000_500)
 class TestOT(OTServerStoreContract):
     @pytest.fixture
     def store(self) -> OTServerStore:
-        store: OTServerStore = ElsewhereBackend(runtime=RUNTIME).store_of("ot")
-        return store
+        return ElsewhereBackend(runtime=RUNTIME).open_store(OT_STORES)
 
 
 class TestLWW(LWWServerStoreContract):
     @pytest.fixture
     def store(self) -> LWWServerStore:
-        store: LWWServerStore = ElsewhereBackend(runtime=RUNTIME).store_of("lww")
-        return store
+        return ElsewhereBackend(runtime=RUNTIME).open_store(LWW_STORES)
 
 
 @pytest.mark.parametrize("algorithm", ["ot", "lww"])
@@ -103,14 +108,14 @@ async def test_it_serves(algorithm: str) -> None:
 async def test_an_algorithm_brings_its_own_store(backend: Backend) -> None:
     made: list[object] = []
 
-    def make(given: object) -> dict[str, object]:
+    def make(given: object, _runtime: Runtime) -> dict[str, object]:
         made.append(given)
         return {"in": given}
 
-    factories: StoreFactories = {"memory": make, "sqlite": make}
-    store = backend.store_of("mine", factories)
-    assert backend.store_of("mine") is store
+    mine = StoreFactory("mine", {"memory": make, "sqlite": make})
+    store = backend.open_store(mine)
+    assert backend.open_store(mine) is store
     assert made == [backend]
     with pytest.raises(InvalidRequestError, match="'other' has no store"):
-        backend.store_of("other", {"postgres": make})
+        backend.open_store(StoreFactory("other", {"postgres": make}))
     await backend.close()

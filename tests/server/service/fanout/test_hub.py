@@ -12,8 +12,8 @@ from patches.errors import DocDeletedError
 from patches.limits import Limits
 from patches.model.change import Change
 from patches_server.auth.access import Principal
+from patches_server.documents.services import Services
 from patches_server.lww import LWWServer
-from patches_server.service.router import Services
 from patches_server.stores.memory.backend import MemoryBackend
 
 CHANGE = {"id": "c1", "ops": [{"op": "replace", "path": "/a", "value": 1}]}
