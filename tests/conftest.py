@@ -36,6 +36,8 @@ LONG = (
     "security/test_turns.py",
     "simulation/",
     "soak/",
+    "sync/test_history.py",
+    "testing/test_pytest_plugin.py",
     "traces/",
 )
 

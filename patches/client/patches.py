@@ -19,7 +19,7 @@ from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.tasks import TaskScope
 from patches.algorithms.base import Algorithm
 from patches.client.backends import default_algorithms, open_backend
-from patches.client.change_queues import ChangeQueues
+from patches.client.change_queue import ChangeQueue
 from patches.client.coordinator import Coordinator
 from patches.client.needs_closing import NeedsClosing
 from patches.client.open_docs import OpenDoc, OpenDocs
@@ -99,7 +99,7 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
             shown=self._show_docs,
         )
         self._docs = OpenDocs(self._tasks, self._left_memory)
-        self._queues = ChangeQueues(self._tasks.spawn, self._report, self.on_change.emit)
+        self._queues: dict[str, ChangeQueue] = {}
         self._life = KeyedLocks()  # opening, untracking and deleting exclude each other
         self._start = asyncio.Lock()
         self._started = False
@@ -137,7 +137,7 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
             await self._docs.wait_idle()
             for opened in self._docs:
                 opened.doc.mark_closed()
-            await self._queues.close()
+            await self._close_queues()
             self._docs.clear()
         finally:
             try:
@@ -311,7 +311,7 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
             algorithm = self.algorithms[name]
             await self._tracking.add([doc_id], name)
             try:
-                queue = self._queues.of(doc_id)
+                queue = self._queue_of(doc_id)
                 await queue.wait_idle()  # an instance that was just closed may still be writing
                 doc = algorithm.create_doc(doc_id, await algorithm.load_doc(doc_id))
             except BaseException:
@@ -336,12 +336,6 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
         opened.doc.mark_closed()
         opened.doc.on_change.clear()
         await self._wait_idle(doc_id)
-
-    async def _wait_idle(self, doc_id: str) -> None:
-        """Wait for a document's edits, and drop its queue if nothing needs it any more."""
-        await self._queues.wait_idle(doc_id)
-        if self._docs.get(doc_id) is None and not self._docs.is_opening(doc_id):
-            self._queues.drop(doc_id)
 
     # ---- inside ----------------------------------------------------------------------------------
 

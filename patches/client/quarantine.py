@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Mapping
 
 from patches.algorithms.base import Algorithm
-from patches.client.change_queues import ChangeQueues
 from patches.client.signals import ClientSignals
 from patches.documents.document import Document
 from patches.errors import PendingChangeError
@@ -17,7 +16,10 @@ class Quarantine(ClientSignals):
     """A part of `Patches`. Changes in quarantine are kept until somebody decides about them."""
 
     algorithms: Mapping[str, Algorithm]
-    _queues: ChangeQueues
+
+    @abstractmethod
+    async def _wait_idle(self, doc_id: str) -> None:
+        """Wait for a document's edits."""
 
     @abstractmethod
     async def _ready(self) -> None:
@@ -85,7 +87,7 @@ class Quarantine(ClientSignals):
             raise PendingChangeError(
                 f"document {doc_id!r} has no change {change_id!r} in quarantine"
             )
-        await self._queues.wait_idle(doc_id)  # it comes after the edits made so far
+        await self._wait_idle(doc_id)  # it comes after the edits made so far
         changes = await algorithm.retry_quarantined_change(
             doc_id, change_id, self.get_open_doc(doc_id)
         )

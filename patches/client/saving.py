@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from patches.aio.keyed_locks import KeyedLocks
+from patches.aio.tasks import TaskScope
 from patches.algorithms.base import Algorithm
 from patches.client.change_queue import ChangeQueue, Edit
-from patches.client.change_queues import ChangeQueues
 from patches.client.open_docs import OpenDoc, OpenDocs
 from patches.client.signals import ClientSignals
 from patches.documents.document import Document
+from patches.errors import ErrorContext
 from patches.limits import Limits
 from patches.model.change import Change
 from patches.model.codec import json_size
@@ -31,8 +32,10 @@ class Saving(ClientSignals):
     limits: Limits
     runtime: Runtime
     _docs: OpenDocs
-    _queues: ChangeQueues
+    #: The queues of the documents that are open or have edits to store.
+    _queues: dict[str, ChangeQueue]
     _life: KeyedLocks
+    _tasks: TaskScope
 
     @abstractmethod
     async def _ready(self) -> None:
@@ -74,18 +77,49 @@ class Saving(ClientSignals):
 
     def is_write_latched(self, doc_id: str) -> bool:
         """Whether storing its edits failed three times, and is not tried any more."""
-        return doc_id in self._queues.latched
+        return doc_id in self.write_latched_docs
 
     @property
     def write_latched_docs(self) -> list[str]:
         """The documents whose edits are not being stored."""
-        return self._queues.latched
+        return [doc_id for doc_id, queue in self._queues.items() if queue.is_latched]
 
     async def retry_saving_changes(self, doc_id: str | None = None) -> None:
         """Try again to store latched edits, of one document or all; see `is_write_latched`."""
-        await self._queues.retry(self._queues.latched if doc_id is None else [doc_id])
+        for each in self.write_latched_docs if doc_id is None else [doc_id]:
+            queue = self._queues.get(each)
+            if queue is not None:
+                await queue.retry()
 
     # ---- inside ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _report(self, error: Exception, context: ErrorContext) -> None:
+        """Tell of a failure."""
+
+    def _queue_of(self, doc_id: str) -> ChangeQueue:
+        queue = self._queues.get(doc_id)
+        if queue is None:
+            queue = ChangeQueue(doc_id, self._tasks.spawn, self._report, self.on_change.emit)
+            self._queues[doc_id] = queue
+        return queue
+
+    async def _wait_idle(self, doc_id: str) -> None:
+        """Wait for a document's edits, and drop its queue if nothing needs it any more."""
+        queue = self._queues.get(doc_id)
+        if queue is None:
+            return
+        await queue.wait_idle()
+        if self._docs.get(doc_id) is None and not self._docs.is_opening(doc_id):
+            queue.unlatch()
+            self._queues.pop(doc_id, None)
+
+    async def _close_queues(self) -> None:
+        """Store what can be stored now, without the waits, and give up the rest."""
+        for queue in list(self._queues.values()):
+            queue.hurry()
+            await queue.wait_idle()
+            queue.unlatch()
 
     def _edited(self, queue: ChangeQueue, opened: OpenDoc, ops: list[Op]) -> None:
         queue.put(self._edit(ops, opened.algorithm, opened.doc, opened.metadata))
@@ -106,7 +140,7 @@ class Saving(ClientSignals):
         opened = self._docs.get(doc_id)
         if opened is not None:  # while this waited
             return self._taken(doc_id, opened.doc, ops, metadata)
-        await self._queues.of(doc_id).wait_idle()
+        await self._queue_of(doc_id).wait_idle()
         algorithm = self.algorithm_of(doc_id)
         doc = algorithm.create_doc(doc_id, await algorithm.load_doc(doc_id))
         return self._taken(doc_id, doc, ops, metadata)
@@ -119,7 +153,7 @@ class Saving(ClientSignals):
             return None
         edit = self._edit(live, self.algorithm_of(doc_id), doc, metadata)
         edit.stored = asyncio.get_running_loop().create_future()
-        self._queues.of(doc_id).put(edit)
+        self._queue_of(doc_id).put(edit)
         return edit
 
     def _new_id(self) -> str:

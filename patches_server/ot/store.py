@@ -135,14 +135,12 @@ class OTServerStore(Protocol):
         start_after: int | None = None,
         end_before: int | None = None,
         limit: int | None = None,
-        reverse: bool = False,
-        without_batch_id: str | None = None,
         max_bytes: int | None = None,
     ) -> list[Change]:
-        """Changes between two revisions, both exclusive, ascending unless `reverse`.
+        """Changes between two revisions, both exclusive, ascending.
 
-        `without_batch_id` leaves out the changes of that batch. `max_bytes` ends the list before
-        the change that would exceed it, but not before the first. Empty for an unknown document.
+        `max_bytes` ends the list before the change that would exceed it, but not before the first.
+        Empty for an unknown document.
         """
 
     async def load_snapshot(self, doc_id: str, *, rev: int | None = None) -> StoredSnapshot:

@@ -189,15 +189,8 @@ class OTServerStoreContract:
         assert await revs(store, "d", start_after=2) == [3, 4, 5, 6]
         assert await revs(store, "d", end_before=3) == [1, 2]
         assert await revs(store, "d", start_after=1, end_before=5, limit=2) == [2, 3]
-        assert await revs(store, "d", start_after=1, end_before=5, reverse=True) == [4, 3, 2]
-        assert await revs(store, "d", limit=2, reverse=True) == [6, 5]
         assert await revs(store, "d", limit=0) == []
         assert await revs(store, "d", start_after=6) == []
-
-    async def test_a_list_can_leave_a_batch_out(self, store: OTServerStore) -> None:
-        await append(store, "d", a_change(1), a_change(2, batch_id="b"), a_change(3, batch_id="c"))
-        assert await revs(store, "d", without_batch_id="b") == [1, 3]
-        assert await revs(store, "d", without_batch_id="b", limit=2) == [1, 3]
 
     async def test_a_list_within_bytes_has_at_least_one_change(self, store: OTServerStore) -> None:
         await filled(store, "d", 4)

@@ -120,40 +120,20 @@ class Span:
         """The highest revision that the first change may name as the one before."""
         return max(self.log.pruned, self.start_after or 0)
 
-    def forward(self, conn: sqlite3.Connection) -> Iterator[Change]:
+    def read(self, conn: sqlite3.Connection) -> Iterator[Change]:
         """The changes, ascending. Raises `CorruptDataError` once it comes to damage."""
+        low = -1 if self.start_after is None else self.start_after
+        high = 2**62 if self.end_before is None else self.end_before
         before: int | None = None
-        for change, prev in self._read(conn, "ASC"):
-            self._check_link(prev, before)
+        for row in conn.execute(
+            f"SELECT {ROW} FROM ot_changes WHERE doc_id = ? AND rev > ? AND rev < ? ORDER BY rev",  # noqa: S608 -- fixed names
+            (self.doc_id, low, high),
+        ):
+            change = change_of(self.doc_id, row)
+            self._check_link(row[1], before)
             yield change
             before = change.rev
         self._check_end(conn, before)
-
-    def backward(self, conn: sqlite3.Connection) -> Iterator[Change]:
-        """The same, descending."""
-        link: int | None = None  # what the change after names as the one before
-        for change, prev in self._read(conn, "DESC"):
-            if link is None:
-                self._check_end(conn, change.rev)
-            elif link != change.rev:
-                raise self._hole(change.rev, link)
-            yield change
-            link = prev
-        if link is None:
-            self._check_end(conn, None)
-        else:
-            self._check_link(link, None)
-
-    def _read(self, conn: sqlite3.Connection, direction: str) -> Iterator[tuple[Change, int]]:
-        low = -1 if self.start_after is None else self.start_after
-        high = 2**62 if self.end_before is None else self.end_before
-        rows = conn.execute(
-            f"SELECT {ROW} FROM ot_changes WHERE doc_id = ? AND rev > ? AND rev < ? "  # noqa: S608 -- fixed names
-            f"ORDER BY rev {direction}",
-            (self.doc_id, low, high),
-        )
-        for row in rows:
-            yield change_of(self.doc_id, row), row[1]
 
     def _check_link(self, prev: int, before: int | None) -> None:
         expected = self._first_prev if before is None else before

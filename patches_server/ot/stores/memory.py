@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -105,20 +105,14 @@ class OTMemoryServerStore:
         start_after: int | None = None,
         end_before: int | None = None,
         limit: int | None = None,
-        reverse: bool = False,
-        without_batch_id: str | None = None,
         max_bytes: int | None = None,
     ) -> list[Change]:
         changes = self._read(doc_id).changes
         start = 0 if start_after is None else bisect_right(changes, start_after, key=_rev)
         end = len(changes) if end_before is None else bisect_left(changes, end_before, key=_rev)
-        places = range(end - 1, start - 1, -1) if reverse else range(start, end)
-        found: Iterator[Change] = (changes[place] for place in places)
-        if without_batch_id is not None:
-            found = (change for change in found if change.batch_id != without_batch_id)
         if limit is not None:
-            found = islice(found, max(0, limit))
-        return within(found, max_bytes)
+            end = min(end, start + max(0, limit))
+        return within(islice(changes, start, end), max_bytes)
 
     async def load_snapshot(self, doc_id: str, *, rev: int | None = None) -> StoredSnapshot:
         log = self._read(doc_id)

@@ -107,18 +107,13 @@ class OTSqliteServerStore(SqliteDocuments):
         start_after: int | None = None,
         end_before: int | None = None,
         limit: int | None = None,
-        reverse: bool = False,
-        without_batch_id: str | None = None,
         max_bytes: int | None = None,
     ) -> list[Change]:
         now = self._runtime.wall_ms()
 
         def read(conn: sqlite3.Connection) -> list[Change]:
             log = load_log(conn, doc_id, now=now)
-            span = Span(doc_id, log, start_after, end_before)
-            found = span.backward(conn) if reverse else span.forward(conn)
-            if without_batch_id is not None:
-                found = (change for change in found if change.batch_id != without_batch_id)
+            found = Span(doc_id, log, start_after, end_before).read(conn)
             if limit is not None:
                 found = islice(found, max(0, limit))
             return within(found, max_bytes)
@@ -173,4 +168,4 @@ def _snapshot(conn: sqlite3.Connection, doc_id: str, log: Log, rev: int | None) 
     through = log.head.rev if rev is None else min(rev, log.head.rev)
     version, state = newest_main(conn, doc_id, through_rev=through) or (None, None)
     span = Span(doc_id, log, version.end_rev if version else None, through + 1)
-    return StoredSnapshot(version=version, state=state, changes=list(span.forward(conn)))
+    return StoredSnapshot(version=version, state=state, changes=list(span.read(conn)))

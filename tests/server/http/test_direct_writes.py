@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from aiohttp import ClientWebSocketResponse
+from aiohttp import ClientWebSocketResponse, ClientWSTimeout
 from aiohttp.test_utils import TestClient
 from pytest_aiohttp.plugin import AiohttpClient
 
@@ -38,7 +38,10 @@ async def subscribed(aiohttp_client: AiohttpClient) -> Any:
         sockets = []
         for _ in range(number):
             socket: ClientWebSocketResponse[Any] = await client.ws_connect(
-                "/ws", compress=15 if deflate else 0, max_msg_size=2**26
+                "/ws",
+                compress=15 if deflate else 0,
+                max_msg_size=2**26,
+                timeout=ClientWSTimeout(ws_close=0.1),  # some have been cut off, and never close
             )
             await socket.send_json({"id": 1, "method": "subscribe", "params": ["d"]})
             assert (await socket.receive_json(timeout=5))["result"] == ["d"]
