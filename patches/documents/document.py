@@ -20,7 +20,7 @@ from patches.aio.signals import Signal, Spawn, Unsubscribe
 from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
 from patches.documents.guard import guarded
 from patches.documents.owner import NotADict, Owner
-from patches.documents.room import DocRoom
+from patches.documents.shown import ShownState
 from patches.documents.updates import Updates
 from patches.errors import (
     OpsRefusedError,
@@ -29,7 +29,6 @@ from patches.errors import (
     QueueFullError,
     UnsupportedOperationError,
 )
-from patches.json_patch import ABSENT, apply_patch
 from patches.limits import Limits
 from patches.model.change import Change, DocSyncStatus, Snapshot
 from patches.model.checks import check_ops
@@ -73,10 +72,7 @@ class Document(NotADict, ABC):
         self.on_change = Signal("on_change")
         self.on_update = Signal("on_update", spawn=self._spawned)
         self.on_status_change = Signal("on_status_change", spawn=self._spawned)
-        self._state: Json = {} if state is None else state
-        self._committed_rev = committed_rev
-        self._has_pending = False
-        self._loaded = committed_rev > 0
+        self._shown: Final = ShownState(state, committed_rev, self.limits)
         self._sync_status: DocSyncStatus = "unsynced"
         self._sync_error: Exception | None = None
         self._closed = False
@@ -85,8 +81,9 @@ class Document(NotADict, ABC):
         self._guarded: tuple[Json, Json] | None = None  # a state, and its guarded copy
         self._notifying = False  # subscribers are being called: a newer state makes one more round
         self._waiting: set[asyncio.Future[None]] = set()
-        self._room = DocRoom(self.limits)
-        self._work_bytes: int | None = None  # unsent work, at most; measured when it looks too much
+        self._largest_change: Final = self.limits.largest_change_bytes - CHANGE_ENVELOPE_BYTES
+        #: Bytes of unsent work, at most; negative: unknown. Measured when it looks too much.
+        self._work_bytes = -1
 
     # ---- what it shows ---------------------------------------------------------------------------
 
@@ -96,38 +93,39 @@ class Document(NotADict, ABC):
 
         In debug mode a write to it raises `StateReadOnlyError`, and each new state is copied.
         """
+        state = self._shown.handed_out()
         if not self._debug:
-            return self._state
-        if self._guarded is None or self._guarded[0] is not self._state:
-            self._guarded = (self._state, guarded(self._state))
+            return state
+        if self._guarded is None or self._guarded[0] is not state:
+            self._guarded = (state, guarded(state))
         return self._guarded[1]
 
     @property
     def committed_rev(self) -> int:
         """The last server revision that the state contains."""
-        return self._committed_rev
+        return self._shown.committed_rev
 
     @committed_rev.setter
     def committed_rev(self, rev: int) -> None:
-        self._committed_rev = rev
+        self._shown.committed_rev = rev
         if rev > 0:
-            self._loaded = True
+            self._shown.is_loaded = True
 
     @property
     def has_pending(self) -> bool:
         """True if stored edits are not confirmed by the server."""
-        return self._has_pending
+        return self._shown.has_pending
 
     @has_pending.setter
     def has_pending(self, has_pending: bool) -> None:
-        self._has_pending = has_pending
+        self._shown.has_pending = has_pending
         if has_pending:
-            self._loaded = True
+            self._shown.is_loaded = True
 
     @property
     def is_loaded(self) -> bool:
         """True once the document was committed, edited or synced."""
-        return self._loaded
+        return self._shown.is_loaded
 
     @property
     def sync_status(self) -> DocSyncStatus:
@@ -166,15 +164,16 @@ class Document(NotADict, ABC):
         changed.
         """
         self._check_open()
-        before = self._state
-        self._edited(before, record(before, fn, max_depth=self.limits.max_value_depth))
+        shown = self._shown
+        before = shown.changes
+        self._edited(before, record(shown.state, fn, max_depth=self.limits.max_value_depth))
 
     @contextmanager
     def edit(self) -> Iterator[Any]:
         """`with doc.edit() as draft:` applies the edits of the block, or none if it raises."""
         self._check_open()
-        before = self._state
-        draft = draft_of(before, max_depth=self.limits.max_value_depth)
+        before = self._shown.changes
+        draft = draft_of(self._shown.state, max_depth=self.limits.max_value_depth)
         try:
             yield draft.root
         finally:
@@ -187,13 +186,13 @@ class Document(NotADict, ABC):
         Raises `PatchError` if one cannot be applied.
         """
         self._check_open()
-        before = self._state
-        self._edited(before, plain_ops(before, ops, max_depth=self.limits.max_value_depth))
+        before, state = self._shown.changes, self._shown.state
+        self._edited(before, plain_ops(state, ops, max_depth=self.limits.max_value_depth))
 
     def set(self, state: Json) -> None:
         """Make `state` the document's state, by the smallest patch that leads there."""
         self._check_open()
-        before = self._state
+        before = self._shown.changes
         try:
             self._edited(before, self._ops_to(state, text=True))
         except UnsupportedOperationError:  # an algorithm without text merging
@@ -227,20 +226,18 @@ class Document(NotADict, ABC):
 
     def publish(self, state: Json) -> None:
         """Show `state`, and call subscribers if it is another object than before."""
-        state = {} if state is None else state
-        if state is not self._state:
-            self._state = state
+        if self._shown.replace(state):
             self._notify()
 
     def mark_loaded(self) -> None:
         """Record that the state is that of the document, not only an empty start."""
-        self._loaded = True
+        self._shown.is_loaded = True
 
     def update_sync_status(self, status: DocSyncStatus, error: Exception | None = None) -> None:
         """Set by the coordinator. `error` counts only with `"error"`."""
         error = error if status == "error" else None
         if status in ("synced", "error"):
-            self._loaded = True
+            self._shown.is_loaded = True
         if (status, error) != (self._sync_status, self._sync_error):
             self._sync_status, self._sync_error = status, error
             self.on_status_change.emit(status, error)
@@ -255,10 +252,10 @@ class Document(NotADict, ABC):
 
         `metadata_bytes`: the size of what the owner stores beside them.
         """
-        before = self._state
-        plain = plain_ops(before, ops, max_depth=self.limits.max_value_depth)
+        before = self._shown.changes
+        plain = plain_ops(self._shown.state, ops, max_depth=self.limits.max_value_depth)
         live = self._apply_locally(plain, metadata_bytes)
-        if before is not self._state:
+        if before != self._shown.changes:
             self._notify()
         return live
 
@@ -294,10 +291,10 @@ class Document(NotADict, ABC):
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _edited(self, before: Json, ops: list[Op]) -> None:
+    def _edited(self, before: int, ops: list[Op]) -> None:
         if not ops:
             return
-        if before is not self._state:
+        if before != self._shown.changes:
             raise PatchError(
                 f"document {self.id!r} changed while it was being edited; "
                 f"an edit holds no await and no other edit"
@@ -306,32 +303,30 @@ class Document(NotADict, ABC):
         if prepared:
             # The owner queues the edit before any subscriber runs: one may edit again at once.
             self.on_change.emit(prepared)
-            if before is not self._state:
+            if before != self._shown.changes:
                 self._notify()
 
     def _ops_to(self, state: Json, *, text: bool) -> list[Op]:
-        return ops_to_reach(self._state, state, max_depth=self.limits.max_doc_depth, text=text)
+        shown = self._shown.state
+        return ops_to_reach(shown, state, max_depth=self.limits.max_doc_depth, text=text)
 
     def _apply_locally(self, ops: list[Op], metadata_bytes: int) -> list[Op]:
         prepared = self.prepare_ops(ops)
         if not prepared:
             return prepared
         check_ops(prepared, self.limits, counted=False)
-        state = apply_patch(self._state, prepared, strict=True)
-        state = {} if state is None or state is ABSENT else state
         size = json_size(prepared)
-        self._check_divisible(prepared, size, metadata_bytes)
-        self._room.check(self.id, prepared, size, before=self._state, after=state)
+        most = self._largest_change - metadata_bytes
+        if size > most:
+            self._check_divisible(prepared, most)
         self._check_queue(size)
-        self._state = state
+        self._shown.apply(self.id, prepared, size)
+        self._work_bytes += size
         self.unsaved.append(prepared)
         return prepared
 
-    def _check_divisible(self, ops: list[Op], size: int, metadata_bytes: int) -> None:
+    def _check_divisible(self, ops: list[Op], most: int) -> None:
         """Refuse an operation that no change can hold. An edit of several is cut between them."""
-        most = self.limits.largest_change_bytes - CHANGE_ENVELOPE_BYTES - metadata_bytes
-        if size <= most:
-            return
         for index, op in enumerate(ops):
             if json_size(op) > most and not self.can_cut(op, most):
                 raise OpsRefusedError(
@@ -341,6 +336,7 @@ class Document(NotADict, ABC):
                 )
 
     def _check_queue(self, size: int) -> None:
+        """Refuse an edit of `size` bytes that makes unsent work more than is kept."""
         most = self.limits.max_pending_per_doc
         if most is not None and len(self.unsaved) + self.pending_count >= most:
             raise QueueFullError(
@@ -349,7 +345,7 @@ class Document(NotADict, ABC):
         most = self.limits.max_pending_bytes_per_doc
         if most is None:
             return
-        if self._work_bytes is None or not (self.unsaved or self._has_pending):
+        if self._work_bytes < 0 or not (self.unsaved or self._shown.has_pending):
             self._work_bytes = self.measure_pending()
         if self._work_bytes + size > most:
             # What was committed meanwhile is still in the estimate.
@@ -359,7 +355,6 @@ class Document(NotADict, ABC):
                     f"document {self.id!r} has {self._work_bytes} bytes of unsent changes, at most "
                     f"{most} are kept; connect it, or wait"
                 )
-        self._work_bytes += size
 
     def _check_open(self) -> None:
         if self._owner is not None:
@@ -369,15 +364,16 @@ class Document(NotADict, ABC):
 
     def _notify(self) -> None:
         """Call subscribers with the newest state. Each gets every state in order."""
-        self._wake()
-        if self._notifying:
+        if self._waiting:
+            self._wake()
+        if self._notifying or not self.on_update:
             return
         self._notifying = True
         try:
             for _ in range(_MAX_ROUNDS):
-                shown = self._state
+                changes = self._shown.changes
                 self.on_update.emit(self.state)
-                if shown is self._state:
+                if changes == self._shown.changes:
                     return
             _log.error(
                 "document %r: subscribers changed it %d times in a row; they are not called again",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from patches.errors import PatchError
-from patches.json_patch.handlers import HANDLERS, Handler, TextRules, custom_handler
+from patches.json_patch.handlers import HANDLERS, PLAIN_TEXT, Handler, TextRules, custom_handler
 from patches.json_patch.javascript import ABSENT, is_falsy
-from patches.json_patch.kinds import CustomOps, exists_below, is_soft, like_of, path_of, value_of
+from patches.json_patch.kinds import CustomOps, exists_below, is_soft, like_of, path_of
 from patches.json_patch.pointer import holder_keys
 from patches.json_patch.working_copy import WorkingCopy
 from patches.model.json_values import Json, Op
@@ -44,7 +44,9 @@ def apply_patch(
     if not ops:
         return state
     doc = WorkingCopy(state)
-    rules = TextRules(legacy_text_overrun_padding, on_text_overrun)
+    rules = PLAIN_TEXT
+    if legacy_text_overrun_padding or on_text_overrun is not None:
+        rules = TextRules(legacy_text_overrun_padding, on_text_overrun)
     for index, op in enumerate(ops):
         message = _apply_op(doc, op, at_path, rules, custom_ops)
         if message is None:
@@ -59,32 +61,51 @@ def apply_patch(
     return doc.state
 
 
+def apply_to_copy(doc: WorkingCopy, ops: Sequence[Op]) -> bool:
+    """Apply a patch to a working copy that lives on; whether it changed anything.
+
+    As `apply_patch` with `strict`: the first failure raises `PatchError`. Then the copy is as it
+    was.
+    """
+    for op in ops:
+        doc.share_all(op.get("value"))
+    with doc.atomic(is_single=len(ops) == 1 and ops[0].get("op") != "move"):
+        for op in ops:
+            message = _apply_op(doc, op, "", PLAIN_TEXT, None)
+            if message is not None:
+                raise PatchError(message)
+    return doc.is_written
+
+
 def apply_op(
     doc: WorkingCopy, op: Op, custom_ops: CustomOps | None = None, at_path: str = ""
 ) -> str | None:
     """Apply one operation to a working copy; returns the message of what failed."""
-    return _apply_op(doc, op, at_path, TextRules(), custom_ops)
+    return _apply_op(doc, op, at_path, PLAIN_TEXT, custom_ops)
 
 
 def _apply_op(
     doc: WorkingCopy, op: Op, at_path: str, rules: TextRules, custom_ops: CustomOps | None
 ) -> str | None:
-    path, value = path_of(op), value_of(op)
+    path = op.get("path")
+    if not isinstance(path, str):
+        path = path_of(op)  # which raises
+    source = op.get("from")
+    value = source if isinstance(source, str) and source else op.get("value", ABSENT)
     if at_path:
         path = at_path + path
-        if isinstance(op.get("from"), str):
-            value = at_path + op["from"]
-    if is_soft(op) and exists_below(doc.holder, holder_keys(path)):
+        if isinstance(source, str):
+            value = at_path + source
+    name = op.get("op")
+    may_be_soft = name == "add" or "soft" in op
+    if may_be_soft and is_soft(op) and exists_below(doc.holder, holder_keys(path)):
         return None
-    handler = _handler(op["op"] if "op" in op else ABSENT, custom_ops)
+    handler: Handler | None = None
+    if isinstance(name, str):
+        if custom_ops and name in custom_ops:
+            handler = custom_handler(custom_ops[name])
+        else:
+            handler = HANDLERS.get(name)
     if handler is None:
         return f"[op:{op.get('op', 'undefined')}] unknown"
     return handler(doc, path, value, rules)
-
-
-def _handler(name: Json, custom_ops: CustomOps | None) -> Handler | None:
-    if not isinstance(name, str):
-        return None
-    if custom_ops and name in custom_ops:
-        return custom_handler(custom_ops[name])
-    return HANDLERS.get(name)

@@ -33,6 +33,8 @@ class TextRules:
     on_overrun: Callable[[int], None] | None = None
 
 
+#: As texts behave today.
+PLAIN_TEXT: Final = TextRules()
 Handler: TypeAlias = Callable[[WorkingCopy, str, Json, TextRules], str | None]
 
 
@@ -67,7 +69,7 @@ def _remove(doc: WorkingCopy, path: str, value: Json, rules: TextRules) -> str |
     container, key = place.container, place.last
     if isinstance(container, dict):
         if key in container:
-            del doc.writable(place)[key]
+            del doc.writable(place, removes=True)[key]
     elif isinstance(container, list):
         index = list_index(key, len(container))
         if not 0 <= index < len(container):
@@ -121,7 +123,7 @@ def _move(doc: WorkingCopy, path: str, value: Json, rules: TextRules) -> str | N
     if isinstance(container, dict):
         moved = container.get(key, ABSENT)
         if moved is not ABSENT:
-            del doc.writable(place)[key]
+            del doc.writable(place, removes=True)[key]
     elif isinstance(container, list):
         index = list_index(key, len(container))
         if not 0 <= index < len(container):
@@ -199,8 +201,8 @@ def delta_of(value: Json) -> list[dict[str, Json]] | None:
 
 
 def _txt(doc: WorkingCopy, path: str, value: Json, rules: TextRules) -> str | None:
-    change = delta_of(value)
-    if change is None:
+    change: Json = value.get("ops") if isinstance(value, dict) else value
+    if not is_delta(change):
         return "Invalid delta"
     place = doc.place(path)
     ops, overrun = apply_to_text(

@@ -104,11 +104,3 @@ def path_of(op: Op) -> str:
     if not isinstance(path, str):
         raise PatchError(f"[op:{op.get('op')}] requires a path, but got {path!r}")
     return path
-
-
-def value_of(op: Op) -> Json:
-    """What a handler gets: `from` if it is a text that is not empty, else `value`."""
-    source = op.get("from")
-    if isinstance(source, str) and source:
-        return source
-    return op.get("value", ABSENT)

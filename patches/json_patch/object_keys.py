@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from patches.json_patch.pointer import container_prefix, is_index, last_key
+from patches.json_patch.pointer import container_prefix, is_index
 from patches.model.json_values import Json, Op
 
 OBJECT_KEY: Final = "obj"
@@ -24,7 +24,9 @@ OBJECT_KEY: Final = "obj"
 
 def ends_in_index(pointer: object) -> bool:
     """Whether the last key of a pointer looks like an index."""
-    return isinstance(pointer, str) and is_index(last_key(pointer))
+    if not isinstance(pointer, str) or not pointer[-1:].isdecimal():
+        return False
+    return is_index(pointer[pointer.rfind("/") + 1 :])
 
 
 def is_member_path(op: Op) -> bool:

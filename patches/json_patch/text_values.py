@@ -17,37 +17,36 @@ def without_empty_text_parts(ops: list[Op]) -> list[Op]:
 
     What is no text edit, or has parts of a wrong type, stays as it is.
     """
-    for op in ops:  # most have none: no generator for each change
-        if op.get("op") == "@txt" and _has_empty_part(op.get("value")):
-            break
-    else:
-        return ops
-    return [
-        {**op, "value": _without_empty_parts(op["value"])}
-        if op.get("op") == "@txt" and _has_empty_part(op.get("value"))
-        else op
-        for op in ops
-    ]
-
-
-def _parts(value: Json) -> list[Json]:
-    parts = value.get("ops") if isinstance(value, dict) else value
-    return parts if isinstance(parts, list) else []
-
-
-def _has_empty_part(value: Json) -> bool:
-    return any(map(_is_empty, _parts(value)))
-
-
-def _is_empty(part: Json) -> bool:
-    if not isinstance(part, dict):
-        return False
-    kind = next((kind for kind in _KINDS if kind in part), None)
-    if kind is None or kind == "insert":
-        return kind is not None and part[kind] == ""
-    return is_length(part[kind]) and part[kind] == 0
+    kept = ops
+    for at, op in enumerate(ops):
+        if op.get("op") == "@txt":
+            before = op.get("value")
+            value = _without_empty_parts(before)
+            if value is not before:
+                kept = list(ops) if kept is ops else kept
+                kept[at] = {**op, "value": value}
+    return kept
 
 
 def _without_empty_parts(value: Json) -> Json:
-    kept = [part for part in _parts(value) if not _is_empty(part)]
+    parts = value.get("ops") if isinstance(value, dict) else value
+    if not isinstance(parts, list):
+        return value
+    for part in parts:
+        # Of most parts, their values tell at once that they are not empty.
+        if isinstance(part, dict) and (0 in part.values() or "" in part.values()):
+            if _is_empty(part):
+                break
+    else:
+        return value
+    kept = [part for part in parts if not _is_empty(part)]
     return {**value, "ops": kept} if isinstance(value, dict) else kept
+
+
+def _is_empty(part: Json) -> bool:
+    if isinstance(part, dict):
+        for kind in _KINDS:
+            if kind in part:
+                size = part[kind]
+                return size == "" if kind == "insert" else size == 0 and is_length(size)
+    return False

@@ -2,10 +2,18 @@
 
 Everything else is shared with the document that the patch was applied to. A walk only reads; the
 containers on its way are copied when a write is decided, and no container twice in one patch.
+
+A copy may live from patch to patch (`atomic`), for an owner who shows the document to nobody in
+between: what was copied for one patch is then written in place by the next, so an edit of a large
+object costs no copy of it. A patch that fails is taken back write by write. Where a write cannot be
+taken back exactly (a removed member comes back at the end, a list shifts), the container is copied
+after all, unless the patch is one operation, which fails before it writes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from patches.errors import PatchError
@@ -42,24 +50,38 @@ class Place:
 
     def read(self) -> Json:
         """The value, looked up by its key as it is written; `ABSENT` if there is none."""
-        return member(self.chain[-1], self.keys[-1]) if self.found else ABSENT
+        if not self.found:
+            return ABSENT
+        container, key = self.chain[-1], self.keys[-1]
+        return container.get(key, ABSENT) if type(container) is dict else member(container, key)
 
 
 class WorkingCopy:
-    """One document and the containers in it that belong to this patch alone."""
+    """One document and the containers in it that belong to this copy alone."""
 
-    __slots__ = ("_holder", "_owned")
+    __slots__ = ("_earlier", "_holder", "_owned", "_undo", "is_written")
 
     def __init__(self, state: Json) -> None:
         self._holder: dict[str, Json] = {} if state is ABSENT else {"": state}
         # the containers themselves, so that no id is used again while the patch lasts; what holds
         # an owned container is owned too
         self._owned: dict[int, Json] = {id(self._holder): self._holder}
+        #: Within a patch of several operations: what is owned since earlier patches, and how the
+        #: writes to it are taken back (the container, its key, what was there).
+        self._earlier: dict[int, Json] = {}
+        self._undo: list[tuple[Any, Any, Json]] = []
+        #: Whether the patch has written anything.
+        self.is_written = False
 
     @property
     def state(self) -> Json:
         """The document as it is now; `ABSENT` if its root was removed."""
         return self._holder.get("", ABSENT)
+
+    @property
+    def owned_count(self) -> int:
+        """How many containers belong to this copy alone."""
+        return len(self._owned)
 
     @property
     def holder(self) -> dict[str, Json]:
@@ -68,7 +90,7 @@ class WorkingCopy:
 
     def place(self, path: str) -> Place:
         """Walk to the container of the last key of `path`. Only reads."""
-        keys = holder_keys(path)
+        keys = holder_keys(path) if "~" in path else path.split("/")
         container: Any = self._holder
         chain = [container]
         for depth in range(len(keys) - 1):
@@ -84,21 +106,32 @@ class WorkingCopy:
             chain.append(container)
         return Place(keys, chain, found=True)
 
-    def writable(self, place: Place) -> Any:
-        """The container at the end of the chain, this patch's own: copied if need be."""
+    def writable(self, place: Place, *, removes: bool = False) -> Any:
+        """The container at the end of the chain, the copy's own: copied if need be.
+
+        `removes`: the caller takes the member of the next key out of it; else it sets that.
+        """
         chain, keys, owned = place.chain, place.keys, self._owned
+        self.is_written = True
         container = chain[0]
-        for depth in range(1, len(chain)):
-            inner = chain[depth]
+        last = len(chain) - 1
+        for depth in range(1, last + 1):
+            inner: Any = chain[depth]
             if id(inner) not in owned:
                 if not isinstance(inner, (dict, list)):
                     break  # a scalar, which only fails when it is written below
-                inner = self._own(inner.copy())
-                if isinstance(container, dict):
-                    container[keys[depth - 1]] = inner
-                else:
-                    container[int(keys[depth - 1])] = inner
-                chain[depth] = inner
+                if id(inner) not in self._earlier or (
+                    depth == last and (removes or isinstance(inner, list))
+                ):
+                    inner = inner.copy()
+                    owned[id(inner)] = inner
+                    key = keys[depth - 1] if isinstance(container, dict) else int(keys[depth - 1])
+                    if id(container) in self._earlier:
+                        self._undo.append((container, key, chain[depth]))
+                    container[key] = inner
+                    chain[depth] = inner
+                elif depth == last and isinstance(inner, dict):
+                    self._undo.append((inner, keys[depth], inner.get(keys[depth], ABSENT)))
             container = inner
         return chain[-1]
 
@@ -115,9 +148,12 @@ class WorkingCopy:
                 raise below_scalar(keys[depth], container)
             inner: Any = _on_the_way(container, keys[depth])
             if isinstance(inner, (dict, list)):
-                inner = inner if id(inner) in self._owned else self._own(inner.copy())
+                if id(inner) not in self._owned:
+                    inner = inner.copy()
             elif not inner:
-                inner = self._own([] if lists and keys[depth + 1] in ("0", "-") else {})
+                inner = [] if lists and keys[depth + 1] in ("0", "-") else {}
+            if isinstance(inner, (dict, list)):
+                self._owned[id(inner)] = inner
             _put_on_the_way(container, keys[depth], inner)
             container = inner
         if isinstance(container, dict):
@@ -127,24 +163,59 @@ class WorkingCopy:
         else:
             raise below_scalar(keys[-1], container)
 
-    def _own(self, container: Any) -> Any:
-        self._owned[id(container)] = container
-        return container
-
     def copy(self, value: Any) -> Json:
         """A copy of a container of this document, for a second place in it."""
         for inner in value.values() if isinstance(value, dict) else value:
             if isinstance(inner, (dict, list)):
                 self.share(inner)
-        return self._own(value.copy())
+        copied: Json = value.copy()
+        self._owned[id(copied)] = copied
+        return copied
 
     def share(self, value: Json) -> None:
         """Own nothing in `value` any more: it is held in a second place as well."""
-        if self._owned.pop(id(value), None) is None:
-            return
+        is_owned = self._owned.pop(id(value), None) is not None
+        if not is_owned and self._earlier.pop(id(value), None) is None:
+            return  # nor is anything in it
         for inner in value.values() if isinstance(value, dict) else value:
             if isinstance(inner, (dict, list)):
                 self.share(inner)
+
+    def share_all(self, value: Json) -> None:
+        """Own nothing that is found anywhere in `value`, a value from outside of the document."""
+        if len(self._owned) > 1 and isinstance(value, (dict, list)):
+            self.share(value)
+            for inner in value.values() if isinstance(value, dict) else value:
+                self.share_all(inner)
+
+    @contextmanager
+    def atomic(self, *, is_single: bool) -> Iterator[None]:
+        """Inside, apply one patch: all of it, or nothing if it raises.
+
+        `is_single`: it is one operation that fails before it writes.
+        """
+        self.is_written = False
+        if is_single:
+            yield
+            return
+        self._earlier, self._owned = self._owned, {id(self._holder): self._holder}
+        before = dict(self._holder)
+        try:
+            yield
+        except BaseException:
+            for container, key, value in reversed(self._undo):
+                if value is ABSENT:
+                    del container[key]
+                else:
+                    container[key] = value
+            self._holder.clear()
+            self._holder.update(before)
+            self._owned = {id(self._holder): self._holder}
+            raise
+        finally:
+            self._earlier.update(self._owned)
+            self._owned, self._earlier = self._earlier, {}
+            self._undo.clear()
 
 
 def put_at(container: list[Json], index: int, value: Json) -> None:

@@ -34,15 +34,30 @@ def json_equal(a: Json, b: Json) -> bool:
         return False  # the equal singletons are identical
     if isinstance(a, (int, float)):
         return isinstance(b, (int, float)) and a == b
-    if isinstance(a, dict):
-        return (
-            isinstance(b, dict)
-            and len(a) == len(b)
-            and all(key in b and json_equal(value, b[key]) for key, value in a.items())
-        )
-    if isinstance(a, list):
-        return isinstance(b, list) and len(a) == len(b) and all(map(json_equal, a, b))
+    if isinstance(a, (dict, list)):
+        # Python's own comparison tells most containers apart, at once; but it takes `True` for `1`.
+        return a == b and _has_same_kinds(a, b)
     return False
+
+
+def _has_same_kinds(a: Json, b: Json) -> bool:
+    """Whether two values that Python takes for equal are so in JSON."""
+    if isinstance(a, dict):
+        if not isinstance(b, dict):
+            return False
+        for key, value in a.items():
+            other = b[key]
+            if value is not other and type(value) is not str and not _has_same_kinds(value, other):
+                return False
+        return True
+    if isinstance(a, list):
+        if not isinstance(b, list):
+            return False
+        for value, other in zip(a, b, strict=True):
+            if value is not other and type(value) is not str and not _has_same_kinds(value, other):
+                return False
+        return True
+    return json_equal(a, b)
 
 
 # `int | float`: compiled, a parameter that is a `float` takes no integer beyond the doubles.
@@ -106,14 +121,15 @@ def _plain(value: object, depth: int) -> Json:
             return value
     elif isinstance(value, list):
         if kind is list and depth > 0:
-            return [_plain(item, depth - 1) for item in value]
-    elif isinstance(value, dict) and kind is dict and depth > 0 and _has_text_keys(value):
-        return {key: _plain(member, depth - 1) for key, member in value.items()}
+            return [item if type(item) is str else _plain(item, depth - 1) for item in value]
+    elif isinstance(value, dict) and kind is dict and depth > 0:
+        members: dict[str, Json] = {}
+        for key, member in value.items():
+            if type(key) is not str:
+                raise ValueError
+            members[key] = member if type(member) is str else _plain(member, depth - 1)
+        return members
     raise ValueError
-
-
-def _has_text_keys(value: dict[Any, object]) -> bool:
-    return all(type(key) is str for key in value)
 
 
 def _checked(value: object, path: str, depth: int, above: set[int]) -> Json:

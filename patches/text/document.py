@@ -21,20 +21,25 @@ def text_ops_of(value: Json) -> Sequence[DeltaOp] | None:
 
     Raises `PatchError` for a text that holds something else than ops.
     """
+    # Falsy is meant as JavaScript has it: empty lists and objects are not.
     if isinstance(value, dict):
-        if "ops" not in value or _is_falsy(value["ops"]):
+        ops = value.get("ops")
+        if not ops and not isinstance(ops, (list, dict)):
             return None
-        ops = value["ops"] if isinstance(value["ops"], list) else []
+        if not isinstance(ops, list):
+            ops = []
     elif isinstance(value, list) and value:
         if value[0] is None:
             raise PatchError("Cannot read properties of null (reading 'insert')")
-        if not isinstance(value[0], dict) or _is_falsy(value[0].get(INSERT)):
+        inserted = value[0].get(INSERT) if isinstance(value[0], dict) else None
+        if not inserted and not isinstance(inserted, (list, dict)):
             return None
         ops = value
     else:
         return None
-    if not all(type(op) is dict for op in ops):
-        raise PatchError("The text holds a value that is not an operation")
+    for op in ops:
+        if type(op) is not dict:
+            raise PatchError("The text holds a value that is not an operation")
     return ops
 
 
@@ -49,13 +54,15 @@ def apply_to_text(
     base = text_ops_of(value)
     ops = compose(_EMPTY if base is None else base, change)
     overrun = 0
-    while ops and not _is_insert(ops[-1]):
+    while ops and (RETAIN in ops[-1] or DELETE in ops[-1]):
         overrun += op_length(ops.pop())
-    if not _ends_in_newline(ops):
+    last = ops[-1].get(INSERT) if ops else None
+    if not isinstance(last, str) or not last.endswith("\n"):
         push(ops, {INSERT: "\n"})
-    if all(map(_is_insert, ops)):
-        return ops, overrun
-    return _inserts_only(ops, overrun, legacy_overrun_padding)
+    for op in ops:
+        if RETAIN in op or DELETE in op:
+            return _inserts_only(ops, overrun, legacy_overrun_padding)
+    return ops, overrun
 
 
 def _inserts_only(
@@ -63,24 +70,10 @@ def _inserts_only(
 ) -> tuple[list[DeltaOp], int]:
     kept: list[DeltaOp] = []
     for op in ops:
-        if _is_insert(op):
+        if RETAIN not in op and DELETE not in op:
             push(kept, op)
         elif legacy_overrun_padding and RETAIN in op:
             push(kept, with_attributes({INSERT: " " * int(op[RETAIN])}, op.get("attributes")))
         else:
             overrun += op_length(op)
     return kept, overrun
-
-
-def _is_insert(op: DeltaOp) -> bool:
-    return RETAIN not in op and DELETE not in op
-
-
-def _ends_in_newline(ops: Sequence[DeltaOp]) -> bool:
-    last = ops[-1].get(INSERT) if ops else None
-    return isinstance(last, str) and last.endswith("\n")
-
-
-def _is_falsy(value: Json) -> bool:
-    """As JavaScript has it: empty lists and objects are not."""
-    return not value and not isinstance(value, (list, dict))

@@ -34,17 +34,19 @@ def is_length(value: object) -> bool:
 
 def is_delta(value: Json) -> bool:
     """Whether a value is a list of delta ops."""
-    return isinstance(value, list) and all(map(_is_op, value))
-
-
-def _is_op(op: Json) -> bool:
-    if not isinstance(op, dict):
+    if not isinstance(value, list):
         return False
-    if DELETE in op:
-        return is_length(op[DELETE])
-    if RETAIN in op:
-        return is_length(op[RETAIN])
-    return isinstance(op.get(INSERT), (str, dict))
+    for op in value:
+        if not isinstance(op, dict):
+            return False
+        if DELETE in op or RETAIN in op:
+            length = op[DELETE] if DELETE in op else op[RETAIN]
+            # nearly all lengths are plain numbers: no call for each
+            if (type(length) is not int or length < 0) and not is_length(length):
+                return False
+        elif not isinstance(op.get(INSERT), (str, dict)):
+            return False
+    return True
 
 
 def checked_ops(value: Json) -> list[DeltaOp]:

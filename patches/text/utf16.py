@@ -123,8 +123,11 @@ def join(left: str, right: str) -> str:
 
 def join_all(pieces: Iterable[str]) -> str:
     """The pieces as one string; where the two surrogates of a pair meet, they are joined."""
-    whole = [piece for piece in pieces if piece]
-    if all(piece[0] < LOW_FIRST or piece[0] > LOW_LAST for piece in whole):
+    whole = list(filter(None, pieces))
+    for piece in whole:
+        if LOW_FIRST <= piece[0] <= LOW_LAST:
+            break
+    else:
         return "".join(whole)
     text = ""
     for piece in whole:

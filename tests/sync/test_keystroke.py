@@ -12,7 +12,7 @@ import pytest
 from benchmarks.keystroke import measure
 
 #: Calls and modules.
-BOUNDS = {"ot": (836, 101), "lww": (1021, 102)}
+BOUNDS = {"ot": (640, 101), "lww": (998, 105)}
 
 
 @pytest.mark.interpreted  # what is compiled is not counted

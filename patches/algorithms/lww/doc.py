@@ -56,7 +56,7 @@ class LWWDoc(Document):
     def prepare_ops(self, ops: list[Op]) -> list[Op]:
         """The writes that recorded operations amount to. Raises `UnsupportedOperationError`."""
         check_ops(ops, self.limits, counted=False)
-        return as_writes(self._state, ops, self._unsent)
+        return as_writes(self._shown.state, ops, self._unsent)
 
     @property
     def pending_count(self) -> int:
@@ -90,7 +90,7 @@ class LWWDoc(Document):
         self.version = work.version
         self.has_pending = self._unsent.stored_count > 0
         shown = shown_state(self._committed, self._unsent.within(""))
-        if not json_equal(shown, self._state):
+        if not json_equal(shown, self._shown.state):
             self.publish(shown)
 
     def follow(self, step: Step, saved_edit: list[Op] | None = None) -> bool:
@@ -148,8 +148,8 @@ class LWWDoc(Document):
         return False
 
     def _show(self, touched: Iterable[str]) -> None:
-        shown = rederive(self._state, self._committed, self._unsent, touched)
-        if shown is not self._state:
+        shown = rederive(self._shown.state, self._committed, self._unsent, touched)
+        if shown is not self._shown.state:
             self.publish(shown)
 
 

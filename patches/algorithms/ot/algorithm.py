@@ -75,7 +75,7 @@ class OTAlgorithm(Quarantine):
             first_tried: list[Change] = []
             for edit, made in zip(edits, pieces, strict=True):
                 if edit.ops and not made:
-                    doc.edits.forget(edit.ops)
+                    doc.forget_unsaved(edit.ops)
                 first_tried += doc.edits.storing(made, edit.ops)
             saved = await self._save(doc_id, pieces, queue.position)
             self._maybe_stored.pop(doc_id, None)

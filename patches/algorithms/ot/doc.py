@@ -49,6 +49,27 @@ _log = logging.getLogger("patches.ot")
 _MAX_UNFOLDED: Final = 200
 
 
+#: In place of a state: the one that is shown, while nothing unsaved is on it.
+_SHOWN: Final = object()
+
+
+class _Tiers:
+    """What a document holds below its unsaved edits."""
+
+    __slots__ = ("folded", "is_stale", "pending", "unfolded", "viewed")
+
+    def __init__(self, committed: Json, pending: list[Change]) -> None:
+        #: The committed state, and what was committed since and is shown already.
+        self.folded = committed
+        self.unfolded: list[Change] = []
+        #: Stored changes that wait for the server, oldest first.
+        self.pending = pending
+        #: The committed state with the first so many pending changes on it, while that is known.
+        self.viewed: tuple[int, Json] | None = None
+        #: Whether the shown state has to be computed again with the next event.
+        self.is_stale = False
+
+
 class OTDoc(Document):
     """An open OT document. `OTAlgorithm` makes it; `Patches` owns it."""
 
@@ -63,18 +84,14 @@ class OTDoc(Document):
         super().__init__(doc_id, state=view, committed_rev=snapshot.rev, limits=limits)
         #: Stored changes that could not be shown when the document was opened.
         self.dropped_pending_changes = dropped
-        self._folded_state: Json = snapshot.state
-        self._unfolded: list[Change] = []
-        self._pending: list[Change] = kept
-        self._view_is_stale = False
-        #: The committed state with the first so many pending changes on it, while that is known.
-        self._viewed: tuple[int, Json] | None = None
+        self._tiers: Final = _Tiers(snapshot.state, kept)
         self.edits: Final = UnsavedEdits(self.unsaved)
         #: The stored queue that `pending` is; `None` while that is not known.
         self.position: QueuePosition | None = None
         if isinstance(snapshot, StoredSnapshot) and not dropped:
             self.position = snapshot.position
-        self.has_pending = bool(kept)
+        self._shown.has_pending = bool(kept)
+        self._shown.is_loaded = self._shown.is_loaded or bool(kept)
         if dropped:
             _log.warning(
                 "document %r: pending changes that do not apply are not shown: %s",
@@ -87,39 +104,40 @@ class OTDoc(Document):
     @property
     def pending(self) -> Sequence[Change]:
         """Stored changes that the server has not confirmed, oldest first."""
-        return self._pending
+        return self._tiers.pending
 
     @property
     def committed_state(self) -> Json:
         """The state at `committed_rev`, without any local change; `None` if there is none."""
-        if self._unfolded:
-            self._folded_state = apply_changes(self._folded_state, self._unfolded)
-            self._unfolded.clear()
-        return self._folded_state
+        if self._tiers.unfolded:
+            self._tiers.folded = apply_changes(self._tiers.folded, self._tiers.unfolded)
+            self._tiers.unfolded.clear()
+        return self._tiers.folded
 
     def queue(self) -> PendingQueue:
         """The stored queue as this document has it, its position being known."""
         assert self.position is not None
-        return PendingQueue(self.committed_rev, list(self._pending), self.position.version)
+        return PendingQueue(self.committed_rev, list(self._tiers.pending), self.position.version)
 
     def to_snapshot(self) -> Snapshot:
         """The committed state with the pending changes. Unsaved edits are not in it."""
         return Snapshot(
-            state=self.committed_state, rev=self.committed_rev, changes=list(self._pending)
+            state=self.committed_state, rev=self.committed_rev, changes=list(self._tiers.pending)
         )
 
     def prepare_ops(self, ops: list[Op]) -> list[Op]:
-        return prepared(self.id, self._state, ops, self.limits, exists=bool(self.committed_rev))
+        shown = self._shown
+        return prepared(self.id, shown.state, ops, self.limits, exists=shown.committed_rev > 0)
 
     def can_cut(self, op: Op, max_bytes: int) -> bool:
         return can_cut(op, max_bytes, self.limits)
 
     @property
     def pending_count(self) -> int:
-        return len(self._pending)
+        return len(self._tiers.pending)
 
     def measure_pending(self) -> int:
-        return sum(len(change.encoded) for change in self._pending)
+        return sum(len(change.encoded) for change in self._tiers.pending)
 
     # ---- what the algorithm does with it ---------------------------------------------------------
 
@@ -139,7 +157,7 @@ class OTDoc(Document):
 
     def preview(self, committed: Sequence[Change]) -> Preview:
         """What `receive` will make of these changes. Raises `ApplyChangesError`."""
-        preview = preview_of(self.committed_rev, self._pending, committed)
+        preview = preview_of(self.committed_rev, self._tiers.pending, committed)
         if preview.is_shown:
             return preview
         return replace(preview, committed_state=apply_changes(self.committed_state, committed))
@@ -150,7 +168,7 @@ class OTDoc(Document):
         """As `preview`, with the view of `pending` on top, for a thread: the call reads nothing of
         the document, only values that do not change.
         """
-        preview = preview_of(self.committed_rev, self._pending, committed)
+        preview = preview_of(self.committed_rev, self._tiers.pending, committed)
         return partial(computed, preview, self.committed_state, committed, pending)
 
     def receive(
@@ -169,25 +187,25 @@ class OTDoc(Document):
         """
         check_follows(self.committed_rev, committed)
         preview = preview or self.preview(committed)
-        others = self.edits.move(self._pending, committed, pending, advanced)
+        others = self.edits.move(self._tiers.pending, committed, pending, advanced)
         if preview.is_shown:
             kept = {change.id for change in pending}
-            if all(change.id in kept for change in self._pending[len(committed) :]):
+            if all(change.id in kept for change in self._tiers.pending[len(committed) :]):
                 self._confirm_committed(committed, pending, others)
                 return
             # Another process has set one of ours aside: it is not to be shown any more.
             committed_state = apply_changes(self.committed_state, committed)
             preview = Preview(is_shown=False, committed_state=committed_state)
-        has_debt = any(change.base_rev < self.committed_rev for change in self._pending)
-        self._folded_state = preview.committed_state
-        self._unfolded.clear()
+        has_debt = any(change.base_rev < self.committed_rev for change in self._tiers.pending)
+        self._tiers.folded = preview.committed_state
+        self._tiers.unfolded.clear()
         self._advance(committed[-1].rev, pending)
         if preview.view is not ABSENT:
-            self._viewed = len(self._pending), preview.view
+            self._tiers.viewed = len(self._tiers.pending), preview.view
         if preview.is_echo and has_debt and not others:
             # Shown again with the next event, at the latest when the document is said to be synced:
             # an echo as such tells no subscriber.
-            self._view_is_stale = True
+            self._tiers.is_stale = True
         else:
             self.show()
 
@@ -205,9 +223,9 @@ class OTDoc(Document):
         """
         if snapshot.rev < self.committed_rev and not replace:
             return
-        self.edits.move(self._pending, [], snapshot.changes)
-        self._folded_state = snapshot.state
-        self._unfolded.clear()
+        self.edits.move(self._tiers.pending, [], snapshot.changes)
+        self._tiers.folded = snapshot.state
+        self._tiers.unfolded.clear()
         self._advance(snapshot.rev, snapshot.changes)
         self.position = snapshot.position if isinstance(snapshot, StoredSnapshot) else None
         self.show()
@@ -216,9 +234,8 @@ class OTDoc(Document):
         """Take over changes that were appended to the stored queue by somebody else: unsaved edits
         move behind them.
         """
-        self.edits.move(self._pending, [], [*self._pending, *saved])
-        self._pending.extend(saved)
-        self.has_pending = bool(self._pending)
+        self.edits.move(self._tiers.pending, [], [*self._tiers.pending, *saved])
+        self._take_pending([*self._tiers.pending, *saved])
         self.show()
 
     def take_over(self, queue: PendingQueue) -> bool:
@@ -237,8 +254,8 @@ class OTDoc(Document):
                 return False
         elif queue.committed_rev != self.committed_rev:
             return False
-        elif not is_same_queue(queue.pending, self._pending):
-            self.edits.move(self._pending, [], queue.pending)
+        elif not is_same_queue(queue.pending, self._tiers.pending):
+            self.edits.move(self._tiers.pending, [], queue.pending)
             self._take_pending(queue.pending)
             self.show()
         self.position = queue.position
@@ -250,13 +267,18 @@ class OTDoc(Document):
         """
         before = self._view()
         self.edits.stored_among([*stored.changes], clear=True)
-        self._folded_state = stored.state
-        self._unfolded.clear()
+        self._tiers.folded = stored.state
+        self._tiers.unfolded.clear()
         self._advance(stored.rev, stored.changes)
         self.position = stored.position
         if self.unsaved:
             self.edits.follow(ops_to_reach(shown(before), shown(self._view())))
         self.show()
+
+    def forget_unsaved(self, ops: list[Op]) -> None:
+        """Drop an edit that came to nothing when it was to be stored."""
+        self.edits.forget(ops)
+        self._tiers.viewed = None  # the shown state is no view any more
 
     def rollback_unsaved(self) -> None:
         for ops in self.unsaved:
@@ -264,14 +286,14 @@ class OTDoc(Document):
         self.show()
 
     def update_sync_status(self, status: DocSyncStatus, error: Exception | None = None) -> None:
-        if self._view_is_stale:
+        if self._tiers.is_stale:
             self.show()
         super().update_sync_status(status, error)
 
     def show(self, *, again: bool = False) -> None:
         """Compute the shown state from the three tiers. `again`: tell even if it is the same."""
         state = self._computed()
-        if again and state is self._state and isinstance(state, dict):
+        if again and state is self._shown.state and isinstance(state, dict):
             state = dict(state)
         self.publish(state)
 
@@ -281,7 +303,7 @@ class OTDoc(Document):
         A text without its last newline has one, once it was taken out of its object.
         """
         state = self._computed()
-        if not json_equal(state, self._state):
+        if not json_equal(state, self._shown.state):
             self.publish(state)
 
     # ---- inside ----------------------------------------------------------------------------------
@@ -294,7 +316,7 @@ class OTDoc(Document):
         kept = [ops for ops in self.unsaved if ops]
         self.unsaved.clear()
         self.unsaved.extend(kept)
-        self._view_is_stale = False
+        self._tiers.is_stale = False
         return state
 
     def _confirm_saved(self, saved: list[Change], edit: list[Op] | None) -> None:
@@ -304,12 +326,13 @@ class OTDoc(Document):
                 edit.clear()  # it was cut in pieces, in which the import did not know it
                 self.show()
             return
-        self._pending.extend(saved)
-        self.has_pending = True
+        tiers = self._tiers
+        tiers.pending.extend(saved)
+        self._shown.has_pending = self._shown.is_loaded = True
         if self.unsaved:
             self.unsaved.popleft()  # it is in the shown state already
-            if not self.unsaved and not self._view_is_stale:
-                self._viewed = len(self._pending), self._state
+            if not self.unsaved and not tiers.is_stale:
+                tiers.viewed = len(tiers.pending), _SHOWN
             if edit is not None and (len(saved) > 1 or len(saved[0].ops) != len(edit)):
                 self.show_pieces()
         else:
@@ -318,71 +341,77 @@ class OTDoc(Document):
     def _has_imported(self, saved: Sequence[Change]) -> bool:
         """Whether a snapshot of the store brought these while their saving was under way."""
         # by revision first: a queue may be long
-        if not self._pending or self._pending[-1].rev < saved[0].rev:
+        if not self._tiers.pending or self._tiers.pending[-1].rev < saved[0].rev:
             return False
-        return any(change.id == saved[0].id for change in reversed(self._pending))
+        return any(change.id == saved[0].id for change in reversed(self._tiers.pending))
 
     def _confirm_committed(
         self, committed: Sequence[Change], pending: Sequence[Change], others: Sequence[Change]
     ) -> None:
-        viewed = self._viewed
-        self._unfolded.extend(committed)
+        viewed = self._tiers.viewed
+        self._tiers.unfolded.extend(committed)
         self._advance(committed[-1].rev, pending)
         if others:
             self.show()
             return
-        if self._view_is_stale:
+        if self._tiers.is_stale:
             return
         if viewed is not None and viewed[0] >= len(committed):
-            self._viewed = viewed[0] - len(committed), viewed[1]
-        if not self._pending and not self.unsaved:
-            self._folded_state = self._state
-            self._unfolded.clear()
-        elif len(self._unfolded) >= _MAX_UNFOLDED:
+            self._tiers.viewed = viewed[0] - len(committed), viewed[1]
+        if not self._tiers.pending and not self.unsaved:
+            self._tiers.folded = self._shown.handed_out()
+            self._tiers.unfolded.clear()
+        elif len(self._tiers.unfolded) >= _MAX_UNFOLDED:
             _ = self.committed_state
 
     def _advance(self, rev: int, pending: Sequence[Change]) -> None:
-        self.committed_rev = rev
+        self._shown.committed_rev = rev
         self._take_pending(pending)
-        self.mark_loaded()
+        self._shown.is_loaded = True
 
     def _take_pending(self, pending: Sequence[Change]) -> None:
-        self._pending = list(pending)
-        self._viewed = None
-        self.has_pending = bool(self._pending)
+        self._tiers.pending = list(pending)
+        self._tiers.viewed = None
+        self._shown.has_pending = bool(pending)
+        self._shown.is_loaded = self._shown.is_loaded or bool(pending)
 
     def rebase_unsaved(self, committed: Sequence[Change]) -> None:
         """Move unsaved edits behind committed changes, as the end of the pending queue.
 
         Their lists are rewritten in place. Nothing else changes.
         """
-        self.edits.move(self._pending, committed, self._pending)
+        self.edits.move(self._tiers.pending, committed, self._tiers.pending)
 
     def _view(self) -> Json:
         state = self._continued_view()
         if state is ABSENT:
             state = self._view_of_all()
-        self._viewed = len(self._pending), state
+        self._tiers.viewed = len(self._tiers.pending), state
         return state
 
     def _continued_view(self) -> Json:
         """The view before, with the changes that were appended since; `ABSENT` if it is unknown."""
-        if self._viewed is None or self._viewed[0] > len(self._pending):
+        if self._tiers.viewed is None or self._tiers.viewed[0] > len(self._tiers.pending):
             return ABSENT
-        count, state = self._viewed
-        if count == len(self._pending):
+        count, state = self._tiers.viewed
+        if state is _SHOWN:
+            if self.unsaved:
+                return ABSENT
+            state = self._shown.handed_out()
+        if count == len(self._tiers.pending):
             return state
         try:
-            return apply_changes(state, self._pending[count:])
+            return apply_changes(state, self._tiers.pending[count:])
         except ApplyChangesError:
             return ABSENT
 
     def _view_of_all(self) -> Json:
+        state, rev, pending = self.committed_state, self.committed_rev, self._tiers.pending
         try:
-            return apply_pending_for_view(self.committed_state, self.committed_rev, self._pending)
+            return apply_pending_for_view(state, rev, pending)
         except ApplyChangesError:
             # One change that no longer applies must not hide the others; it stays in the queue.
-            _, view, hidden = hydrated(self.committed_state, self.committed_rev, self._pending)
+            _, view, hidden = hydrated(state, rev, pending)
             _log.warning(
                 "document %r: pending changes that do not apply are not shown: %s",
                 self.id,

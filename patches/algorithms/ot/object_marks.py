@@ -23,7 +23,10 @@ def mark_object_keys(state: Json, ops: list[Op]) -> list[Op]:
 
     An operation that cannot be applied ends it: the edit will be refused.
     """
-    last = max((at for at, op in enumerate(ops) if _may_need_a_mark(op)), default=-1)
+    last = -1
+    for at, op in enumerate(ops):
+        if _may_need_a_mark(op):
+            last = at
     if last < 0:
         return ops
     doc = WorkingCopy(state)
@@ -56,7 +59,7 @@ def _require(message: str | None) -> None:
 
 
 def _may_need_a_mark(op: Op) -> bool:
-    return ends_in_index(op.get("path")) or ends_in_index(op.get("from"))
+    return ends_in_index(op.get("path")) or ("from" in op and ends_in_index(op["from"]))
 
 
 def _is_member(doc: WorkingCopy, pointer: str, op: Op) -> bool:

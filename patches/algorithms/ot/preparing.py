@@ -28,7 +28,10 @@ def prepared(doc_id: str, state: Json, ops: list[Op], limits: Limits, *, exists:
                 f"ops[{index}]: 'ts' belongs to last-write-wins documents; leave it out"
             )
     ops = without_empty_text_parts(ops)
-    if not exists or all(op.get("path") != "" for op in ops):
+    writes_root = False
+    for op in ops:
+        writes_root |= op.get("path") == ""
+    if not exists or not writes_root:
         return mark_object_keys(state, ops)
     check_ops(ops, limits, counted=False)
     target = apply_patch(state, ops, strict=True)

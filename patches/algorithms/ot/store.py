@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias
 
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
@@ -45,7 +45,9 @@ class QueuePosition:
 
     def appended(self, count: int) -> QueuePosition:
         """After `count` more changes."""
-        return replace(self, tail_rev=self.tail_rev + count)
+        return QueuePosition(
+            committed_rev=self.committed_rev, version=self.version, tail_rev=self.tail_rev + count
+        )
 
     def replaced(self, committed_rev: int, pending: Sequence[Change]) -> QueuePosition:
         """After one call that replaced the queue."""
@@ -77,9 +79,9 @@ class PendingQueue:
     @property
     def position(self) -> QueuePosition:
         """Where the queue stands."""
-        return QueuePosition(
-            committed_rev=self.committed_rev, version=self.version, tail_rev=self.tail_rev
-        )
+        committed_rev = self.committed_rev
+        tail_rev = self.pending[-1].rev if self.pending else committed_rev
+        return QueuePosition(committed_rev=committed_rev, version=self.version, tail_rev=tail_rev)
 
 
 class StoredSnapshot(Snapshot):

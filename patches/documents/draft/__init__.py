@@ -6,12 +6,11 @@ Pure. Knows no algorithm and no document.
 from patches.documents.draft.diff import ops_to_reach
 from patches.documents.draft.foreign import plain_ops
 from patches.documents.draft.mapping import DraftDict
-from patches.documents.draft.record import Draft, draft_of, record
+from patches.documents.draft.record import draft_of, record
 from patches.documents.draft.sequence import DraftList
 from patches.documents.draft.text import DraftText
 
 __all__ = [
-    "Draft",
     "DraftDict",
     "DraftList",
     "DraftText",

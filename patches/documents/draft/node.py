@@ -19,7 +19,7 @@ put = object.__setattr__
 
 
 class Recorder:
-    """The operations of one draft, in order, and whether it is still open."""
+    """One draft: its `root` to be edited, the `ops` so far, in order, and whether it is open."""
 
     __slots__ = ("ended", "max_depth", "nodes", "ops", "root")
 
@@ -37,7 +37,7 @@ class Recorder:
         # collector comes.
         self.root = None
         for node in self.nodes:
-            node._detach()
+            put(node, "_parent", None)
         self.nodes.clear()
 
     def has_written_near(self, path: str) -> bool:
@@ -91,7 +91,8 @@ class Node:
     def _path(self) -> str:
         """The JSON Pointer of this node. Raises `PatchError` if it left the document."""
         recorder = self._recorder
-        recorder.check_open()
+        if recorder.ended:
+            recorder.check_open()  # which raises
         if self is recorder.root:
             return ""
         parts: list[str] = []

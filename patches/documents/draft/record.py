@@ -5,42 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from patches.documents.draft.container import Container, container_of
+from patches.documents.draft.container import container_of
 from patches.documents.draft.node import Recorder
 from patches.errors import PatchError
 from patches.model.edit_functions import check_edits, check_function
 from patches.model.json_values import Json, Op
 
 
-class Draft:
-    """A draft that is open: its `root` to be edited, and the `ops` so far."""
+def draft_of(state: Json, *, max_depth: int = 60) -> Recorder:
+    """A draft of a state, which stays as it is. The caller ends it.
 
-    __slots__ = ("_recorder", "root")
-
-    def __init__(self, root: Container, recorder: Recorder) -> None:
-        self.root = root
-        self._recorder = recorder
-
-    @property
-    def ops(self) -> list[Op]:
-        """The operations recorded, in order."""
-        return self._recorder.ops
-
-    def end(self) -> None:
-        """Close it: every part of it raises from now on."""
-        self._recorder.end()
-
-
-def draft_of(state: Json, *, max_depth: int = 60) -> Draft:
-    """A draft of a state, which stays as it is. Raises `PatchError` if it is no dict or list."""
+    Raises `PatchError` if the state is no dict or list.
+    """
     if not isinstance(state, (dict, list)):
         raise PatchError(
             f"the state is {type(state).__name__}, which has no parts to edit; use set() or apply()"
         )
     recorder = Recorder(max_depth=max_depth)
-    root = container_of(state, recorder, None, "")
-    recorder.root = root
-    return Draft(root, recorder)
+    recorder.root = container_of(state, recorder, None, "")
+    return recorder
 
 
 def record(state: Json, fn: Callable[[Any], object], *, max_depth: int = 60) -> list[Op]:

@@ -15,7 +15,7 @@ from patches.errors import PatchError
 from patches.json_patch import ABSENT, pointer
 from patches.model.json_values import Json, checked_copy
 from patches.text import Delta, DeltaOp, apply_to_text, text_ops_of, utf16_length
-from patches.text.utf16 import utf16_offset
+from patches.text.utf16 import joined, utf16_offset
 
 _EMBED: Final = "\ufffc"
 _EMPTY: Final[Sequence[DeltaOp]] = ({"insert": "\n"},)
@@ -40,11 +40,13 @@ class DraftText(Node):
     # ---- reading ---------------------------------------------------------------------------------
 
     def __str__(self) -> str:
-        self._recorder.check_open()
+        if self._recorder.ended:
+            self._recorder.check_open()  # which raises
         if self._flat is None:
-            self._flat = "".join(
-                op["insert"] if isinstance(op["insert"], str) else _EMBED for op in self._current()
-            )
+            inserted = [op["insert"] for op in self._current()]
+            if len(inserted) != 1 or not isinstance(inserted[0], str):
+                inserted = [item if isinstance(item, str) else _EMBED for item in inserted]
+            self._flat = "".join(inserted)
         return self._flat
 
     def __len__(self) -> int:
@@ -68,6 +70,11 @@ class DraftText(Node):
         attributes: Mapping[str, Json] | None = None,
     ) -> None:
         """Insert text, or an embed (any JSON object), before the character at `index`."""
+        if type(content) is str and not attributes:  # typing: no builder for two parts
+            start = self._units(index)
+            parts: list[DeltaOp] = [{"retain": start}] if start else []
+            self._record([*parts, {"insert": joined(content)}] if content else [])
+            return
         self._write(Delta().retain(self._units(index)).insert(_content(content), attributes))
 
     def append(
@@ -112,11 +119,6 @@ class DraftText(Node):
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in DraftText.__slots__:
-            raise AttributeError(f"a text has no attribute {name!r} to set")
-        object.__setattr__(self, name, value)
-
     def _plain(self) -> Json:
         for edit in self._edits:
             value = None if self._value is ABSENT else self._value
@@ -130,13 +132,20 @@ class DraftText(Node):
         return _EMPTY if ops is None else ops
 
     def _write(self, change: Delta) -> None:
+        self._record(checked_copy(change.ops, path=self._target()) if change.ops else [])
+
+    def _target(self) -> str:
+        """The path of the next edit."""
+        standing = self._value is not ABSENT or self._edits
+        return self._path() if standing else self._free_path()
+
+    def _record(self, ops: list[DeltaOp]) -> None:
+        """Record an edit, whose parts are plain JSON of its own."""
         self._recorder.check_open()
-        if not change.ops:
+        if not ops:
             return
-        standing = self._value is not ABSENT or bool(self._edits)
-        path = self._path() if standing else self._free_path()
-        ops = checked_copy(change.ops, path=path)
-        if not standing:
+        path = self._target()
+        if self._value is ABSENT and not self._edits:
             self._parent._set_slot(self._key, self)
         self._edits.append(ops)
         self._flat = None

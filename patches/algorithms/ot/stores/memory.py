@@ -35,14 +35,13 @@ class _Document:
 
     @property
     def position(self) -> QueuePosition:
-        return self.queue().position
+        committed_rev = self.committed[-1].rev if self.committed else self.rev
+        tail_rev = self.pending[-1].rev if self.pending else committed_rev
+        return QueuePosition(committed_rev=committed_rev, version=self.version, tail_rev=tail_rev)
 
     @property
     def committed_rev(self) -> int:
         return self.committed[-1].rev if self.committed else self.rev
-
-    def queue(self) -> PendingQueue:
-        return PendingQueue(self.committed_rev, self.pending, self.version)
 
     def replace_pending(self, pending: Sequence[Change]) -> None:
         self.pending = list(pending)
@@ -142,8 +141,16 @@ class OTMemoryStore:
     ) -> list[list[Change]] | Conflict:
         if self._known(doc_id).position != read:
             return CONFLICT
-        doc = self._live(doc_id)
-        return [self._appended(doc, changes) for changes in edits]
+        doc, rev = self._live(doc_id), read.tail_rev
+        saved: list[list[Change]] = []
+        for changes in edits:
+            numbered: list[Change] = []
+            for change in changes:
+                rev += 1
+                numbered.append(change if change.rev == rev else change.replace(rev=rev))
+            doc.pending.extend(numbered)
+            saved.append(numbered)
+        return saved
 
     async def apply_server_changes(
         self,
