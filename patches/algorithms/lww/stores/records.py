@@ -1,4 +1,4 @@
-"""The records of LWW documents in a SQLite file, their quarantine, and what counts them."""
+"""The records of LWW documents in a SQLite file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from patches.errors import CorruptDataError, DamagedPart
-from patches.model.change import Change, QuarantinedChange, TrackedDoc
+from patches.algorithms.lww.stores.schema import RECORDS
+from patches.model.change import TrackedDoc
 from patches.stores.sqlite.checksums import row_sum
-from patches.stores.sqlite.keys import from_key, readable
+from patches.stores.sqlite.document_records import damaged
 
 #: `state_rev` of a document without a state.
 NO_STATE: Final = -1
@@ -33,22 +33,15 @@ class Record:
     position: int = 0
 
 
+_COLUMNS: Final = ", ".join((*Record.__slots__, "sum"))
+
+
 def record_of(db: sqlite3.Connection, key: bytes) -> Record | None:
     """The record of a document, `None` if it is unknown."""
-    row = db.execute(
-        "SELECT committed_rev, version, deleted, newest_ts, pending_id, edits, pending, committed,"
-        " pieces, state_rev, position, sum FROM lww_docs WHERE doc_id = ?",
-        (key,),
-    ).fetchone()
+    row = db.execute(f"SELECT {_COLUMNS} FROM lww_docs WHERE doc_id = ?", (key,)).fetchone()  # noqa: S608 -- fixed names
     if row is not None:
         return _checked(key, row)
-    if db.execute(
-        "SELECT 1 FROM lww_snapshots WHERE doc_id = ?"
-        " UNION ALL SELECT 1 FROM lww_rows WHERE doc_id = ?"
-        " UNION ALL SELECT 1 FROM lww_pieces WHERE doc_id = ?",
-        (key, key, key),
-    ).fetchone():
-        raise damaged(key, "record", "its record is missing")
+    RECORDS.check_unknown(db, key)
     return None
 
 
@@ -60,99 +53,5 @@ def _checked(key: bytes, row: Sequence[int | bytes]) -> Record:
 
 
 def list_docs(db: sqlite3.Connection, include_deleted: bool) -> list[TrackedDoc]:
-    """All records."""
-    found: list[TrackedDoc] = []
-    keys: set[bytes] = set()
-    for key, *row in db.execute(
-        "SELECT doc_id, committed_rev, version, deleted, newest_ts, pending_id, edits, pending,"
-        " committed, pieces, state_rev, position, sum FROM lww_docs ORDER BY version"
-    ):
-        keys.add(key)
-        try:
-            record = _checked(key, row)
-        except CorruptDataError:
-            found.append(_damaged_doc(key))
-            continue
-        if include_deleted or not record.deleted:
-            found.append(
-                TrackedDoc(
-                    doc_id=from_key(key),
-                    committed_rev=record.committed_rev,
-                    deleted=bool(record.deleted),
-                    algorithm="lww",
-                )
-            )
-    lost = {
-        key
-        for (key,) in db.execute(
-            "SELECT doc_id FROM lww_snapshots UNION SELECT doc_id FROM lww_rows"
-            " UNION SELECT doc_id FROM lww_pieces"
-        )
-    } - keys
-    found += [_damaged_doc(key) for key in sorted(lost)]
-    docs = file_counts(db)[0]
-    if len(keys) + len(lost) != docs:
-        raise CorruptDataError(
-            f"the file should hold records of {docs} LWW documents and holds {len(keys)}",
-            part="record",
-        )
-    return found
-
-
-def _damaged_doc(key: bytes) -> TrackedDoc:
-    return TrackedDoc(doc_id=readable(key), committed_rev=0, algorithm="lww", is_damaged=True)
-
-
-def list_quarantined(db: sqlite3.Connection, key: bytes | None) -> list[QuarantinedChange]:
-    """What is in quarantine, of one document or all, oldest first."""
-    expected = file_counts(db)[1]
-    if not expected:
-        return []
-    found, count = [], 0
-    for doc_id, change_id, change, reason, at, checksum in db.execute(
-        "SELECT doc_id, change_id, change, reason, quarantined_at, sum FROM lww_quarantine"
-        " ORDER BY place"
-    ):
-        count += 1
-        if key is not None and doc_id != key:
-            continue
-        if row_sum(doc_id, change_id, change, reason, at) != checksum:
-            raise damaged(doc_id, "quarantine", "a quarantined change fails its checksum")
-        found.append(
-            QuarantinedChange(
-                doc_id=from_key(doc_id),
-                change_id=from_key(change_id),
-                change=Change.from_encoded(change),
-                reason=from_key(reason),
-                quarantined_at=at,
-            )
-        )
-    if count != expected:
-        raise CorruptDataError(
-            f"the file should hold {expected} quarantined LWW changes and holds {count}",
-            part="quarantine",
-        )
-    return found
-
-
-def file_counts(db: sqlite3.Connection) -> tuple[int, int, int]:
-    """How many records and quarantined changes there are, and how many records were ever made."""
-    row = db.execute("SELECT docs, quarantined, made, sum FROM lww_file").fetchone()
-    if row is None or row_sum(*row[:3]) != row[3]:
-        raise CorruptDataError("the file's record of LWW documents is damaged", part="record")
-    docs, quarantined, made, _ = row
-    return docs, quarantined, made
-
-
-def put_file_counts(db: sqlite3.Connection, docs: int, quarantined: int, made: int) -> None:
-    """Write what `file_counts` gives."""
-    db.execute(
-        "INSERT OR REPLACE INTO lww_file VALUES (1, ?, ?, ?, ?)",
-        (docs, quarantined, made, row_sum(docs, quarantined, made)),
-    )
-
-
-def damaged(key: bytes, part: DamagedPart, what: str) -> CorruptDataError:
-    """The error for damage in a document."""
-    doc_id = readable(key)
-    return CorruptDataError(f"document {doc_id!r}: {what}", doc_id=doc_id, part=part)
+    """All documents, without those marked as deleted if not wanted."""
+    return RECORDS.list_docs(db, _COLUMNS, _checked, include_deleted=include_deleted)

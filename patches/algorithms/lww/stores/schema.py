@@ -1,7 +1,7 @@
 """The tables of `LWWSqliteStore`, and how older files get them.
 
 Ids and paths are bytes, because text columns hold no lone surrogates. `sum` is the checksum of a
-row. A document's record counts its rows, and `lww_file` counts the records.
+row. A document's record counts its rows.
 """
 
 from __future__ import annotations
@@ -11,16 +11,12 @@ from typing import Final
 
 from patches.model.codec import decode
 from patches.stores.sqlite.checksums import row_sum
+from patches.stores.sqlite.document_records import DocumentRecords, FileCounts
 from patches.stores.sqlite.file_kind import Schema, statements
 
+RECORDS: Final = DocumentRecords("lww", "lww_snapshots", "lww_rows", "lww_pieces")
+
 _SCRIPT: Final = """
-CREATE TABLE lww_file (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    docs INTEGER NOT NULL,
-    quarantined INTEGER NOT NULL,
-    made INTEGER NOT NULL,
-    sum INTEGER NOT NULL
-);
 CREATE TABLE lww_docs (
     doc_id BLOB PRIMARY KEY,
     committed_rev INTEGER NOT NULL,
@@ -58,16 +54,6 @@ CREATE TABLE lww_pieces (
     sum INTEGER NOT NULL,
     PRIMARY KEY (doc_id, position)
 ) WITHOUT ROWID;
-CREATE TABLE lww_quarantine (
-    place INTEGER PRIMARY KEY,
-    doc_id BLOB NOT NULL,
-    change_id BLOB NOT NULL,
-    change BLOB NOT NULL,
-    reason BLOB NOT NULL,
-    quarantined_at INTEGER NOT NULL,
-    sum INTEGER NOT NULL
-);
-INSERT INTO lww_file VALUES (1, 0, 0, 0, {no_records});
 """
 _TABLES: Final = ("lww_docs", "lww_snapshots", "lww_rows", "lww_pieces", "lww_quarantine")
 #: From each table of version 1, with which statement its rows go into that of version 2.
@@ -133,8 +119,7 @@ def _with_checksums(db: sqlite3.Connection) -> None:
             (*values, row_sum(*values)),
         )
     (quarantined,) = db.execute("SELECT count(*) FROM lww_quarantine").fetchone()
-    file = (len(docs), quarantined, len(docs))
-    db.execute("INSERT OR REPLACE INTO lww_file VALUES (1, ?, ?, ?, ?)", (*file, row_sum(*file)))
+    RECORDS.put_counts(db, FileCounts(len(docs), quarantined, len(docs)))
     for table in reversed(_TABLES):
         db.execute(f"DROP TABLE old_{table}")
 
@@ -151,6 +136,6 @@ def _bytes(edits: bytes | str) -> bytes:
 SCHEMA: Final = Schema(
     name="lww",
     version=2,
-    script=_SCRIPT.format(no_records=row_sum(0, 0, 0)),
+    script=_SCRIPT + RECORDS.script,
     migrations={1: _with_checksums},
 )

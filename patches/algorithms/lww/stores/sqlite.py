@@ -17,15 +17,8 @@ from dataclasses import astuple, replace
 from typing import Final, TypeVar
 
 from patches.algorithms.lww.stores import records
-from patches.algorithms.lww.stores.records import (
-    NO_STATE,
-    Record,
-    damaged,
-    file_counts,
-    put_file_counts,
-    record_of,
-)
-from patches.algorithms.lww.stores.schema import SCHEMA
+from patches.algorithms.lww.stores.records import NO_STATE, Record, record_of
+from patches.algorithms.lww.stores.schema import RECORDS, SCHEMA
 from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, Head
 from patches.errors import CorruptDataError, DamagedPart
 from patches.model import codec
@@ -36,12 +29,10 @@ from patches.runtime import Runtime
 from patches.stores.sqlite import histories
 from patches.stores.sqlite.checksums import row_sum
 from patches.stores.sqlite.database import SqliteDatabase
+from patches.stores.sqlite.document_records import damaged
 from patches.stores.sqlite.keys import from_key, range_below, to_key
 
 T = TypeVar("T")
-
-#: A new record begins with a version that no other record has had.
-_VERSION_BITS: Final = 40
 
 
 class LWWSqliteStore:
@@ -77,7 +68,7 @@ class LWWSqliteStore:
     async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         """The quarantine of one document, or of all."""
         key = None if doc_id is None else to_key(doc_id)
-        return await self._database.read(lambda db: records.list_quarantined(db, key))
+        return await self._database.read(lambda db: RECORDS.list_quarantined(db, key))
 
 
 class _SqliteTables:
@@ -113,9 +104,7 @@ class _SqliteTables:
         if self._damage is not None:
             raise self._damage
         if self._record is None:
-            docs, quarantined, made = file_counts(self.db)
-            put_file_counts(self.db, docs + 1, quarantined, made + 1)
-            self._record = Record(version=made + 1 << _VERSION_BITS)
+            self._record = Record(version=RECORDS.make(self.db))
         self._record = replace(self._record, **values)  # type: ignore[arg-type]  # by name
 
     def finish(self) -> None:
@@ -169,9 +158,7 @@ class _SqliteTables:
 
     def remove_head(self) -> None:
         self.clear()
-        if self.db.execute("DELETE FROM lww_docs WHERE doc_id = ?", (self.key,)).rowcount:
-            docs, quarantined, made = file_counts(self.db)
-            put_file_counts(self.db, docs - 1, quarantined, made)
+        RECORDS.remove(self.db, self.key)
         self._record = self._damage = None
 
     def history(self) -> History:
@@ -232,37 +219,14 @@ class _SqliteTables:
         self.update(pieces=len(rows))
 
     def quarantined(self, change_id: str) -> QuarantinedChange | None:
-        entries = records.list_quarantined(self.db, self.key)
+        entries = RECORDS.list_quarantined(self.db, self.key)
         return next((entry for entry in entries if entry.change_id == change_id), None)
 
     def put_quarantined(self, quarantined: QuarantinedChange) -> None:
-        self.discard_quarantined(quarantined.change_id)
-        values = (
-            self.key,
-            to_key(quarantined.change_id),
-            quarantined.change.encoded,
-            to_key(quarantined.reason),
-            quarantined.quarantined_at,
-        )
-        self.db.execute(
-            "INSERT INTO lww_quarantine (doc_id, change_id, change, reason, quarantined_at, sum)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (*values, row_sum(*values)),
-        )
-        docs, count, made = file_counts(self.db)
-        put_file_counts(self.db, docs, count + 1, made)
+        RECORDS.quarantine(self.db, quarantined)
 
     def discard_quarantined(self, change_id: str | None = None) -> None:
-        docs, count, made = file_counts(self.db)
-        if not count:
-            return
-        key = None if change_id is None else to_key(change_id)
-        gone = self.db.execute(
-            "DELETE FROM lww_quarantine WHERE doc_id = ? AND (? IS NULL OR change_id = ?)",
-            (self.key, key, key),
-        ).rowcount
-        if gone:
-            put_file_counts(self.db, docs, count - gone, made)
+        RECORDS.take_from_quarantine(self.db, self.key, None if change_id is None else [change_id])
 
     def clear(self) -> None:
         self.db.execute("DELETE FROM lww_snapshots WHERE doc_id = ?", (self.key,))

@@ -5,8 +5,8 @@ they are folded into the state, in the transaction that brought the last of them
 those stay in the file, for other processes that are behind.
 
 Every row has a checksum over all its values. A document's record says how many rows belong to it
-and where they end, and `ot_file` says how many records there are, so that a row that is gone is
-noticed as well. Damage raises `CorruptDataError`, which names the document and the part.
+and where they end, so that a row that is gone is noticed as well. Damage raises `CorruptDataError`,
+which names the document and the part.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Final
 
 from patches.algorithms.ot.store import PendingQueue, QueuePosition
 from patches.algorithms.ot.stores.replay import KEPT_CHANGES, SNAPSHOT_INTERVAL, replayed
-from patches.errors import CorruptDataError, DamagedPart
+from patches.algorithms.ot.stores.schema import RECORDS
 from patches.model.change import Change, Snapshot, TrackedDoc
 from patches.model.codec import decode, encode
 from patches.model.json_values import Json
 from patches.stores.sqlite.checksums import row_sum
-from patches.stores.sqlite.keys import from_key, readable, to_key
+from patches.stores.sqlite.document_records import damaged
+from patches.stores.sqlite.keys import from_key, to_key
 
-#: A new record begins with a version that no other record has had.
-_VERSION_BITS: Final = 40
 _NO_STATE: Final = -1
+_COLUMNS: Final = "committed_rev, deleted, version, tail_rev, pending, committed, state_rev, sum"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,23 +67,18 @@ class Head:
 
 def head_of(db: sqlite3.Connection, key: bytes) -> Head | None:
     """The record of a document, `None` if it is unknown."""
-    row = db.execute(
-        "SELECT committed_rev, deleted, version, tail_rev, pending, committed, state_rev, sum"
-        " FROM ot_docs WHERE doc_id = ?",
-        (key,),
-    ).fetchone()
-    if row is None:
-        if _has_rows(db, key):
-            raise damaged(key, "record", "its record is missing")
-        return None
-    return _checked_head(key, row)
+    row = db.execute(f"SELECT {_COLUMNS} FROM ot_docs WHERE doc_id = ?", (key,)).fetchone()  # noqa: S608 -- fixed names
+    if row is not None:
+        return _checked_head(key, row)
+    RECORDS.check_unknown(db, key)
+    return None
 
 
 def known_head(db: sqlite3.Connection, key: bytes) -> Head:
     """The record of a document, or what it would be if it were recorded now."""
     head = head_of(db, key)
     if head is None or head.deleted:
-        return Head(version=file_counts(db)[2] + 1 << _VERSION_BITS)
+        return Head(version=RECORDS.next_version(db))
     return head
 
 
@@ -97,9 +92,7 @@ def live_head(db: sqlite3.Connection, key: bytes) -> Head:
 
 def new_head(db: sqlite3.Connection, key: bytes, *, is_known: bool, deleted: bool = False) -> Head:
     """Put a new record in the place of one that may be there."""
-    docs, quarantined, made = file_counts(db)
-    put_file_counts(db, docs + (not is_known), quarantined, made + 1)
-    head = Head(version=made + 1 << _VERSION_BITS, deleted=int(deleted))
+    head = Head(version=RECORDS.make(db, is_known=is_known), deleted=int(deleted))
     put_head(db, key, head)
     return head
 
@@ -113,54 +106,9 @@ def put_head(db: sqlite3.Connection, key: bytes, head: Head) -> None:
     )
 
 
-def remove_head(db: sqlite3.Connection, key: bytes) -> None:
-    """Forget a record, if there is one."""
-    if db.execute("DELETE FROM ot_docs WHERE doc_id = ?", (key,)).rowcount:
-        docs, quarantined, made = file_counts(db)
-        put_file_counts(db, docs - 1, quarantined, made)
-
-
 def list_heads(db: sqlite3.Connection, *, include_deleted: bool) -> list[TrackedDoc]:
-    """All records. A damaged one counts as a document at revision 0, whose opening tells of it."""
-    found: list[TrackedDoc] = []
-    keys: set[bytes] = set()
-    for key, *row in db.execute(
-        "SELECT doc_id, committed_rev, deleted, version, tail_rev, pending, committed, state_rev,"
-        " sum FROM ot_docs"
-    ):
-        keys.add(key)
-        try:
-            head = _checked_head(key, row)
-        except CorruptDataError:
-            found.append(_damaged_doc(key))
-            continue
-        if include_deleted or not head.deleted:
-            found.append(
-                TrackedDoc(
-                    doc_id=from_key(key),
-                    committed_rev=head.committed_rev,
-                    deleted=bool(head.deleted),
-                )
-            )
-    lost = {
-        key
-        for (key,) in db.execute(
-            "SELECT doc_id FROM ot_snapshots UNION SELECT doc_id FROM ot_committed"
-            " UNION SELECT doc_id FROM ot_pending"
-        )
-    } - keys
-    found += [_damaged_doc(key) for key in sorted(lost)]
-    docs = file_counts(db)[0]
-    if len(keys) + len(lost) != docs:
-        raise CorruptDataError(
-            f"the file should hold records of {docs} OT documents and holds {len(keys)}",
-            part="record",
-        )
-    return found
-
-
-def _damaged_doc(key: bytes) -> TrackedDoc:
-    return TrackedDoc(doc_id=readable(key), committed_rev=0, is_damaged=True)
+    """All documents, without those marked as deleted if not wanted."""
+    return RECORDS.list_docs(db, _COLUMNS, _checked_head, include_deleted=include_deleted)
 
 
 def _checked_head(key: bytes, row: Sequence[int]) -> Head:
@@ -176,35 +124,6 @@ def _checked_head(key: bytes, row: Sequence[int]) -> Head:
         pending=pending,
         committed=committed,
         state_rev=state_rev,
-    )
-
-
-def _has_rows(db: sqlite3.Connection, key: bytes) -> bool:
-    return (
-        db.execute(
-            "SELECT 1 FROM ot_snapshots WHERE doc_id = ?"
-            " UNION ALL SELECT 1 FROM ot_committed WHERE doc_id = ?"
-            " UNION ALL SELECT 1 FROM ot_pending WHERE doc_id = ?",
-            (key, key, key),
-        ).fetchone()
-        is not None
-    )
-
-
-def file_counts(db: sqlite3.Connection) -> tuple[int, int, int]:
-    """How many records and quarantined changes there are, and how many records were ever made."""
-    row = db.execute("SELECT docs, quarantined, made, sum FROM ot_file").fetchone()
-    if row is None or row_sum(*row[:3]) != row[3]:
-        raise CorruptDataError("the file's record of OT documents is damaged", part="record")
-    docs, quarantined, made, _ = row
-    return docs, quarantined, made
-
-
-def put_file_counts(db: sqlite3.Connection, docs: int, quarantined: int, made: int) -> None:
-    """Write what `file_counts` gives."""
-    db.execute(
-        "INSERT OR REPLACE INTO ot_file VALUES (1, ?, ?, ?, ?)",
-        (docs, quarantined, made, row_sum(docs, quarantined, made)),
     )
 
 
@@ -369,9 +288,3 @@ def load_queue(db: sqlite3.Connection, key: bytes, *, after: int | None = None) 
         head.version,
         [] if after is None else committed_changes(db, key, head, after=after),
     )
-
-
-def damaged(key: bytes, part: DamagedPart, what: str) -> CorruptDataError:
-    """The error for damage in a document."""
-    doc_id = readable(key)
-    return CorruptDataError(f"document {doc_id!r}: {what}", doc_id=doc_id, part=part)

@@ -9,16 +9,12 @@ import sqlite3
 from typing import Final
 
 from patches.stores.sqlite.checksums import row_sum
+from patches.stores.sqlite.document_records import DocumentRecords, FileCounts
 from patches.stores.sqlite.file_kind import Schema, statements
 
+RECORDS: Final = DocumentRecords("ot", "ot_snapshots", "ot_committed", "ot_pending")
+
 _SCRIPT: Final = """
-CREATE TABLE ot_file (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    docs INTEGER NOT NULL,
-    quarantined INTEGER NOT NULL,
-    made INTEGER NOT NULL,
-    sum INTEGER NOT NULL
-);
 CREATE TABLE ot_docs (
     doc_id BLOB PRIMARY KEY,
     committed_rev INTEGER NOT NULL,
@@ -51,16 +47,6 @@ CREATE TABLE ot_pending (
     sum INTEGER NOT NULL,
     PRIMARY KEY (doc_id, rev)
 ) WITHOUT ROWID;
-CREATE TABLE ot_quarantine (
-    place INTEGER PRIMARY KEY,
-    doc_id BLOB NOT NULL,
-    change_id BLOB NOT NULL,
-    change BLOB NOT NULL,
-    reason BLOB NOT NULL,
-    quarantined_at INTEGER NOT NULL,
-    sum INTEGER NOT NULL
-);
-INSERT INTO ot_file VALUES (1, 0, 0, 0, {no_records});
 """
 #: From each table of version 1, with which statement its rows go into that of version 2.
 _COPIES: Final = (
@@ -123,8 +109,7 @@ def _with_checksums(db: sqlite3.Connection) -> None:
             (key, *values, row_sum(key, *values)),
         )
     (quarantined,) = db.execute("SELECT count(*) FROM ot_quarantine").fetchone()
-    counts = (len(docs), quarantined, len(docs))
-    db.execute("INSERT OR REPLACE INTO ot_file VALUES (1, ?, ?, ?, ?)", (*counts, row_sum(*counts)))
+    RECORDS.put_counts(db, FileCounts(len(docs), quarantined, len(docs)))
     for table in _TABLES:
         db.execute(f"DROP TABLE old_{table}")
 
@@ -132,6 +117,6 @@ def _with_checksums(db: sqlite3.Connection) -> None:
 SCHEMA: Final = Schema(
     name="ot",
     version=2,
-    script=_SCRIPT.format(no_records=row_sum(0, 0, 0)),
+    script=_SCRIPT + RECORDS.script,
     migrations={1: _with_checksums},
 )

@@ -19,9 +19,9 @@ from patches.algorithms.ot.store import (
     StoredSnapshot,
     version_after_install,
 )
-from patches.algorithms.ot.stores import quarantine_rows, rows
+from patches.algorithms.ot.stores import rows
 from patches.algorithms.ot.stores.replay import replayed
-from patches.algorithms.ot.stores.schema import SCHEMA
+from patches.algorithms.ot.stores.schema import RECORDS, SCHEMA
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.codec import decode
 from patches.model.history import NO_HISTORY, History
@@ -54,7 +54,7 @@ class OTSqliteStore:
         def write(db: sqlite3.Connection) -> None:
             for doc_id in doc_ids:
                 rows.wipe(db, to_key(doc_id))
-                rows.remove_head(db, to_key(doc_id))
+                RECORDS.remove(db, to_key(doc_id))
                 histories.forget_history(db, doc_id)
 
         await self._database.write(write)
@@ -113,8 +113,8 @@ class OTSqliteStore:
         def write(db: sqlite3.Connection) -> None:
             key = to_key(doc_id)
             rows.wipe(db, key)
-            quarantine_rows.take_from_quarantine(db, key)
-            rows.remove_head(db, key)
+            RECORDS.take_from_quarantine(db, key)
+            RECORDS.remove(db, key)
             rows.new_head(db, key, is_known=False, deleted=True)
             histories.forget_history(db, doc_id)
 
@@ -124,7 +124,7 @@ class OTSqliteStore:
         def write(db: sqlite3.Connection) -> None:
             head = rows.head_of(db, to_key(doc_id))
             if head is not None and head.deleted:
-                rows.remove_head(db, to_key(doc_id))
+                RECORDS.remove(db, to_key(doc_id))
 
         await self._database.write(write)
 
@@ -180,7 +180,7 @@ class OTSqliteStore:
             if new:
                 head = rows.append_committed(db, key, head, new)
                 histories.advance_history(db, doc_id, new[-1].rev, new[-1].id)
-                quarantine_rows.take_from_quarantine(db, key, [to_key(change.id) for change in new])
+                RECORDS.take_from_quarantine(db, key, [change.id for change in new])
                 head = rows.fold(db, doc_id, head)
             rows.put_head(db, key, rows.replace_pending(db, key, head, rebased_pending))
             return None
@@ -210,7 +210,7 @@ class OTSqliteStore:
                 return CONFLICT
             if all(change.id != refused.id for change in rows.pending_changes(db, key, head)):
                 return None
-            quarantine_rows.quarantine(db, entry)
+            RECORDS.quarantine(db, entry)
             rows.put_head(db, key, rows.replace_pending(db, key, head, rebased_pending))
             return entry
 
@@ -218,11 +218,11 @@ class OTSqliteStore:
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         key = None if doc_id is None else to_key(doc_id)
-        return await self._database.read(lambda db: quarantine_rows.list_quarantined(db, key))
+        return await self._database.read(lambda db: RECORDS.list_quarantined(db, key))
 
     async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
         await self._database.write(
-            lambda db: quarantine_rows.take_from_quarantine(db, to_key(doc_id), [to_key(change_id)])
+            lambda db: RECORDS.take_from_quarantine(db, to_key(doc_id), [change_id])
         )
 
     async def requeue_quarantined_change(
@@ -230,11 +230,11 @@ class OTSqliteStore:
     ) -> list[Change] | Conflict | None:
         def write(db: sqlite3.Connection) -> list[Change] | Conflict | None:
             key = to_key(doc_id)
-            if not quarantine_rows.list_quarantined(db, key):
+            if not RECORDS.list_quarantined(db, key):
                 return None
             if rows.known_head(db, key).position != read:
                 return CONFLICT
-            if not quarantine_rows.take_from_quarantine(db, key, [to_key(change_id)]):
+            if not RECORDS.take_from_quarantine(db, key, [change_id]):
                 return None
             head, saved = rows.append_pending(db, key, rows.live_head(db, key), changes)
             rows.put_head(db, key, head)

@@ -197,7 +197,7 @@ async def test_a_record_that_is_gone_is_missed(database: SqliteDatabase) -> None
     )
     assert sorted(doc.doc_id for doc in await store.list_docs()) == ["empty", DOC]
     await database.write(lambda db: db.execute("DELETE FROM lww_docs"))
-    with pytest.raises(CorruptDataError, match="records of 2 LWW documents"):
+    with pytest.raises(CorruptDataError, match="2 records of 'lww'"):
         await store.list_docs()
     await database.write(lambda db: db.execute("DELETE FROM lww_quarantine"))
     with pytest.raises(CorruptDataError, match="1 quarantined"):

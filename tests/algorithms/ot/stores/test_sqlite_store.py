@@ -188,7 +188,7 @@ async def test_a_record_that_is_gone_is_missed(tmp_path: Path) -> None:
     await database.write(lambda db: db.execute("DELETE FROM ot_docs WHERE doc_id = x'646f63'"))
     assert [doc.doc_id for doc in await store.list_docs()] == ["empty", DOC]
     await database.write(lambda db: db.execute("DELETE FROM ot_docs"))
-    with pytest.raises(CorruptDataError, match="records of 2 OT documents"):
+    with pytest.raises(CorruptDataError, match="2 records of 'ot'"):
         await store.list_docs()
     await database.write(lambda db: db.execute("DELETE FROM ot_quarantine"))
     with pytest.raises(CorruptDataError, match="1 quarantined"):
