@@ -49,7 +49,7 @@ class Recovery:
             raise
 
     def listed(self, docs: list[TrackedDoc]) -> list[TrackedDoc]:
-        """The documents of a store. Those with a damaged record are told of."""
+        """The documents of a store. Those with a damaged record are reported."""
         for doc in docs:
             if doc.is_damaged:
                 damage = CorruptDataError(

@@ -60,7 +60,7 @@ class OpenDocs:
     ) -> Document:
         """The document, with one more reference. `load` makes it if nobody has.
 
-        Raises what `load` raises, and `AlgorithmMismatchError` if it is kept by another than asked.
+        Raises what `load` raises, and `AlgorithmMismatchError` if it is kept by another algorithm.
         """
         opened = self._open.get(doc_id)
         if opened is None:

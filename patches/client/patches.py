@@ -332,7 +332,7 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
             return opened
 
     async def _left_memory(self, doc_id: str, opened: OpenDoc) -> None:
-        """The last reference is gone: no more edits, and wait for those that there are."""
+        """The last reference is gone: refuse edits, wait for those being stored."""
         opened.doc.mark_closed()
         opened.doc.on_change.clear()
         await self._wait_idle(doc_id)

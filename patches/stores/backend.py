@@ -46,4 +46,4 @@ class Backend(Protocol):
         """An algorithm's store here; the same one each time. Nothing is opened on disk yet."""
 
     async def close(self) -> None:
-        """Finish what is being written and let go of the place."""
+        """Finish pending writes and release the place."""

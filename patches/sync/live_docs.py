@@ -107,7 +107,7 @@ class LiveDocs:
 
     def passed(self, doc_id: str, link: Link) -> None:
         """A document's pass has ended well. Were its subscription not granted before, the right to
-        it has come back, or else it would be shown as synced and hear of nothing.
+        it has come back, or else it would be shown as synced and receive nothing.
         """
         if link.is_current and not link.is_retrying and self._is_missing(doc_id, link):
             self._scope.spawn(

@@ -3,7 +3,7 @@
 The rules: `docs/internals/ot.md` 1.3.
 
 `BranchStore` is what branch managers need; `MemoryBranches` keeps the records in memory. A deleted
-branch leaves a record with `deleted=True`, so that clients which list what was modified hear of it.
+branch leaves a record with `deleted=True`, so that clients which list modified branches see it.
 """
 
 from __future__ import annotations

@@ -119,8 +119,8 @@ class BranchManager(ABC):
     async def merge_branch(self, branch_id: str) -> Sequence[Change]:
         """Commit what is new on a branch to its source; what the commit answered.
 
-        `[]` if there was nothing to merge. Everybody is told, the caller too. The branch stays and
-        may be merged again. Raises `BranchError`, or whatever the commit was refused with.
+        `[]` if there was nothing to merge. All subscribers are notified, the caller too. The branch
+        stays and may be merged again. Raises `BranchError`, or why the commit was refused.
         """
         return await self._merge(await load_live(self._branches, branch_id))
 

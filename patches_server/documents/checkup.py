@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 Kind: TypeAlias = Literal[
-    "file", "checksum", "hole", "head", "ids", "count", "orphan", "version", "poison"
+    "file", "checksum", "hole", "head", "ids", "count", "orphan", "version", "unappliable"
 ]
 
 

@@ -21,7 +21,7 @@ from patches_server.documents.history import HistoryMark, KnownHistory
 from patches_server.documents.records import CommitOptions, CommitResult
 
 #: `(doc_id, changes, options, origin)`: newly committed changes, once per commit that stored
-#: something; `origin` is the connection id that committed, `None` when everybody is to be told.
+#: something; `origin` is the connection that committed and gets no broadcast, or `None`.
 ChangesCommitted = Signal[[str, Sequence[Change], CommitOptions | None, str | None]]
 #: `(doc_id, origin)`
 DocDeleted = Signal[[str, str | None]]
@@ -52,7 +52,7 @@ class DocumentServer(ABC):
     default_routes: tuple[str, ...] = ()
     #: Remote methods of its own.
     remote_methods: RemoteMethods = MappingProxyType({})
-    #: Whether subscribers are told different things of one commit: then `view` is asked for each.
+    #: Whether subscribers get different parts of one commit: then `view` is called for each.
     has_views: bool = False
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ class DocumentServer(ABC):
     async def view(
         self, doc_id: str, changes: Sequence[Change], context: CallContext
     ) -> Sequence[Change] | None:
-        """What of a commit one subscriber is told; `[]` tells it to look again, `None` nothing."""
+        """What one subscriber gets of a commit; `[]` makes it pull, `None` sends nothing."""
         return changes
 
     def connection_ended(self, connection_id: str) -> None:  # noqa: B027  # nothing is kept

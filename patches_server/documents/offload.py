@@ -1,7 +1,7 @@
 """`Offloader`: runs CPU-bound work inline if it is small, else in a thread.
 
 What this gives and what it does not: work in a thread lets the loop turn every few milliseconds, as
-the interpreter switches between threads. One call into C that does not let go of the interpreter,
+the interpreter switches between threads. One call into C that does not release the interpreter,
 such as the parsing of a frame of many megabytes, holds everybody up for as long as it lasts.
 """
 
@@ -45,7 +45,7 @@ class HasBytes(Protocol):
 
 def steps_of(changes: Sequence[HasOps]) -> int:
     """About how many steps it takes to look at all that changes hold: by their values, since one
-    operation can write megabytes. Counting stops when it is clear that there is much."""
+    operation can write megabytes. Counting stops once the work is known to be large."""
     steps = len(changes)
     for change in changes:
         if steps > _ENOUGH:

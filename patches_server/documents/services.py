@@ -1,4 +1,4 @@
-"""What serves the documents of one algorithm, and what a server is told of an algorithm.
+"""What serves the documents of one algorithm, and what a server knows of an algorithm.
 
 An algorithm registers with one `ServedAlgorithm`; `patches_server.algorithms` lists those that are
 here. Routes, backends, backup and doctor ask it and name none.

@@ -100,7 +100,7 @@ def create_app(
     Args:
         store: a URL (`memory:`, `sqlite:///path`), a `Path`, or a backend, which then stays open
             when the application ends; `None` keeps everything in memory.
-        auth: who may do what. Without it nobody may do anything; `allow_all` lets everybody.
+        auth: who may do what. Without it every call is denied; `allow_all` allows every call.
         routes: the algorithm of a new document by its id, such as `{"board/*": "lww"}`; the first
             that matches counts. Ids that match none: `lww/*` are LWW, all others OT.
         limits: how much of everything is allowed.
@@ -117,7 +117,7 @@ def create_app(
             `validate_state(principal, doc_id, change, before, after)`.
         reauth_s, hide_existence, drain_s: see `PatchesServer`.
 
-    Raises `InvalidRequestError` for a store or route that there is not.
+    Raises `InvalidRequestError` for an unknown store or route.
     """
     check_bool("page", page)
     check_bool("metrics", metrics)

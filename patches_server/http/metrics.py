@@ -60,7 +60,7 @@ class ServerCollector:
             errors.add_metric([code], count)
         yield errors
         yield self._counter(
-            "patches_poison", "Committed changes that cannot be applied", server.unappliable
+            "patches_unappliable", "Committed changes that cannot be applied", server.unappliable
         )
         yield self._counter(
             "patches_clock_jumps", "Leaps of the wall clock between commits", server.clock_jumps

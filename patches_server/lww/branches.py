@@ -52,7 +52,7 @@ class LWWBranchManager(BranchManager):
         if not unmerged:
             return []
         try:
-            # Everybody is told, the caller too; what judges the caller's commits judges a merge.
+            # Notifies all subscribers, the caller too. The rules for the caller's commits apply.
             with call_context(CallContext(review=current_context().review)):
                 merged = await self._server.commit_changes(branch.doc_id, unmerged)
         except PatchesError as exc:

@@ -2,7 +2,7 @@
 
 The rules: `docs/internals/lww.md` 7.3.
 
-`decide` folds the ops of a submission into the rows that were read; `answer_rows` picks the rows
+`decide` merges the ops of a submission into the rows that were read; `answer_rows` picks the rows
 that the sender gets back. Text edits (`@txt`) are merged in the order of commits: there is no
 history here to transform them over, so each is applied to the text as it is now, and its row is the
 whole text.

@@ -22,7 +22,7 @@ class Row:
     `pos` its place among the rows of that revision.
 
     `hidden`: a removal under which something was written since. It takes part in nothing any more,
-    but a reader who holds what it removed must still hear of it, or would keep that beside what was
+    but a reader who holds what it removed must still receive it, or would keep that beside what was
     written. `pinned`: a removal of what a row above, or the snapshot, still holds: it must stay.
     """
 
@@ -89,7 +89,7 @@ class Row:
 
     @property
     def is_removal(self) -> bool:
-        """Whether the row says that there is nothing at its path."""
+        """True if the row removes what was at its path."""
         return bool(self.op["op"] == "remove")
 
     def concerns(self, reader_rev: int) -> bool:

@@ -273,9 +273,9 @@ class LWWServer(DocumentServer):
     async def _as_changes(
         self, loaded: LoadedRows, base_rev: int, now: Millis, *, first: Sequence[bytes] = ()
     ) -> list[Change]:
-        # The id of such a change says nothing; who asks for the token is told the head's.
-        asked = "token" in current_context().options
-        extra = {"head": loaded.head_id} if asked else None
+        # Such a change has no id of its own; callers that ask for the token get the head's id.
+        wants_token = "token" in current_context().options
+        extra = {"head": loaded.head_id} if wants_token else None
 
         def change() -> list[Change]:
             reader_rev = 0 if first else base_rev  # who starts anew has missed everything

@@ -89,7 +89,7 @@ def measured_after(state: Json, changes: Sequence[Change], limits: Limits) -> Me
 
 
 def refusal(doc_id: str, measured: Measured, change_id: str, limits: Limits) -> ChangeRefusedError:
-    """What the author of the change that passes a limit is told."""
+    """The error for a change that exceeds a limit."""
     # Named and final: the author's client sets that change aside, and what comes after it, which
     # may be what makes the document smaller, gets through.
     before, after = measured.before, measured.after

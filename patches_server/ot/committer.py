@@ -92,7 +92,7 @@ class _AbandonedError(Exception):
 class Committer:
     """Commits to the documents of a store, one commit of a document at a time.
 
-    `on_cut(call, changes, head)` is told when the caller is cancelled while `changes` are being
+    `on_cut(call, changes, head)` is called when the caller is cancelled while `changes` are being
     stored after `head`: they may be stored or not.
     """
 

@@ -41,7 +41,7 @@ class OTHistory:
         self._store = store
         self._offload = offload
         self._new_id = SortableIds(runtime.random)
-        #: Changes that were left out of a state, by document and id; each is told of once.
+        #: Changes that were left out of a state, by document and id; each is reported once.
         self._reported: dict[tuple[str, str], None] = {}
         self.unappliable = 0
 

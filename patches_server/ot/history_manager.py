@@ -18,7 +18,7 @@ class PatchesHistoryManager(VersionHistory):
     """Lists, makes and reads versions of a server's documents, and what the log of OT ones says.
 
     `server` is a document server; an `OTServerStore`, or a backend, is served by an `OTServer`.
-    `on_skipped_change(doc_id, skipped)` hears of every committed change that a state was built
+    `on_skipped_change(doc_id, skipped)` is called for every committed change that a state was built
     without, because it cannot be applied.
     """
 

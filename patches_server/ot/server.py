@@ -168,7 +168,7 @@ class OTServer(DocumentServer):
         changes: Sequence[AnyChange],
         options: CommitOptions | None = None,
     ) -> CommitResult:
-        """`commit_changes` of a caller that is named; one without a connection is told to all."""
+        """`commit_changes` of a caller that is named; without a connection, all are notified."""
         if not changes:
             return CommitResult(changes=())
         key, mine = (doc_id, changes[0].id), object()
@@ -264,7 +264,7 @@ class OTServer(DocumentServer):
 
     async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:
         """Remove the document, leaving a tombstone. An unknown or deleted one is no error."""
-        # Shielded, so that the others are told although the caller may go away.
+        # Shielded: the others are notified even if the caller goes away.
         await asyncio.shield(self._own(self._delete(current_context(), doc_id, skip_tombstone)))
 
     async def undelete_doc(self, doc_id: str) -> bool:
@@ -296,7 +296,7 @@ class OTServer(DocumentServer):
         """Finish a commit whose caller has gone while it was being stored.
 
         The write may be on its way to disk or not. Made again, it comes after the first one, and
-        the others are told either way: they would not hear of the change before the next one.
+        the others are notified either way; otherwise they would see it with the next change only.
         """
         try:
             if not await self._is_stored(call, changes, head):

@@ -66,7 +66,7 @@ class Calls:
         self._commits = CommitsUnderWay[Any]()
 
     async def run(self, call: Call) -> Answer:
-        """Carry a call out. Raises what its sender is told as an error."""
+        """Carry a call out. What it raises is sent as the error."""
         subject = wire_checks.doc_id(wire_checks.param(call.params, 0), self._limits)
         arguments = await self._read(call, subject)
         doc_id = await self._permitted(call, subject, arguments)
@@ -192,7 +192,7 @@ def _check_algorithm(doc_id: str, options: Mapping[str, Json], services: Service
 
 
 def _has_options(params: Sequence[Json]) -> bool:
-    """Whether a call has options that not everybody may use."""
+    """True if a call has options that need a capability."""
     return any(
         isinstance(value, dict) and not value.keys() <= _OPEN_OPTIONS for value in params[1:]
     )

@@ -1,6 +1,6 @@
 """The table of remote methods: the only way from a method's name to code.
 
-Reading the parameters is pure and comes first; rights are asked next; only then does anything run.
+Parameters are read first, which is pure; then rights are checked; only then does anything run.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def method_table(*, has_relay: bool) -> dict[str, Method]:
 
 
 def unknown_method(name: object) -> PatchesError:
-    """The error of a call to a method that there is not."""
+    """The error for a call to an unknown method."""
     return PatchesError(f"Unknown method '{as_text(name)}'.")
 
 

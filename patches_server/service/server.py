@@ -46,7 +46,7 @@ class PatchesServer:
         algorithm_of: the recorded algorithm of a document, which wins over the routes.
         get_tombstone: the tombstone of a deleted document.
         relay: whether connections may pass messages to each other (presence).
-        reauth_s: rights older than this are asked again before something is delivered.
+        reauth_s: rights older than this are checked again before something is delivered.
         validate, validate_state: your own rules about changes and about what comes of them; see
             `patches_server.service.validation`.
         hide_existence: refuse calls about branches that do not exist like those that are forbidden.
@@ -187,8 +187,8 @@ class PatchesServer:
     def revoke(self, *, principal: object = None, doc_id: str | None = None) -> None:
         """Rights have changed: nothing is delivered any more on the strength of the old ones.
 
-        With a document, the rights of its subscribers (all of them, or one principal) are asked
-        again: who may still read misses nothing, the others' subscriptions end and they are told.
+        With a document, the rights of its subscribers (all of them, or one principal) are checked
+        again: who may still read misses nothing, the others get `subscriptionEnded`.
         With a principal alone, its connections are closed with 4401. `principal` is what
         `authenticate` returned, or its `id`.
         """

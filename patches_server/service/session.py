@@ -8,7 +8,7 @@ connection at once, and reading stops while there are that many, or while the pe
 answers that are there (`Outbox.has_room`). Calls that name the same document keep their order, so
 commits are ordered by arrival and a read sees the commit before it; this is kept by each call
 waiting for the one before it, per document. A call that has begun goes on when the connection is
-lost: the others are to hear of what it commits.
+lost: the others must be notified of what it commits.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ class ServerSession:
         return await ended
 
     def notify(self, name: Json, params: Json, size: int) -> None:
-        """Take a message that is not answered. Presence is all that there is."""
+        """Take a message that is not answered. Only presence has such messages."""
         relay = self._server.relay
         if relay is None:
             return
@@ -219,7 +219,7 @@ class ServerSession:
             relay.withdraw(self, params)
 
     def failure(self, error: Exception, ref: str = "") -> Outcome:
-        """The outcome of a call that failed. `ref` is in the log beside what may not be told."""
+        """The outcome of a call that failed. `ref` is in the log beside what is not sent."""
         told = wire_error(error, ref)
         self._server.stats.errors[str(told["code"])] += 1
         return Outcome(error=told)
@@ -316,8 +316,8 @@ class ServerSession:
 
     async def _carry_out(self, call: Call, reply: Reply) -> None:
         def give_up() -> None:
-            # A call that has begun goes on: the others are to be told of what it commits. One that
-            # still waits for its turn is not begun any more.
+            # A call that has begun goes on, because the others must be notified of what it commits.
+            # One that still waits for its turn is not begun any more.
             reply(self.failure(UnavailableError("no answer in time", {"reason": "STORAGE"})))
 
         with ResponseDeadline(give_up, self._limits.store_timeout_s) as deadline:

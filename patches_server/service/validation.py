@@ -1,9 +1,9 @@
-"""Validation: an application's own rules, asked before anything of a commit is stored.
+"""Validation: an application's own rules, checked before anything of a commit is stored.
 
 `validate(principal, doc_id, changes)` sees what a client has sent: operations, which say what is
 written and not always what comes of it. `validate_state(principal, doc_id, change, before, after)`
 sees the document without and with each change as it is to be stored, so an increment or a move gets
-around no rule; it is asked for merges of branches, too. It costs the building of the state.
+around no rule; it is called for merges of branches, too. It costs the building of the state.
 
 Both are functions or coroutine functions and accept by returning `None`. They refuse one change by
 returning or raising `ChangeRefusedError(change.id, reason)`; a returned string is the reason for

@@ -179,18 +179,18 @@ def test_a_change_that_cannot_be_applied_is_found_by_replaying(path: Path) -> No
         (data,) = conn.execute(
             "SELECT change FROM ot_changes WHERE doc_id = 'log' AND rev = 3"
         ).fetchone()
-        poison = data.replace(b'"/f3"', b'"/f2/n/below-a-number"')
+        bad = data.replace(b'"/f3"', b'"/f2/n/below-a-number"')
         columns = conn.execute(
             "SELECT doc_id, rev, prev, change_id, created_at, batch_id, client_id FROM ot_changes "
             "WHERE doc_id = 'log' AND rev = 3"
         ).fetchone()
         conn.execute(
             "UPDATE ot_changes SET change = ?, crc = ? WHERE doc_id = 'log' AND rev = 3",
-            (poison, row_crc(*columns, poison)),
+            (bad, row_crc(*columns, bad)),
         )
     assert problems(path) == []
     assert problems(path, replay=True) == [
-        "poison: document 'log': change 'c3' (revision 3) cannot be applied"
+        "unappliable: document 'log': change 'c3' (revision 3) cannot be applied"
     ]
 
 

@@ -203,7 +203,7 @@ class StoredDocs(Algorithm):
 
     async def _take_over_all(self, doc_id: str, doc: OTDoc, queue: PendingQueue) -> None:
         stored = await self.store.get_doc(doc_id)
-        if stored is None:  # forgotten, or deleted: the coordinator hears of that
+        if stored is None:  # forgotten, or deleted: the coordinator is notified of that
             stored = StoredSnapshot(state=None, rev=0, changes=(), version=queue.version)
         doc.take_over_all(stored)
 

@@ -100,7 +100,7 @@ def merged_with_server(
 
 
 def metadata_to_send(branch: Branch) -> dict[str, Json]:
-    """What `createBranch` is told of a record besides document and revision."""
+    """The fields of a record that `createBranch` sends besides document and revision."""
     wire = without_merge_fields(branch.to_wire())
     for key in ("docId", "branchedAtRev", "createdAt", "modifiedAt", "pendingOp"):
         wire.pop(key, None)
@@ -108,5 +108,5 @@ def metadata_to_send(branch: Branch) -> dict[str, Json]:
 
 
 def changes_to_send(branch: Branch) -> dict[str, Json]:
-    """What `updateBranch` is told of a record."""
+    """The fields of a record that `updateBranch` sends."""
     return own_fields(branch.to_wire())

@@ -60,7 +60,7 @@ class PatchesBranchClient:
     """Lists, makes, changes and merges branches: `PatchesBranchClient("doc-id", sync)`.
 
     If the sync has a `branch_store`, records are kept there and everything but `merge_branch` works
-    offline; the server is told with the next connection. Otherwise each call asks the server.
+    offline; the server gets the changes later. Otherwise each call asks the server.
     """
 
     def __init__(self, doc_id: str, sync: BranchHost, *, algorithm: str | None = None) -> None:
@@ -265,7 +265,7 @@ class PatchesBranchClient:
         """Store a branch's first content; the last revision that it will take.
 
         The first batch is made up at once, so that no later edit can slip into it: an algorithm may
-        consolidate what waits, and then the branch's own content could not be told from its seed.
+        consolidate pending edits, and the branch's own content would be part of its seed.
         """
         for ops in edits:
             await self._patches.submit_doc_change(branch_id, ops)
@@ -342,7 +342,7 @@ async def _send(branch: Branch, connection: Caller) -> None:
 
 
 async def _confirm(store: BranchStore, sent: Branch) -> None:
-    """The server knows it. What was changed meanwhile stays to be told."""
+    """The server knows it. What was changed meanwhile is still to be sent."""
     now = await store.load(sent.id)
     if sent.pending_op == "delete":
         await store.remove([sent.id])

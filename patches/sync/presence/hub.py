@@ -115,7 +115,7 @@ class PresenceHub:
         self._notify("peer-signal", peer, data, room)
 
     def names_no_room(self, peer: str) -> bool:
-        """Whether a peer has said its state without a room, and hears only what names none."""
+        """Whether a peer has said its state without a room, and receives only what names none."""
         return None in self._said.get(peer, ())
 
     def states_in(self, doc_id: str) -> dict[str, State]:
@@ -148,7 +148,7 @@ class PresenceHub:
         own, peers = params.get("id"), params.get("peers")
         if not isinstance(own, str) or not isinstance(peers, list):
             return
-        if params.get("room") is not None:  # the same again, for a relay that is told a room
+        if params.get("room") is not None:  # the same again, for a relay that takes a room
             return
         self._own_id = own
         present = [peer for peer in peers if isinstance(peer, str) and peer != own]

@@ -6,8 +6,8 @@ so that they reach only who may read it. A peer that names no room (one of @dabb
 is shown in every room, and is told without a room.
 
 The relay tells a newcomer who is there, and nobody of the newcomer. So a newcomer to the relay says
-hello to all, a newcomer to a room says its state to all, and whoever hears a state for the first
-time answers with its own. What was said before a room was entered is remembered.
+hello to all, a newcomer to a room sends its state to all, and whoever receives a state for the
+first time answers with its own. States that came before a room was entered are kept.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Room:
         return self._others
 
     def update(self, **fields: Json) -> None:
-        """Change fields of the own state. The others hear of it soon.
+        """Change fields of the own state. The others are notified soon.
 
         Raises `InvalidRequestError` if it becomes larger than the server passes on.
         """

@@ -88,9 +88,9 @@ class OTBranchManager(BranchManager):
         """Commit what is new on a branch to its source.
 
         Returns the source's changes that were committed or met on the way, ascending; nothing if
-        there was nothing to merge. Everybody is told of them, the caller too. Raises `BranchError`,
-        `MergeContentDuplicationError`, `MergePartialProgressError` (merging again goes on), or
-        whatever the commit was refused with.
+        there was nothing to merge. All subscribers are notified, the caller too. Raises
+        `BranchError`, `MergeContentDuplicationError`, `MergePartialProgressError` (merging again
+        goes on), or why the commit was refused.
         """
         record = await load_live(self._branches, branch_id)
         action = content_duplication_guard or self._guard.action

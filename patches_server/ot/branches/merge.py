@@ -57,7 +57,7 @@ class Merge:
         self._store = server.store
         self._branch_id = branch_id
         self._window = window
-        #: Everybody is told, the caller too; what judges the caller's commits judges a merge.
+        #: All subscribers are notified, the caller too. The rules for the caller's commits apply.
         self._caller = CallContext(review=current_context().review)
         self._seen: dict[str, Change] = {}
         self._has_merged = False

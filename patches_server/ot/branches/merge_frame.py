@@ -1,6 +1,6 @@
 """`MergeFrame`: how the source of a branch differs from the branch, as operations.
 
-A branch is merged by moving its changes behind what the source has and the branch has not. Those
+A branch is merged by moving its changes behind what the source has and the branch lacks. Those
 *programs* stand right after some branch revision, and account for the source up to some revision;
 whatever moves either position moves the programs along. So a merge can stop anywhere and go on
 later: the rows that it has committed carry the branch's id as their batch, and `follow` passes

@@ -79,7 +79,7 @@ class OTCheckup:
             apply_changes_for_reconstruction(base, changes or [], on_skipped_change=skipped.append)
             for each in skipped:
                 detail = f"change {each.change.id!r} (revision {each.change.rev}) cannot be applied"
-                yield Problem("poison", doc_id, detail, each.change.rev)
+                yield Problem("unappliable", doc_id, detail, each.change.rev)
 
     def mended(
         self, conn: sqlite3.Connection, doc_id: str, problems: Iterable[Problem]

@@ -1,9 +1,9 @@
 """`Hub`: who is subscribed to what, and the fan-out of what was committed.
 
 A notification is encoded once and put, as one event, into the outbox of every subscriber but the
-connection that committed; nothing here waits for a socket. Rights are asked when a subscription is
-made, and again before a delivery when the last answer is old: what is due meanwhile is held back,
-in order, for that one subscriber. The same is done for a moment after some answers
+connection that committed; nothing here waits for a socket. Rights are checked when a subscription
+is made, and again before a delivery if the last check is old: until then, what is due for that one
+subscriber is held back, in order. The same is done for a moment after some answers
 (`AnswersFirst`).
 """
 
@@ -42,7 +42,7 @@ _log = logging.getLogger("patches_server.service.fanout.hub")
 #: Of one broadcast, so many are written in the turn in which it comes, which takes some
 #: milliseconds; to more subscribers than these it goes by their writers.
 _MAX_AT_ONCE: Final = 1_000
-#: Rights that are asked at once: for one `subscribe`, and again for all subscriptions together.
+#: Rights that are checked at once: for one `subscribe`, and again for all subscriptions together.
 _PARALLEL: Final = 64
 
 GetTombstone: TypeAlias = Callable[[str], Awaitable[Tombstone | None]]
@@ -164,7 +164,7 @@ class Hub:
     def revoke(self, *, principal: object = None, doc_id: str | None = None) -> None:
         """Rights have changed: those of a principal, to a document, or of the one to the other.
 
-        Nothing more is delivered to these subscriptions before their rights have been asked again.
+        Nothing more is delivered to these subscriptions before their rights are checked again.
         A subscriber that may still read misses nothing; the subscription of any other ends, and
         `subscriptionEnded` tells it so.
         """
@@ -352,7 +352,7 @@ class Hub:
         if key not in self._asking:
             reason = self._asking[key] = self._held.begin(key)
             self._tasks.spawn(
-                self._ask_again(doc_id, subscriber, reason), name="rights asked again"
+                self._ask_again(doc_id, subscriber, reason), name="rights checked again"
             )
 
     async def _ask_again(self, doc_id: str, subscriber: Subscriber, reason: Reason) -> None:
@@ -377,15 +377,15 @@ class Hub:
         if refusal.code == 503:
             # Nobody said no: the peer is to come back and to catch up. The connection is closed for
             # clients that do not know the notification.
-            subscriber.outbox.close(ASK_LATER, "rights cannot be asked now")
+            subscriber.outbox.close(ASK_LATER, "rights cannot be checked now")
 
     def _end_hold(self, doc_id: str, subscriber: Subscriber) -> None:
         """Hold no more than may wait in an outbox: stop waiting for an answer, or else end the
         connection."""
         self.answers_first.end(doc_id, subscriber)
-        if self._held.is_full((doc_id, subscriber)):  # a right is being asked, slowly
+        if self._held.is_full((doc_id, subscriber)):  # a check of rights is slow
             self._remove(subscriber, doc_id)
-            subscriber.outbox.close(ASK_LATER, "rights cannot be asked now")
+            subscriber.outbox.close(ASK_LATER, "rights cannot be checked now")
 
     def _put(self, subscriber: Subscriber, event: Event) -> None:
         subscriber.outbox.put(event)

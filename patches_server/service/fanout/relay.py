@@ -5,11 +5,11 @@ never stored. The sender's id is set by the server. A message that names a room,
 document's id, is passed only between connections subscribed to that document, so that presence
 needs the right to read.
 
-Clients of @dabble/patches 0.28.1 name no room. Where everybody may read everything, their messages
-go to any peer. Where rights are asked, they go as messages of the documents that both sides are
-subscribed to, and to nobody else: a stranger must not appear beside a document it may not read.
-A relay of that library that is told a room takes only messages that name it. For it, a connection
-is welcomed again in each document it subscribes to, and a departure is told in each room.
+Clients of @dabble/patches 0.28.1 name no room. Where every call is allowed, their messages
+go to any peer. Where rights are checked, they go as messages of the documents that both sides are
+subscribed to, and to no other peer: a stranger must not appear beside a document it may not read.
+A relay of that library that is given a room takes only messages that name it. For it, a connection
+is welcomed again in each document it subscribes to, and a departure is announced in each room.
 
 Messages are limited per sender and per receiver, in number and bytes, and are dropped where the
 receiver does not take them. A flood of them never ends the receiver's connection.
@@ -67,7 +67,7 @@ class _Member:
 class AwarenessRelay:
     """All connections of one server process, by id.
 
-    `is_open`: everybody may read every document, so a message needs no room.
+    `is_open`: every peer may read every document, so a message needs no room.
     """
 
     def __init__(self, hub: Hub, *, limits: Limits, is_open: bool) -> None:
@@ -81,7 +81,7 @@ class AwarenessRelay:
         return len(self._members)
 
     def join(self, peer: Subscriber) -> None:
-        """A connection has opened: it is told its own id and who else is there."""
+        """A connection has opened: it gets its own id and the ids of the others."""
         now = asyncio.get_running_loop().time()
         others = list(self._members) if len(self._members) <= _ROSTER_MAX else []
         per_s, bytes_per_s = self._limits.presence_per_s, self._limits.presence_bytes_per_s
@@ -95,7 +95,7 @@ class AwarenessRelay:
         peer.outbox.answer(Event("peer-welcome", welcome))
 
     def leave(self, peer: Subscriber) -> None:
-        """A connection is gone: the others are told."""
+        """A connection is gone: notify the others."""
         member = self._members.pop(peer.connection_id, None)
         if member is None:
             return
@@ -120,7 +120,7 @@ class AwarenessRelay:
             peer.outbox.answer(Event("peer-welcome", welcome))
 
     def leave_room(self, left: str, room: str) -> None:
-        """A connection has left a room, or may not be in it any more: those it met are told."""
+        """A connection has left a room, or may no longer be in it: notify those it met."""
         met = self._met.get(room)
         if met is None or left not in met:
             return

@@ -9,7 +9,7 @@ from patches_server.service.fanout.outbox import Outbox
 
 
 class Subscriber(Protocol):
-    """What the hub needs of a connection. One is told from another by identity."""
+    """What the hub needs of a connection. They are compared by identity."""
 
     outbox: Outbox
     context: CallContext

@@ -112,7 +112,7 @@ ROW: Final = "id, doc_id, modified_at, deleted, record, crc"
 
 
 def counted(conn: sqlite3.Connection, doc_id: str) -> Sums:
-    """The branch records that there are of a document."""
+    """A document's branch records."""
     rows = conn.execute("SELECT crc FROM server_branches WHERE doc_id = ?", (doc_id,))
     return NO_ROWS.plus(crc for (crc,) in rows)
 

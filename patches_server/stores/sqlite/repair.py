@@ -3,7 +3,7 @@
 What is in an algorithm's tables its `Checkup` mends, from versions, which hold the whole state at a
 revision, and from the log. Here: records that are missing beside a head are made, and what is left
 of tombstones, versions and branch records is counted anew, so that it is served again; each such
-loss is told.
+loss is reported.
 
 What remains afterwards takes a backup. Run it while no server has the file open.
 """

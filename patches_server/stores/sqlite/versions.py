@@ -190,7 +190,7 @@ def delete_versions(conn: sqlite3.Connection, doc_id: str) -> None:
 
 
 def counted(conn: sqlite3.Connection, doc_id: str) -> Sums:
-    """The versions that there are of a document."""
+    """A document's versions."""
     rows = conn.execute("SELECT crc FROM server_versions WHERE doc_id = ?", (doc_id,))
     return NO_ROWS.plus(crc for (crc,) in rows)
 

@@ -59,7 +59,7 @@ async def test_the_figures_of_a_server_at_work(aiohttp_client: Any) -> None:
     assert shown["patches_errors_total 400"] == 1
     assert shown["patches_errors_total -32000"] == 1
     assert shown["patches_queue_drops_total"] == 0
-    assert shown["patches_poison_total"] == 0
+    assert shown["patches_unappliable_total"] == 0
     assert shown["patches_clock_jumps_total"] == 0
 
 
@@ -73,7 +73,7 @@ async def test_a_slow_reader_that_is_dropped_is_counted(aiohttp_client: Any) -> 
     assert (await figures(client))["patches_queue_drops_total"] == 1
 
 
-async def test_poison_is_counted_once(aiohttp_client: Any) -> None:
+async def test_an_unappliable_change_is_counted_once(aiohttp_client: Any) -> None:
     app = create_app(auth=allow_all, metrics=True, relay=False)
     client = await aiohttp_client(app)
     async with client.ws_connect("/ws") as ws:
@@ -82,7 +82,7 @@ async def test_poison_is_counted_once(aiohttp_client: Any) -> None:
         for _ in range(3):
             await call(ws, "createVersion", "plan", {"name": "now"})
             await app[SERVER].router.services["ot"].documents.capture_current_version("plan")
-    assert (await figures(client))["patches_poison_total"] == 1
+    assert (await figures(client))["patches_unappliable_total"] == 1
 
 
 async def test_a_leap_of_the_clock_is_counted_once_for_all_algorithms(aiohttp_client: Any) -> None:
