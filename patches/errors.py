@@ -8,6 +8,8 @@
     │   ├── NotARowOperationError        an operation on tables that is no change of rows
     │   └── InvalidRowError              a row or a value that its table does not take
     ├── InvalidConditionError (ValueError)   a condition over columns that cannot be tried
+    ├── WritesRefusedError               SQL that reads or writes what it may not
+    ├── AudienceDeniedError              an action writes a row that its author may not see
     ├── SchemaError                      a declaration of tables that is wrong
     ├── SchemaTooOldError                a table or column of the server's that is not declared here
     ├── InvalidJsonError (ValueError)    bytes that are not JSON
@@ -207,6 +209,20 @@ class InvalidConditionError(PatchesError, ValueError):
     """A condition that is malformed, too large, or about a column that is not there."""
 
     code = 400
+
+
+class WritesRefusedError(PatchesError):
+    """SQL that writes outside of an action, or uses what gives another result elsewhere."""
+
+
+class AudienceDeniedError(PatchesError):
+    """An action writes a row whose audience its author does not belong to."""
+
+    code = 403
+
+    def __init__(self, table: str, audience: str) -> None:
+        self.table, self.audience = table, audience
+        super().__init__(f"{table}: the author may not write rows of the audience {audience!r}")
 
 
 class SchemaError(PatchesError):

@@ -152,6 +152,7 @@ PURE = (
 )
 #: In a pure folder, the modules that do: they hold the store and the locks.
 NOT_PURE = (
+    "patches.rows.working_copy",
     "patches.algorithms.ot.algorithm",
     "patches.algorithms.ot.doc",
     "patches.algorithms.ot.quarantine",

@@ -10,7 +10,7 @@ import dataclasses
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -27,6 +27,7 @@ KEY: Final = "id"
 AUDIENCE: Final = "audience"
 EVERYBODY: Final = "*"
 MAX_KEY_BYTES: Final = 200
+MAX_COLUMNS: Final = 100
 
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
 _RESERVED: Final = "_patches"
@@ -47,12 +48,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """One table. `identity` names the columns that make a row the same row in every re-run."""
+    """One table.
+
+    `identity` names the columns that make a row the same row in every re-run. `references`: by
+    column, the table whose key it holds; with a row go those that refer to it.
+    """
 
     name: str
     columns: Mapping[str, Column]
     identity: tuple[str, ...] = ()
     key: str = KEY
+    references: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -145,14 +151,28 @@ class Schema:
         return MappingProxyType(self._tables)
 
     def table(
-        self, name: str, *, identity: Iterable[str] = (), key: str = KEY
+        self,
+        name: str,
+        *,
+        identity: Iterable[str] = (),
+        key: str = KEY,
+        references: Mapping[str, str] | None = None,
     ) -> Callable[[type[T]], type[T]]:
-        """Declare a table from a class. Raises `SchemaError`, naming what is wrong."""
+        """Declare a table from a class. Raises `SchemaError`, naming what is wrong.
+
+        `references`: by column, the table declared before whose key it holds, or this one.
+        """
 
         def declare(declared: type[T]) -> type[T]:
             if name in self._tables:
                 raise SchemaError(f"table {name!r} is declared twice")
-            self._tables[name] = table_of(name, declared, tuple(identity), key)
+            table = table_of(name, declared, tuple(identity), key)
+            for column, target in (references or {}).items():
+                if column not in table.columns or table.columns[column].kind != "text":
+                    raise SchemaError(f"{name}.{column}: a reference is a column of str")
+                if target != name and target not in self._tables:
+                    raise SchemaError(f"{name}.{column}: declare the table {target!r} before")
+            self._tables[name] = replace(table, references=MappingProxyType(dict(references or {})))
             return declared
 
         return declare
@@ -235,15 +255,17 @@ def table_of(name: str, declared: type, identity: tuple[str, ...] = (), key: str
         if column.has_default and (problem := column.check(column.default)):
             raise SchemaError(f"{name}.{column_name}: the default does not fit: {problem}")
         columns[column_name] = column
+    if len(columns) > MAX_COLUMNS:
+        raise SchemaError(f"table {name!r}: at most {MAX_COLUMNS} columns, got {len(columns)}")
     _check_columns(name, columns, identity, key)
     return Table(name=name, columns=MappingProxyType(columns), identity=identity, key=key)
 
 
 def _default_of(declared: type, column: str) -> tuple[bool, Json]:
     """Whether the class gives the column a default, and a copy of it."""
-    for field in dataclasses.fields(declared) if dataclasses.is_dataclass(declared) else ():
-        if field.name == column and field.default_factory is not dataclasses.MISSING:
-            return True, copy.deepcopy(field.default_factory())
+    for member in dataclasses.fields(declared) if dataclasses.is_dataclass(declared) else ():
+        if member.name == column and member.default_factory is not dataclasses.MISSING:
+            return True, copy.deepcopy(member.default_factory())
     for cls in declared.__mro__:  # not `getattr`: it finds the members of `type` too
         if column in vars(cls):
             return True, copy.deepcopy(vars(cls)[column])
