@@ -8,6 +8,10 @@
     │   ├── NotARowOperationError        an operation on tables that is no change of rows
     │   └── InvalidRowError              a row or a value that its table does not take
     ├── InvalidConditionError (ValueError)   a condition over columns that cannot be tried
+    ├── ActionsOnlyError                 a document of actions is edited in another way
+    ├── ActionRefusedError               an action goes beyond a limit
+    ├── ImpureActionError                an action does something else when it runs again
+    ├── DuplicateIdentityError           an action inserts two rows of one identity
     ├── WritesRefusedError               SQL that reads or writes what it may not
     ├── AudienceDeniedError              an action writes a row that its author may not see
     ├── SchemaError                      a declaration of tables that is wrong
@@ -185,11 +189,10 @@ class UnsupportedOperationError(PatchError):
 class NotARowOperationError(PatchError):
     """An operation that is no change of rows: the document's state is tables."""
 
-    def __init__(self, index: int, op: Mapping[str, Any]) -> None:
-        self.index = index
-        self.op, self.path = op.get("op"), op.get("path")
+    def __init__(self, index: int, op: object, path: object) -> None:
+        self.index, self.op, self.path = index, op, path
         super().__init__(
-            f"operation {index} ({self.op!r} at {self.path!r}) is no change of rows: expected add "
+            f"operation {index} ({op!r} at {path!r}) is no change of rows: expected add "
             f"or remove at /table/key, or replace at /table/key/column"
         )
 
@@ -209,6 +212,39 @@ class InvalidConditionError(PatchesError, ValueError):
     """A condition that is malformed, too large, or about a column that is not there."""
 
     code = 400
+
+
+class ActionsOnlyError(PatchesError):
+    """The document is changed by actions alone: `doc.run(action, ...)`."""
+
+    def __init__(self, doc_id: str) -> None:
+        self.doc_id = doc_id
+        super().__init__(f"document {doc_id!r} is changed by actions alone; use doc.run(action)")
+
+
+class ActionRefusedError(PatchesError):
+    """An action that writes too much or runs for too long. Nothing of it is left."""
+
+
+class ImpureActionError(PatchesError):
+    """An action that does something else when it is run a second time on the same rows."""
+
+    def __init__(self, action: str, *, table: str, key: str, columns: Sequence[str]) -> None:
+        self.action, self.table, self.key, self.columns = action, table, key, tuple(columns)
+        super().__init__(
+            f"action {action!r} is not deterministic: run twice, it gives another row "
+            f"{table}/{key} ({', '.join(columns)}); use tx.now, tx.random() and tx.id() instead"
+        )
+
+
+class DuplicateIdentityError(PatchesError):
+    """An action inserts two rows whose identity columns are equal: they would be one row."""
+
+    def __init__(self, table: str, columns: Sequence[str]) -> None:
+        self.table, self.columns = table, tuple(columns)
+        super().__init__(
+            f"two rows of {table!r} with one identity ({', '.join(columns)}) in one action"
+        )
 
 
 class WritesRefusedError(PatchesError):

@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches.algorithms": BASE | {"patches.aio", "patches.documents"},
     "patches.algorithms.ot": ALGORITHM,
     "patches.algorithms.lww": ALGORITHM,
+    "patches.algorithms.replay": ALGORITHM | {"patches.rows"},
     "patches.algorithms.ot.stores": ALGORITHM | {"patches.algorithms.ot"},
     "patches.algorithms.lww.stores": ALGORITHM | {"patches.algorithms.lww"},
     "patches.net": BASE | {"patches.aio"},
@@ -127,6 +128,7 @@ PURE = (
     "patches.model.json_values",
     "patches.algorithms.ot",
     "patches.algorithms.lww",
+    "patches.algorithms.replay",
     # What a document server decides by: the commit, the merge, and what they are made of.
     "patches_server.documents.measure",
     "patches_server.documents.checkup",

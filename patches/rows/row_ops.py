@@ -89,7 +89,7 @@ def _parse(number: int, op: Op) -> RowOp:
         case "remove", [table, key]:
             return RowOp("remove", table, key)
         case _:
-            raise NotARowOperationError(number, op)
+            raise NotARowOperationError(number, op.get("op"), path)
 
 
 def apply_row_ops(state: State, ops: Iterable[RowOp]) -> dict[str, dict[str, Row]]:
@@ -144,10 +144,11 @@ def invert_row_ops(state: State, ops: Sequence[RowOp]) -> list[Op]:
     """
     before = touched_by(state, ops)
     after = apply_row_ops(state, ops)
-    return diff_rows({place: _row(after, place) for place in before}, before)
+    return diff_rows({place: row_at(after, place) for place in before}, before)
 
 
-def _row(state: State, place: tuple[str, str]) -> Row | None:
+def row_at(state: State, place: tuple[str, str]) -> Row | None:
+    """The row at a table and key, if there is one."""
     return state.get(place[0], _NO_ROWS).get(place[1])
 
 

@@ -215,6 +215,12 @@ class WorkingCopy:
         query = f'SELECT "{table.key}" FROM "{table.name}" WHERE {condition} ORDER BY "{table.key}"'  # noqa: S608 -- compiled from a checked condition
         return [key for (key,) in self._execute(query, values)]
 
+    def count_where(self, table: Table, condition: str, values: Sequence[Json]) -> int:
+        """How many keys `keys` would give."""
+        query = f'SELECT count(*) FROM "{table.name}" WHERE {condition}'  # noqa: S608 -- as in `keys`
+        ((count,),) = self._execute(query, values)
+        return int(count)
+
     def sql(self, query: str, values: Sequence[Json]) -> list[dict[str, Json]]:
         """One statement of an action, within what the authorizer allows. Rows come as SQLite has
         them: 0 and 1 for booleans, JSON as a string.
