@@ -18,6 +18,7 @@ from patches.algorithms.lww import LWWDoc, merge_server_with_local
 from patches.algorithms.lww.receive import accepted_changes
 from patches.algorithms.lww.state import build_state
 from patches.algorithms.lww.stores.memory import LWWMemoryStore
+from patches.algorithms.lww.units import bare, bare_change
 from patches.errors import MissingChangesError
 from patches.model.change import Change
 from patches.model.json_values import Json, Op, json_equal
@@ -56,7 +57,11 @@ class Client:
             return {"committedRev": 0, "committed": {}, "state": {}, "sending": None, "pending": []}
         ops = [op for change in stored.changes for op in change.ops]
         pieces, pending = await self.store.read(
-            DOC, lambda tables: (tables.sending(), tables.pending.ops())
+            DOC,
+            lambda tables: (
+                [bare_change(piece) for piece in tables.sending()],
+                [bare(op) for op in tables.pending.ops()],
+            ),
         )
         return {
             "committedRev": stored.rev,

@@ -304,7 +304,7 @@ class LWWAlgorithm(Algorithm):
     async def divide_pending_change(
         self, doc_id: str, change_id: str, doc: Document | None
     ) -> bool:
-        """As `Algorithm` has it: a piece holds many edits, and is divided by operations."""
+        """As `Algorithm` has it: a piece holds many edits, and is divided between them."""
         opened, new_id = _lww(doc), self._own_ids()
         async with self._locks(doc_id):
             work = await self._store.change(

@@ -14,6 +14,7 @@ from patches.algorithms.lww.consolidate import value_inside
 from patches.algorithms.lww.deltas import is_delta
 from patches.algorithms.lww.field_table import ancestor_paths
 from patches.algorithms.lww.tables import DocTables
+from patches.algorithms.lww.units import in_unit, unit_of
 from patches.model.json_values import Json, Op
 
 _OLDEST = 1  # a time: `0` and none are filled in or replaced on the way
@@ -26,7 +27,7 @@ def with_bases(tables: DocTables, ops: Iterable[Op]) -> list[Op]:
         if is_delta(op) and tables.committed.get(op["path"]) is None:
             base = _base(tables, op["path"])
             if base is not None and _counts(op, base["value"]):
-                sent.append(base)
+                sent.append(in_unit(base, unit_of(op)))
         sent.append(op)
     return sent
 

@@ -9,6 +9,7 @@ from patches.algorithms.lww.field_table import is_below, put_consolidated
 from patches.algorithms.lww.reading import committed_rev, load, version_of
 from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.tables import DocTables
+from patches.algorithms.lww.units import bare, in_unit, join
 from patches.model.json_values import Op
 from patches.runtime import Millis
 
@@ -64,13 +65,13 @@ def _add_pending(tables: DocTables, ops: Sequence[Op], edit_id: str | None) -> S
     # The ops are sent under the id of their first edit, also from a copy of the file that has the
     # edit and not what came of it: then a server that has seen it counts it once.
     pending_id = None if tables.pending.any() else edit_id or ""
-    existing: dict[str, Op] = {}
+    existing: dict[str, Op] = {}  # as they are stored
     for op in ops:  # a pending op above is not looked at: the server corrects a write below it
         for path in (op["path"], *tables.pending.below(op["path"])):
             held = tables.pending.get(path)
             if held is not None:
                 existing[path] = held
-    result = consolidate_ops(existing.values(), ops)
+    result = consolidate_ops(map(bare, existing.values()), ops)
     # A row that removes a parent is done with once a child is written; a pending removal still has
     # to reach the server, before the child.
     removed_paths = [
@@ -79,7 +80,18 @@ def _add_pending(tables: DocTables, ops: Sequence[Op], edit_id: str | None) -> S
         if existing.get(path, {}).get("op") != "remove"
         or any(is_below(path, op["path"]) for op in result.ops_to_save)
     ]
-    put_consolidated(tables.pending, result.ops_to_save, removed_paths)
+    replaced = {*removed_paths, *(op["path"] for op in result.ops_to_save)}
+    unit, moved = join(
+        tables.pending,
+        result.ops_to_save,
+        [op for path, op in existing.items() if path in replaced],
+        before + 1,
+    )
+    for op in moved:
+        tables.pending.put(in_unit(op, unit))
+    put_consolidated(
+        tables.pending, [in_unit(op, unit) for op in result.ops_to_save], removed_paths
+    )
     rev = committed_rev(tables)
     head = tables.put_head(committed_rev=rev, pending_id=pending_id)
     return Step(

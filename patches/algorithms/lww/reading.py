@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from patches.algorithms.lww.state import committed_state, in_commit_order
 from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.tables import DocTables
+from patches.algorithms.lww.units import bare, bare_change
 from patches.model.change import Change
 from patches.model.json_values import Json
 
@@ -19,8 +20,8 @@ def load(tables: DocTables) -> Work | None:
     return Work(
         state=committed_of(tables),
         committed_rev=head.committed_rev,
-        sending=tables.sending(),
-        pending=tables.pending.ops(),
+        sending=[bare_change(piece) for piece in tables.sending()],
+        pending=[bare(op) for op in tables.pending.ops()],
         version=head.version,
     )
 
@@ -69,7 +70,7 @@ def catch_up(tables: DocTables, known: int | None) -> Step | None:
 
 
 def taken(tables: DocTables, ids: Collection[str]) -> tuple[list[Change], list[Change]]:
-    """The pieces being sent that have one of the ids, and the others."""
+    """The pieces being sent that have one of the ids, and the others, as they are stored."""
     sending = tables.sending()
     return (
         [piece for piece in sending if piece.id in ids],

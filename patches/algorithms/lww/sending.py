@@ -10,6 +10,7 @@ from patches.algorithms.lww.reading import catch_up, committed_rev, version_of, 
 from patches.algorithms.lww.split import split_change
 from patches.algorithms.lww.steps import Step
 from patches.algorithms.lww.tables import DocTables
+from patches.algorithms.lww.units import as_parts, as_stored, bare_change, grouped
 from patches.model.change import Change
 from patches.model.ids import IdSource
 from patches.model.json_values import Op
@@ -29,11 +30,13 @@ def next_piece(
 ) -> tuple[Change | None, Step | None]:
     """The piece to send next, with its id in the store, and the step if that took a write.
 
+    A piece holds whole units (`units.py`), but for a unit that alone is too large.
     Pending ops become pieces when none is left. Without `options` they are sent as they are: not
     divided, and without what deltas start from.
     """
     sending, rev = tables.sending(), committed_rev(tables)
-    pending = [] if sending else tables.pending.ops()
+    units = [] if sending else grouped(tables.pending.ops())
+    pending = [op for unit in units for op in unit]
     if not sending and not pending:
         return None, catch_up(tables, known)
     head = tables.head()
@@ -50,9 +53,9 @@ def next_piece(
             first, options, new_id=lambda _: next(names), doc_id=doc_id, max_ops=max_ops
         )
     if sending and len(pieces) == 1:
-        return first, catch_up(tables, known)
+        return bare_change(first), catch_up(tables, known)
     before = version_of(tables)
-    pieces = [*pieces, *sending[1:]]
+    pieces = as_stored([*as_parts(pieces, before + 1), *sending[1:]])
     tables.put_sending(pieces)
     if not sending:
         tables.pending.clear()
@@ -61,11 +64,11 @@ def next_piece(
         before=before,
         after=head.version,
         committed_rev=rev,
-        sending=pieces,
+        sending=[bare_change(piece) for piece in pieces],
         removed_paths=[op["path"] for op in pending],
         work=work_if_missed(tables, before, known),
     )
-    return pieces[0], step
+    return bare_change(pieces[0]), step
 
 
 def _piece(ops: list[Op], rev: int, piece_id: str, now: Millis) -> Change:

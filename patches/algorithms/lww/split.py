@@ -1,9 +1,13 @@
-"""Dividing what is to be sent by ops, so that each piece fits (`docs/internals/lww.md` 14)."""
+"""Dividing what is to be sent, so that each piece fits (`docs/internals/lww.md` 14).
+
+Between units, where that is enough; a unit that alone is too large is divided by ops.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from patches.algorithms.lww.units import grouped, halves
 from patches.errors import UnsplittableChangeError
 from patches.model.change import Change
 from patches.model.codec import json_size
@@ -66,13 +70,18 @@ def _groups(change: Change, limit: float, max_ops: int) -> list[list[Op]]:
     envelope = len(change.replace(ops=[]).encoded)
     groups: list[list[Op]] = []
     size = 0
-    for op in change.ops:
-        bytes_more = json_size(op) + 1
-        if not groups or size + bytes_more > limit or len(groups[-1]) >= max_ops:
+    for unit in grouped(change.ops):
+        sizes = [json_size(op) + 1 for op in unit]
+        fits = groups and size + sum(sizes) <= limit and len(groups[-1]) + len(unit) <= max_ops
+        if not fits:
             groups.append([])
             size = envelope
-        groups[-1].append(op)
-        size += bytes_more
+        for op, bytes_more in zip(unit, sizes, strict=True):
+            if groups[-1] and (size + bytes_more > limit or len(groups[-1]) >= max_ops):
+                groups.append([])
+                size = envelope
+            groups[-1].append(op)
+            size += bytes_more
     return groups
 
 
@@ -81,10 +90,8 @@ def _halved(change: Change, options: DocOptions) -> Sequence[Change]:
     if len(change.ops) < 2 or _fits(change, options):
         return [change]
     middle = len(change.ops) // 2
-    return [
-        *_halved(change.replace(ops=change.ops[:middle]), options),
-        *_halved(change.replace(ops=change.ops[middle:]), options),
-    ]
+    parts = halves(change.ops) or (change.ops[:middle], change.ops[middle:])
+    return [piece for ops in parts for piece in _halved(change.replace(ops=ops), options)]
 
 
 def _check_ceiling(piece: Change, options: DocOptions, doc_id: str) -> None:

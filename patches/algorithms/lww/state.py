@@ -83,6 +83,11 @@ def _meets_list_end(state: Json, row: Op) -> bool:
     return in_list and row["op"] == "remove"
 
 
+def holds_container(state: Json, path: str) -> bool:
+    """Whether an object or a list stands at a path that leads through objects only."""
+    return isinstance(_value_at(state, path), dict | list)
+
+
 def in_commit_order(ops: Iterable[Op]) -> list[Op]:
     """Sorted by `(rev, ts)`, else as they came. Rows without `rev`, not echoed yet, are last."""
     return sorted(ops, key=commit_order)

@@ -31,6 +31,7 @@ from patches.algorithms.lww.receive import (
 )
 from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.tables import DocTables
+from patches.algorithms.lww.units import bare, bare_change
 from patches.model.change import Change, Snapshot
 from patches.model.history import History, history_in
 from patches.model.json_values import Op
@@ -51,7 +52,7 @@ def confirm(tables: DocTables, sent: Sequence[Change], known: int | None) -> Ste
         correction
         for piece in confirmed
         for op in piece.ops
-        if (correction := _confirm_op(tables, op)) is not None
+        if (correction := _confirm_op(tables, bare(op))) is not None
     ]
     tables.put_sending(left)
     head = tables.put_head(committed_rev=committed_rev(tables))
@@ -133,7 +134,7 @@ def fold_changes(
         committed_rev=rev,
         rows=rows or (),
         confirmed=confirmed,
-        sending=left if confirmed else None,
+        sending=[bare_change(piece) for piece in left] if confirmed else None,
         accepted=accepted,
         before_rev=cursor,
         work=work_of(tables) if missed else work_if_missed(tables, before, known),

@@ -21,6 +21,11 @@ from patches.model.change import Change, QuarantinedChange, Snapshot
 _log = logging.getLogger("patches.ot")
 
 
+def made_on_top(change_id: str, reason: str) -> str:
+    """Why a change is set aside that only writes into what a refused one has made."""
+    return f"made on top of change {change_id}, which was refused: {reason}"
+
+
 class Quarantine(StoredDocs):
     """The part of OT's algorithm that handles refused changes (`docs/internals/ot.md` 9.9)."""
 
@@ -37,29 +42,42 @@ class Quarantine(StoredDocs):
         *,
         only_if_unappliable: bool = False,
     ) -> QuarantinedChange | None:
+        """As `Algorithm` has it. What was made on top of the change and is nothing without it goes
+        into quarantine before it, each as an entry of its own.
+        """
         open_doc = ot_doc(doc)
 
         async def step() -> QuarantinedChange | Conflict | None:
+            while True:
+                entry, is_last = await eject_one()
+                if is_last or not isinstance(entry, QuarantinedChange):
+                    return entry
+
+        async def eject_one() -> tuple[QuarantinedChange | Conflict | None, bool]:
             if open_doc is not None:
                 await self._catch_up(doc_id, open_doc)
             snapshot = await self.store.get_doc(doc_id)
             if snapshot is None:
-                return None
+                return None, True
             if only_if_unappliable and applies_in_queue(snapshot, change_id):
-                return None
+                return None, True
             # Edits of a document that is not on a server yet were made to `{}`, as it is shown.
             state = {} if snapshot.state is None else snapshot.state
-            ejection = compute_pending_ejection(state, snapshot.rev, snapshot.changes, change_id)
+            at, why = change_id, reason
+            ejection = compute_pending_ejection(state, snapshot.rev, snapshot.changes, at)
+            while ejection is not None and ejection.lost:
+                at, why = ejection.lost[-1].id, made_on_top(change_id, reason)
+                ejection = compute_pending_ejection(state, snapshot.rev, snapshot.changes, at)
             if ejection is None:
-                return None
+                return None, True
             queue = PendingQueue(snapshot.rev, list(snapshot.changes), snapshot.version)
             entry = await self.store.quarantine_pending_change(
-                doc_id, ejection.ejected, reason, ejection.new_pending, queue
+                doc_id, ejection.ejected, why, ejection.new_pending, queue
             )
             if isinstance(entry, QuarantinedChange):
                 _warn_of_debt(doc_id, snapshot.rev, ejection.new_pending)
                 self._import_queue(doc_id, open_doc, snapshot, ejection.new_pending)
-            return entry
+            return entry, at == change_id
 
         async with self._locks(doc_id):
             return await self._converge("ejectPendingChange", doc_id, step)

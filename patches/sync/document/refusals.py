@@ -35,9 +35,21 @@ async def set_aside(
     Returns the new entries; none if there is no such change. Raises as the algorithm does; what
     was moved until then stays moved.
     """
+    before = {entry.change_id for entry in await algorithm.list_quarantined_changes(doc_id)}
+    if not await _eject(algorithm, doc_id, change_id, reason, doc):
+        return []
+    return [
+        entry
+        for entry in await algorithm.list_quarantined_changes(doc_id)
+        if entry.change_id not in before
+    ]
+
+
+async def _eject(
+    algorithm: Algorithm, doc_id: str, change_id: str, reason: str, doc: Document | None
+) -> bool:
     try:
-        entry = await algorithm.eject_pending_change(doc_id, change_id, reason, doc)
-        return [] if entry is None else [entry]
+        return await algorithm.eject_pending_change(doc_id, change_id, reason, doc) is not None
     except PendingChangeError:
         # What was made on top of it cannot be separated from it: that goes first, the last one
         # at the beginning, until the refused change has nothing on top.
@@ -45,10 +57,7 @@ async def set_aside(
         later = pending[pending.index(change_id) + 1 :] if change_id in pending else []
         if not later:
             raise
-    entries: list[QuarantinedChange] = []
     for other in reversed(later):
         why = f"made on top of change {change_id}, which was refused: {reason}"
-        entry = await algorithm.eject_pending_change(doc_id, other, why, doc)
-        entries += [] if entry is None else [entry]
-    entry = await algorithm.eject_pending_change(doc_id, change_id, reason, doc)
-    return [*entries, *([] if entry is None else [entry])]
+        await algorithm.eject_pending_change(doc_id, other, why, doc)
+    return await algorithm.eject_pending_change(doc_id, change_id, reason, doc) is not None
