@@ -1,0 +1,197 @@
+"""Every error of the toolkit, clients' and servers' and stores', in one tree.
+
+    PatchesError
+    ├── PatchError (ValueError)          operations cannot be applied, transformed or inverted
+    │   ├── OpsRefusedError              operations that are malformed, or beyond a limit
+    │   ├── InvalidValueError            a value is not JSON, or some replica could not hold it
+    │   ├── UnsupportedOperationError    an operation that the algorithm does not support
+    │   ├── NotARowOperationError        an operation on tables that is no change of rows
+    │   └── InvalidRowError              a row or a value that its table does not take
+    ├── InvalidConditionError (ValueError)   a condition over columns that cannot be tried
+    ├── ActionsOnlyError                 a document of actions is edited in another way
+    ├── ActionRefusedError               an action goes beyond a limit
+    ├── ImpureActionError                an action does something else when it runs again
+    ├── DuplicateIdentityError           an action inserts two rows of one identity
+    ├── WritesRefusedError               SQL that reads or writes what it may not
+    ├── AudienceDeniedError              an action writes a row that its author may not see
+    ├── SchemaError                      a declaration of tables that is wrong
+    ├── SchemaTooOldError                a table or column of the server's that is not declared here
+    ├── InvalidJsonError (ValueError)    bytes that are not JSON
+    ├── ApplyChangesError                a change does not apply to the state it was made for
+    ├── MissingChangesError              server changes do not follow on from the local revision
+    ├── HistoryChangedError              the server has another history of a document than before
+    ├── AlgorithmMismatchError           a document is used with another algorithm than its own
+    ├── StateReadOnlyError (TypeError)   a write to `doc.state`, noticed in debug mode
+    ├── WrongThreadError                 a document is used from another thread than its own
+    ├── WrongLoopError                   a client is used from another event loop than its own
+    ├── DocNotTrackedError               the call needs a tracked document
+    ├── DeletionPendingError             a document whose deletion has not reached the server
+    ├── QueueFullError                   too much unsent work on one document
+    ├── UnsplittableChangeError          an operation too large to send, and not divisible
+    ├── UnstoredPendingError             unsent work that the store has lost
+    ├── CommittedPoisonSkippedError      a committed change that cannot be applied was skipped
+    ├── PendingChangeError               a pending change cannot be ejected or retried
+    ├── StorageError                     a store failed
+    │   ├── StorageTimeoutError, StorageFullError, CorruptDataError, WrongFileError
+    ├── RevConflictError                 a store write rested on a revision that has moved
+    ├── DuplicateChangeIdsError          a store write holds ids that are committed already
+    ├── ConvergenceError                 a read-decide-write loop lost too often to another writer
+    ├── BranchError, VersionError        a branch or version call that cannot be carried out
+    │   └── MergePartialProgressError, MergeFrameAlignmentError, MergeContentDuplicationError
+    ├── NetworkError                     no answer came: a dead socket, a time-out
+    │   └── FrameTooLargeError           the peer closed the socket over a frame of ours
+    ├── JSONRPCError                     the peer answered with an error without a status
+    │   └── JSONRPCParseError            the peer sent something that is not JSON
+    └── StatusError                      an answer with a status code
+        ├── 400 InvalidRequestError, 400/413 ChangeRefusedError, 401 UnauthorizedError,
+        └── 403 ForbiddenError, 404 NotFoundError, 409 StaleSubmissionError,
+            409 OtherHistoryError, 410 DocDeletedError, 429 TooManyRequestsError,
+            503 UnavailableError
+
+A class carries its wire `code` and `data`, where it has them; a `PatchesError` without a code goes
+over the wire as -32000 with its message and no data (`docs/decisions.md`).
+
+A module here has errors of one kind and no code beside them.
+"""
+
+from patches.errors.answers import (
+    TERMINAL_CODES,
+    ChangeRefusedError,
+    DocDeletedError,
+    ForbiddenError,
+    FrameTooLargeError,
+    InvalidRequestError,
+    JSONRPCError,
+    JSONRPCParseError,
+    NetworkError,
+    NotFoundError,
+    OtherHistoryError,
+    StaleSubmissionError,
+    StatusError,
+    TooManyRequestsError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from patches.errors.base import (
+    ErrorContext,
+    PatchesError,
+)
+from patches.errors.documents import (
+    ALGORITHM_REASON,
+    AlgorithmMismatchError,
+    ApplyChangesError,
+    CommittedPoisonSkippedError,
+    DeletionPendingError,
+    DocNotTrackedError,
+    HistoryChangedError,
+    InvalidJsonError,
+    InvalidValueError,
+    MissingChangesError,
+    OpsRefusedError,
+    PatchError,
+    PendingChangeError,
+    QueueFullError,
+    StateReadOnlyError,
+    UnsplittableChangeError,
+    UnstoredPendingError,
+    UnsupportedOperationError,
+    WrongLoopError,
+    WrongThreadError,
+)
+from patches.errors.rows import (
+    ActionRefusedError,
+    ActionsOnlyError,
+    AudienceDeniedError,
+    DuplicateIdentityError,
+    ImpureActionError,
+    InvalidConditionError,
+    InvalidRowError,
+    NotARowOperationError,
+    SchemaError,
+    SchemaTooOldError,
+    WritesRefusedError,
+)
+from patches.errors.storage import (
+    ConvergenceError,
+    CorruptDataError,
+    DamagedPart,
+    DuplicateChangeIdsError,
+    RevConflictError,
+    StorageError,
+    StorageFullError,
+    StorageTimeoutError,
+    WrongFileError,
+)
+from patches.errors.versions import (
+    BranchError,
+    MergeContentDuplicationError,
+    MergeFrameAlignmentError,
+    MergePartialProgressError,
+    VersionError,
+)
+
+__all__ = [
+    "ALGORITHM_REASON",
+    "TERMINAL_CODES",
+    "ActionRefusedError",
+    "ActionsOnlyError",
+    "AlgorithmMismatchError",
+    "ApplyChangesError",
+    "AudienceDeniedError",
+    "BranchError",
+    "ChangeRefusedError",
+    "CommittedPoisonSkippedError",
+    "ConvergenceError",
+    "CorruptDataError",
+    "DamagedPart",
+    "DeletionPendingError",
+    "DocDeletedError",
+    "DocNotTrackedError",
+    "DuplicateChangeIdsError",
+    "DuplicateIdentityError",
+    "ErrorContext",
+    "ForbiddenError",
+    "FrameTooLargeError",
+    "HistoryChangedError",
+    "ImpureActionError",
+    "InvalidConditionError",
+    "InvalidJsonError",
+    "InvalidRequestError",
+    "InvalidRowError",
+    "InvalidValueError",
+    "JSONRPCError",
+    "JSONRPCParseError",
+    "MergeContentDuplicationError",
+    "MergeFrameAlignmentError",
+    "MergePartialProgressError",
+    "MissingChangesError",
+    "NetworkError",
+    "NotARowOperationError",
+    "NotFoundError",
+    "OpsRefusedError",
+    "OtherHistoryError",
+    "PatchError",
+    "PatchesError",
+    "PendingChangeError",
+    "QueueFullError",
+    "RevConflictError",
+    "SchemaError",
+    "SchemaTooOldError",
+    "StaleSubmissionError",
+    "StateReadOnlyError",
+    "StatusError",
+    "StorageError",
+    "StorageFullError",
+    "StorageTimeoutError",
+    "TooManyRequestsError",
+    "UnauthorizedError",
+    "UnavailableError",
+    "UnsplittableChangeError",
+    "UnstoredPendingError",
+    "UnsupportedOperationError",
+    "VersionError",
+    "WritesRefusedError",
+    "WrongFileError",
+    "WrongLoopError",
+    "WrongThreadError",
+]

@@ -1,0 +1,173 @@
+"""Errors of documents, their edits and their unsent work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from patches.errors.base import PatchesError
+
+#: `data.reason` of an `AlgorithmMismatchError`.
+ALGORITHM_REASON = "ALGORITHM"
+
+
+class PatchError(PatchesError, ValueError):
+    """An operation list cannot be applied, transformed, composed or inverted."""
+
+
+class InvalidValueError(PatchError):
+    """A value that is not JSON, or that some replica could not hold. `path` is where it stands."""
+
+    def __init__(self, message: str, *, path: str) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+class OpsRefusedError(PatchError):
+    """Operations that are refused before any work: malformed (400) or beyond a limit (413)."""
+
+    def __init__(self, message: str, *, code: int = 400) -> None:
+        self.code: int = code
+        super().__init__(message)
+
+
+class InvalidJsonError(PatchesError, ValueError):
+    """Bytes or a string that is not JSON."""
+
+
+class ApplyChangesError(PatchesError):
+    """A change does not apply cleanly to the state it should follow."""
+
+    def __init__(self, change_id: str, *, rev: int, index: int, cause: Exception) -> None:
+        self.change_id, self.rev, self.index, self.cause = change_id, rev, index, cause
+        super().__init__(
+            f"Failed to apply change {change_id} (rev {rev}, index {index} of batch): {cause}"
+        )
+
+
+class MissingChangesError(PatchesError):
+    """Server changes do not follow on from the local revision: one or more were lost."""
+
+    def __init__(self, *, expected_rev: int, got_rev: int, since_rev: int) -> None:
+        self.expected_rev, self.got_rev, self.since_rev = expected_rev, got_rev, since_rev
+        super().__init__(
+            f"Missing changes from the server. Expected rev {expected_rev}, got {got_rev}. "
+            f"Request changes since {since_rev}."
+        )
+
+
+class HistoryChangedError(PatchesError):
+    """The server has another history of a document than the one this copy was made from.
+
+    Its storage was replaced or set back, or the document was deleted and made again. The copy has
+    been fetched anew, with the unsent work on top. `old_state` is what was shown before, unsent
+    work included.
+    """
+
+    def __init__(self, doc_id: str, *, old_rev: int, new_rev: int, old_state: Any) -> None:
+        self.doc_id, self.old_rev, self.new_rev = doc_id, old_rev, new_rev
+        self.old_state = old_state
+        super().__init__(
+            f"document {doc_id!r}: the server has another history than before; revision {old_rev} "
+            f"was replaced by its revision {new_rev}, unsent changes were kept"
+        )
+
+
+class AlgorithmMismatchError(PatchesError):
+    """400: a document keeps the algorithm it was made with: `expected`. It was used with `got`."""
+
+    code = 400
+
+    def __init__(self, doc_id: str, *, expected: str, got: str) -> None:
+        self.doc_id, self.expected, self.got = doc_id, expected, got
+        self.data: Mapping[str, Any] = {
+            "scope": "doc",
+            "reason": ALGORITHM_REASON,
+            "docId": doc_id,
+            "expected": expected,
+            "got": got,
+        }
+        super().__init__(
+            f"document {doc_id!r} is kept with the algorithm {expected!r} and cannot be used as "
+            f"{got!r}; close_doc({doc_id!r}, untrack=True), then open it with "
+            f"algorithm={expected!r}"
+        )
+
+
+class UnsupportedOperationError(PatchError):
+    """The document's algorithm does not support this operation. The message says what does."""
+
+
+class StateReadOnlyError(PatchesError, TypeError):
+    """A write to `doc.state`, which is read-only. Noticed in debug mode alone."""
+
+
+class WrongThreadError(PatchesError):
+    """An edit from another thread than the one whose event loop owns the document."""
+
+
+class WrongLoopError(PatchesError):
+    """A call from another event loop than the one that owns the client, or from none."""
+
+
+class DocNotTrackedError(PatchesError):
+    """The call needs a document that is tracked here."""
+
+    def __init__(self, doc_id: str) -> None:
+        self.doc_id = doc_id
+        super().__init__(f"document {doc_id!r} is not tracked; open or track it first")
+
+
+class DeletionPendingError(PatchesError):
+    """The document was deleted here, and the server does not know it yet. Connect first."""
+
+    def __init__(self, doc_id: str) -> None:
+        self.doc_id = doc_id
+        super().__init__(
+            f"document {doc_id!r} was deleted here, and the deletion was not sent to the server "
+            f"yet; it can be opened again after that"
+        )
+
+
+class QueueFullError(PatchesError):
+    """A document holds as much unsent work as `Limits` allow; it is unchanged."""
+
+
+class UnsplittableChangeError(PatchesError):
+    """One operation is larger than a change may be and cannot be divided."""
+
+    def __init__(
+        self, op: str, path: str, *, size: int, limit: int, doc_id: str | None, change_id: str
+    ) -> None:
+        self.op, self.path, self.size, self.limit = op, path, size, limit
+        self.doc_id, self.change_id = doc_id, change_id
+        super().__init__(
+            f'Operation {op} at "{path}" is {size} bytes, cannot be split, and exceeds the '
+            f"{limit}-byte limit"
+        )
+
+
+class UnstoredPendingError(PatchesError):
+    """Pending changes that the open document holds and its store has lost; they cannot be sent."""
+
+    def __init__(self, doc_id: str, change_ids: Sequence[str]) -> None:
+        self.doc_id, self.change_ids = doc_id, tuple(change_ids)
+        super().__init__(
+            f"{len(self.change_ids)} pending change(s) for {doc_id} are in the open doc but not "
+            f"the store, so they cannot be sent: {', '.join(self.change_ids)}"
+        )
+
+
+class CommittedPoisonSkippedError(PatchesError):
+    """A committed change that no replica here can apply was replaced by an empty one."""
+
+    def __init__(self, doc_id: str, change_id: str, rev: int) -> None:
+        self.doc_id, self.change_id, self.rev = doc_id, change_id, rev
+        super().__init__(
+            f"document {doc_id!r}: committed change {change_id} (rev {rev}) cannot be applied and "
+            f"was skipped"
+        )
+
+
+class PendingChangeError(PatchesError):
+    """A pending or quarantined change cannot be ejected, discarded or retried."""

@@ -1,0 +1,99 @@
+"""Errors of tables, their rows, conditions and actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from patches.errors.base import PatchesError
+from patches.errors.documents import PatchError
+
+
+class NotARowOperationError(PatchError):
+    """An operation that is no change of rows: the document's state is tables."""
+
+    def __init__(self, index: int, op: object, path: object) -> None:
+        self.index, self.op, self.path = index, op, path
+        super().__init__(
+            f"operation {index} ({op!r} at {path!r}) is no change of rows: expected add "
+            f"or remove at /table/key, or replace at /table/key/column"
+        )
+
+
+class InvalidRowError(PatchError):
+    """A row, or a value of a column, that its table does not take. Nothing was written."""
+
+    code = 400
+
+    def __init__(self, table: str, column: str | None, problem: str) -> None:
+        self.table, self.column, self.problem = table, column, problem
+        place = table if column is None else f"{table}.{column}"
+        super().__init__(f"{place}: {problem}")
+
+
+class InvalidConditionError(PatchesError, ValueError):
+    """A condition that is malformed, too large, or about a column that is not there."""
+
+    code = 400
+
+
+class ActionsOnlyError(PatchesError):
+    """The document is changed by actions alone: `doc.run(action, ...)`."""
+
+    def __init__(self, doc_id: str) -> None:
+        self.doc_id = doc_id
+        super().__init__(f"document {doc_id!r} is changed by actions alone; use doc.run(action)")
+
+
+class ActionRefusedError(PatchesError):
+    """An action that writes too much or runs for too long. Nothing of it is left."""
+
+
+class ImpureActionError(PatchesError):
+    """An action that does something else when it is run a second time on the same rows."""
+
+    def __init__(self, action: str, *, table: str, key: str, columns: Sequence[str]) -> None:
+        self.action, self.table, self.key, self.columns = action, table, key, tuple(columns)
+        super().__init__(
+            f"action {action!r} is not deterministic: run twice, it gives another row "
+            f"{table}/{key} ({', '.join(columns)}); use tx.now, tx.random() and tx.id() instead"
+        )
+
+
+class DuplicateIdentityError(PatchesError):
+    """An action inserts two rows whose identity columns are equal: they would be one row."""
+
+    def __init__(self, table: str, columns: Sequence[str]) -> None:
+        self.table, self.columns = table, tuple(columns)
+        super().__init__(
+            f"two rows of {table!r} with one identity ({', '.join(columns)}) in one action"
+        )
+
+
+class WritesRefusedError(PatchesError):
+    """SQL that writes outside of an action, or uses what gives another result elsewhere."""
+
+
+class AudienceDeniedError(PatchesError):
+    """An action writes a row whose audience its author does not belong to."""
+
+    code = 403
+
+    def __init__(self, table: str, audience: str) -> None:
+        self.table, self.audience = table, audience
+        super().__init__(f"{table}: the author may not write rows of the audience {audience!r}")
+
+
+class SchemaError(PatchesError):
+    """A declaration of tables that is wrong. Raised when it is made."""
+
+
+class SchemaTooOldError(PatchesError):
+    """The server has a table or column that is not declared here. Unsent work is kept; update."""
+
+    def __init__(self, doc_id: str, table: str, column: str | None) -> None:
+        self.doc_id, self.table, self.column = doc_id, table, column
+        what = f"table {table!r}" if column is None else f"column {table}.{column}"
+        super().__init__(
+            f"document {doc_id!r}: the server has the {what}, which is not in the schema here; "
+            f"update the application"
+        )

@@ -1,0 +1,71 @@
+"""Errors of versions and branches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from patches.errors.base import PatchesError
+
+
+class BranchError(PatchesError):
+    """A branch call that cannot be carried out as asked."""
+
+
+class MergePartialProgressError(BranchError):
+    """A merge failed after it had begun. What it committed stays; merging again resumes it."""
+
+    code = "MERGE_PARTIAL_PROGRESS"
+
+    def __init__(
+        self,
+        branch_id: str,
+        *,
+        committed_changes: Sequence[Any],
+        merged_through_rev: int,
+        cause: Exception,
+    ) -> None:
+        self.branch_id, self.merged_through_rev = branch_id, merged_through_rev
+        self.committed_changes, self.cause = committed_changes, cause
+        super().__init__(
+            f"Merge of branch {branch_id} failed after committing {len(committed_changes)} changes "
+            f"(merged through branch rev {merged_through_rev}). The committed prefix is permanent; "
+            f"retrying the merge resumes and completes it. Cause: {cause}"
+        )
+
+
+class MergeFrameAlignmentError(BranchError):
+    """The branch's log no longer has changes that a merge must pass: it can not be resumed."""
+
+    code = "MERGE_FRAME_ALIGNMENT"
+
+    def __init__(
+        self, branch_id: str, *, log_rev: int, frame_rev: int, missing_ids: Sequence[str]
+    ) -> None:
+        self.branch_id, self.missing_ids = branch_id, tuple(missing_ids)
+        super().__init__(
+            f"Merge frame alignment failed for branch {branch_id}: the branch log resumes at rev "
+            f"{log_rev}, past the frame's position ({frame_rev}). Retrying cannot succeed; the "
+            f"branch's raw change log no longer contains changes its committed merge rows "
+            f"reference (ids: {', '.join(missing_ids)})."
+        )
+
+
+class MergeContentDuplicationError(BranchError):
+    """A merge would double text that the source document has already. Nothing was written."""
+
+    code = "MERGE_CONTENT_DUPLICATION"
+
+    def __init__(self, source_doc_id: str, *, path: str, duplicated_chars: int) -> None:
+        self.source_doc_id, self.path = source_doc_id, path
+        self.duplicated_chars = duplicated_chars
+        super().__init__(
+            f"Merge aborted: committing this batch would duplicate {duplicated_chars} chars of "
+            f'existing content at "{path}" of {source_doc_id} (content-doubling signature \u2014 '
+            f"the merge floor likely undercounts the branch's seed; refusing to corrupt the "
+            f"document)."
+        )
+
+
+class VersionError(PatchesError):
+    """A version call that cannot be carried out as asked."""
