@@ -56,6 +56,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches.algorithms.ot": ALGORITHM,
     "patches.algorithms.lww": ALGORITHM,
     "patches.algorithms.replay": ALGORITHM | {"patches.rows"},
+    "patches.algorithms.collections": ALGORITHM | {"patches.rows"},
+    "patches.algorithms.collections.stores": ALGORITHM
+    | {"patches.algorithms.collections", "patches.rows"},
     "patches.algorithms.ot.stores": ALGORITHM | {"patches.algorithms.ot"},
     "patches.algorithms.lww.stores": ALGORITHM | {"patches.algorithms.lww"},
     "patches.net": BASE | {"patches.aio"},
@@ -129,6 +132,7 @@ PURE = (
     "patches.algorithms.ot",
     "patches.algorithms.lww",
     "patches.algorithms.replay",
+    "patches.algorithms.collections",
     # What a document server decides by: the commit, the merge, and what they are made of.
     "patches_server.documents.measure",
     "patches_server.documents.checkup",
@@ -162,6 +166,10 @@ NOT_PURE = (
     "patches.algorithms.lww.algorithm",
     "patches.algorithms.lww.doc",
     "patches.algorithms.ot.stores.replay",
+    "patches.algorithms.collections.algorithm",
+    "patches.algorithms.collections.doc",
+    "patches.algorithms.collections.queries",
+    "patches.algorithms.collections.writes",
 )
 EDGE = frozenset({"asyncio", "time", "random", "secrets", "uuid", "os", "logging", "aiohttp"})
 CLOCKS = {("time", "time"), ("time", "monotonic"), ("datetime", "now"), ("time", "time_ns")}

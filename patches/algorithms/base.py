@@ -53,6 +53,9 @@ class SyncHost(Protocol):
     def reload(self, doc_id: str) -> None:
         """Fetch a document whole, when that is possible; unsent work stays on top."""
 
+    def work_changed(self, doc_id: str) -> None:
+        """Unsent work was taken back, or is to be sent now, whatever stood against it before."""
+
 
 class Tracking(ABC):
     """Which documents are kept here, and how far. Called by `Patches`."""
@@ -236,6 +239,10 @@ class Syncing(ABC):
         self, doc_id: str, method: str, params: Mapping[str, Json], doc: Document | None
     ) -> None:
         """A notification that the coordinator does not know, for a document of this algorithm."""
+        return None
+
+    def connection_lost(self, doc_id: str, doc: Document | None) -> None:
+        """The connection that synced the document has ended. What it alone told is out of date."""
         return None
 
 

@@ -55,8 +55,15 @@ class Document(NotADict, ABC):
     on_status_change: Signal[[DocSyncStatus, Exception | None]]
 
     def __init__(
-        self, doc_id: str, *, state: Json, committed_rev: int, limits: Limits | None = None
+        self,
+        doc_id: str,
+        *,
+        state: Json,
+        committed_rev: int,
+        limits: Limits | None = None,
+        shown: ShownState | None = None,
     ) -> None:
+        """`shown`: an algorithm's own way to keep what is shown, at `committed_rev`."""
         self.id: Final = doc_id
         self.limits: Final = limits or Limits()
         #: Edits in the shown state that are not stored yet, oldest first.
@@ -72,7 +79,7 @@ class Document(NotADict, ABC):
         self.on_change = Signal("on_change")
         self.on_update = Signal("on_update", spawn=self._spawned)
         self.on_status_change = Signal("on_status_change", spawn=self._spawned)
-        self._shown: Final = ShownState(state, committed_rev, self.limits)
+        self._shown: Final[ShownState] = shown or ShownState(state, committed_rev, self.limits)
         self._sync_status: DocSyncStatus = "unsynced"
         self._sync_error: Exception | None = None
         self._closed = False

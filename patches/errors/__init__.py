@@ -6,7 +6,8 @@
     │   ├── InvalidValueError            a value is not JSON, or some replica could not hold it
     │   ├── UnsupportedOperationError    an operation that the algorithm does not support
     │   ├── NotARowOperationError        an operation on tables that is no change of rows
-    │   └── InvalidRowError              a row or a value that its table does not take
+    │   ├── InvalidRowError              a row or a value that its table does not take
+    │   └── InvalidError                 a rule of the application refuses a row
     ├── InvalidConditionError (ValueError)   a condition over columns that cannot be tried
     ├── ActionsOnlyError                 a document of actions is edited in another way
     ├── ActionRefusedError               an action goes beyond a limit
@@ -31,6 +32,8 @@
     ├── UnstoredPendingError             unsent work that the store has lost
     ├── CommittedPoisonSkippedError      a committed change that cannot be applied was skipped
     ├── PendingChangeError               a pending change cannot be ejected or retried
+    ├── RejectedError                    the server refused a write of a collection
+    ├── WriteDiscardedError              a write of a collection that was taken back
     ├── StorageError                     a store failed
     │   ├── StorageTimeoutError, StorageFullError, CorruptDataError, WrongFileError
     ├── RevConflictError                 a store write rested on a revision that has moved
@@ -105,10 +108,13 @@ from patches.errors.rows import (
     DuplicateIdentityError,
     ImpureActionError,
     InvalidConditionError,
+    InvalidError,
     InvalidRowError,
     NotARowOperationError,
+    RejectedError,
     SchemaError,
     SchemaTooOldError,
+    WriteDiscardedError,
     WritesRefusedError,
 )
 from patches.errors.storage import (
@@ -155,6 +161,7 @@ __all__ = [
     "HistoryChangedError",
     "ImpureActionError",
     "InvalidConditionError",
+    "InvalidError",
     "InvalidJsonError",
     "InvalidRequestError",
     "InvalidRowError",
@@ -174,6 +181,7 @@ __all__ = [
     "PatchesError",
     "PendingChangeError",
     "QueueFullError",
+    "RejectedError",
     "RevConflictError",
     "SchemaError",
     "SchemaTooOldError",
@@ -190,6 +198,7 @@ __all__ = [
     "UnstoredPendingError",
     "UnsupportedOperationError",
     "VersionError",
+    "WriteDiscardedError",
     "WritesRefusedError",
     "WrongFileError",
     "WrongLoopError",

@@ -30,6 +30,31 @@ class InvalidRowError(PatchError):
         super().__init__(f"{place}: {problem}")
 
 
+class InvalidError(PatchError):
+    """A rule of the application refuses a row: raised by `validate` and `validate_update`."""
+
+    code = 400
+
+
+class RejectedError(PatchesError):
+    """The server refused a write of a collection for good. `reason` is what it said.
+
+    The write is undone here, and its change is in quarantine under `change_id`.
+    """
+
+    def __init__(self, change_id: str, reason: str) -> None:
+        self.change_id, self.reason = change_id, reason
+        super().__init__(reason)
+
+
+class WriteDiscardedError(PatchesError):
+    """A write of a collection was taken back by `discard()` before it was confirmed."""
+
+    def __init__(self, change_id: str) -> None:
+        self.change_id = change_id
+        super().__init__(f"the write {change_id} was discarded")
+
+
 class InvalidConditionError(PatchesError, ValueError):
     """A condition that is malformed, too large, or about a column that is not there."""
 

@@ -40,6 +40,15 @@ def change_ids(source: random.Random) -> IdSource:
     return lambda rev: base62(rev) + random_id(source, 4)
 
 
+def uuid7(source: random.Random, now: Millis) -> str:
+    """A UUID of version 7 (RFC 9562): the time in milliseconds, then random bits."""
+    bits = (now & 0xFFFF_FFFF_FFFF) << 80 | source.getrandbits(80)
+    bits = bits & ~(0xF << 76) | 0x7 << 76
+    bits = bits & ~(0x3 << 62) | 0x2 << 62
+    digits = f"{bits:032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
 class SortableIds:
     """Version ids: 16 characters that sort by creation, also within one millisecond."""
 

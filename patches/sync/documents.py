@@ -156,6 +156,7 @@ class Documents:
         with self._published.one_change():
             for worker in list(self._workers.values()):
                 worker.set_state(transitions.disconnected(worker.doc))
+                self._connection_lost(worker.id)
 
     def change(self, doc_id: str, transition: Callable[[DocSync], DocSync]) -> None:
         """Something happened to a document. One that is not tracked is left out."""
@@ -182,6 +183,10 @@ class Documents:
     def reload(self, doc_id: str) -> None:
         """What is here of a document cannot be built on, as its algorithm finds."""
         self.change(doc_id, lambda doc: transitions.must_reload(doc, ()))
+
+    def work_changed(self, doc_id: str) -> None:
+        """Unsent work was taken back, or is to be sent now, for an algorithm."""
+        self.work_set_aside(doc_id)
 
     async def call(self, method: str, *params: Any) -> Json:
         """Call a method of the server, for an algorithm."""
@@ -312,6 +317,10 @@ class Documents:
         self._deleted(doc_id)
 
     # ---- inside ----------------------------------------------------------------------------------
+
+    def _connection_lost(self, doc_id: str) -> None:
+        if doc_id in self._patches.tracked_docs:
+            self.algorithm_of(doc_id).connection_lost(doc_id, self.open_doc(doc_id))
 
     def _publish(self, doc: DocSync) -> None:
         if not (doc.known or doc.committed_rev or doc.has_pending or doc.failure):

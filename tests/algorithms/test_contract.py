@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from patches.algorithms.base import Algorithm
+from patches.algorithms.collections import Collections, CollectionsAlgorithm
+from patches.algorithms.collections.stores.memory import CollectionsMemoryStore
+from patches.algorithms.collections.stores.sqlite import CollectionsSqliteStore
 from patches.algorithms.lww import LWWAlgorithm
 from patches.algorithms.lww.stores.memory import LWWMemoryStore
 from patches.algorithms.ot import OTAlgorithm
 from patches.algorithms.ot.stores.memory import OTMemoryStore
-from patches.model.json_values import Op
+from patches.model.json_values import Json, Op
 from patches.runtime import Runtime
+from patches.stores.sqlite.database import SqliteDatabase
 from patches.testing.contracts.algorithm import AlgorithmContract
 from tests.support.small_algorithm import SmallAlgorithm
 
@@ -38,3 +44,37 @@ class TestSmallAlgorithm(AlgorithmContract):
     @pytest.fixture
     def algorithm(self) -> Algorithm:
         return SmallAlgorithm()
+
+
+MEMBERS = Collections("members")
+
+
+@MEMBERS.table("members")
+class Member:
+    id: str
+    value: int
+
+
+class CollectionsContract(AlgorithmContract):
+    """A member is a row."""
+
+    def ops_of(self, name: str, value: Json) -> list[Op]:
+        row = {"id": name, "value": value}
+        return [{"op": "add", "path": f"/members/{name}", "value": row}]
+
+    def state_of(self, **values: Json) -> Json:
+        return {"members": {name: {"id": name, "value": value} for name, value in values.items()}}
+
+
+class TestCollectionsAlgorithm(CollectionsContract):
+    @pytest.fixture
+    def algorithm(self) -> Algorithm:
+        return CollectionsAlgorithm(MEMBERS, CollectionsMemoryStore(), runtime=RUNTIME)
+
+
+class TestCollectionsAlgorithmInSqlite(CollectionsContract):
+    @pytest.fixture
+    async def algorithm(self, tmp_path: Path) -> AsyncIterator[Algorithm]:
+        database = SqliteDatabase(tmp_path / "client.db")
+        yield CollectionsAlgorithm(MEMBERS, CollectionsSqliteStore(database), runtime=RUNTIME)
+        await database.close()

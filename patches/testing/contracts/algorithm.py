@@ -37,7 +37,7 @@ class Client:
     async def edit(self, name: str, value: Json = 1) -> list[Change]:
         """Set a member, and store the edit."""
         self.made += 1
-        ops: list[Op] = [{"op": "replace", "path": f"/{name}", "value": value}]
+        ops = self.suite.ops_of(name, value)
         if self.doc is not None:
             ops = self.doc.take_ops(ops)
         return await self.algorithm.handle_doc_change(DOC, ops, self.doc, {}, f"mine{self.made}")
@@ -89,8 +89,17 @@ class Client:
 class AlgorithmContract:
     """Subclass it and give an `algorithm` fixture: a new one, with a store of its own.
 
-    Override `ops` if your committed operations need more than `op`, `path` and `value`.
+    Override `ops` if your committed operations need more than `op`, `path` and `value`; `ops_of`
+    and `state_of` if your documents are no objects of plain members.
     """
+
+    def ops_of(self, name: str, value: Json) -> list[Op]:
+        """An edit that sets the member `name`."""
+        return [{"op": "replace", "path": f"/{name}", "value": value}]
+
+    def state_of(self, **values: Json) -> Json:
+        """A state with these members."""
+        return values
 
     def ops(self, *ops: Op, rev: int) -> list[Op]:
         """Operations as a server sends them in a change committed at `rev`."""
@@ -99,9 +108,7 @@ class AlgorithmContract:
     def theirs(self, rev: int, **values: Json) -> Change:
         """A change that somebody else committed at `rev`; by default it sets `/rN` to N."""
         written = values or {f"r{rev}": rev}
-        ops: list[Op] = [
-            {"op": "replace", "path": f"/{name}", "value": value} for name, value in written.items()
-        ]
+        ops = [op for name, value in written.items() for op in self.ops_of(name, value)]
         return Change(
             id=f"theirs{rev}",
             ops=self.ops(*ops, rev=rev),
@@ -140,7 +147,7 @@ class AlgorithmContract:
             self.theirs(2),
         ]
         assert await client.rev() == 2
-        assert await client.shown() == {"r1": 1, "r2": 2}
+        assert await client.shown() == client.suite.state_of(r1=1, r2=2)
 
     async def test_pending_changes_are_not_among_them(self, client: Client) -> None:
         await client.receive(self.theirs(1))
@@ -149,7 +156,7 @@ class AlgorithmContract:
         assert [change.rev for change in await client.receive(self.theirs(2))] == [2]
         assert await client.rev() == 2
         assert await client.has_pending()
-        assert await client.shown() == {"r1": 1, "r2": 2, "a": 1, "b": 1, "c": 1}
+        assert await client.shown() == client.suite.state_of(r1=1, r2=2, a=1, b=1, c=1)
 
     async def test_what_is_known_is_not_returned_again(self, client: Client) -> None:
         await client.receive(self.theirs(1), self.theirs(2))
@@ -170,17 +177,17 @@ class AlgorithmContract:
             await client.receive(self.theirs(3))
         assert await client.rev() == 1
         assert await client.has_pending()
-        assert await client.shown() == {"r1": 1, "mine": 1}
+        assert await client.shown() == client.suite.state_of(r1=1, mine=1)
 
     async def test_an_unsaved_edit_stays_on_top(self, client: Client) -> None:
         if client.doc is None:
             return
         await client.receive(self.theirs(1))
-        ops = client.doc.take_ops([{"op": "replace", "path": "/mine", "value": 1}])
+        ops = client.doc.take_ops(client.suite.ops_of("mine", 1))
         await client.receive(self.theirs(2))
-        assert client.doc.state == {"r1": 1, "r2": 2, "mine": 1}
+        assert client.doc.state == client.suite.state_of(r1=1, r2=2, mine=1)
         await client.algorithm.handle_doc_change(DOC, ops, client.doc, {}, "mine")
-        assert await client.shown() == {"r1": 1, "r2": 2, "mine": 1}
+        assert await client.shown() == client.suite.state_of(r1=1, r2=2, mine=1)
         assert await client.rev() == 2
 
     # ---- local edits and sending -----------------------------------------------------------------
@@ -191,7 +198,7 @@ class AlgorithmContract:
         assert stored
         assert not any(change.committed_at for change in stored)
         assert await client.has_pending()
-        assert await client.shown() == {"a": 1}
+        assert await client.shown() == client.suite.state_of(a=1)
         assert await client.rev() == 0
 
     async def test_an_edit_without_operations_stores_nothing(self, client: Client) -> None:
@@ -218,7 +225,7 @@ class AlgorithmContract:
         assert not await client.has_pending()
         assert await client.batch() == []
         assert await client.rev() == 2
-        assert await client.shown() == {"r1": 1, "a": 1}
+        assert await client.shown() == client.suite.state_of(r1=1, a=1)
 
     async def test_an_answer_brings_what_was_missed_first(self, client: Client) -> None:
         await client.receive(self.theirs(1))
@@ -229,7 +236,7 @@ class AlgorithmContract:
         assert [change.rev for change in await client.answer(sent, answer)] == [2, 3, 4]
         assert await client.rev() == 4
         assert not await client.has_pending()
-        assert await client.shown() == {"r1": 1, "r2": 2, "r3": 3, "a": 1}
+        assert await client.shown() == client.suite.state_of(r1=1, r2=2, r3=3, a=1)
 
     async def test_an_edit_made_meanwhile_is_sent_next(self, client: Client) -> None:
         await client.edit("a")
@@ -240,7 +247,7 @@ class AlgorithmContract:
         assert await client.has_pending()
         assert [change.rev for change in await client.push(2)] == [2]
         assert not await client.has_pending()
-        assert await client.shown() == {"a": 1, "b": 1}
+        assert await client.shown() == client.suite.state_of(a=1, b=1)
 
     async def test_an_answer_told_before_by_a_broadcast_is_no_news(self, client: Client) -> None:
         await client.receive(self.theirs(1))
@@ -258,7 +265,7 @@ class AlgorithmContract:
         await client.edit("b")
         pending = await client.algorithm.list_pending(DOC, client.doc)
         paths = {op["path"] for change in pending for op in change.ops}
-        assert paths == {"/a", "/b"}
+        assert paths == {op["path"] for name in "ab" for op in client.suite.ops_of(name, 1)}
 
     # ---- reload ----------------------------------------------------------------------------------
 
@@ -267,10 +274,10 @@ class AlgorithmContract:
     ) -> None:
         await client.receive(self.theirs(1))
         await client.edit("mine")
-        await client.install(Snapshot(state={"new": 1}, rev=5), tail=())
+        await client.install(Snapshot(state=client.suite.state_of(new=1), rev=5), tail=())
         assert await client.rev() == 5
         assert await client.has_pending()
-        assert await client.shown() == {"new": 1, "mine": 1}
+        assert await client.shown() == client.suite.state_of(new=1, mine=1)
         assert [change.rev for change in await client.push(6)] == [6]
         assert [change.rev for change in await client.receive(self.theirs(7))] == [7]
 
@@ -278,9 +285,9 @@ class AlgorithmContract:
         await client.receive(self.theirs(1))
         await client.edit("mine")
         sent = await client.batch()
-        await client.install(Snapshot(state={"mine": 1}, rev=5), resolved=sent)
+        await client.install(Snapshot(state=client.suite.state_of(mine=1), rev=5), resolved=sent)
         assert not await client.has_pending()
-        assert await client.shown() == {"mine": 1}
+        assert await client.shown() == client.suite.state_of(mine=1)
 
     # ---- tracking --------------------------------------------------------------------------------
 
@@ -334,7 +341,7 @@ class AlgorithmContract:
         assert entry.change.ops
         assert not await client.has_pending()
         assert await client.batch() == []
-        assert await client.shown() == {"r1": 1}
+        assert await client.shown() == client.suite.state_of(r1=1)
         assert await client.algorithm.list_quarantined_changes(DOC) == [entry]
         assert await client.algorithm.list_quarantined_changes() == [entry]
         await client.algorithm.discard_quarantined_change(DOC, sent.id)
@@ -364,7 +371,7 @@ class AlgorithmContract:
         await client.edit("good")
         await client.algorithm.eject_pending_change(DOC, bad.id, "no", client.doc)
         assert [change.rev for change in await client.push(2)] == [2]
-        assert await client.shown() == {"r1": 1, "good": 1}
+        assert await client.shown() == client.suite.state_of(r1=1, good=1)
 
     async def test_a_retried_change_is_sent_under_its_own_id(self, client: Client) -> None:
         await client.receive(self.theirs(1))
@@ -376,4 +383,4 @@ class AlgorithmContract:
         assert await client.algorithm.list_quarantined_changes(DOC) == []
         assert [change.id for change in await client.batch()] == [bad.id]
         await client.push(2)
-        assert await client.shown() == {"r1": 1, "bad": 1}
+        assert await client.shown() == client.suite.state_of(r1=1, bad=1)
