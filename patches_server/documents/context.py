@@ -48,6 +48,20 @@ class CallContext:
     keep_waiting: Callable[[], None] = field(default=_nothing, compare=False)
     review: Review | None = field(default=None, compare=False)
 
+    def with_options(self, options: Mapping[str, Json]) -> CallContext:
+        """The same caller with the options of a call. `dataclasses.replace` takes ten times as
+        long."""
+        return CallContext(
+            self.client_id,
+            self.connection_id,
+            self.principal,
+            self.capabilities,
+            options,
+            self.has_given_up,
+            self.keep_waiting,
+            self.review,
+        )
+
     def require_waiting(self) -> None:
         """Raise `UnavailableError` if nobody waits for the call any more.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
@@ -33,6 +34,16 @@ NothingStored = Signal[[str, str | None]]
 #: Extra remote methods of a document server: name -> (access kind, handler).
 RemoteMethods: TypeAlias = Mapping[str, tuple[Literal["read", "write"], Callable[..., Any]]]
 
+
+class Begun(Enum):
+    """Said of a commit that is on its way to disk."""
+
+    BEGUN = auto()
+
+
+#: Told what a begun commit has come to: its result, an error, or `None`: nothing was done, and
+#: `commit_changes` has to be called.
+Then: TypeAlias = Callable[[CommitResult | Exception | None], None]
 
 #: A commit that is carried out at once is no larger than this, in steps of an `Offloader`.
 MAX_STEPS_AT_ONCE: Final = 2_000
@@ -91,14 +102,16 @@ class DocumentServer(ABC):
         """Commit changes as the caller of `current_context()`."""
 
     def commit_at_once(
-        self, context: CallContext, doc_id: str, changes: Sequence[ChangeInput]
-    ) -> CommitResult | None:
-        """Commit as `commit_changes` would without options, and without waiting for anything.
+        self, context: CallContext, doc_id: str, changes: Sequence[ChangeInput], then: Then
+    ) -> CommitResult | Begun | None:
+        """Commit as `commit_changes` would without options, deciding in this turn of the loop.
 
-        `changes` hold no more than `MAX_STEPS_AT_ONCE` values.
+        `changes` hold no more than `MAX_STEPS_AT_ONCE` values. The result, if the store waits for
+        nothing. `BEGUN`: the changes are on their way to disk; `then` is called once they are
+        there, after the subscribers, in the turn in which they are told.
 
-        `None`: that cannot be done now, or there is something to refuse. Nothing was done then, and
-        `commit_changes` has to be called.
+        `None`: that cannot be done now, or there is something to refuse. Nothing was done then,
+        `commit_changes` has to be called, and `then` is not.
         """
         return None
 

@@ -46,13 +46,25 @@ class MemoryDocuments:
 
         `now` is the server time of the write. Raises `DocDeletedError`, `AlgorithmMismatchError`.
         """
-        self.check_not_deleted(doc_id, now=now)
+        self.check_writable(doc_id, algorithm, now=now)
+        self.written(doc_id, algorithm, now=now)
+
+    def check_writable(self, doc_id: str, algorithm: str, *, now: Millis) -> None:
+        """`require_writable` without recording anything."""
+        tombstone = self._tombstones.get(doc_id)
+        if tombstone is not None and stands(tombstone, now):
+            raise deleted(tombstone)
         recorded = self._algorithms.get(doc_id)
-        require_algorithm(doc_id, recorded, algorithm)
-        if recorded is None:
+        if recorded is not None and recorded != algorithm:
+            raise AlgorithmMismatchError(doc_id, expected=recorded, got=algorithm)
+
+    def written(self, doc_id: str, algorithm: str, *, now: Millis) -> None:
+        """A document that may be written is."""
+        if doc_id not in self._algorithms:
             self._algorithms[doc_id] = algorithm
             self._last_life = self._lives[doc_id] = next_life(now, self._last_life)
-        self.last_server_time = max(self.last_server_time, now)
+        if now > self.last_server_time:
+            self.last_server_time = now
 
     def forget_document(self, doc_id: str) -> None:
         """The document is gone: another may start under its id, with any algorithm."""

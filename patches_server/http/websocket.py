@@ -130,8 +130,12 @@ async def _write(
 
 
 def websocket_frame(event: Event) -> bytes:
-    """An event as a whole websocket frame of text, not masked, as servers write it (RFC 6455)."""
-    payload = event.rendered(render)
+    """An event as a whole websocket frame."""
+    return text_frame(event.rendered(render))
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A whole websocket frame of text, not masked, as servers write it (RFC 6455)."""
     size = len(payload)
     if size < 126:
         return b"\x81" + size.to_bytes(1, "big") + payload
@@ -141,18 +145,26 @@ def websocket_frame(event: Event) -> bytes:
 
 
 class _DirectWriter:
-    """Writes a broadcast straight to the transport, if that has nothing else to write."""
+    """Writes a frame straight to the transport, if that has nothing else to write.
+
+    Not a large answer: `Outbox` is to know how much of those a peer has yet to take.
+    """
 
     __slots__ = ("_stalled", "_transport")
 
     def __init__(self, transport: asyncio.Transport, stalled: _Stalled) -> None:
         self._transport, self._stalled = transport, stalled
 
-    def __call__(self, event: Event) -> bool:
+    def __call__(self, frame: Event | bytes) -> bool:
         transport = self._transport
         if transport.get_write_buffer_size():
             return False
-        transport.write(event.rendered(websocket_frame))
+        if not isinstance(frame, bytes):
+            transport.write(frame.rendered(websocket_frame))
+        elif len(frame) <= _BATCH_BYTES:
+            transport.write(text_frame(frame))
+        else:
+            return False
         if transport.get_write_buffer_size():
             self._stalled.start()
         return True

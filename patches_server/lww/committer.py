@@ -7,80 +7,45 @@ checks the head it was decided on; when another process was faster, all of it is
 from __future__ import annotations
 
 import logging
+from asyncio import Future
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 from patches.errors import (
     ChangeRefusedError,
-    OpsRefusedError,
     OtherHistoryError,
     PatchesError,
     RevConflictError,
 )
 from patches.limits import Limits
-from patches.model.checks import check_ops
 from patches.runtime import Millis
 from patches_server.documents.context import Review
 from patches_server.documents.history import KnownHistory, require_same_history
 from patches_server.documents.offload import Offloader, steps_of, steps_of_encoded
-from patches_server.lww.commit import (
-    AnyChange,
-    Decision,
-    answer_rows,
-    check_lww_ops,
-    client_rev_of,
-    decide,
-    fresh_changes,
-    new_rows,
-    sent_paths,
-)
-from patches_server.lww.encoding import reset_row
-from patches_server.lww.rows import Row, RowTable
+from patches_server.lww.commit import AnyChange, client_rev_of, sent_paths
+from patches_server.lww.decided import CommitCall, Committed, Decided, check, decided
+from patches_server.lww.ordinary import COMPACT_EVERY, OrdinaryCommit
 from patches_server.lww.sizes import DocRoom, first_beyond, size_of, sizes_around
 from patches_server.lww.state import state_after, state_of
-from patches_server.lww.store import LoadedRows, LWWServerStore
-from patches_server.lww.structural import as_field_writes, has_structural_ops
+from patches_server.lww.store import DecidesAtOnce, DecidesInOrder, LoadedRows, LWWServerStore
+from patches_server.lww.structural import has_structural_ops
 
 _MAX_ATTEMPTS: Final = 5
-_COMPACT_EVERY: Final = 256  # revisions of a document
 _COMPACT_AT_ONCE: Final = 1_000
 _STEPS: Final = 4  # of an op or a row
 
 _log = logging.getLogger("patches_server.lww")
 
 
-@dataclass(frozen=True, slots=True)
-class CommitCall:
-    """What a caller asks to commit, and when. `known`: what it says of its copy's history."""
+@dataclass(slots=True)
+class Saving:
+    """A commit that the store is to decide and to write. `saved`: whether it has done so."""
 
-    doc_id: str
-    changes: Sequence[AnyChange]
-    now: Millis
-    known: KnownHistory | None = None
-    review: Review | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Committed:
-    """A commit as it was stored: the head after it, its rows, and the rows of the answer."""
-
-    rev: int
-    stored: Sequence[Row]
-    answer: Sequence[bytes]
-    head_id: str | None
-    token: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
-    """What a commit comes to, from its call and what was read."""
-
-    fresh: Sequence[AnyChange]
-    decision: Decision
-    stored: Sequence[Row]
-    answer: Sequence[bytes]
+    call: CommitCall
+    commit: OrdinaryCommit
+    saved: Future[bool]
 
 
 class LWWCommitter:
@@ -101,6 +66,13 @@ class LWWCommitter:
         self._limits = limits
         self._offload = offload
         self._room = DocRoom(limits.max_doc_bytes)
+        # The store's own class has to say so: one that wraps it may have more to do for a commit.
+        says = type(store).__dict__
+        self._commit_at_once = self._begin_commit = None
+        if says.get("decides_at_once") is True:
+            self._commit_at_once = cast("DecidesAtOnce", store).commit_at_once
+        elif says.get("decides_in_order") is True:
+            self._begin_commit = cast("DecidesInOrder", store).begin_commit
 
     async def commit(self, call: CommitCall) -> Committed:
         """Store what is new in a call. Raises what the refusals are."""
@@ -111,10 +83,48 @@ class LWWCommitter:
                 if attempt == _MAX_ATTEMPTS:
                     raise
             else:
-                if done.stored and done.rev % _COMPACT_EVERY == 0:
+                if done.stored and done.rev % COMPACT_EVERY == 0:
                     await self._compact(call.doc_id, call.now)
                 return done
         raise AssertionError("unreachable")
+
+    def commit_at_once(self, call: CommitCall) -> Committed | Saving | None:
+        """The same, without waiting for anything. `None`: that cannot be done, and nothing was."""
+        at_once, begin = self._commit_at_once, self._begin_commit
+        if (at_once is None and begin is None) or has_structural_ops(call.changes):
+            return None
+        try:
+            check(call.changes, self._limits)
+            commit = OrdinaryCommit(
+                call,
+                keeps_ids=self._store.keeps_change_ids,
+                change_id_ttl=self._change_id_ttl,
+                room=self._room,
+                limits=self._limits,
+                offload=self._offload,
+            )
+            if at_once is None:
+                assert begin is not None
+                saved = begin(
+                    call.doc_id,
+                    commit,
+                    now=call.now,
+                    paths=commit.paths,
+                    since_rev=commit.client_rev,
+                    change_ids=commit.change_ids,
+                )
+                return Saving(call, commit, saved)
+            is_stored = at_once(
+                call.doc_id,
+                commit,
+                now=call.now,
+                paths=commit.paths,
+                since_rev=commit.client_rev,
+                change_ids=commit.change_ids,
+            )
+        except PatchesError:  # the long way refuses it, and says why
+            return None
+        return commit.committed if is_stored else None
 
     async def require_history(
         self, doc_id: str, known: KnownHistory, loaded: LoadedRows, rev: int
@@ -227,33 +237,3 @@ class LWWCommitter:
             await self._store.drop_removals(doc_id, stored_before=before, limit=_COMPACT_AT_ONCE)
         except PatchesError:  # the commit is stored: it does not fail for this
             _log.warning("document %.128r could not be compacted", doc_id, exc_info=True)
-
-
-def check(changes: Sequence[AnyChange], limits: Limits) -> None:
-    """Raise `ChangeRefusedError` naming a change that no last-write-wins document can take."""
-    for change in changes:
-        try:
-            check_ops(change.ops, limits, where=f"change {change.id!r}: ops")
-            check_lww_ops(change)
-        except OpsRefusedError as exc:
-            raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
-
-
-def decided(call: CommitCall, loaded: LoadedRows, paths: Sequence[str], limits: Limits) -> Decided:
-    """What a call stores and what it is answered. `loaded` is what was read for it, `paths` those
-    that it names."""
-    client_rev = client_rev_of(call.changes[0])
-    is_behind = client_rev is not None and client_rev < loaded.floor
-    fresh = fresh_changes(call.changes, loaded.seen)
-    if has_structural_ops(fresh):
-        fresh = as_field_writes(loaded, fresh, limits)
-    decision = decide(RowTable(loaded.rows), fresh, call.now)
-    stored = new_rows(loaded, decision)
-    rows = answer_rows(loaded, stored, decision, paths, 0 if is_behind else client_rev)
-    first = [reset_row(loaded)] if is_behind else []
-    return Decided(
-        fresh=fresh,
-        decision=decision,
-        stored=stored,
-        answer=[*first, *(row.encoded for row in rows)],
-    )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.errors import (
     PatchesError,
+    StorageError,
+    UnavailableError,
     VersionError,
 )
 from patches.json_patch import JSONPatch
 from patches.limits import Limits
-from patches.model.change import Change, Snapshot
+from patches.model.change import Change, ChangeInput, Snapshot
 from patches.model.edit_functions import check_edits
 from patches.model.ids import SortableIds, change_ids
 from patches.model.json_values import Json
@@ -22,7 +26,7 @@ from patches.runtime import Millis, Runtime
 from patches_server.documents.backend import store_in
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.context import CallContext, current_context
-from patches_server.documents.document_server import DocumentServer
+from patches_server.documents.document_server import Begun, DocumentServer, Then
 from patches_server.documents.history import (
     HistoryMark,
     KnownHistory,
@@ -37,7 +41,8 @@ from patches_server.documents.records import (
     check_version_metadata,
 )
 from patches_server.lww.commit import AnyChange, client_rev_of
-from patches_server.lww.committer import CommitCall, LWWCommitter, check
+from patches_server.lww.committer import LWWCommitter, Saving
+from patches_server.lww.decided import CommitCall, Committed, check
 from patches_server.lww.encoding import change_of_rows, newest, reset_row
 from patches_server.lww.rows import commit_order
 from patches_server.lww.state import build_state
@@ -258,17 +263,47 @@ class LWWServer(DocumentServer):
         if done.stored:
             # Right after the lock: subscribers are called before another commit can go on, and one
             # that commits to this document in turn does not wait for itself.
-            rows = [row.encoded for row in done.stored]
-            broadcast = change_of_rows(changes[0].id, rows, done.rev - 1, done.rev, now)
+            broadcast = _broadcast(changes, done, now)
             await self.on_changes_committed.emit_and_wait(
                 doc_id, [broadcast], options, caller.connection_id
             )
         else:
             self.on_nothing_stored.emit(doc_id, caller.connection_id)
-        base_rev = client_rev_of(changes[0]) or 0
-        extra = None if known is None else {"head": done.head_id}
-        answer = change_of_rows(changes[0].id, done.answer, base_rev, done.rev, now, extra=extra)
-        return CommitResult(changes=[answer], token=done.token)
+        return _result(changes, done, now, says_head=known is not None)
+
+    def commit_at_once(
+        self, context: CallContext, doc_id: str, changes: Sequence[ChangeInput], then: Then
+    ) -> CommitResult | Begun | None:
+        now = self.clock.now_at_once()
+        is_free = self.on_changes_committed.is_plain and self._locks.is_free(doc_id)
+        if now is None or not is_free:
+            return None
+        known = known_history(context.options) if context.options else None
+        call = CommitCall(doc_id, changes, now, known)
+        begun = self._committer.commit_at_once(call)
+        if isinstance(begun, Saving):
+            begun.saved.add_done_callback(partial(self._saved, begun, context, then))
+            return Begun.BEGUN
+        return None if begun is None else self._told(call, begun, context)
+
+    def _saved(
+        self, saving: Saving, context: CallContext, then: Then, saved: asyncio.Future[bool]
+    ) -> None:
+        """Tell of a commit that was begun at once, or have it carried out the long way."""
+        if saved.cancelled():
+            then(UnavailableError("the server is going away", {"reason": "CLOSING"}))
+        elif isinstance(error := saved.exception(), StorageError):
+            then(error)
+        elif error is not None or not saved.result():
+            then(None)
+        else:
+            then(self._told(saving.call, saving.commit.committed, context))
+
+    def _told(self, call: CommitCall, done: Committed, context: CallContext) -> CommitResult:
+        """Tell the subscribers of a commit; its result."""
+        broadcast = _broadcast(call.changes, done, call.now)
+        self.on_changes_committed.emit(call.doc_id, [broadcast], None, context.connection_id)
+        return _result(call.changes, done, call.now, says_head=call.known is not None)
 
     async def _as_changes(
         self, loaded: LoadedRows, base_rev: int, now: Millis, *, first: Sequence[bytes] = ()
@@ -289,3 +324,17 @@ class LWWServer(DocumentServer):
             return [change_of_rows(id, encoded, base_rev, rev, now, committed_at, extra=extra)]
 
         return await self.offload(_STEPS * len(loaded.rows), change)
+
+
+def _broadcast(changes: Sequence[AnyChange], done: Committed, now: Millis) -> Change:
+    rows = [row.encoded for row in done.stored]
+    return change_of_rows(changes[0].id, rows, done.rev - 1, done.rev, now)
+
+
+def _result(
+    changes: Sequence[AnyChange], done: Committed, now: Millis, *, says_head: bool
+) -> CommitResult:
+    base_rev = client_rev_of(changes[0]) or 0
+    extra = {"head": done.head_id} if says_head else None
+    answer = change_of_rows(changes[0].id, done.answer, base_rev, done.rev, now, extra=extra)
+    return CommitResult(changes=[answer], token=done.token)

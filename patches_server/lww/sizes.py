@@ -7,6 +7,7 @@ the limit.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +22,15 @@ _REMEMBERED: Final = 10_000
 
 
 class DocRoom:
-    """The bytes that may still be written to documents before they are measured."""
+    """The bytes that may still be written to documents before they are measured.
+
+    Several threads may ask: a commit can be decided in the thread that writes.
+    """
 
     def __init__(self, max_doc_bytes: int | None) -> None:
         self.max_doc_bytes: Final = max_doc_bytes
         self._room: OrderedDict[str, int] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._room)
@@ -36,19 +41,33 @@ class DocRoom:
             return True
         return added <= self._room.get(doc_id, self.max_doc_bytes // 8)
 
+    def take(self, doc_id: str, added: int) -> bool:
+        """Note so many bytes as written, if they can be without measuring; whether they can."""
+        if self.max_doc_bytes is None:
+            return True
+        with self._lock:
+            room = self._room.get(doc_id, self.max_doc_bytes // 8) - added
+            if room < 0:
+                return False
+            self._keep(doc_id, room)
+            return True
+
     def wrote(self, doc_id: str, added: int) -> None:
         """So many bytes were written."""
         if self.max_doc_bytes is not None:
-            self._keep(doc_id, self._room.get(doc_id, self.max_doc_bytes // 8) - added)
+            with self._lock:
+                self._keep(doc_id, self._room.get(doc_id, self.max_doc_bytes // 8) - added)
 
     def measured(self, doc_id: str, size: int) -> None:
         """A document has this size."""
         if self.max_doc_bytes is not None:
-            self._keep(doc_id, self.max_doc_bytes - size)
+            with self._lock:
+                self._keep(doc_id, self.max_doc_bytes - size)
 
     def forget(self, doc_id: str) -> None:
         """The document was deleted."""
-        self._room.pop(doc_id, None)
+        with self._lock:
+            self._room.pop(doc_id, None)
 
     def _keep(self, doc_id: str, room: int) -> None:
         self._room[doc_id] = room

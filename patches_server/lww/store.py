@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from asyncio import Future
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from patches.runtime import Millis
 from patches_server.documents.branch_store import BranchStore
@@ -39,6 +40,67 @@ class LoadedRows:
     seen: frozenset[str] = field(default_factory=frozenset)
     head_id: str | None = None
     token: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """What a commit writes: see `LWWServerStore.save_rows`."""
+
+    rows: Sequence[Row]
+    hide: Sequence[str]
+    change_ids: Sequence[str]
+    expires_at: Millis
+    head_id: str
+
+
+#: `(rev, change_id)`: see `LWWServerStore.made_by`.
+MadeBy: TypeAlias = Callable[[int, str], bool | None]
+#: What to write, from what was read; `None`: nothing. It may be called in another thread.
+Decide: TypeAlias = Callable[[LoadedRows, MadeBy], Revision | None]
+
+
+class DecidesAtOnce(Protocol):
+    """A store that reads and writes without waiting. Its own class says so by
+    `decides_at_once = True`."""
+
+    decides_at_once: bool
+
+    def commit_at_once(
+        self,
+        doc_id: str,
+        decide: Decide,
+        *,
+        now: Millis,
+        paths: Sequence[str],
+        since_rev: int | None,
+        change_ids: Sequence[str],
+    ) -> bool:
+        """Read as `load_rows` does, and write what `decide` says; whether there was anything.
+
+        Raises what `load_rows` and `save_rows` raise.
+        """
+
+
+class DecidesInOrder(Protocol):
+    """A store that decides commits inside its transactions, several in one. Its own class says so
+    by `decides_in_order = True`."""
+
+    decides_in_order: bool
+
+    def begin_commit(
+        self,
+        doc_id: str,
+        decide: Decide,
+        *,
+        now: Millis,
+        paths: Sequence[str],
+        since_rev: int | None,
+        change_ids: Sequence[str],
+    ) -> Future[bool]:
+        """`DecidesAtOnce.commit_at_once`, without waiting: the future is done once that is stored.
+
+        Commits take effect in the order in which they were begun.
+        """
 
 
 class LWWServerStore(Protocol):

@@ -27,7 +27,7 @@ from patches_server.ot.submission import Submission
 _MOVE_STEPS: Final = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Decision:
     """What to store, and what to answer before it."""
 

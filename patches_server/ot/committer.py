@@ -65,7 +65,7 @@ _MAX_ATTEMPTS: Final = 5
 _log = logging.getLogger("patches_server.ot")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Done:
     """What was submitted and decided, and the token of the history, for a caller that asked."""
 
@@ -74,7 +74,7 @@ class Done:
     token: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Saving:
     """A commit that was decided and is on its way to disk. The next one may be decided on it."""
 
@@ -83,6 +83,11 @@ class Saving:
     head: DocHead
     saved: asyncio.Future[None]
     token: str | None
+
+    @property
+    def done(self) -> Done:
+        """What it comes to once it is stored."""
+        return Done(self.proposal.submission, self.proposal.decision, self.token)
 
 
 class _AbandonedError(Exception):
@@ -120,6 +125,9 @@ class Committer:
             self._save_at_once = cast("SavesAtOnce", store).save_changes_at_once
         #: The last save of each document that is on its way to disk.
         self._under_way: dict[str, asyncio.Future[None]] = {}
+        #: How many commits of a document a task waits for: it tells of them a little later than a
+        #: callback would.
+        self._waited_for: dict[str, int] = {}
         self._begin_save: BeginSave | None = None
         if type(store).__dict__.get("saves_in_order") is True:
             self._begin_save = cast("SavesInOrder", store).begin_save
@@ -130,7 +138,10 @@ class Committer:
         Then the next commit can be decided, and both go to disk together. `finish` waits.
         """
         begun = await self._begun(call) if self._begin_save is not None else None
-        return begun or await self.commit(call)
+        if begun is None:
+            return await self.commit(call)
+        self._waited_for[call.doc_id] = self._waited_for.get(call.doc_id, 0) + 1
+        return begun
 
     async def finish(self, saving: Saving) -> Done | None:
         """What was submitted and decided, once it is stored; `None`: it has to be decided again."""
@@ -141,12 +152,12 @@ class Committer:
             self._on_cut(call, proposal.decision.to_store, saving.head)
             raise
         except (RevConflictError, DuplicateChangeIdsError):
-            self._recent.forget(call.doc_id)
             return None
-        except BaseException:
-            self._recent.forget(call.doc_id)
-            raise
-        return Done(proposal.submission, proposal.decision, saving.token)
+        finally:
+            left = self._waited_for.pop(call.doc_id) - 1
+            if left:
+                self._waited_for[call.doc_id] = left
+        return saving.done
 
     async def _begun(self, call: CommitCall) -> Saving | None:
         """A commit on the end of the log that is at hand; `None` when it takes more than that."""
@@ -163,25 +174,40 @@ class Committer:
             )
         except StatusError:
             return None
-        if (
-            proposal is None
-            or proposal.decision.session_origin is not None
-            or exceeded(proposal.bounds, self._limits)
-        ):
+        if proposal is None or not self._is_ordinary(proposal):
             return None
-        changes = proposal.decision.to_store
         assert self._begin_save is not None
-        saved = self._begin_save(
-            call.doc_id, changes, expected=head, now=call.now, bounds=proposal.bounds
+        token = None if known is None else head.token
+        return self._start(self._begin_save, call, proposal, head, token)
+
+    def _is_ordinary(self, proposal: Proposal) -> bool:
+        """Whether there is nothing to do for a commit but to store it."""
+        return proposal.decision.session_origin is None and not exceeded(
+            proposal.bounds, self._limits
         )
-        self._recent.saved(call.doc_id, changes, proposal.bounds, expected=head)
-        self._under_way[call.doc_id] = saved
-        saved.add_done_callback(partial(self._written, call.doc_id))
-        return Saving(call, proposal, head, saved, None if known is None else head.token)
+
+    def _start(
+        self,
+        begin_save: BeginSave,
+        call: CommitCall,
+        proposal: Proposal,
+        head: DocHead,
+        token: str | None,
+    ) -> Saving:
+        doc_id, changes = call.doc_id, proposal.decision.to_store
+        saved = begin_save(doc_id, changes, expected=head, now=call.now, bounds=proposal.bounds)
+        # From now on the head is what it will be. Should the save fail, so does every one that was
+        # decided on it, and the log at hand is forgotten.
+        self._recent.saved(doc_id, changes, proposal.bounds, expected=head)
+        self._under_way[doc_id] = saved
+        saved.add_done_callback(partial(self._written, doc_id))
+        return Saving(call, proposal, head, saved, token)
 
     def _written(self, doc_id: str, saved: asyncio.Future[None]) -> None:
         if self._under_way.get(doc_id) is saved:
             del self._under_way[doc_id]
+        if saved.cancelled() or saved.exception() is not None:
+            self._recent.forget(doc_id)
 
     async def commit(self, call: CommitCall) -> Done:
         """What was submitted and decided, once it is stored. Raises what the refusals are."""
@@ -192,37 +218,47 @@ class Committer:
             return replace(done, token=(await self._store.get_head(call.doc_id)).token)
         return done
 
-    def commit_at_once(self, call: CommitCall) -> Done | None:
-        """The same without waiting for anything; `None`: that cannot be done, and nothing was."""
-        log = self._recent.get(call.doc_id)
-        if log is None or self._save_at_once is None:
+    def commit_at_once(self, call: CommitCall) -> Done | Saving | None:
+        """The same, decided without waiting for anything. `None`: that cannot be done, and nothing
+        was.
+
+        What is being saved is to be told to everybody by a callback of `Saving.saved`, so that
+        commits are told in their order.
+        """
+        doc_id = call.doc_id
+        log = self._recent.get(doc_id)
+        save, begin_save = self._save_at_once, self._begin_save
+        if log is None or (save is None and (begin_save is None or doc_id in self._waited_for)):
             return None
+        head = log.head
         known = known_history(call.caller.options) if call.caller.options else None
+        token = None if known is None else head.token
         try:
-            if known is not None and not _is_at_hand(call, known, log):
+            proposal = self._proposed_at_once(call, log, known)
+            if proposal is None:
                 return None
-            is_behind = (call.changes[0].base_rev or 0) < log.head.rev
-            if is_behind and not self._offload.is_small(
-                steps_to_propose(call, log, steps_of(call.changes))
-            ):
-                return None
-            proposal = propose(call, log, self._rules)
-            if (
-                proposal is None
-                or proposal.decision.session_origin is not None
-                or exceeded(proposal.bounds, self._limits)
-            ):
-                return None
-            changes = proposal.decision.to_store
-            expected = log.head
-            rows = self._save_at_once(
-                call.doc_id, changes, expected=expected, now=call.now, bounds=proposal.bounds
-            )
+            if save is None:
+                assert begin_save is not None
+                return self._start(begin_save, call, proposal, head, token)
+            changes, bounds = proposal.decision.to_store, proposal.bounds
+            rows = save(doc_id, changes, expected=head, now=call.now, bounds=bounds)
         except PatchesError:  # the long way refuses it, and says why
             return None
-        self._recent.saved(call.doc_id, changes, proposal.bounds, expected=expected, rows=rows)
-        token = None if known is None else expected.token
+        self._recent.saved(doc_id, changes, bounds, expected=head, rows=rows)
         return Done(proposal.submission, proposal.decision, token)
+
+    def _proposed_at_once(
+        self, call: CommitCall, log: RecentLog, known: KnownHistory | None
+    ) -> Proposal | None:
+        if known is not None and not _is_at_hand(call, known, log):
+            return None
+        is_behind = (call.changes[0].base_rev or 0) < log.head.rev
+        if is_behind and not self._offload.is_small(
+            steps_to_propose(call, log, steps_of(call.changes))
+        ):
+            return None
+        proposal = propose(call, log, self._rules)
+        return proposal if proposal is not None and self._is_ordinary(proposal) else None
 
     async def require_history(
         self,

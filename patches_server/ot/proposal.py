@@ -2,6 +2,9 @@
 
 A live commit needs nothing else. What does needs the oldest change of the log, changes that are not
 at hand, or a version to be made first, is `None` here and is decided on what the store has.
+
+The records that are made for every commit are not frozen, which would treble their price. Nobody
+changes them all the same.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from patches_server.ot.submission import (
 AnyChange: TypeAlias = Change | ChangeInput
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CommitCall:
     """What a caller asks to commit, and when. `steps`: about how much there is to look at."""
 
@@ -61,7 +64,7 @@ class Rules:
     limits: Limits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Proposal:
     """What was submitted, what to store and to answer, and the bounds of the document then."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from patches.aio.keyed_locks import KeyedLocks
@@ -15,6 +16,8 @@ from patches.errors import (
     DuplicateChangeIdsError,
     PatchesError,
     RevConflictError,
+    StorageError,
+    UnavailableError,
 )
 from patches.json_patch import JSONPatch
 from patches.limits import Limits
@@ -28,7 +31,12 @@ from patches_server.documents.backend import store_in
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.concurrency_limit import ConcurrencyLimit
 from patches_server.documents.context import CallContext, current_context
-from patches_server.documents.document_server import MAX_STEPS_AT_ONCE, DocumentServer
+from patches_server.documents.document_server import (
+    MAX_STEPS_AT_ONCE,
+    Begun,
+    DocumentServer,
+    Then,
+)
 from patches_server.documents.history import HistoryMark, KnownHistory
 from patches_server.documents.offload import Offloader, steps_of
 from patches_server.documents.records import (
@@ -204,19 +212,40 @@ class OTServer(DocumentServer):
         return done
 
     def commit_at_once(
-        self, context: CallContext, doc_id: str, changes: Sequence[ChangeInput]
-    ) -> CommitResult | None:
-        """Commit without waiting for anything, if the store can; `None`: nothing was done."""
+        self, context: CallContext, doc_id: str, changes: Sequence[ChangeInput], then: Then
+    ) -> CommitResult | Begun | None:
         told = self.on_changes_committed
         now = self.clock.now_at_once()
         if now is None or not told.is_plain or not self._locks.is_free(doc_id):
             return None
         call = CommitCall(context, doc_id, changes, None, now, MAX_STEPS_AT_ONCE)
-        done = self._committer.commit_at_once(call)
-        if done is None:
+        begun = self._committer.commit_at_once(call)
+        if isinstance(begun, Saving):
+            begun.saved.add_done_callback(partial(self._saved, begun, then))
+            return Begun.BEGUN
+        if begun is None:
             return None
-        told.emit(doc_id, done.decision.to_store, None, context.connection_id)
-        return _result(done)
+        told.emit(doc_id, begun.decision.to_store, None, context.connection_id)
+        return _result(begun)
+
+    def _saved(self, saving: Saving, then: Then, saved: asyncio.Future[None]) -> None:
+        """Tell of a commit that was begun at once, or else have it decided again."""
+        if saved.cancelled():
+            then(UnavailableError("the server is going away", {"reason": "CLOSING"}))
+            return
+        error = saved.exception()
+        if error is None:
+            call, told = saving.call, self.on_changes_committed
+            arguments = (call.doc_id, saving.done.decision.to_store, None)
+            if told.is_plain:
+                told.emit(*arguments, call.caller.connection_id)
+            else:
+                self._own(told.emit_and_wait(*arguments, call.caller.connection_id))
+            then(_result(saving.done))
+        elif isinstance(error, (RevConflictError, DuplicateChangeIdsError)):
+            then(None)
+        else:
+            then(error if isinstance(error, Exception) else StorageError(repr(error)))
 
     async def change(
         self,

@@ -15,7 +15,7 @@ from patches_server.documents.records import CommitOptions
 _DEFAULTS: Final = CommitOptions()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Submission:
     """A client's changes as the server takes them: revisions and times filled in and clamped."""
 

@@ -6,11 +6,12 @@ A peer gets each answer as bytes. The methods of a connection are not carried ou
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from patches.errors import AlgorithmMismatchError, ForbiddenError, NotFoundError, PatchesError
 from patches.limits import Limits
@@ -18,8 +19,10 @@ from patches.model.json_values import Json
 from patches_server.auth.access import Access
 from patches_server.documents.concurrency_limit import ConcurrencyLimit
 from patches_server.documents.context import CallContext, call_context
+from patches_server.documents.document_server import Begun
 from patches_server.documents.history import HISTORY_OPTIONS
 from patches_server.documents.offload import BYTES_PER_STEP, Offloader
+from patches_server.documents.records import CommitResult
 from patches_server.documents.services import Services
 from patches_server.service.commits_under_way import CommitsUnderWay, key_of
 from patches_server.service.methods import Given, Method, encoded, steps_to_encode
@@ -28,6 +31,10 @@ from patches_server.service.stats import ServerStats
 from patches_server.service.validation import Validation
 from patches_server.wire import checks as wire_checks
 from patches_server.wire.frames import Answer
+
+#: Told what a begun commit has come to: its answer, an error, or `None`: nothing was done, and the
+#: call has to be carried out as any other.
+Ended: TypeAlias = Callable[[bytes | Exception | None], None]
 
 #: The option by which a client says what it takes a document for.
 ALGORITHM_OPTION: Final = "algorithm"
@@ -100,21 +107,24 @@ class Calls:
             result = await carry_out(context)
             return await self._offload(steps_to_encode(result), lambda: call.method.encoded(result))
 
-    def commit_at_once(self, params: Sequence[Json], context: CallContext, size: int) -> Answer:
-        """The answer to a commit that can be carried out without waiting for anything.
+    def commit_at_once(
+        self, params: Sequence[Json], context: CallContext, size: int, then: Ended
+    ) -> bytes | Begun | None:
+        """Carry out a commit that can be decided without waiting for anything.
 
-        `None`: nothing was done, and the call has to be carried out as any other. That goes for
-        every refusal, too, so there is one place that says why.
+        Its answer, or `BEGUN`: `then` is told what it comes to. `None`: nothing was done, and the
+        call has to be carried out as any other. That goes for every refusal, too, so there is one
+        place that says why.
         """
         services = self._router.known(params[0]) if 2 <= len(params) <= 3 else None
-        if services is None or self._validation is not None:
+        if services is None:
             return None
         doc_id, changes = params[0], params[1]
         options = params[2] if len(params) > 2 else None
         if options is not None:
             if not isinstance(options, dict) or not options.keys() <= _OPEN_OPTIONS:
                 return None
-            context = replace(context, options=options)
+            context = context.with_options(options)
         access, principal = self._access, context.principal
         if not access.open:
             shown = dict(zip(("docId", "changes", "options"), params, strict=False))
@@ -127,12 +137,25 @@ class Calls:
             _check_algorithm(doc_id, context.options, services)
         except PatchesError:
             return None
-        begun = perf_counter()
-        result = services.documents.commit_at_once(context, doc_id, given) if given else None
-        if result is None:
+        validation = self._validation
+        if validation is not None and not validation.accepts_now(principal, doc_id, given):
             return None
-        self._stats.committed(services.documents.name, perf_counter() - begun)
-        return encoded(result)
+        begun = perf_counter()
+        told = partial(self._committed, services.documents.name, begun, then)
+        result = services.documents.commit_at_once(context, doc_id, given, told) if given else None
+        if isinstance(result, CommitResult):
+            self._stats.committed(services.documents.name, perf_counter() - begun)
+            return encoded(result)
+        return result
+
+    def _committed(
+        self, algorithm: str, begun: float, then: Ended, result: CommitResult | Exception | None
+    ) -> None:
+        if isinstance(result, CommitResult):
+            self._stats.committed(algorithm, perf_counter() - begun)
+            then(encoded(result))
+        else:
+            then(result)
 
     async def _read(self, call: Call, subject: str) -> tuple[Any, ...]:
         capabilities = (

@@ -203,8 +203,18 @@ class PatchesServer:
 
     def begin(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a session's call as a task of the server."""
-        self._under_way += 1
+        self.call_begun()
         self._tasks.spawn(self._counted(serve), name="call")
+
+    def call_begun(self) -> None:
+        """A call goes on without a task; `close` waits for it all the same."""
+        self._under_way += 1
+
+    def call_ended(self) -> None:
+        """A call is over."""
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
 
     def disconnected(self, session: ServerSession) -> None:
         """A session has ended; called by it."""
@@ -217,9 +227,7 @@ class PatchesServer:
         try:
             await serve()
         finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
+            self.call_ended()
 
 
 def _check_services(services: object) -> None:

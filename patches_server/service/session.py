@@ -33,8 +33,11 @@ from patches.model.ids import random_id
 from patches.model.json_values import Json
 from patches.runtime import Runtime
 from patches_server.documents.context import CallContext
+from patches_server.documents.document_server import Begun
 from patches_server.documents.offload import BYTES_PER_STEP, Offloader, T
+from patches_server.service.begun_commits import BegunCommits
 from patches_server.service.calls import Call, Calls
+from patches_server.service.deadline import ResponseDeadline
 from patches_server.service.fanout.hub import Hub
 from patches_server.service.fanout.outbox import SIGNED_OUT, TOO_SLOW, Outbox
 from patches_server.service.fanout.relay import AwarenessRelay, is_signal
@@ -54,7 +57,7 @@ _LARGE_MESSAGE: Final = 64 * 1024
 _SMALL_MESSAGE: Final = 4 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """How a call ended. `error` (code, message, data) is what may leave the server; without one,
     `result` is JSON, or `None` for a method that returns nothing."""
@@ -82,6 +85,12 @@ class SessionHost(Protocol):
 
     def begin(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a call as a task of the server, which may outlive the session."""
+
+    def call_begun(self) -> None:
+        """A call goes on without a task."""
+
+    def call_ended(self) -> None:
+        """It is over."""
 
     def disconnected(self, session: ServerSession) -> None:
         """The session has ended."""
@@ -114,6 +123,7 @@ class ServerSession:
         self._reads = asyncio.Semaphore(_READS_AT_ONCE)
         #: Per document: set when the last call that named it is done.
         self._last_calls: dict[str, asyncio.Event] = {}
+        self._begun = BegunCommits(limits.store_timeout_s)
         self._expires_at: int | None = getattr(principal, "expires_at", None)
         self._expiry = self._expiry_timer()
         _log.info("connected", extra={"connection": connection_id})
@@ -177,8 +187,12 @@ class ServerSession:
             if method.is_instant:
                 reply(Outcome(method.encoded(method.run(self, params, size))))
                 return
-            if method.is_commit and self._commit_at_once(params, size, reply):
-                return
+            if method.is_commit:
+                at_once = self._commit_at_once(method, params, size, reply)
+                if at_once is Begun.BEGUN:
+                    await self._in_flight.acquire()  # by its end at the latest
+                if at_once is not None:
+                    return
             doc_ids = _named(params)
             before, done = self._queue_behind(doc_ids)
             if method.is_sync and not before:
@@ -235,6 +249,7 @@ class ServerSession:
         self.ended = True
         if self._expiry is not None:
             self._expiry.cancel()
+        self._begun.close()
         self.outbox.close(1000, "closed", discard=True)
         closing = self.outbox.closing
         if closing is not None and closing.code == TOO_SLOW:
@@ -262,19 +277,57 @@ class ServerSession:
                 raise _too_fast(wait_s)
         return method
 
-    def _commit_at_once(self, params: Sequence[Json], size: int, reply: Reply) -> bool:
-        """Carry an ordinary commit out in the turn in which it came; `False`: nothing was done.
+    def _commit_at_once(
+        self, method: Method, params: Sequence[Json], size: int, reply: Reply
+    ) -> Outcome | Begun | None:
+        """Carry an ordinary commit out, or begin to, in the turn in which it came.
 
-        Nothing that this peer has asked for about any document may be under way, or be held back:
-        the order of its calls, of their answers and of the broadcasts is the same either way.
+        `None`: nothing was done. Nothing else that this peer has asked for about the document may
+        be under way: the order of its calls, of their answers and of the broadcasts is the same
+        either way.
         """
-        if size > _SMALL_MESSAGE or self._last_calls or self.hub.holds_back:
-            return False
-        answer = self._server.calls.commit_at_once(params, self.context, size)
-        if answer is None:
-            return False
-        reply(Outcome(answer))
-        return True
+        doc_id = params[0] if params else None
+        if size > _SMALL_MESSAGE or not isinstance(doc_id, str) or doc_id in self._last_calls:
+            return None
+        self.hub.answers_first.called(self, (doc_id,))
+        ended = partial(self._commit_ended, method, doc_id, params, size, reply)
+        answer = self._server.calls.commit_at_once(params, self.context, size, ended)
+        if isinstance(answer, bytes):
+            outcome = Outcome(answer)
+            reply(outcome)
+            return outcome
+        if answer is Begun.BEGUN:
+            self._server.call_begun()
+            begun = self._begun.begin(doc_id, partial(self._give_up, reply))
+            self._last_calls[doc_id] = begun.done
+        return answer
+
+    def _commit_ended(
+        self,
+        method: Method,
+        doc_id: str,
+        params: Sequence[Json],
+        size: int,
+        reply: Reply,
+        answer: bytes | Exception | None,
+    ) -> None:
+        """Answer a commit that was begun, or carry it out as any other."""
+        begun = self._begun.end(doc_id)
+        if answer is None and not begun.has_given_up:
+            call = Call(
+                name="commitChanges", method=method, params=params, size=size, context=self.context
+            )
+            self._server.begin(
+                partial(self._serve, call, reply, {doc_id}, [], begun.done, NO_SHARE)
+            )
+        else:
+            if not begun.has_given_up:
+                if isinstance(answer, Exception):
+                    reply(self._failed("commitChanges", answer))
+                else:
+                    reply(Outcome(answer))
+            self._over({doc_id}, begun.done, NO_SHARE)
+        self._server.call_ended()
 
     def _queue_behind(self, doc_ids: set[str]) -> tuple[list[asyncio.Event], asyncio.Event]:
         done = asyncio.Event()
@@ -306,20 +359,25 @@ class ServerSession:
                 elif not self.is_closing():
                     await self._carry_out(call, reply)
         finally:
-            self.hub.answers_first.answered(self, doc_ids)
-            done.set()
-            self._in_flight.release()
-            share.give_back()
-            for doc_id in doc_ids:
-                if self._last_calls.get(doc_id) is done:
-                    del self._last_calls[doc_id]
+            self._over(doc_ids, done, share)
+
+    def _over(self, doc_ids: set[str], done: asyncio.Event, share: Share) -> None:
+        """A call is over: those that came after it may go on."""
+        self.hub.answers_first.answered(self, doc_ids)
+        done.set()
+        self._in_flight.release()
+        share.give_back()
+        for doc_id in doc_ids:
+            if self._last_calls.get(doc_id) is done:
+                del self._last_calls[doc_id]
+
+    def _give_up(self, reply: Reply) -> None:
+        # A call that has begun goes on, because the others must be notified of what it commits. One
+        # that still waits for its turn is not begun any more.
+        reply(self.failure(UnavailableError("no answer in time", {"reason": "STORAGE"})))
 
     async def _carry_out(self, call: Call, reply: Reply) -> None:
-        def give_up() -> None:
-            # A call that has begun goes on, because the others must be notified of what it commits.
-            # One that still waits for its turn is not begun any more.
-            reply(self.failure(UnavailableError("no answer in time", {"reason": "STORAGE"})))
-
+        give_up = partial(self._give_up, reply)
         with ResponseDeadline(give_up, self._limits.store_timeout_s) as deadline:
             outcome = await self._outcome(call, deadline)
         if not deadline.has_passed:
@@ -335,48 +393,26 @@ class ServerSession:
             )
             return Outcome(await self._server.calls.run(replace(call, context=context)))
         except Exception as exc:  # boundary: one call's failure is its own
-            ref = random_id(self._server.runtime.random, 10)
-            if is_unforeseen(exc):
-                _log.exception(
-                    "%s failed (ref %s)", call.name, ref, extra={"connection": self.connection_id}
-                )
-            return self.failure(exc, ref)
+            return self._failed(call.name, exc)
+
+    def _failed(self, name: str, error: Exception) -> Outcome:
+        """The outcome of a call that failed; the log has what its sender is not told."""
+        ref = random_id(self._server.runtime.random, 10)
+        if is_unforeseen(error):
+            _log.error(
+                "%s failed (ref %s)",
+                name,
+                ref,
+                exc_info=error,
+                extra={"connection": self.connection_id},
+            )
+        return self.failure(error, ref)
 
     def _expiry_timer(self) -> asyncio.TimerHandle | None:
         if self._expires_at is None:
             return None
         left_s = (self._expires_at - self._server.runtime.wall_ms()) / 1000
         return self._loop.call_later(max(0.0, left_s), self.close, SIGNED_OUT, "sign-in expired")
-
-
-class ResponseDeadline:
-    """Calls `give_up` once when its body takes too long; the body goes on."""
-
-    def __init__(self, give_up: Callable[[], None], timeout_s: float | None) -> None:
-        self._give_up, self._timeout_s = give_up, timeout_s
-        self._timer: asyncio.TimerHandle | None = None
-        self.has_passed = False
-
-    def is_over(self) -> bool:
-        """Whether the caller has been told to try again."""
-        return self.has_passed
-
-    def __enter__(self) -> ResponseDeadline:
-        if self._timeout_s is not None:
-            self._timer = asyncio.get_running_loop().call_later(self._timeout_s, self._pass)
-        return self
-
-    def stop(self) -> None:
-        """From now on the body may take as long as it takes."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def _pass(self) -> None:
-        self.has_passed = True
-        self._give_up()
 
 
 def _named(params: Sequence[Json]) -> set[str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeAlias
 
 from patches.errors import ChangeRefusedError, OpsRefusedError, UnavailableError
@@ -52,6 +52,7 @@ class Validation:
         self._validate_state: Final = validate_state
         self._limits: Final = limits
         self._offload: Final = offload
+        self._is_plain = not inspect.iscoroutinefunction(validate)
 
     async def require(
         self, principal: object, doc_id: str, changes: Sequence[Change | ChangeInput]
@@ -64,6 +65,28 @@ class Validation:
             return
         await self._offload(steps_of(changes), lambda: self._check(changes))
         await self._ask(changes[0].id, self._validate, principal, doc_id, changes)
+
+    def accepts_now(
+        self, principal: object, doc_id: str, changes: Sequence[Change | ChangeInput]
+    ) -> bool:
+        """Whether a hook that is a plain function accepts small changes, asked in this turn.
+
+        `False` decides nothing: `require` has to be awaited, which asks again and says why.
+        """
+        validate = self._validate
+        if self._validate_state is not None or not self._is_plain or validate is None:
+            return False
+        try:
+            self._check(changes)
+            verdict: object = validate(principal, doc_id, changes)
+        except Exception:  # boundary: `require` asks again, and tells
+            return False
+        if inspect.isawaitable(verdict):
+            self._is_plain = False
+            if isinstance(verdict, Coroutine):
+                verdict.close()
+            return False
+        return verdict is None
 
     def review_for(self, principal: object, doc_id: str) -> Review | None:
         """What judges the states that a commit of `principal` makes; `None`: nobody asks."""

@@ -18,7 +18,7 @@ from patches.model.change import Change, Snapshot
 from patches.model.json_values import Json
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """A call that is to be answered under its `id`, which may be `None`."""
 

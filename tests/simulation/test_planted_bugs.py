@@ -116,7 +116,7 @@ def a_retried_change_that_counts_twice(patch: pytest.MonkeyPatch) -> None:
     def all_of_them(changes: Iterable[Any], _seen: Any) -> list[Any]:
         return list(changes)
 
-    patch.setattr("patches_server.lww.committer.fresh_changes", all_of_them)
+    patch.setattr("patches_server.lww.decided.fresh_changes", all_of_them)
 
 
 def a_tombstone_that_is_ignored(patch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,11 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from patches.errors import CorruptDataError, PatchesError, StorageError, StorageFullError
@@ -33,11 +34,15 @@ from patches.stores.sqlite.file_kind import (
 )
 
 T = TypeVar("T")
+A = TypeVar("A")
 
+#: Does several writes of one kind in order, and says of each what it came to. One that came to an
+#: exception has changed nothing.
+Together: TypeAlias = Callable[[sqlite3.Connection, Sequence[A]], Sequence[T | Exception]]
 Durability: TypeAlias = Literal["full", "relaxed"]
 
 _SYNCHRONOUS: Final[dict[Durability, str]] = {"full": "FULL", "relaxed": "NORMAL"}
-_MAX_GROUP: Final = 64
+_MAX_GROUP: Final = 128
 #: Readers that are kept open; more are opened when more read at once.
 _MAX_IDLE_READERS: Final = 4
 #: While somebody else opens a new file; as long as SQLite waits for a lock.
@@ -45,10 +50,12 @@ _OPEN_ATTEMPTS: Final = 100
 _OPEN_PAUSE_S: Final = 0.05
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Write:
-    fn: Callable[[sqlite3.Connection], Any]
+    fn: Callable[..., Any]
     done: asyncio.Future[Any]
+    item: Any = None
+    is_together: bool = False  # `fn` takes the items of all such writes that stand side by side
     result: Any = None
     error: BaseException | None = None
     ran: bool = False  # its group's transaction is on disk
@@ -80,6 +87,7 @@ class SqliteDatabase:
         self._built = 0  # how many of them are in the file
         self._writer: sqlite3.Connection | None = None
         self._writing = threading.Lock()  # the writer is used by one thread at a time
+        self._rollbacks = 0
         self._idle_readers: list[sqlite3.Connection] = []
         self._readers = threading.Condition()  # guards the idle ones, and how many are in use
         self._reading = 0
@@ -117,9 +125,29 @@ class SqliteDatabase:
 
         Writes take effect in the order in which they were begun.
         """
+        return self._enqueue(_Write(fn, asyncio.get_running_loop().create_future()))
+
+    def begin_together(self, fn: Together[A, T], item: A) -> asyncio.Future[T]:
+        """`begin_write` of one item. Items that wait side by side are given to `fn` in one call.
+
+        `fn` has to be equal from call to call, as a method of one object is. When it raises, none
+        of its items are written.
+        """
+        loop = asyncio.get_running_loop()
+        return self._enqueue(_Write(fn, loop.create_future(), item, is_together=True))
+
+    def foreign_changes(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        """A mark for what a writer remembers of the file from one write to the next.
+
+        Another one means that it may be wrong: another connection has written, or a write of this
+        one was rolled back. To be asked in a write.
+        """
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        return version, self._rollbacks
+
+    def _enqueue(self, write: _Write) -> asyncio.Future[Any]:
         if self._closed:
             raise StorageError(f"{self.path} is closed")
-        write = _Write(fn, asyncio.get_running_loop().create_future())
         self._waiting.append(write)
         if self._pump is None:
             self._pump = asyncio.get_running_loop().create_task(
@@ -237,12 +265,13 @@ class SqliteDatabase:
                 connection = self._opened()
                 connection.execute("BEGIN IMMEDIATE")
                 try:
-                    for write in group:
-                        _run_in_savepoint(self.path, connection, write)
+                    for _, writes in groupby(group, key=_kind):
+                        self._run_in_savepoint(connection, list(writes))
                     connection.execute("COMMIT")
                     for write in group:
                         write.ran = True
                 except BaseException:
+                    self._rollbacks += 1
                     if connection.in_transaction:  # a full disk has rolled back by itself
                         connection.execute("ROLLBACK")
                     raise
@@ -250,6 +279,30 @@ class SqliteDatabase:
                 error = _storage_error(self.path, exc) if isinstance(exc, sqlite3.Error) else exc
                 for write in group:
                     write.error = write.error or error
+
+    def _run_in_savepoint(self, connection: sqlite3.Connection, writes: list[_Write]) -> None:
+        first = writes[0]
+        connection.execute("SAVEPOINT one_write")
+        try:
+            if first.is_together:
+                for write, result in zip(
+                    writes, first.fn(connection, [each.item for each in writes]), strict=True
+                ):
+                    if isinstance(result, Exception):
+                        write.error = result
+                    else:
+                        write.result = result
+            else:
+                first.result = first.fn(connection)
+        except Exception as exc:  # these alone fail, unless SQLite has given up the transaction
+            if not connection.in_transaction:
+                raise
+            self._rollbacks += 1
+            connection.execute("ROLLBACK TO one_write")
+            error = _storage_error(self.path, exc) if isinstance(exc, sqlite3.Error) else exc
+            for write in writes:
+                write.error = error
+        connection.execute("RELEASE one_write")
 
     def _opened(self) -> sqlite3.Connection:
         if self._writer is None:
@@ -328,16 +381,9 @@ def _one_view(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _run_in_savepoint(path: str, connection: sqlite3.Connection, write: _Write) -> None:
-    connection.execute("SAVEPOINT one_write")
-    try:
-        write.result = write.fn(connection)
-    except Exception as exc:  # this write alone fails, unless SQLite has given up the transaction
-        if not connection.in_transaction:
-            raise
-        connection.execute("ROLLBACK TO one_write")
-        write.error = _storage_error(path, exc) if isinstance(exc, sqlite3.Error) else exc
-    connection.execute("RELEASE one_write")
+def _kind(write: _Write) -> object:
+    """What writes that are run in one call have in common."""
+    return write.fn if write.is_together else write
 
 
 def _resolve(write: _Write, path: str) -> None:

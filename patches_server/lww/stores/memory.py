@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from patches.algorithms.lww import FieldTable
 from patches.algorithms.lww.field_table import ancestor_paths
@@ -14,7 +15,7 @@ from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import MemoryDocuments, require_algorithm
 from patches_server.documents.version_store import MemoryVersions, VersionStore
 from patches_server.lww.rows import Row, stored_order
-from patches_server.lww.store import LoadedRows, SavedSnapshot
+from patches_server.lww.store import Decide, LoadedRows, SavedSnapshot
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class LWWMemoryServerStore:
 
     versions: VersionStore | None
     branches: BranchStore | None
+    decides_at_once = True
 
     def __init__(
         self,
@@ -61,6 +63,16 @@ class LWWMemoryServerStore:
         paths: Sequence[str] | None = None,
         since_rev: int | None = None,
         change_ids: Sequence[str] = (),
+    ) -> LoadedRows:
+        return self._loaded(doc_id, now, paths, since_rev, change_ids)
+
+    def _loaded(
+        self,
+        doc_id: str,
+        now: Millis,
+        paths: Sequence[str] | None,
+        since_rev: int | None,
+        change_ids: Sequence[str],
     ) -> LoadedRows:
         self._documents.check_not_deleted(doc_id, now=now)
         doc = self._docs.get(doc_id)
@@ -101,28 +113,33 @@ class LWWMemoryServerStore:
             raise RevConflictError
         self._documents.require_writable(doc_id, "lww", now=now)
         doc = self._docs.setdefault(doc_id, _Doc())
-        doc.rev += 1
-        for path in hide:
-            if path in doc.rows:
-                doc.rows[path] = doc.rows[path].as_hidden()
-        for row in rows:
-            _write(doc, row, now)
-        _prune_ids(doc, now)
-        for change_id in change_ids:
-            doc.change_ids.pop(change_id, None)  # so that the order stays that of expiry
-            doc.change_ids[change_id] = expires_at
-            doc.revs[change_id] = doc.rev
-        doc.head_id = head_id
-        if not change_ids:
-            doc.ids_floor = doc.rev
+        _write_revision(doc, rows, now, hide, change_ids, expires_at, head_id)
+
+    def commit_at_once(
+        self,
+        doc_id: str,
+        decide: Decide,
+        *,
+        now: Millis,
+        paths: Sequence[str],
+        since_rev: int | None,
+        change_ids: Sequence[str],
+    ) -> bool:
+        doc = self._docs.get(doc_id)
+        if doc is None:
+            return False
+        self._documents.check_writable(doc_id, "lww", now=now)
+        loaded = self._loaded(doc_id, now, paths, since_rev, change_ids)
+        made = decide(loaded, partial(_made_by, doc))
+        if made is None:
+            return False
+        self._documents.written(doc_id, "lww", now=now)
+        ids, expires_at = made.change_ids, made.expires_at
+        _write_revision(doc, made.rows, now, made.hide, ids, expires_at, made.head_id)
+        return True
 
     async def made_by(self, doc_id: str, rev: int, change_id: str) -> bool | None:
-        doc = self._docs.get(doc_id) or _Doc()
-        if rev == doc.rev and doc.head_id == change_id:
-            return True
-        if change_id in doc.revs:
-            return doc.revs[change_id] == rev
-        return None if rev <= doc.ids_floor else False
+        return _made_by(self._docs.get(doc_id) or _Doc(), rev, change_id)
 
     async def get_current_rev(self, doc_id: str) -> int:
         doc = self._docs.get(doc_id)
@@ -167,6 +184,39 @@ class LWWMemoryServerStore:
 
     async def last_server_time(self) -> Millis:
         return self._documents.last_server_time
+
+
+def _write_revision(
+    doc: _Doc,
+    rows: Sequence[Row],
+    now: Millis,
+    hide: Sequence[str],
+    change_ids: Sequence[str],
+    expires_at: Millis,
+    head_id: str | None,
+) -> None:
+    doc.rev += 1
+    for path in hide:
+        if path in doc.rows:
+            doc.rows[path] = doc.rows[path].as_hidden()
+    for row in rows:
+        _write(doc, row, now)
+    _prune_ids(doc, now)
+    for change_id in change_ids:
+        doc.change_ids.pop(change_id, None)  # so that the order stays that of expiry
+        doc.change_ids[change_id] = expires_at
+        doc.revs[change_id] = doc.rev
+    doc.head_id = head_id
+    if not change_ids:
+        doc.ids_floor = doc.rev
+
+
+def _made_by(doc: _Doc, rev: int, change_id: str) -> bool | None:
+    if rev == doc.rev and doc.head_id == change_id:
+        return True
+    if change_id in doc.revs:
+        return doc.revs[change_id] == rev
+    return None if rev <= doc.ids_floor else False
 
 
 def _near(doc: _Doc, paths: Sequence[str]) -> dict[str, Row]:

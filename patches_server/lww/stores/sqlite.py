@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from patches.runtime import Millis, Runtime
@@ -15,7 +17,7 @@ from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import require_algorithm
 from patches_server.documents.version_store import VersionStore
 from patches_server.lww.rows import Row
-from patches_server.lww.store import LoadedRows
+from patches_server.lww.store import Decide, LoadedRows
 from patches_server.lww.stores.sqlite_rows import (
     INDEXES,
     LEAST_PRUNED,
@@ -52,6 +54,7 @@ class LWWSqliteServerStore(SqliteDocuments):
     versions: VersionStore | None
     branches: BranchStore | None
     keeps_change_ids = True
+    decides_in_order = True
 
     def __init__(
         self,
@@ -115,19 +118,40 @@ class LWWSqliteServerStore(SqliteDocuments):
         head_id: str | None = None,
         token: str | None = None,
     ) -> None:
-        rev = expected_rev + 1
-
         def write(conn: sqlite3.Connection) -> None:
             found = require_head(conn, doc_id, expected_rev, now, token)
-            kept = hide_rows(conn, found, hide)
-            kept = write_revision(conn, kept, rows, now)
-            kept = insert_ids(conn, kept, rev, change_ids, expires_at)
-            floor = kept.ids_floor if change_ids else max(kept.ids_floor, rev)
-            key = None if head_id is None else to_key(head_id)
-            put_doc(conn, doc_id, replace(kept, head_id=key, ids_floor=floor))
-            prune_ids(conn, now, at_most=2 * len(change_ids) + LEAST_PRUNED)
+            _save(conn, doc_id, found, rows, now, hide, change_ids, expires_at, head_id)
 
         await self._database.write(write)
+
+    def begin_commit(
+        self,
+        doc_id: str,
+        decide: Decide,
+        *,
+        now: Millis,
+        paths: Sequence[str],
+        since_rev: int | None,
+        change_ids: Sequence[str],
+    ) -> asyncio.Future[bool]:
+        def write(conn: sqlite3.Connection) -> bool:
+            record = documents.load(conn, doc_id, now=now)
+            require_algorithm(doc_id, None if record is None else record.algorithm, "lww")
+            found = checked_doc(conn, doc_id, record)
+            if found is None or record is None:
+                return False
+            token = record.token
+            self._verify(conn, doc_id, token, found)
+            loaded = read_rows(conn, doc_id, found, token, now, paths, since_rev, change_ids)
+            made = decide(loaded, partial(_made_by, conn, doc_id))
+            if made is None:
+                return False
+            documents.put_server_time(conn, now)
+            ids, expires_at = made.change_ids, made.expires_at
+            _save(conn, doc_id, found, made.rows, now, made.hide, ids, expires_at, made.head_id)
+            return True
+
+        return self._database.begin_write(write)
 
     async def seed(self, doc_id: str, state: bytes, rows: Sequence[Row], *, now: Millis) -> None:
         packed = await self._runtime.run_blocking(lambda: pack(state))
@@ -142,25 +166,7 @@ class LWWSqliteServerStore(SqliteDocuments):
         await self._database.write(write)
 
     async def made_by(self, doc_id: str, rev: int, change_id: str) -> bool | None:
-        key = to_key(change_id)
-
-        def read(conn: sqlite3.Connection) -> bool | None:
-            found = conn.execute(
-                "SELECT d.rev, d.head_id, d.ids_floor, i.rev, i.change_id FROM lww_docs d "
-                "LEFT JOIN lww_change_ids i ON i.doc = d.doc AND i.change_id = ? "
-                "WHERE d.doc_id = ?",
-                (key, doc_id),
-            ).fetchone()
-            if found is None:
-                return False
-            head, head_id, floor, made, is_known = found
-            if rev == head and head_id == key:
-                return True
-            if is_known is not None:
-                return None if made is None else bool(made == rev)
-            return None if rev <= floor else False
-
-        return await self._database.read(read)
+        return await self._database.read(lambda conn: _made_by(conn, doc_id, rev, change_id))
 
     async def get_current_rev(self, doc_id: str) -> int:
         row = await self._database.read(
@@ -215,3 +221,42 @@ class LWWSqliteServerStore(SqliteDocuments):
                 documents.put_tombstone(conn, tombstone)
 
         await self._database.write(write)
+
+
+def _save(
+    conn: sqlite3.Connection,
+    doc_id: str,
+    found: DocRow,
+    rows: Sequence[Row],
+    now: Millis,
+    hide: Sequence[str],
+    change_ids: Sequence[str],
+    expires_at: Millis,
+    head_id: str | None,
+) -> None:
+    """Write the revision after the one that was found."""
+    kept = hide_rows(conn, found, hide)
+    kept = write_revision(conn, kept, rows, now)
+    kept = insert_ids(conn, kept, kept.rev, change_ids, expires_at)
+    floor = kept.ids_floor if change_ids else max(kept.ids_floor, kept.rev)
+    key = None if head_id is None else to_key(head_id)
+    put_doc(conn, doc_id, replace(kept, head_id=key, ids_floor=floor))
+    prune_ids(conn, now, at_most=2 * len(change_ids) + LEAST_PRUNED)
+
+
+def _made_by(conn: sqlite3.Connection, doc_id: str, rev: int, change_id: str) -> bool | None:
+    key = to_key(change_id)
+    found = conn.execute(
+        "SELECT d.rev, d.head_id, d.ids_floor, i.rev, i.change_id FROM lww_docs d "
+        "LEFT JOIN lww_change_ids i ON i.doc = d.doc AND i.change_id = ? "
+        "WHERE d.doc_id = ?",
+        (key, doc_id),
+    ).fetchone()
+    if found is None:
+        return False
+    head, head_id, floor, made, is_known = found
+    if rev == head and head_id == key:
+        return True
+    if is_known is not None:
+        return None if made is None else bool(made == rev)
+    return None if rev <= floor else False

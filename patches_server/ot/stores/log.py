@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS ot_change_ids (
 """
 ROW: Final = "rev, prev, change_id, created_at, batch_id, client_id, crc, change"
 INSERT: Final = "INSERT INTO ot_changes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT_ID: Final = "INSERT INTO ot_change_ids VALUES (?, ?)"
 _HEAD: Final = "rev, change_id, created_at, size_bound, depth_bound, pruned, ids"
 
 
@@ -203,6 +204,18 @@ def _log(row: tuple[Any, ...], token: str | None) -> Log:
 
 def put_log(conn: sqlite3.Connection, doc_id: str, log: Log) -> None:
     """Store where a log ends and begins."""
+    put_logs(conn, [(doc_id, log)])
+
+
+def put_logs(conn: sqlite3.Connection, logs: Iterable[tuple[str, Log]]) -> None:
+    """The same for the logs of several documents."""
+    conn.executemany(
+        "INSERT OR REPLACE INTO ot_heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [_head_row(doc_id, log) for doc_id, log in logs],
+    )
+
+
+def _head_row(doc_id: str, log: Log) -> tuple[Any, ...]:
     columns = (
         doc_id,
         log.head.rev,
@@ -213,13 +226,11 @@ def put_log(conn: sqlite3.Connection, doc_id: str, log: Log) -> None:
         log.pruned,
         log.ids,
     )
-    conn.execute(
-        "INSERT OR REPLACE INTO ot_heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*columns, row_crc(*columns)),
-    )
+    return (*columns, row_crc(*columns))
 
 
 def insert_ids(conn: sqlite3.Connection, doc_id: str, changes: Sequence[Change]) -> None:
+    """Raises `DuplicateChangeIdsError` naming those that are there already."""
     insert = "INSERT OR IGNORE INTO ot_change_ids VALUES (?, ?)"
     taken = [
         change.id

@@ -82,15 +82,14 @@ class OTMemoryServerStore:
         bounds: Bounds | None = None,
     ) -> list[Change]:
         """`save_changes`, which waits for nothing here; the rows as they are kept."""
-        self._documents.check_not_deleted(doc_id, now=now)
-        require_algorithm(doc_id, self._documents.algorithm_of(doc_id), ALGORITHM)
+        self._documents.check_writable(doc_id, ALGORITHM, now=now)
         log = self._logs.get(doc_id) or _Log()
         if expected.token is not None and expected.token != self._documents.token_of(doc_id):
             raise RevConflictError
         check_follows(changes, expected=expected, head=log.head)
         check_ids_new(doc_id, changes, log.ids)
         rows = [stored(change) for change in changes]  # may raise: before anything is written
-        self._documents.require_writable(doc_id, ALGORITHM, now=now)
+        self._documents.written(doc_id, ALGORITHM, now=now)
         log.changes.extend(rows)
         for row in rows:
             log.ids.add(row.id)

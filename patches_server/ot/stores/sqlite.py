@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from patches.model.change import Change
 from patches.runtime import Millis, Runtime
@@ -15,24 +15,16 @@ from patches.stores.sqlite.database import SqliteDatabase
 from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import require_algorithm
-from patches_server.ot.rows import (
-    ALGORITHM,
-    check_follows,
-    head_after,
-    within,
-)
+from patches_server.ot.rows import ALGORITHM, within
 from patches_server.ot.store import NO_DOC, DocHead, StoredSnapshot
+from patches_server.ot.stores.append import Append, Appender
 from patches_server.ot.stores.log import (
-    INSERT,
     OT_SCHEMA,
     Log,
     Span,
-    checked_log,
     find_log,
-    insert_ids,
     load_log,
     put_log,
-    row_of,
 )
 from patches_server.stores.sqlite import documents
 from patches_server.stores.sqlite.branches import SqliteBranches
@@ -59,6 +51,7 @@ class OTSqliteServerStore(SqliteDocuments):
         super().__init__(database, runtime or Runtime())
         self.versions = versions
         self.branches = branches
+        self._appender = Appender(database)
         database.add_schema(OT_SCHEMA)
 
     async def get_head(self, doc_id: str) -> DocHead:
@@ -75,7 +68,7 @@ class OTSqliteServerStore(SqliteDocuments):
         bounds: Bounds | None = None,
     ) -> None:
         if len(changes) > _MANY:  # encoded before the transaction, which others wait for
-            await self._runtime.run_blocking(lambda: _rows(doc_id, changes, expected))
+            await self._runtime.run_blocking(lambda: [change.encoded for change in changes])
         saved = self.begin_save(doc_id, changes, expected=expected, now=now, bounds=bounds)
         await asyncio.shield(saved)
 
@@ -88,17 +81,8 @@ class OTSqliteServerStore(SqliteDocuments):
         now: Millis,
         bounds: Bounds | None = None,
     ) -> asyncio.Future[None]:
-        def write(conn: sqlite3.Connection) -> None:
-            record = documents.require_writable(conn, doc_id, ALGORITHM, now=now)
-            log = checked_log(conn, doc_id, record)
-            check_follows(changes, expected=expected, head=log.head)
-            insert_ids(conn, doc_id, changes)
-            # Made here and not by the caller, whose loop their checksums would hold up.
-            conn.executemany(INSERT, _rows(doc_id, changes, expected))
-            head = head_after(changes, bounds or log.head.bounds)
-            put_log(conn, doc_id, Log(head, log.pruned, log.ids + len(changes)))
-
-        return self._database.begin_write(write)
+        append = Append(doc_id, changes, expected, now, bounds)
+        return self._database.begin_together(self._appender.append, append)
 
     async def list_changes(
         self,
@@ -140,12 +124,14 @@ class OTSqliteServerStore(SqliteDocuments):
             if last is not None:
                 conn.execute("DELETE FROM ot_changes WHERE doc_id = ? AND rev <= ?", (doc_id, last))
                 put_log(conn, doc_id, Log(log.head, last, log.ids))
+                self._appender.forget(doc_id)
 
         await self._database.write(write)
 
     async def delete_doc(self, doc_id: str, tombstone: Tombstone | None, *, now: Millis) -> None:
         def write(conn: sqlite3.Connection) -> None:
             require_algorithm(doc_id, documents.algorithm_of(conn, doc_id), ALGORITHM)
+            self._appender.forget(doc_id)
             log = find_log(conn, doc_id)  # damaged or not: it goes
             head = log.head if log is not None else NO_DOC
             for table in ("ot_heads", "ot_changes", "ot_change_ids"):
@@ -157,11 +143,6 @@ class OTSqliteServerStore(SqliteDocuments):
                 documents.put_tombstone(conn, replace(tombstone, last_rev=head.rev))
 
         await self._database.write(write)
-
-
-def _rows(doc_id: str, changes: Sequence[Change], expected: DocHead) -> list[tuple[Any, ...]]:
-    revs = [expected.rev, *(change.rev for change in changes)]
-    return [row_of(doc_id, change, prev) for change, prev in zip(changes, revs, strict=False)]
 
 
 def _snapshot(conn: sqlite3.Connection, doc_id: str, log: Log, rev: int | None) -> StoredSnapshot:

@@ -93,9 +93,9 @@ class Outbox:
         self.on_cut: Callable[[], object] | None = None
         #: Whether the transport deals with marks; it then takes what is queued by `get_any`.
         self.keeps_marks = False
-        #: Writes a broadcast to the transport at once, past the queue, and says whether it did. It
-        #: is asked only when nothing is queued and the writer waits for more.
-        self.write_now: Callable[[Event], bool] | None = None
+        #: Writes a broadcast or an answer to the transport at once, past the queue; whether it did.
+        #: It is asked only when nothing is queued and the writer waits for more.
+        self.write_now: Callable[[Event | bytes], bool] | None = None
         #: Said by the writer itself, around its wait. Between its wake-up and its write nothing is
         #: queued either, and what was written then would overtake the frame that it has taken.
         self._writer_waits = False
@@ -134,10 +134,14 @@ class Outbox:
     def answer(self, answer: bytes | Event) -> None:
         """Queue the answer to a call, as its door writes it, or an event that is part of it.
 
-        After `close` it is dropped.
+        It is written now, if nothing else waits and the door can do that. After `close` it is
+        dropped.
         """
         if self.closing is not None:
             return
+        if self._writer_waits and not self._frames:
+            if self.write_now is not None and self.write_now(answer):
+                return
         frame = answer if isinstance(answer, bytes) else answer.rendered(self._render)
         self._frames.append(_Answer(frame))
         self._answers += 1

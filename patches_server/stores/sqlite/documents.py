@@ -189,12 +189,17 @@ def require_writable(
     require_algorithm(doc_id, None if record is None else record.algorithm, algorithm)
     if record is None:
         record_document(conn, doc_id, algorithm, now=now)
+    put_server_time(conn, now)
+    return record
+
+
+def put_server_time(conn: sqlite3.Connection, now: Millis) -> None:
+    """Note the server time of a write, unless a later one is noted."""
     conn.execute(
         "INSERT INTO server_time VALUES (1, ?) ON CONFLICT DO UPDATE SET last = excluded.last "
         "WHERE last < excluded.last",
         (now,),
     )
-    return record
 
 
 def record_document(conn: sqlite3.Connection, doc_id: str, algorithm: str, *, now: Millis) -> None:

@@ -70,17 +70,17 @@ async def test_commits_on_one_that_fails_are_decided_again(
 ) -> None:
     server = OTServer(backend)
     await commit(server, "first", 0)
-    begin, failed = backend.database.begin_write, asyncio.Event()
+    begin, failed = backend.database.begin_together, asyncio.Event()
 
-    def failing(fn: object) -> asyncio.Future[object]:
+    def failing(_fn: object, _item: object) -> asyncio.Future[object]:
         def fail(conn: sqlite3.Connection) -> None:
             raise sqlite3.OperationalError("disk I/O error")
 
-        monkeypatch.setattr(backend.database, "begin_write", begin)
+        monkeypatch.setattr(backend.database, "begin_together", begin)
         failed.set()
-        return begin(fail)
+        return backend.database.begin_write(fail)
 
-    monkeypatch.setattr(backend.database, "begin_write", failing)
+    monkeypatch.setattr(backend.database, "begin_together", failing)
     outcomes = await asyncio.gather(
         *(commit(server, f"c{n}", 1) for n in range(4)), return_exceptions=True
     )
