@@ -91,10 +91,12 @@ class LWWCommitter:
     def commit_at_once(self, call: CommitCall) -> Committed | Saving | None:
         """The same, without waiting for anything. `None`: that cannot be done, and nothing was."""
         at_once, begin = self._commit_at_once, self._begin_commit
-        if (at_once is None and begin is None) or has_structural_ops(call.changes):
+        if at_once is None and begin is None:
             return None
         try:
             check(call.changes, self._limits)
+            if has_structural_ops(call.changes):
+                return None
             commit = OrdinaryCommit(
                 call,
                 keeps_ids=self._store.keeps_change_ids,

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar, cast
 
@@ -32,7 +32,6 @@ from patches_server.documents.history import (
 )
 from patches_server.documents.offload import Offloader, steps_of
 from patches_server.ot.bounds import exceeded
-from patches_server.ot.commit import Decision
 from patches_server.ot.history import OTHistory
 from patches_server.ot.judge import CommitVersions, Judge
 from patches_server.ot.proposal import (
@@ -48,6 +47,7 @@ from patches_server.ot.proposal import (
     version_is_due,
 )
 from patches_server.ot.recent import RecentLog, RecentLogs
+from patches_server.ot.saves import Done, SavesUnderWay, Saving
 from patches_server.ot.store import (
     BeginSave,
     DocHead,
@@ -63,31 +63,6 @@ T = TypeVar("T")
 _MAX_ATTEMPTS: Final = 5
 
 _log = logging.getLogger("patches_server.ot")
-
-
-@dataclass(slots=True)
-class Done:
-    """What was submitted and decided, and the token of the history, for a caller that asked."""
-
-    submission: Submission
-    decision: Decision
-    token: str | None
-
-
-@dataclass(slots=True)
-class Saving:
-    """A commit that was decided and is on its way to disk. The next one may be decided on it."""
-
-    call: CommitCall
-    proposal: Proposal
-    head: DocHead
-    saved: asyncio.Future[None]
-    token: str | None
-
-    @property
-    def done(self) -> Done:
-        """What it comes to once it is stored."""
-        return Done(self.proposal.submission, self.proposal.decision, self.token)
 
 
 class _AbandonedError(Exception):
@@ -123,11 +98,7 @@ class Committer:
         self._save_at_once: SaveAtOnce | None = None
         if saves_at_once:
             self._save_at_once = cast("SavesAtOnce", store).save_changes_at_once
-        #: The last save of each document that is on its way to disk.
-        self._under_way: dict[str, asyncio.Future[None]] = {}
-        #: How many commits of a document a task waits for: it tells of them a little later than a
-        #: callback would.
-        self._waited_for: dict[str, int] = {}
+        self._saves = SavesUnderWay(self._recent.forget)
         self._begin_save: BeginSave | None = None
         if type(store).__dict__.get("saves_in_order") is True:
             self._begin_save = cast("SavesInOrder", store).begin_save
@@ -140,7 +111,7 @@ class Committer:
         begun = await self._begun(call) if self._begin_save is not None else None
         if begun is None:
             return await self.commit(call)
-        self._waited_for[call.doc_id] = self._waited_for.get(call.doc_id, 0) + 1
+        self._saves.wait_begins(call.doc_id)
         return begun
 
     async def finish(self, saving: Saving) -> Done | None:
@@ -154,9 +125,7 @@ class Committer:
         except (RevConflictError, DuplicateChangeIdsError):
             return None
         finally:
-            left = self._waited_for.pop(call.doc_id) - 1
-            if left:
-                self._waited_for[call.doc_id] = left
+            self._saves.wait_ends(call.doc_id)
         return saving.done
 
     async def _begun(self, call: CommitCall) -> Saving | None:
@@ -199,15 +168,8 @@ class Committer:
         # From now on the head is what it will be. Should the save fail, so does every one that was
         # decided on it, and the log at hand is forgotten.
         self._recent.saved(doc_id, changes, proposal.bounds, expected=head)
-        self._under_way[doc_id] = saved
-        saved.add_done_callback(partial(self._written, doc_id))
+        self._saves.add(doc_id, saved)
         return Saving(call, proposal, head, saved, token)
-
-    def _written(self, doc_id: str, saved: asyncio.Future[None]) -> None:
-        if self._under_way.get(doc_id) is saved:
-            del self._under_way[doc_id]
-        if saved.cancelled() or saved.exception() is not None:
-            self._recent.forget(doc_id)
 
     async def commit(self, call: CommitCall) -> Done:
         """What was submitted and decided, once it is stored. Raises what the refusals are."""
@@ -228,7 +190,9 @@ class Committer:
         doc_id = call.doc_id
         log = self._recent.get(doc_id)
         save, begin_save = self._save_at_once, self._begin_save
-        if log is None or (save is None and (begin_save is None or doc_id in self._waited_for)):
+        if log is None or (save is None and begin_save is None):
+            return None
+        if save is None and self._saves.is_waited_for(doc_id):
             return None
         head = log.head
         known = known_history(call.caller.options) if call.caller.options else None
@@ -312,8 +276,7 @@ class Committer:
     async def _on_store(self, call: CommitCall, known: KnownHistory | None) -> Done:
         doc_id, limits = call.doc_id, self._limits
         await self._offload(call.steps, lambda: check_changes(call.changes, limits))
-        if doc_id in self._under_way:  # what is read now must have it
-            await asyncio.wait([self._under_way[doc_id]])
+        await self._saves.drain(doc_id)  # what is read now must have them
         head = await self._store.get_head(doc_id)
         if known is not None:
             await self.require_history(doc_id, known, head, call.base_rev)

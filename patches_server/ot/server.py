@@ -46,9 +46,10 @@ from patches_server.documents.records import (
     check_version_metadata,
 )
 from patches_server.ot.bounds import grown
-from patches_server.ot.committer import Committer, Done, Saving
+from patches_server.ot.committer import Committer
 from patches_server.ot.history import OTHistory, state_of
 from patches_server.ot.proposal import AnyChange, CommitCall, Rules
+from patches_server.ot.saves import Done, Saving
 from patches_server.ot.store import DocHead, OTServerStore
 from patches_server.ot.stores.factory import OT_STORES
 

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from patches.errors import AlgorithmMismatchError, ForbiddenError, NotFoundError, PatchesError
 from patches.limits import Limits
@@ -20,7 +20,6 @@ from patches_server.auth.access import Access
 from patches_server.documents.concurrency_limit import ConcurrencyLimit
 from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.document_server import Begun
-from patches_server.documents.history import HISTORY_OPTIONS
 from patches_server.documents.offload import BYTES_PER_STEP, Offloader
 from patches_server.documents.records import CommitResult
 from patches_server.documents.services import Services
@@ -35,10 +34,6 @@ from patches_server.wire.frames import Answer
 #: Told what a begun commit has come to: its answer, an error, or `None`: nothing was done, and the
 #: call has to be carried out as any other.
 Ended: TypeAlias = Callable[[bytes | Exception | None], None]
-
-#: The option by which a client says what it takes a document for.
-ALGORITHM_OPTION: Final = "algorithm"
-_OPEN_OPTIONS: Final = frozenset({*HISTORY_OPTIONS, ALGORITHM_OPTION})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +117,7 @@ class Calls:
         doc_id, changes = params[0], params[1]
         options = params[2] if len(params) > 2 else None
         if options is not None:
-            if not isinstance(options, dict) or not options.keys() <= _OPEN_OPTIONS:
+            if not isinstance(options, dict) or not options.keys() <= wire_checks.OPEN_OPTIONS:
                 return None
             context = context.with_options(options)
         access, principal = self._access, context.principal
@@ -209,7 +204,7 @@ class Calls:
 
 def _check_algorithm(doc_id: str, options: Mapping[str, Json], services: Services) -> None:
     """Refuse a caller who says that the document has another algorithm than it has."""
-    used, kept = options.get(ALGORITHM_OPTION), services.documents.name
+    used, kept = options.get(wire_checks.ALGORITHM_OPTION), services.documents.name
     if isinstance(used, str) and used != kept:
         raise AlgorithmMismatchError(doc_id, expected=kept, got=used)
 
@@ -217,7 +212,8 @@ def _check_algorithm(doc_id: str, options: Mapping[str, Json], services: Service
 def _has_options(params: Sequence[Json]) -> bool:
     """True if a call has options that need a capability."""
     return any(
-        isinstance(value, dict) and not value.keys() <= _OPEN_OPTIONS for value in params[1:]
+        isinstance(value, dict) and not value.keys() <= wire_checks.OPEN_OPTIONS
+        for value in params[1:]
     )
 
 

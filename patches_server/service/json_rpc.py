@@ -17,7 +17,8 @@ from patches_server.documents.context import CallContext
 from patches_server.service.fanout.outbox import Event, Outbox
 from patches_server.service.memory_budget import NO_SHARE
 from patches_server.service.methods import SIGNAL, unknown_method
-from patches_server.service.session import Outcome, ServerSession
+from patches_server.service.session import ServerSession
+from patches_server.service.session_host import Outcome
 from patches_server.wire.frames import (
     Malformed,
     Notification,

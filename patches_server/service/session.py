@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final
 
 from patches.errors import (
     PatchesError,
@@ -31,21 +31,20 @@ from patches.limits import Limits
 from patches.model import codec
 from patches.model.ids import random_id
 from patches.model.json_values import Json
-from patches.runtime import Runtime
 from patches_server.documents.context import CallContext
 from patches_server.documents.document_server import Begun
-from patches_server.documents.offload import BYTES_PER_STEP, Offloader, T
+from patches_server.documents.offload import BYTES_PER_STEP, T
 from patches_server.service.begun_commits import BegunCommits
-from patches_server.service.calls import Call, Calls
+from patches_server.service.calls import Call
 from patches_server.service.deadline import ResponseDeadline
-from patches_server.service.fanout.hub import Hub
 from patches_server.service.fanout.outbox import SIGNED_OUT, TOO_SLOW, Outbox
 from patches_server.service.fanout.relay import AwarenessRelay, is_signal
-from patches_server.service.memory_budget import NO_SHARE, MemoryBudget, Share
+from patches_server.service.memory_budget import NO_SHARE, Share
 from patches_server.service.methods import SIGNAL, WITHDRAWAL, Method, unknown_method
 from patches_server.service.rates import TokenBucket
-from patches_server.service.stats import ServerStats
-from patches_server.wire.frames import Answer, is_unforeseen, wire_error
+from patches_server.service.session_host import Outcome as Outcome
+from patches_server.service.session_host import Reply, SessionHost
+from patches_server.wire.frames import is_unforeseen, wire_error
 
 _log = logging.getLogger("patches_server.service.session")
 
@@ -55,45 +54,6 @@ _READS_AT_ONCE: Final = 8
 _LARGE_MESSAGE: Final = 64 * 1024
 #: Smaller messages are parsed whatever they need: a connection has few of them under way.
 _SMALL_MESSAGE: Final = 4 * 1024
-
-
-@dataclass(slots=True)
-class Outcome:
-    """How a call ended. `error` (code, message, data) is what may leave the server; without one,
-    `result` is JSON, or `None` for a method that returns nothing."""
-
-    result: Answer = None
-    error: Mapping[str, Any] | None = None
-
-
-Reply: TypeAlias = Callable[[Outcome], None]
-
-
-class SessionHost(Protocol):
-    """What a session needs of the server that it is with."""
-
-    limits: Limits
-    runtime: Runtime
-    offload: Offloader
-    memory: MemoryBudget
-    stats: ServerStats
-    hub: Hub
-    relay: AwarenessRelay | None
-    calls: Calls
-    methods: dict[str, Method]
-    closing: bool
-
-    def begin(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a call as a task of the server, which may outlive the session."""
-
-    def call_begun(self) -> None:
-        """A call goes on without a task."""
-
-    def call_ended(self) -> None:
-        """It is over."""
-
-    def disconnected(self, session: ServerSession) -> None:
-        """The session has ended."""
 
 
 class ServerSession:
@@ -291,7 +251,12 @@ class ServerSession:
             return None
         self.hub.answers_first.called(self, (doc_id,))
         ended = partial(self._commit_ended, method, doc_id, params, size, reply)
-        answer = self._server.calls.commit_at_once(params, self.context, size, ended)
+        try:
+            answer = self._server.calls.commit_at_once(params, self.context, size, ended)
+        except Exception as exc:  # boundary: one call's failure is its own
+            outcome = self._failed("commitChanges", exc)
+            reply(outcome)
+            return outcome
         if isinstance(answer, bytes):
             outcome = Outcome(answer)
             reply(outcome)

@@ -33,6 +33,10 @@ from patches_server.wire.frames import ABSENT, as_text
 _CHANGE_FIELDS: Final = frozenset(
     ("id", "ops", "baseRev", "rev", "createdAt", "committedAt", "batchId", "clientId")
 )
+#: The option by which a client says what it takes a document for.
+ALGORITHM_OPTION: Final = "algorithm"
+#: Options that everybody may use.
+OPEN_OPTIONS: Final = frozenset({*HISTORY_OPTIONS, ALGORITHM_OPTION})
 #: Options that rewrite history: only for callers with the capability (T11).
 _PRIVILEGED_OPTIONS: Final = ("historicalImport", "allowRootReplace", "maxChangesPerVersion")
 IMPORT: Final = "import"
@@ -95,7 +99,7 @@ def metadata(value: object, limits: Limits) -> dict[str, Json]:
 def commit_options(value: object, capabilities: Collection[str]) -> CommitOptions | None:
     """The options of a commit that this caller may use; the others are dropped (T11)."""
     given = dict(options(value))
-    for key in HISTORY_OPTIONS:  # between this caller and us: not told to the others
+    for key in OPEN_OPTIONS:  # between this caller and us: not told to the others
         given.pop(key, None)
     if not {IMPORT, ADMIN} & set(capabilities):
         for key in _PRIVILEGED_OPTIONS:

@@ -27,7 +27,7 @@ from patches_server.service.fanout.outbox import Event, Outbox
 from patches_server.service.fanout.relay import AwarenessRelay
 from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.json_rpc import JsonRpcPeer
-from patches_server.service.session import Outcome
+from patches_server.service.session_host import Outcome
 from patches_server.wire.frames import result_frame
 from tests.simulation.planting import Planted, require_found
 

@@ -14,9 +14,8 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any, Final, Literal, TypeAlias, TypeVar
@@ -32,13 +31,10 @@ from patches.stores.sqlite.file_kind import (
     claim,
     make_private,
 )
+from patches.stores.sqlite.writes import A, Together, Write, kind_of, resolve
 
 T = TypeVar("T")
-A = TypeVar("A")
 
-#: Does several writes of one kind in order, and says of each what it came to. One that came to an
-#: exception has changed nothing.
-Together: TypeAlias = Callable[[sqlite3.Connection, Sequence[A]], Sequence[T | Exception]]
 Durability: TypeAlias = Literal["full", "relaxed"]
 
 _SYNCHRONOUS: Final[dict[Durability, str]] = {"full": "FULL", "relaxed": "NORMAL"}
@@ -48,17 +44,6 @@ _MAX_IDLE_READERS: Final = 4
 #: While somebody else opens a new file; as long as SQLite waits for a lock.
 _OPEN_ATTEMPTS: Final = 100
 _OPEN_PAUSE_S: Final = 0.05
-
-
-@dataclass(slots=True, eq=False)
-class _Write:
-    fn: Callable[..., Any]
-    done: asyncio.Future[Any]
-    item: Any = None
-    is_together: bool = False  # `fn` takes the items of all such writes that stand side by side
-    result: Any = None
-    error: BaseException | None = None
-    ran: bool = False  # its group's transaction is on disk
 
 
 class SqliteDatabase:
@@ -91,7 +76,7 @@ class SqliteDatabase:
         self._idle_readers: list[sqlite3.Connection] = []
         self._readers = threading.Condition()  # guards the idle ones, and how many are in use
         self._reading = 0
-        self._waiting: list[_Write] = []
+        self._waiting: list[Write] = []
         self._pump: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -125,7 +110,7 @@ class SqliteDatabase:
 
         Writes take effect in the order in which they were begun.
         """
-        return self._enqueue(_Write(fn, asyncio.get_running_loop().create_future()))
+        return self._enqueue(Write(fn, asyncio.get_running_loop().create_future()))
 
     def begin_together(self, fn: Together[A, T], item: A) -> asyncio.Future[T]:
         """`begin_write` of one item. Items that wait side by side are given to `fn` in one call.
@@ -134,7 +119,7 @@ class SqliteDatabase:
         of its items are written.
         """
         loop = asyncio.get_running_loop()
-        return self._enqueue(_Write(fn, loop.create_future(), item, is_together=True))
+        return self._enqueue(Write(fn, loop.create_future(), item, is_together=True))
 
     def foreign_changes(self, connection: sqlite3.Connection) -> tuple[int, int]:
         """A mark for what a writer remembers of the file from one write to the next.
@@ -145,7 +130,7 @@ class SqliteDatabase:
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         return version, self._rollbacks
 
-    def _enqueue(self, write: _Write) -> asyncio.Future[Any]:
+    def _enqueue(self, write: Write) -> asyncio.Future[Any]:
         if self._closed:
             raise StorageError(f"{self.path} is closed")
         self._waiting.append(write)
@@ -179,11 +164,11 @@ class SqliteDatabase:
                     await self._runtime.run_blocking(partial(self._commit, group))
                 finally:
                     for write in group:
-                        _resolve(write, self.path)
+                        resolve(write, self.path)
         finally:
             self._pump = None
             for write in self._waiting:  # only when this task itself was cancelled
-                _resolve(write, self.path)
+                resolve(write, self.path)
             self._waiting.clear()
 
     def _read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
@@ -259,13 +244,13 @@ class SqliteDatabase:
                 self._writer.close()
                 self._writer = None
 
-    def _commit(self, group: list[_Write]) -> None:
+    def _commit(self, group: list[Write]) -> None:
         with self._writing:
             try:
                 connection = self._opened()
                 connection.execute("BEGIN IMMEDIATE")
                 try:
-                    for _, writes in groupby(group, key=_kind):
+                    for _, writes in groupby(group, key=kind_of):
                         self._run_in_savepoint(connection, list(writes))
                     connection.execute("COMMIT")
                     for write in group:
@@ -280,7 +265,7 @@ class SqliteDatabase:
                 for write in group:
                     write.error = write.error or error
 
-    def _run_in_savepoint(self, connection: sqlite3.Connection, writes: list[_Write]) -> None:
+    def _run_in_savepoint(self, connection: sqlite3.Connection, writes: list[Write]) -> None:
         first = writes[0]
         connection.execute("SAVEPOINT one_write")
         try:
@@ -379,23 +364,6 @@ def _one_view(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         if connection.in_transaction:  # else SQLite has given it up
             connection.execute("ROLLBACK")
-
-
-def _kind(write: _Write) -> object:
-    """What writes that are run in one call have in common."""
-    return write.fn if write.is_together else write
-
-
-def _resolve(write: _Write, path: str) -> None:
-    if write.done.done():
-        return
-    if write.error is None and not write.ran:
-        write.error = StorageError(f"{path}: the write was not carried out")
-    if write.error is not None:
-        write.done.set_exception(write.error)
-        write.done.exception()  # a caller that was cancelled will not fetch it
-    else:
-        write.done.set_result(write.result)
 
 
 def _storage_error(path: str, exc: sqlite3.Error) -> PatchesError:

@@ -22,7 +22,6 @@ from patches_server.documents.measure import Bounds
 from patches_server.documents.tombstones import require_algorithm
 from patches_server.ot.rows import ALGORITHM, check_follows, head_after
 from patches_server.ot.store import DocHead
-from patches_server.stores.sqlite import documents
 from patches_server.ot.stores.log import (
     INSERT,
     INSERT_ID,
@@ -32,6 +31,7 @@ from patches_server.ot.stores.log import (
     put_logs,
     row_of,
 )
+from patches_server.stores.sqlite import documents
 
 #: Documents whose heads are remembered.
 _REMEMBERED: Final = 10_000
