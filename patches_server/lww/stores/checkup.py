@@ -16,17 +16,8 @@ from patches.json_patch import pointer
 from patches.model import codec
 from patches.stores.sqlite.keys import from_key
 from patches_server.documents.checkup import Problem
-from patches_server.lww.stores.sqlite_rows import (
-    INDEXES,
-    ROW,
-    DocRow,
-    counted_ids,
-    counted_rows,
-    find_doc,
-    is_whole,
-    is_whole_doc,
-    put_doc,
-)
+from patches_server.lww.stores.sqlite_docs import ROW, DocRow, find_doc, is_whole_doc, put_doc
+from patches_server.lww.stores.sqlite_rows import INDEXES, counted_ids, counted_rows, is_whole
 from patches_server.stores.sqlite.checksums import NO_ROWS, Sums, row_crc
 from patches_server.stores.sqlite.checkup import good_versions, state_of
 

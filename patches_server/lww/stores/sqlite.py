@@ -18,24 +18,26 @@ from patches_server.documents.tombstones import require_algorithm
 from patches_server.documents.version_store import VersionStore
 from patches_server.lww.rows import Row
 from patches_server.lww.store import Decide, LoadedRows
-from patches_server.lww.stores.sqlite_rows import (
-    INDEXES,
-    LEAST_PRUNED,
+from patches_server.lww.stores.sqlite_docs import (
     LWW_SCHEMA,
     DocRow,
     checked_doc,
-    counted_ids,
-    counted_rows,
     find_doc,
-    hide_rows,
-    insert_ids,
     is_whole_doc,
     made_doc,
-    prune_ids,
     put_doc,
     put_snapshot,
-    read_rows,
     require_head,
+)
+from patches_server.lww.stores.sqlite_rows import (
+    INDEXES,
+    LEAST_PRUNED,
+    counted_ids,
+    counted_rows,
+    hide_rows,
+    insert_ids,
+    prune_ids,
+    read_rows,
     without_rows,
     write_revision,
 )
