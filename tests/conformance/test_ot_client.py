@@ -45,7 +45,7 @@ from patches.model.ids import change_ids
 from patches.model.json_values import Json, json_equal
 from patches.options import DocOptions, SizeCalculator
 from patches.runtime import Runtime
-from patches.testing.contracts.ot_client import committed_rev, drop, queued, save
+from patches.testing.contracts.ot_client_steps import committed_rev, drop, queued, save
 from tests.conformance.ties import check_with_ties, record_ties, recorded_ties
 from tests.support.conformance import (
     ConformanceTally,

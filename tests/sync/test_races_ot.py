@@ -28,7 +28,7 @@ from patches.model.json_values import Json, Op
 from patches.net.connection import CommitAnswer
 from patches.runtime import Runtime
 from patches.sync import PatchesSync, SyncedDoc
-from patches.testing.contracts.ot_client import drop
+from patches.testing.contracts.ot_client_steps import drop
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.virtual_time import idle, virtual_time
 

@@ -11,195 +11,34 @@ data. Documents and ids are made up in the tests; the store starts empty.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import pytest
-
 from patches.algorithms.ot import (
     CONFLICT,
     OTClientStore,
     PendingQueue,
     version_after_install,
 )
-from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
-
-DOC = "doc"
-
-
-def pending(change_id: str, *, base_rev: int = 0, rev: int = 1, **fields: Any) -> Change:
-    """A pending change that sets the member named by its id."""
-    ops = [{"op": "replace", "path": f"/{change_id}", "value": rev}]
-    fields = {"ops": ops, "created_at": 1_000, **fields}
-    return Change(id=change_id, base_rev=base_rev, rev=rev, **fields)
-
-
-def committed(rev: int, **fields: Any) -> Change:
-    """A committed change that sets `/r<rev>`; the first one makes the document."""
-    ops = [{"op": "replace", "path": f"/r{rev}", "value": rev}]
-    if rev == 1:
-        ops = [{"op": "replace", "path": "", "value": {"r1": 1}}]
-    fields = {"ops": ops, "base_rev": rev - 1, "created_at": 1_000, **fields}
-    return Change(id=f"s{rev}", rev=rev, committed_at=2_000, **fields)
-
-
-def state_at(rev: int) -> dict[str, int]:
-    """The state after `committed(1)` to `committed(rev)`."""
-    return {f"r{number}": number for number in range(1, rev + 1)}
+from patches.model.change import Snapshot
+from patches.testing.contracts.ot_client_records import OTClientRecordsContract
+from patches.testing.contracts.ot_client_steps import (
+    DOC,
+    commit,
+    committed,
+    committed_rev,
+    drop,
+    ids,
+    install,
+    kept,
+    pending,
+    quarantine,
+    queued,
+    receive,
+    save,
+    state_at,
+)
 
 
-def ids(changes: Sequence[Change]) -> list[tuple[str, int]]:
-    """Ids and revisions."""
-    return [(change.id, change.rev) for change in changes]
-
-
-async def save(store: OTClientStore, *changes: Change, doc_id: str = DOC) -> list[Change]:
-    """Append one edit's changes to the queue as it is now."""
-    saved = await store.save_pending_edits(doc_id, [changes], await store.load_position(doc_id))
-    assert saved != CONFLICT
-    return saved[0]
-
-
-async def queued(store: OTClientStore, doc_id: str = DOC) -> list[Change]:
-    """The pending changes."""
-    return (await store.load_queue(doc_id)).pending
-
-
-async def kept(store: OTClientStore, *, after: int = -1) -> list[Change]:
-    """The committed changes that are kept."""
-    return (await store.load_queue(DOC, committed_after=after)).committed
-
-
-async def committed_rev(store: OTClientStore, doc_id: str = DOC) -> int:
-    """The last committed revision."""
-    return (await store.load_position(doc_id)).committed_rev
-
-
-async def commit(store: OTClientStore, *revs: int) -> None:
-    """Store `committed(rev)` for each, keeping what is pending."""
-    await receive(store, [committed(rev) for rev in revs], await queued(store))
-
-
-async def receive(
-    store: OTClientStore,
-    changes: Sequence[Change],
-    pending: Sequence[Change],
-    *,
-    doc_id: str = DOC,
-) -> None:
-    """Store committed changes, and `pending` as the queue."""
-    queue = await store.load_queue(doc_id)
-    assert await store.apply_server_changes(doc_id, changes, pending, queue) is None
-
-
-async def drop(store: OTClientStore, *change_ids: str, doc_id: str = DOC) -> None:
-    """Take changes out of the queue."""
-    left = [change for change in await queued(store, doc_id) if change.id not in change_ids]
-    await receive(store, [], left, doc_id=doc_id)
-
-
-async def install(
-    store: OTClientStore, snapshot: Snapshot, pending: Sequence[Change] = (), *, doc_id: str = DOC
-) -> None:
-    """Replace the committed part and the queue."""
-    queue = await store.load_queue(doc_id)
-    assert await store.install_doc(doc_id, snapshot, pending, queue) is None
-
-
-async def quarantine(store: OTClientStore, change: Change, *left: Change) -> Any:
-    """Move a change into quarantine; `left` is the queue without it."""
-    queue = await store.load_queue(DOC)
-    return await store.quarantine_pending_change(DOC, change, "why", left, queue)
-
-
-async def requeue(store: OTClientStore, change_id: str, *changes: Change) -> Any:
-    """Put `changes` into the queue in the place of a quarantined change."""
-    position = await store.load_position(DOC)
-    return await store.requeue_quarantined_change(DOC, change_id, changes, position)
-
-
-class OTClientStoreContract:
+class OTClientStoreContract(OTClientRecordsContract):
     """Every OT client store passes these. Subclass it and give a `store` fixture."""
-
-    @pytest.fixture
-    def other(self, store: OTClientStore) -> OTClientStore:
-        """A second process's store on the same data."""
-        return store
-
-    # ---- tracking --------------------------------------------------------------------------------
-
-    async def test_an_unknown_document_has_nothing(self, store: OTClientStore) -> None:
-        assert await store.get_doc(DOC) is None
-        assert await committed_rev(store) == 0
-        assert await queued(store) == []
-        assert await kept(store) == []
-
-    async def test_a_tracked_document_starts_empty_at_revision_0(
-        self, store: OTClientStore
-    ) -> None:
-        await store.track_docs([DOC, "other"])
-        assert await store.list_docs() == [
-            TrackedDoc(doc_id=DOC, committed_rev=0),
-            TrackedDoc(doc_id="other", committed_rev=0),
-        ]
-        assert await store.get_doc(DOC) == Snapshot(state=None, rev=0)
-
-    async def test_tracking_again_changes_nothing(self, store: OTClientStore) -> None:
-        await store.track_docs([DOC])
-        await commit(store, 1)
-        await store.track_docs([DOC])
-        assert await committed_rev(store) == 1
-
-    async def test_untracking_removes_all_but_the_quarantine(self, store: OTClientStore) -> None:
-        await save(store, pending("bad"))
-        await commit(store, 1)
-        await quarantine(store, pending("bad"))
-        await store.untrack_docs([DOC])
-        assert await store.list_docs(True) == []
-        assert await store.get_doc(DOC) is None
-        assert [entry.change_id for entry in await store.list_quarantined_changes()] == ["bad"]
-
-    async def test_a_list_has_the_last_committed_revision_also_after_a_snapshot(
-        self, store: OTClientStore
-    ) -> None:
-        await install(store, Snapshot(state=state_at(1), rev=1))
-        await commit(store, 2)
-        assert await store.list_docs() == [TrackedDoc(doc_id=DOC, committed_rev=2)]
-
-    async def test_a_deleted_document_leaves_a_record_until_it_is_confirmed(
-        self, store: OTClientStore
-    ) -> None:
-        await save(store, pending("a"), pending("bad"))
-        await commit(store, 1)
-        await quarantine(store, pending("bad"))
-        await store.delete_doc(DOC)
-        assert await store.get_doc(DOC) is None
-        assert await store.list_docs() == []
-        assert await store.list_docs(True) == [
-            TrackedDoc(doc_id=DOC, committed_rev=0, deleted=True)
-        ]
-        assert await store.list_quarantined_changes(DOC) == []
-        assert await queued(store) == []
-        await store.confirm_delete_doc(DOC)
-        assert await store.list_docs(True) == []
-
-    async def test_confirming_a_deletion_leaves_a_living_document(
-        self, store: OTClientStore
-    ) -> None:
-        await store.track_docs([DOC])
-        await store.confirm_delete_doc(DOC)
-        assert await store.get_doc(DOC) is not None
-
-    async def test_tracking_or_editing_a_deleted_document_starts_it_again(
-        self, store: OTClientStore
-    ) -> None:
-        await commit(store, 1, 2)
-        await store.delete_doc(DOC)
-        await store.track_docs([DOC])
-        assert await store.get_doc(DOC) == Snapshot(state=None, rev=0)
-        await store.delete_doc(DOC)
-        assert ids(await save(store, pending("a"))) == [("a", 1)]
-        assert not (await store.list_docs())[0].deleted
 
     # ---- pending changes -------------------------------------------------------------------------
 
@@ -453,56 +292,3 @@ class OTClientStoreContract:
         assert snapshot is not None
         assert snapshot.state == state
         assert [doc.doc_id for doc in await store.list_docs()] == ["awkward \ud83d id"]
-
-    # ---- quarantine ------------------------------------------------------------------------------
-
-    async def test_a_quarantined_change_leaves_the_queue_in_the_same_step(
-        self, store: OTClientStore
-    ) -> None:
-        saved = await save(store, pending("bad"), pending("good"))
-        read = await store.load_queue(DOC)
-        left = [saved[1].replace(rev=1)]
-        entry = await store.quarantine_pending_change(DOC, saved[0], "refused", left, read)
-        assert isinstance(entry, QuarantinedChange)
-        assert (entry.doc_id, entry.change_id, entry.reason) == (DOC, "bad", "refused")
-        assert await queued(store) == left
-        assert await store.list_quarantined_changes(DOC) == [entry]
-        assert await store.list_quarantined_changes("another") == []
-
-    async def test_a_change_that_is_not_pending_is_not_quarantined(
-        self, store: OTClientStore
-    ) -> None:
-        await save(store, pending("a"))
-        assert await quarantine(store, pending("gone")) is None
-        assert ids(await queued(store)) == [("a", 1)]
-        assert await store.list_quarantined_changes() == []
-
-    async def test_quarantining_from_an_old_queue_is_a_conflict(
-        self, store: OTClientStore, other: OTClientStore
-    ) -> None:
-        (bad,) = await save(store, pending("bad"))
-        read = await store.load_queue(DOC)
-        await save(other, pending("new"))
-        result = await store.quarantine_pending_change(DOC, bad, "r", [], read)
-        assert result == CONFLICT
-        assert ids(await queued(store)) == [("bad", 1), ("new", 2)]
-        assert await store.list_quarantined_changes() == []
-
-    async def test_a_quarantined_change_is_discarded(self, store: OTClientStore) -> None:
-        (bad,) = await save(store, pending("bad"))
-        await quarantine(store, bad)
-        await store.discard_quarantined_change(DOC, "unknown")
-        await store.discard_quarantined_change(DOC, "bad")
-        assert await store.list_quarantined_changes() == []
-
-    async def test_a_quarantined_change_goes_back_into_the_queue_once(
-        self, store: OTClientStore
-    ) -> None:
-        saved = await save(store, pending("bad"), pending("good"))
-        await quarantine(store, saved[0], saved[1])
-        again = await requeue(store, "bad", pending("again", rev=1))
-        assert again is not None
-        assert ids(again) == [("again", 3)]
-        assert await store.list_quarantined_changes() == []
-        assert await requeue(store, "bad", pending("twice")) is None
-        assert ids(await queued(store)) == [("good", 2), ("again", 3)]

@@ -28,7 +28,7 @@ from patches.model.json_values import Op
 from patches.options import DocOptions
 from patches.stores.memory.backend import MemoryBackend
 from patches.stores.sqlite.database import SqliteDatabase
-from patches.testing.contracts.ot_client import drop, save
+from patches.testing.contracts.ot_client_steps import drop, save
 from tests.support.ot_scene import DOC, Client, Server
 
 

@@ -11,7 +11,7 @@ from patches.client.patches import Patches
 from patches.errors import StorageError
 from patches.model.change import Change, Snapshot
 from patches.stores.memory.backend import MemoryBackend
-from patches.testing.contracts.ot_client import queued
+from patches.testing.contracts.ot_client_steps import queued
 from patches.testing.virtual_time import idle, virtual_time
 
 

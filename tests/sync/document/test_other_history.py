@@ -6,7 +6,7 @@ from patches.algorithms.ot import OTAlgorithm
 from patches.algorithms.ot.stores.memory import OTMemoryStore
 from patches.model.change import QuarantinedChange, Snapshot
 from patches.sync.document.other_history import set_aside_unappliable
-from patches.testing.contracts.ot_client import DOC, pending, save
+from patches.testing.contracts.ot_client_steps import DOC, pending, save
 
 
 async def test_what_follows_a_change_that_does_not_apply_is_set_aside_with_it() -> None:

@@ -15,9 +15,9 @@ from patches.errors import CorruptDataError
 from patches.model.change import Change, Snapshot
 from patches.stores.sqlite.backend import SqliteBackend
 from patches.stores.sqlite.database import SqliteDatabase
-from patches.testing.contracts.ot_client import (
+from patches.testing.contracts.ot_client import OTClientStoreContract
+from patches.testing.contracts.ot_client_steps import (
     DOC,
-    OTClientStoreContract,
     commit,
     committed,
     committed_rev,
