@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from patches.aio.tasks import TaskScope
-from patches.algorithms.base import Algorithm
 from patches.client.patches import Patches
 from patches.documents.document import Document
 from patches.errors import PatchesError
@@ -19,12 +18,11 @@ from patches.model.json_values import Json
 from patches.net.connection import PatchesConnection
 from patches.options import DocOptions
 from patches.sync.document import transitions
-from patches.sync.document.plan import DocSync, Frame
+from patches.sync.document.plan import Committed, DocSync, Frame
 from patches.sync.document.steps import DocSteps, Found
 from patches.sync.document.worker import DocWorker
 from patches.sync.link import Link
 from patches.sync.published import Published
-from patches.sync.state import SyncedDoc
 
 
 class Report(Protocol):
@@ -56,6 +54,8 @@ class Documents:
     ) -> None:
         self.connection = connection
         self.report: Final = report
+        self.algorithm_of: Final = patches.algorithm_of
+        self.open_doc: Final = patches.get_open_doc
         self._patches = patches
         self._options = options
         self._scope = scope
@@ -166,11 +166,24 @@ class Documents:
 
     def edited(self, doc_id: str) -> None:
         """A local edit was stored."""
-        self.change(doc_id, transitions.edited)
+        worker = self._workers.get(doc_id)
+        if worker is not None:
+            worker.set_state(transitions.edited(worker.doc))
+        else:
+            self._changed()
 
     def framed(self, doc_id: str, frame: Frame) -> None:
         """A frame came."""
-        self.change(doc_id, lambda doc: transitions.framed(doc, frame))
+        worker = self._workers.get(doc_id)
+        if worker is not None:
+            worker.set_state(transitions.framed(worker.doc, frame))
+
+    def committed(self, doc_id: str, changes: Sequence[Change]) -> None:
+        """The server has committed changes of others. None: there is something to fetch."""
+        if changes:
+            self.framed(doc_id, Committed(changes))
+        else:
+            self.change(doc_id, transitions.pull_requested)
 
     def deleted(self, doc_id: str) -> None:
         """The server has deleted a document."""
@@ -198,7 +211,7 @@ class Documents:
         worker = self._workers.get(doc.id)
         if worker is None:
             return None
-        doc.update_sync_status(worker.doc.status, worker.doc.error)
+        doc.update_sync_status(*worker.doc.shown)
         return worker.refresh()
 
     # ---- how they are ----------------------------------------------------------------------------
@@ -251,12 +264,6 @@ class Documents:
 
     # ---- for the workers -------------------------------------------------------------------------
 
-    def algorithm_of(self, doc_id: str) -> Algorithm:
-        return self._patches.algorithm_of(doc_id)
-
-    def open_doc(self, doc_id: str) -> Document | None:
-        return self._patches.get_open_doc(doc_id)
-
     def show_snapshot(self, doc_id: str, snapshot: Snapshot) -> None:
         self._patches.apply_snapshot(doc_id, snapshot)
 
@@ -281,14 +288,15 @@ class Documents:
 
     def doc_changed(self, steps: DocSteps, before: DocSync) -> None:
         doc = steps.doc
-        if self._workers.get(doc.doc_id) is not steps:
+        doc_id = doc.doc_id
+        if self._workers.get(doc_id) is not steps:
             return  # a late write does not bring an entry back
         if doc.has_work:
-            self._with_work.add(doc.doc_id)
+            self._with_work.add(doc_id)
         else:
-            self._with_work.discard(doc.doc_id)
-        if doc.passed_link is self._link:
-            self._awaited.discard(doc.doc_id)
+            self._with_work.discard(doc_id)
+        if self._awaited and doc.passed_link is self._link:
+            self._awaited.discard(doc_id)
         self._changed()
         # What nobody sees is compared field by field: four times for each keystroke.
         if (
@@ -325,11 +333,12 @@ class Documents:
     def _publish(self, doc: DocSync) -> None:
         if not (doc.known or doc.committed_rev or doc.has_pending or doc.failure):
             return
-        status, error = doc.status, doc.error
-        entry = SyncedDoc(doc.committed_rev, doc.has_pending, status, error)
-        if self._published.put(doc.doc_id, entry):
-            open_doc = self.open_doc(doc.doc_id)
+        status, error = doc.shown
+        doc_id, link = doc.doc_id, self._link
+        if self._published.put(doc_id, doc.committed_rev, doc.has_pending, status, error):
+            open_doc = self.open_doc(doc_id)
             if open_doc is not None:
                 open_doc.update_sync_status(status, error)
-            if status == "synced" and self._link is not None and doc.passed_link is self._link:
-                self._passed(doc.doc_id, self._link)
+            has_passed = status == "synced" and link is not None and doc.passed_link is link
+            if has_passed and link is not None and doc_id not in link.granted:
+                self._passed(doc_id, link)

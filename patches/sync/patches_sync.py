@@ -24,8 +24,7 @@ from patches.net.connection import PatchesConnection, WebSocketConnection
 from patches.net.websocket import WebSocketOptions
 from patches.options import DEFAULT_MAX_PAYLOAD_BYTES, DocOptions, SizeCalculator
 from patches.sync.deletions import Deletions
-from patches.sync.document import transitions
-from patches.sync.document.plan import Committed, Notice
+from patches.sync.document.plan import Notice
 from patches.sync.documents import Documents
 from patches.sync.full_sync import FullSync
 from patches.sync.history.branch_store import BranchStore
@@ -271,7 +270,7 @@ class PatchesSync(Linking):
         What is known already is left out; what does not follow on is fetched.
         """
         if changes:
-            self._changes_committed(doc_id, changes)
+            self._docs.committed(doc_id, changes)
 
     def presence(self, doc_id: str, state: Mapping[str, Json], *, text: str | None = None) -> Room:
         """Be seen at a document, and see who else is: `async with sync.presence(...) as room`.
@@ -293,11 +292,11 @@ class PatchesSync(Linking):
     def _listen(self) -> None:
         self._listening = [
             self.connection.on_state_change(self._connection_changed),
-            self.connection.on_changes_committed(self._changes_committed),
+            self.connection.on_changes_committed(self._docs.committed),
             self.connection.on_doc_deleted(self._docs.deleted),
             self.connection.on_notification(self._notified),
             self.connection.on_error(lambda error: self._report(error, None)),
-            self.patches.on_change(self._edited),
+            self.patches.on_change(self._docs.edited),
             self.patches.on_open_doc(self._docs.opened),
             self.patches.on_track_docs(self._tracked),
             self.patches.on_untrack_docs(self._untracked),
@@ -347,10 +346,6 @@ class PatchesSync(Linking):
 
     # ---- what happens to documents here ----------------------------------------------------------
 
-    def _edited(self, doc_id: str) -> None:
-        self._docs.edited(doc_id)
-        self._changed.set()
-
     def _tracked(self, doc_ids: Sequence[str], _algorithm: str) -> None:
         for doc_id in doc_ids:
             self._docs.add(doc_id)
@@ -367,12 +362,6 @@ class PatchesSync(Linking):
             await self._deletions.delete_one(doc_id)
 
     # ---- what comes from the server --------------------------------------------------------------
-
-    def _changes_committed(self, doc_id: str, changes: Sequence[Change]) -> None:
-        if changes:
-            self._docs.framed(doc_id, Committed(changes))
-        else:
-            self._docs.change(doc_id, transitions.pull_requested)
 
     def _notified(self, method: str, params: Any) -> None:
         if self._presence.notified(method, params):

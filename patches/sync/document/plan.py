@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from patches.model.change import Change, DocSyncStatus
 from patches.sync.document.failure import Failure
@@ -61,9 +61,12 @@ class NeedsReload:
     is_new_history: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DocSync:
-    """All that the coordinator knows of one tracked document."""
+    """All that the coordinator knows of one tracked document.
+
+    Without slots: `evolve` copies it eight times for each keystroke.
+    """
 
     doc_id: str
     known: bool = False  # the store was read
@@ -109,7 +112,7 @@ class DocSync:
             or self.gone
             or self.failure is not None
             or self.has_pending
-            or not self.caught_up
+            or self.pulls_done < self.pulls_requested
             or self.reload is not None
             or bool(self.inbox)
             or not self.known
@@ -117,17 +120,25 @@ class DocSync:
         )
 
     @property
-    def status(self) -> DocSyncStatus:
-        """What is shown."""
+    def shown(self) -> tuple[DocSyncStatus, Exception | None]:
+        """The status that is shown, and why it is `"error"`, if it is."""
         if self.busy:
-            return "syncing"
-        is_error = self.failure is not None and self.failure.error is not None
-        return "error" if is_error else self.idle_status
+            return "syncing", None
+        if self.failure is not None and self.failure.error is not None:
+            return "error", self.failure.error
+        return self.idle_status, None
 
-    @property
-    def error(self) -> Exception | None:
-        """Why the status is `"error"`, if it is."""
-        return self.failure.error if self.failure is not None and not self.busy else None
+
+if TYPE_CHECKING:
+    from dataclasses import replace as evolve
+else:
+
+    def evolve(doc, /, **changes):
+        """`dataclasses.replace` for a `DocSync`, at a fifth of its cost."""
+        copy = object.__new__(DocSync)
+        copy.__dict__.update(doc.__dict__)
+        copy.__dict__.update(changes)
+        return copy
 
 
 # ---- steps ---------------------------------------------------------------------------------------

@@ -21,7 +21,14 @@ from patches.sync.document.failures import (
     ladder_wait,
     least_wait,
 )
-from patches.sync.document.plan import INBOX_FRAMES, DocSync, Frame, NeedsReload, Request
+from patches.sync.document.plan import (
+    INBOX_FRAMES,
+    DocSync,
+    Frame,
+    NeedsReload,
+    Request,
+    evolve,
+)
 from patches.sync.document.unappliable import reloaded
 
 # ---- what happens around the document ------------------------------------------------------------
@@ -32,7 +39,7 @@ def learned(doc: DocSync, *, committed_rev: int, has_pending: bool, edits: int) 
     if doc.known:
         return doc
     rev = max(committed_rev, doc.committed_rev)
-    return replace(
+    return evolve(
         doc,
         known=True,
         committed_rev=rev,
@@ -43,7 +50,7 @@ def learned(doc: DocSync, *, committed_rev: int, has_pending: bool, edits: int) 
 
 def connected(doc: DocSync, link: object) -> DocSync:
     """A connection may be used. Every wait and every mark starts over."""
-    return replace(
+    return evolve(
         doc,
         link=link,
         pulls_requested=doc.pulls_requested + 1,
@@ -61,34 +68,34 @@ def disconnected(doc: DocSync) -> DocSync:
     """No connection may be used. What is shown falls back, an error stays."""
     if doc.link is None:
         return doc
-    return _interrupted(doc) if doc.busy else replace(doc, link=None)
+    return _interrupted(doc) if doc.busy else evolve(doc, link=None)
 
 
 def edited(doc: DocSync) -> DocSync:
     """A local edit was stored."""
-    return replace(doc, edits=doc.edits + 1, has_pending=True, failure=hastened(doc.failure))
+    return evolve(doc, edits=doc.edits + 1, has_pending=True, failure=hastened(doc.failure))
 
 
 def pull_requested(doc: DocSync) -> DocSync:
     """There may be something new on the server."""
-    return replace(doc, pulls_requested=doc.pulls_requested + 1, failure=hastened(doc.failure))
+    return evolve(doc, pulls_requested=doc.pulls_requested + 1, failure=hastened(doc.failure))
 
 
 def framed(doc: DocSync, frame: Frame) -> DocSync:
     """A frame came. A full inbox is dropped: what was in it is fetched by revision."""
     if len(doc.inbox) >= INBOX_FRAMES:
-        return replace(pull_requested(doc), inbox=())
-    return replace(doc, inbox=(*doc.inbox, frame))
+        return evolve(pull_requested(doc), inbox=())
+    return evolve(doc, inbox=(*doc.inbox, frame))
 
 
 def deleted(doc: DocSync) -> DocSync:
     """The server has deleted the document."""
-    return replace(doc, gone=True, inbox=())
+    return evolve(doc, gone=True, inbox=())
 
 
 def work_set_aside(doc: DocSync) -> DocSync:
     """A pending change has gone into quarantine, or left it: what stood against it is over."""
-    return replace(doc, edits=doc.edits + 1, has_pending=True, failure=None, is_reported=False)
+    return evolve(doc, edits=doc.edits + 1, has_pending=True, failure=None, is_reported=False)
 
 
 # ---- what the steps come to ----------------------------------------------------------------------
@@ -96,7 +103,7 @@ def work_set_aside(doc: DocSync) -> DocSync:
 
 def pass_begun(doc: DocSync) -> DocSync:
     """A request to the server starts."""
-    return doc if doc.busy else replace(doc, busy=True)
+    return doc if doc.busy else evolve(doc, busy=True)
 
 
 def pass_ended(doc: DocSync) -> DocSync:
@@ -104,25 +111,25 @@ def pass_ended(doc: DocSync) -> DocSync:
     if not doc.busy:
         return doc
     if doc.failure is not None:
-        return replace(doc, busy=False, passed_link=doc.link)
-    return replace(doc, busy=False, idle_status="synced", passed_link=doc.link, is_reported=False)
+        return evolve(doc, busy=False, passed_link=doc.link)
+    return evolve(doc, busy=False, idle_status="synced", passed_link=doc.link, is_reported=False)
 
 
 def taken(doc: DocSync, frames: int) -> DocSync:
     """The first frames of the inbox are being applied."""
-    return replace(doc, inbox=doc.inbox[frames:])
+    return evolve(doc, inbox=doc.inbox[frames:])
 
 
 def received(doc: DocSync, rev: int) -> DocSync:
     """Changes up to `rev` were applied."""
-    return replace(doc, committed_rev=max(doc.committed_rev, rev), reloads=0)
+    return evolve(doc, committed_rev=max(doc.committed_rev, rev), reloads=0)
 
 
 def found_work(doc: DocSync) -> DocSync:
     """There is unsent work below a first fetch. What was fetched is not used, so the pull is not
     done: should the work come to nothing, the document is fetched again.
     """
-    return replace(doc, has_pending=True, failure=None)
+    return evolve(doc, has_pending=True, failure=None)
 
 
 def worked(doc: DocSync, step: Request, *, rev: int, has_pending: bool, edits: int) -> DocSync:
@@ -130,7 +137,7 @@ def worked(doc: DocSync, step: Request, *, rev: int, has_pending: bool, edits: i
 
     `has_pending` is what the store said when `edits` edits had been seen.
     """
-    return replace(
+    return evolve(
         doc,
         pulls_done=max(doc.pulls_done, step.pulls),
         committed_rev=max(doc.committed_rev, rev),
@@ -147,26 +154,26 @@ def committed(doc: DocSync, ids: tuple[str, ...]) -> DocSync:
     again. None: they are worth another commit.
     """
     limit = doc.commit_limit if doc.has_pending else None
-    return replace(doc, sent=ids, storage_budget=None, commit_limit=limit, resets=((), 0))
+    return evolve(doc, sent=ids, storage_budget=None, commit_limit=limit, resets=((), 0))
 
 
 def nothing_to_send(doc: DocSync, *, has_pending: bool, edits: int) -> DocSync:
     """There was no batch. Work that is in the store all the same is not for sending now."""
-    doc = replace(doc, has_pending=has_pending or doc.edits != edits)
-    return replace(doc, stalled_at=edits) if has_pending and doc.edits == edits else doc
+    doc = evolve(doc, has_pending=has_pending or doc.edits != edits)
+    return evolve(doc, stalled_at=edits) if has_pending and doc.edits == edits else doc
 
 
 def stalled(doc: DocSync, edits: int) -> DocSync:
     """The next batch is the one that was just answered: sending it again would not end."""
-    return replace(doc, stalled_at=edits)
+    return evolve(doc, stalled_at=edits)
 
 
 def must_reload(doc: DocSync, resolved: Sequence[Change]) -> DocSync:
     """The server wants the document fetched whole; `resolved` it has committed."""
     if doc.reload is not None and doc.reload.is_new_history:
-        return replace(doc, reloads=doc.reloads + 1)
+        return evolve(doc, reloads=doc.reloads + 1)
     known = doc.reload.resolved if doc.reload is not None else ()
-    return replace(doc, reload=NeedsReload((*known, *resolved)), reloads=doc.reloads + 1)
+    return evolve(doc, reload=NeedsReload((*known, *resolved)), reloads=doc.reloads + 1)
 
 
 def other_history(doc: DocSync) -> DocSync:
@@ -174,12 +181,12 @@ def other_history(doc: DocSync) -> DocSync:
     no sent change is known to be in the new one.
     """
     reload = NeedsReload(is_new_history=True)
-    return replace(doc, reload=reload, reloads=doc.reloads + 1, inbox=(), sent=())
+    return evolve(doc, reload=reload, reloads=doc.reloads + 1, inbox=(), sent=())
 
 
 def installed(doc: DocSync, step: Request, *, head: int, has_pending: bool, edits: int) -> DocSync:
     """The server's snapshot has taken the place of what was here."""
-    return replace(
+    return evolve(
         doc,
         pulls_done=max(doc.pulls_done, step.pulls),
         committed_rev=head,
@@ -193,7 +200,7 @@ def installed(doc: DocSync, step: Request, *, head: int, has_pending: bool, edit
 
 def refused(doc: DocSync, *, has_pending: bool, edits: int) -> DocSync:
     """The change that the server refuses is in quarantine; the others go on."""
-    return replace(
+    return evolve(
         doc,
         refusals=doc.refusals + 1,
         commit_limit=None,
@@ -204,12 +211,12 @@ def refused(doc: DocSync, *, has_pending: bool, edits: int) -> DocSync:
 
 def narrowed(doc: DocSync, limit: int | None) -> DocSync:
     """Something in the last commit is refused: the next ones are smaller, until it is found."""
-    return replace(doc, commit_limit=limit, failure=None)
+    return evolve(doc, commit_limit=limit, failure=None)
 
 
 def lost(doc: DocSync, batch: tuple[str, ...]) -> DocSync:
     """A connection broke while a commit of these changes was under way."""
-    return replace(doc, resets=(batch, resets_over(doc, batch) + 1))
+    return evolve(doc, resets=(batch, resets_over(doc, batch) + 1))
 
 
 def resets_over(doc: DocSync, batch: tuple[str, ...]) -> int:
@@ -251,7 +258,7 @@ def failed(
         case Kind.SMALLER_CHANGES:
             assert attempt.storage_budget is not None
             budget = halved(attempt.storage_budget, LEAST_STORAGE_BYTES)
-            return replace(doc, storage_budget=budget), None
+            return evolve(doc, storage_budget=budget), None
         case Kind.SMALLER_BATCHES:
             return _after_reset(doc) if doc.link is not link else doc, None
         case Kind.INTERRUPTED:
@@ -291,7 +298,7 @@ def _interruption(
         used_up=used_up,
         least_wait=least_wait(error),
     )
-    doc = replace(
+    doc = evolve(
         _interrupted(doc), link=doc.link, failure=failure, passed_link=doc.link,
         is_reported=doc.is_reported or report,
     )  # fmt: skip
@@ -322,7 +329,7 @@ def _failure(
         is_final=is_final,
         least_wait=least_wait(error),
     )
-    doc = replace(
+    doc = evolve(
         doc,
         busy=False,
         failure=failure,
@@ -346,7 +353,7 @@ def _not_applied(
         attempt=count,
         used_up=wait_s is None,
     )
-    doc = replace(doc, pulls_requested=doc.pulls_requested + 1, failure=failure)
+    doc = evolve(doc, pulls_requested=doc.pulls_requested + 1, failure=failure)
     return doc, _exception(error)
 
 
@@ -361,7 +368,7 @@ def _ladder(
 def _interrupted(doc: DocSync) -> DocSync:
     """Back to what is shown at rest, with nothing said about the server."""
     is_here = doc.committed_rev > 0 or doc.has_pending
-    return replace(doc, link=None, busy=False, idle_status="synced" if is_here else "unsynced")
+    return evolve(doc, link=None, busy=False, idle_status="synced" if is_here else "unsynced")
 
 
 def _exception(error: BaseException) -> Exception:
