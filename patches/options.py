@@ -39,6 +39,8 @@ class DocOptions:
 
     def over(self, other: DocOptions) -> DocOptions:
         """These options, and what they leave open from `other`."""
+        if other == _NONE:
+            return self
         return DocOptions(
             max_payload_bytes=_first(self.max_payload_bytes, other.max_payload_bytes),
             max_storage_bytes=_first(self.max_storage_bytes, other.max_storage_bytes),
@@ -52,6 +54,9 @@ class DocOptions:
         """These options, with commits of at most so many bytes."""
         payload = min(self.max_payload_bytes or max_payload_bytes, max_payload_bytes)
         return DocOptions(max_payload_bytes=payload).over(self)
+
+
+_NONE: Final = DocOptions()
 
 
 def _first(value: int | None, fallback: int | None) -> int | None:

@@ -44,9 +44,13 @@ class Recovery:
         try:
             return await receive()
         except CorruptDataError as damage:
-            if damage.part == "committed" and self.host is not None:
-                self.host.reload(doc_id)
+            self.reload_damaged(doc_id, damage)
             raise
+
+    def reload_damaged(self, doc_id: str, damage: CorruptDataError) -> None:
+        """Damage was found while changes were received: ask for a reload, if that mends it."""
+        if damage.part == "committed" and self.host is not None:
+            self.host.reload(doc_id)
 
     def listed(self, docs: list[TrackedDoc]) -> list[TrackedDoc]:
         """The documents of a store. Those with a damaged record are reported."""

@@ -155,7 +155,7 @@ class ChangeQueue:
         turn = loop.time()
         try:
             while self._waiting:
-                if not await self._store_together(self._storable_run()):
+                if len(self._waiting) < 2 or not await self._store_together(self._storable_run()):
                     await self._store(self._waiting.popleft())
                 if loop.time() - turn > _TURN_S:  # a store in memory never lets others run
                     await asyncio.sleep(0)
@@ -209,9 +209,8 @@ class ChangeQueue:
     async def _attempts(self, edit: Edit) -> None:
         for attempt in range(1, _MOST_ATTEMPTS + 1):
             try:
-                changes = await edit.algorithm.handle_doc_change(
-                    self.doc_id, edit.ops, edit.doc, edit.metadata, edit.id
-                )
+                one = LocalEdit(edit.ops, edit.metadata, edit.id)
+                (changes,) = await edit.algorithm.handle_doc_changes(self.doc_id, [one], edit.doc)
             except Exception as exc:  # boundary: every store and algorithm
                 kind = failure_kind(exc)
                 if kind != "environment":

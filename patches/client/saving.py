@@ -122,16 +122,8 @@ class Saving(ClientSignals):
             queue.unlatch()
 
     def _edited(self, queue: ChangeQueue, opened: OpenDoc, ops: list[Op]) -> None:
-        queue.put(self._edit(ops, opened.algorithm, opened.doc, opened.metadata))
-
-    def _edit(
-        self,
-        ops: list[Op],
-        algorithm: Algorithm,
-        doc: Document | None,
-        metadata: Mapping[str, Json],
-    ) -> Edit:
-        return Edit(ops, self._new_id(), algorithm, doc, metadata)
+        edit_id = random_id(self.runtime.random, _EDIT_ID_LENGTH)
+        queue.put(Edit(ops, edit_id, opened.algorithm, opened.doc, opened.metadata))
 
     async def _taken_closed(
         self, doc_id: str, ops: list[Op], metadata: Mapping[str, Json]
@@ -151,10 +143,8 @@ class Saving(ClientSignals):
         live = doc.take_ops(ops, metadata_bytes=json_size(metadata))
         if not live:
             return None
-        edit = self._edit(live, self.algorithm_of(doc_id), doc, metadata)
+        edit_id = random_id(self.runtime.random, _EDIT_ID_LENGTH)
+        edit = Edit(live, edit_id, self.algorithm_of(doc_id), doc, metadata)
         edit.stored = asyncio.get_running_loop().create_future()
         self._queue_of(doc_id).put(edit)
         return edit
-
-    def _new_id(self) -> str:
-        return random_id(self.runtime.random, _EDIT_ID_LENGTH)

@@ -23,6 +23,7 @@ from patches.sync.document.steps import DocSteps, Found
 from patches.sync.document.worker import DocWorker
 from patches.sync.link import Link
 from patches.sync.published import Published
+from patches.sync.state import SyncedDoc
 
 
 class Report(Protocol):
@@ -335,7 +336,8 @@ class Documents:
             return
         status, error = doc.shown
         doc_id, link = doc.doc_id, self._link
-        if self._published.put(doc_id, doc.committed_rev, doc.has_pending, status, error):
+        entry = SyncedDoc(doc.committed_rev, doc.has_pending, status, error)
+        if self._published.put(doc_id, entry):
             open_doc = self.open_doc(doc_id)
             if open_doc is not None:
                 open_doc.update_sync_status(status, error)

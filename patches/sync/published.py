@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from types import MappingProxyType
 
 from patches.aio.signals import Signal
-from patches.model.change import DocSyncStatus
 from patches.sync.state import SyncedDoc
 
 
@@ -30,25 +29,11 @@ class Published:
             self._map = MappingProxyType(dict(self._entries))
         return self._map
 
-    def put(
-        self,
-        doc_id: str,
-        committed_rev: int,
-        has_pending: bool,
-        status: DocSyncStatus,
-        error: Exception | None,
-    ) -> bool:
+    def put(self, doc_id: str, entry: SyncedDoc) -> bool:
         """Set an entry; whether it is another than before."""
-        before = self._entries.get(doc_id)
-        if (
-            before is not None
-            and before.committed_rev == committed_rev
-            and before.has_pending is has_pending
-            and before.status == status
-            and before.error is error
-        ):
+        if self._entries.get(doc_id) == entry:
             return False
-        self._entries[doc_id] = SyncedDoc(committed_rev, has_pending, status, error)
+        self._entries[doc_id] = entry
         self._changed()
         return True
 

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.keystroke import measure
 
 #: Calls and modules.
-BOUNDS = {"ot": (640, 101), "lww": (998, 105)}
+BOUNDS = {"ot": (571, 97), "lww": (764, 95)}
 
 
 @pytest.mark.interpreted  # what is compiled is not counted

@@ -7,7 +7,7 @@ its own ops and not with the document. Neither changes what it is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from patches.algorithms.lww.deltas import (
@@ -53,11 +53,13 @@ def consolidate_field_op(existing: Op, incoming: Op) -> Op | None:
     return None if ours is None or ours > theirs else incoming
 
 
-def consolidate_ops(existing_ops: Iterable[Op], new_ops: Iterable[Op]) -> Consolidation:
+def consolidate_ops(existing_ops: Collection[Op], new_ops: Sequence[Op]) -> Consolidation:
     """Fold `new_ops` in order into `existing_ops`, of which the last one of a path counts.
 
     The lists of the result are in the order of first insertion (`docs/internals/lww.md` 4).
     """
+    if not existing_ops and len(new_ops) == 1:
+        return Consolidation([*new_ops], [], [])
     return consolidate_into(FieldTable(existing_ops), new_ops)
 
 
@@ -168,10 +170,13 @@ class _Batch:
         return op
 
     def _below(self, path: str) -> list[str]:
-        added = self._added.below(path) if len(self._added) else []
-        if path in self._cleared or any(above in self._cleared for above in ancestor_paths(path)):
+        added = self._added.below(path) if self._added.any() else []
+        if self._cleared and not self._cleared.isdisjoint((path, *ancestor_paths(path))):
             return added
-        return [name for name in self._existing.below(path) if name not in self._removed] + added
+        held = self._existing.below(path)
+        if held and self._removed:
+            held = [name for name in held if name not in self._removed]
+        return held + added
 
     def _discard(self, path: str) -> None:
         self._replaced.pop(path, None)

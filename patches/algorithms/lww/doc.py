@@ -103,9 +103,14 @@ class LWWDoc(Document):
             self.install(step.work)
             return True
         self.version = step.after
-        self.committed_rev = max(self.committed_rev, step.committed_rev)
-        touched = [op["path"] for op in step.rows] + _paths_of(step.confirmed)
+        doc = self._shown
+        if step.committed_rev > doc.committed_rev:
+            doc.committed_rev, doc.is_loaded = step.committed_rev, True
+        touched: list[str] = []
+        for piece in step.confirmed:
+            touched += [op["path"] for op in piece.ops]
         if step.rows:
+            touched += [op["path"] for op in step.rows]
             before, self._committed = self._committed, committed_state(self._committed, step.rows)
             if shows_history(before, self._committed, step.rows):
                 return False
@@ -114,15 +119,15 @@ class LWWDoc(Document):
             self._unsent.send(step.sending)
         else:
             touched += step.removed_paths
-        self.has_pending = self._unsent.stored_count > 0
+        doc.has_pending = self._unsent.stored_count > 0
+        doc.is_loaded = doc.is_loaded or doc.has_pending
         # A write that became the pending op as it is may show already. One that was folded differs,
         # and a removal takes along what an earlier pending write had made to hold its field.
-        touched += [
-            op["path"]
-            for op in step.local
-            if not (shows_already and op["op"] != "remove" and self._unsent.pending_is(op))
-        ]
-        self._show(touched)
+        for op in step.local:
+            if not shows_already or op["op"] == "remove" or not self._unsent.pending_is(op):
+                touched.append(op["path"])
+        if touched:
+            self._show(touched)
         return True
 
     def follow_edits(
@@ -151,10 +156,6 @@ class LWWDoc(Document):
         shown = rederive(self._shown.state, self._committed, self._unsent, touched)
         if shown is not self._shown.state:
             self.publish(shown)
-
-
-def _paths_of(pieces: Iterable[Change]) -> list[str]:
-    return [op["path"] for piece in pieces for op in piece.ops]
 
 
 def work_of(snapshot: Snapshot) -> Work:

@@ -8,7 +8,7 @@ number of fields.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from patches.model.json_values import Op
@@ -81,19 +81,17 @@ def put_consolidated(table: Rows, saved: Iterable[Op], removed_paths: Iterable[s
 class FieldTable:
     """Ops by path, in the order of first insertion. Not thread-safe; never changes an op."""
 
-    __slots__ = ("_names", "_next", "_ops", "_order")
+    __slots__ = ("_names", "_next", "_ops", "_order", "get")
 
     def __init__(self, ops: Iterable[Op] = ()) -> None:
         self._ops: dict[str, Op] = {}
+        #: The op at exactly a path, or `None`: the dict's own method, since each write asks often.
+        self.get: Callable[[str], Op | None] = self._ops.get
         self._order: dict[str, int] = {}
         self._next = 0
         self._names: dict[str, dict[str, None]] = {}  # path -> full paths one step below it
         for op in ops:
             self.put(op)
-
-    def get(self, path: str) -> Op | None:
-        """The op at exactly this path."""
-        return self._ops.get(path)
 
     def put(self, op: Op) -> None:
         """Set the op at its path; a path that has one keeps its place."""
@@ -101,19 +99,31 @@ class FieldTable:
         if path not in self._ops:
             self._order[path] = self._next
             self._next += 1
-            self._link(path)
+            end = path.rfind("/")
+            siblings = self._names.get(path[:end]) if end >= 0 else None
+            if siblings is not None:
+                siblings[path] = None
+            else:
+                self._link(path)
         self._ops[path] = op
 
     def discard(self, path: str) -> None:
         """Remove the op at exactly this path, if there is one."""
         if self._ops.pop(path, None) is not None:
             del self._order[path]
-            self._unlink(path)
+            if path not in self._names:
+                self._unlink(path)
 
     def write(self, op: Op) -> None:
         """Set the op at its path, after all others."""
-        self.discard(op["path"])
-        self.put(op)
+        path = op["path"]
+        if path in self._ops:  # it stays linked
+            del self._ops[path]
+            self._ops[path] = op
+            self._order[path] = self._next
+            self._next += 1
+        else:
+            self.put(op)
 
     def below(self, path: str) -> list[str]:
         """The paths of all children, in the order in which they were first put."""

@@ -44,9 +44,11 @@ def add_edits(
 
 def _timed(tables: DocTables, ops: Sequence[Op], now: Millis) -> list[Op]:
     head = tables.head()
-    newest = 0 if head is None else head.newest_ts
-    held = (tables.pending.get(op["path"]) for op in ops)
-    ts = max([now, newest + 1, *(op["ts"] for op in held if op is not None)])
+    ts = now if head is None else max(now, head.newest_ts + 1)
+    for op in ops:
+        held = tables.pending.get(op["path"])
+        if held is not None:
+            ts = max(ts, held["ts"])
     return [{**op, "ts": ts} for op in ops]
 
 
@@ -61,7 +63,9 @@ def _stored_before(tables: DocTables, ops: Sequence[Op]) -> Step:
 
 
 def _add_pending(tables: DocTables, ops: Sequence[Op], edit_id: str | None) -> Step:
-    before = version_of(tables)
+    head = tables.head()
+    before = 0 if head is None else head.version
+    rev = 0 if head is None or head.deleted else head.committed_rev
     # The ops are sent under the id of their first edit, also from a copy of the file that has the
     # edit and not what came of it: then a server that has seen it counts it once.
     pending_id = None if tables.pending.any() else edit_id or ""
@@ -71,15 +75,14 @@ def _add_pending(tables: DocTables, ops: Sequence[Op], edit_id: str | None) -> S
             held = tables.pending.get(path)
             if held is not None:
                 existing[path] = held
-    result = consolidate_ops(map(bare, existing.values()), ops)
+    result = consolidate_ops([bare(op) for op in existing.values()], ops)
     # A row that removes a parent is done with once a child is written; a pending removal still has
     # to reach the server, before the child.
-    removed_paths = [
-        path
-        for path in result.paths_to_delete
-        if existing.get(path, {}).get("op") != "remove"
-        or any(is_below(path, op["path"]) for op in result.ops_to_save)
-    ]
+    removed_paths: list[str] = []
+    for path in result.paths_to_delete:
+        is_removal = existing.get(path, {}).get("op") == "remove"
+        if not is_removal or any(is_below(path, op["path"]) for op in result.ops_to_save):
+            removed_paths.append(path)
     replaced = {*removed_paths, *(op["path"] for op in result.ops_to_save)}
     unit, moved = join(
         tables.pending,
@@ -92,7 +95,6 @@ def _add_pending(tables: DocTables, ops: Sequence[Op], edit_id: str | None) -> S
     put_consolidated(
         tables.pending, [in_unit(op, unit) for op in result.ops_to_save], removed_paths
     )
-    rev = committed_rev(tables)
     head = tables.put_head(committed_rev=rev, pending_id=pending_id)
     return Step(
         before=before,

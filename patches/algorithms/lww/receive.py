@@ -19,8 +19,9 @@ from patches.model.json_values import Op
 def check_timed(doc_id: str, changes: Iterable[Change]) -> None:
     """Raise `AlgorithmMismatchError` if a committed op has no timestamp: LWW ops have one."""
     for change in changes:
-        if any(op.get("ts") is None for op in change.ops):
-            raise AlgorithmMismatchError(doc_id, expected="ot", got="lww")
+        for op in change.ops:
+            if op.get("ts") is None:
+                raise AlgorithmMismatchError(doc_id, expected="ot", got="lww")
 
 
 def accepted_changes(
@@ -87,16 +88,16 @@ def receive_rows(table: Rows, rows: Sequence[Op], snapshot_rev: int) -> list[Op]
         if row["rev"] <= snapshot_rev:  # in the snapshot already, or overwritten there
             rebuild |= _discard_unechoed(table, row["path"])
             continue
-        held = _held_at_and_above(table, row["path"])
-        if all(_age(other) <= _age(row) for other in held):
-            rebuild |= any("rev" not in other for other in held)  # it stays on top of the row
+        age, is_newest, has_unechoed = _age(row), True, False
+        for path in (row["path"], *ancestor_paths(row["path"]), ""):
+            held = table.get(path)
+            if held is not None:
+                is_newest &= _age(held) <= age
+                has_unechoed |= "rev" not in held
+        if is_newest:
+            rebuild |= has_unechoed  # it stays on top of the row
             applied += _write(table, row)
     return None if rebuild else applied
-
-
-def _held_at_and_above(table: Rows, path: str) -> list[Op]:
-    held = (table.get(name) for name in (path, *ancestor_paths(path), ""))
-    return [row for row in held if row is not None]
 
 
 def _write(table: Rows, row: Op) -> list[Op]:
@@ -108,7 +109,7 @@ def _write(table: Rows, row: Op) -> list[Op]:
         else:
             table.discard(path)
     table.write(row)
-    return [row, *in_commit_order(newer)]
+    return [row, *in_commit_order(newer)] if newer else [row]
 
 
 def _discard_unechoed(table: Rows, path: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 from patches.algorithms.lww.bases import with_bases
@@ -48,7 +48,7 @@ def next_piece(
         first = _piece(ops, rev, piece_id or new_id(rev + 1), now)
     pieces = [first]
     if options is not None:
-        names = _derived_ids(first.id, {piece.id for piece in sending})
+        names = _derived_ids(first.id, sending)
         pieces = split_change(
             first, options, new_id=lambda _: next(names), doc_id=doc_id, max_ops=max_ops
         )
@@ -75,7 +75,10 @@ def _piece(ops: list[Op], rev: int, piece_id: str, now: Millis) -> Change:
     return Change(id=piece_id, ops=ops, base_rev=rev, rev=rev + 1, created_at=now)
 
 
-def _derived_ids(change_id: str, taken_ids: Collection[str]) -> Iterator[str]:
+def _derived_ids(change_id: str, sending: Sequence[Change]) -> Iterator[str]:
     """Ids for what is cut off a piece: the same ones, if the same piece is cut again."""
-    names = (f"{change_id}.{number}" for number in count(1))
-    return (name for name in names if name not in taken_ids)
+    taken_ids = {piece.id for piece in sending}
+    for number in count(1):
+        name = f"{change_id}.{number}"
+        if name not in taken_ids:
+            yield name

@@ -56,12 +56,12 @@ def shows_history(before: Json, after: Json, rows: Iterable[Op]) -> bool:
     gives the same but for two traces that overwritten rows leave: an object that was made to hold a
     field that is gone, and a list that was padded to reach an element.
     """
-    return any(
-        (row["op"] == "remove" and _is_hollow(after, row["path"]))
-        or _meets_list_end(before, row)
-        or _meets_list_end(after, row)
-        for row in rows
-    )
+    for row in rows:
+        if row["op"] == "remove" and _is_hollow(after, row["path"]):
+            return True
+        if _meets_list_end(before, row) or _meets_list_end(after, row):
+            return True
+    return False
 
 
 def _is_hollow(state: Json, path: str) -> bool:
@@ -79,7 +79,8 @@ def _meets_list_end(state: Json, row: Op) -> bool:
                 return True
             state = state[int(segment)]
         else:
-            state = state.get(_key(segment), _ABSENT) if isinstance(state, dict) else _ABSENT
+            key = _key(segment) if "~" in segment else segment
+            state = state.get(key, _ABSENT) if isinstance(state, dict) else _ABSENT
     return in_list and row["op"] == "remove"
 
 
@@ -105,7 +106,7 @@ def rederive(shown: Json, committed: Json, unsent: Unsent, touched: Iterable[str
     `shown` must have been derived so before. Returns `shown` itself if nothing that it shows
     changed.
     """
-    paths = set(touched)
+    paths = list(dict.fromkeys(touched))
     if unsent.are_too_many_to_search(len(paths)):
         starts = [""]
     else:
@@ -119,8 +120,10 @@ def rederive(shown: Json, committed: Json, unsent: Unsent, touched: Iterable[str
         for path in starts:
             ops += unsent.within(path)
         derived = build_state(shown, ops)
-    same = all(_equal(_value_at(shown, path), _value_at(derived, path)) for path in starts)
-    return shown if same else derived
+    for path in starts:
+        if not _equal(_value_at(shown, path), _value_at(derived, path)):
+            return derived
+    return shown
 
 
 def _start(path: str, shown: Json, committed: Json, unsent: Unsent) -> str:
@@ -131,7 +134,7 @@ def _start(path: str, shown: Json, committed: Json, unsent: Unsent) -> str:
             return above
         if not isinstance(shown, dict):
             return above
-        key = _key(segment)
+        key = _key(segment) if "~" in segment else segment
         committed, shown = committed.get(key, _ABSENT), shown.get(key, _ABSENT)
         above = f"{above}/{segment}"
     return above
@@ -140,6 +143,8 @@ def _start(path: str, shown: Json, committed: Json, unsent: Unsent) -> str:
 def _outermost(paths: set[str]) -> list[str]:
     if "" in paths:
         return [""]
+    if len(paths) == 1:
+        return list(paths)
     return [path for path in sorted(paths) if not _has_above(path, paths)]
 
 
@@ -163,7 +168,8 @@ def _reset(path: str, committed: Json) -> Op:
 def _value_at(state: Json, path: str) -> Json:
     """The value at a path that leads through objects only, else `_ABSENT`."""
     for segment in path.split("/")[1:]:
-        state = state.get(_key(segment), _ABSENT) if isinstance(state, dict) else _ABSENT
+        key = _key(segment) if "~" in segment else segment
+        state = state.get(key, _ABSENT) if isinstance(state, dict) else _ABSENT
     return state
 
 

@@ -33,21 +33,25 @@ class Unsent:
 
     def stored(self) -> list[Op]:
         """The ops of pieces and pending ops."""
-        return [*self._sending, *self._pending]
+        return self._sending.ops() + self._pending.ops()
 
     def replace(self, sending: Sequence[Change], pending: Iterable[Op]) -> None:
         """Take over pieces and pending ops as they are stored."""
         self.send(sending)
         self._pending = FieldTable(pending)
 
-    def save(self, saved: Iterable[Op], removed_paths: Iterable[str]) -> None:
+    def save(self, saved: Sequence[Op], removed_paths: Sequence[str]) -> None:
         """Follow a write to the pending ops."""
-        put_consolidated(self._pending, saved, removed_paths)
+        if saved or removed_paths:
+            put_consolidated(self._pending, saved, removed_paths)
 
     def send(self, sending: Sequence[Change]) -> None:
         """Follow a write to the pieces."""
         self.pieces = sending
-        self._sending = FieldTable(op for piece in sending for op in piece.ops)
+        self._sending = FieldTable()
+        for piece in sending:
+            for op in piece.ops:
+                self._sending.put(op)
 
     def pending_is(self, op: Op) -> bool:
         """Whether the pending op of a path is this very op."""
@@ -68,10 +72,10 @@ class Unsent:
 
     def stands_at(self, path: str) -> bool:
         """Whether some op has exactly this path."""
-        return (
-            path in self._pending
-            or path in self._sending
-            or any(op["path"] == path for ops in self._unsaved for op in ops)
+        if self._pending.get(path) is not None or self._sending.get(path) is not None:
+            return True
+        return bool(self._unsaved) and any(
+            op["path"] == path for ops in self._unsaved for op in ops
         )
 
     def within(self, path: str) -> list[Op]:
@@ -86,5 +90,7 @@ class Unsent:
 
 def _within(table: FieldTable, path: str) -> list[Op]:
     own = table.get(path)
-    below = [op for name in table.below(path) if (op := table.get(name)) is not None]
-    return below if own is None else [own, *below]
+    found = [] if own is None else [own]
+    if table.has_below(path):
+        found += [op for name in table.below(path) if (op := table.get(name)) is not None]
+    return found

@@ -9,12 +9,12 @@ transaction checks that the queue is still the one that was read, and the step i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 from patches.algorithms.base import LocalEdit
 from patches.algorithms.ot.apply import apply_changes
 from patches.algorithms.ot.batching import leading_run, plan_batch
-from patches.algorithms.ot.committed import find_gap
 from patches.algorithms.ot.doc import OTDoc
 from patches.algorithms.ot.quarantine import Quarantine
 from patches.algorithms.ot.rebase import renumbered
@@ -35,6 +35,7 @@ from patches.algorithms.ot.store import (
 )
 from patches.algorithms.ot.stored_docs import ot_doc
 from patches.documents.document import Document
+from patches.errors import CorruptDataError
 from patches.model.change import Change, Snapshot
 from patches.model.history import history_in
 from patches.options import DocOptions
@@ -70,27 +71,31 @@ class OTAlgorithm(Quarantine):
         ids = [edit.change_id for edit in edits]
 
         async def step() -> list[list[Change]] | Conflict:
-            queue = await self._known_queue(doc_id, doc)
-            pieces = self._pieces(doc_id, edits, ids, queue.position)
+            position = doc.position  # as known here: the store refuses to write behind another
+            if position is None:
+                position = (await self._current_queue(doc_id, doc)).position
+            pieces = self._pieces(doc_id, edits, ids, position)
             first_tried: list[Change] = []
             for edit, made in zip(edits, pieces, strict=True):
                 if edit.ops and not made:
                     doc.forget_unsaved(edit.ops)
                 first_tried += doc.edits.storing(made, edit.ops)
-            saved = await self._save(doc_id, pieces, queue.position)
+            saved = await self._save(doc_id, pieces, position)
             self._maybe_stored.pop(doc_id, None)
             if saved == CONFLICT:
                 # the others may be what has moved the queue: a call that failed has stored them
                 doc.edits.arrived(first_tried)
                 await self._catch_up(doc_id, doc)
                 return CONFLICT
-            doc.position = queue.position.appended(sum(map(len, saved)))
+            doc.position = position.appended(sum(map(len, saved)))
             for edit, changes in zip(edits, saved, strict=True):
                 if changes:
-                    doc.apply_changes(changes, edit.ops)
+                    doc.confirm_saved(changes, edit.ops)
             return saved
 
         saved = await self._converge("handleDocChange", doc_id, step)
+        if all(saved):
+            return saved
         return [
             changes or [change for change in doc.pending if change.id == change_id]
             for change_id, changes in zip(ids, saved, strict=True)
@@ -154,6 +159,8 @@ class OTAlgorithm(Quarantine):
             raise
         if saved == CONFLICT:
             return CONFLICT
+        if len(saved) == len(pieces):
+            return saved
         stored = iter(saved)
         return [next(stored) if made else made for made in pieces]
 
@@ -257,15 +264,19 @@ class OTAlgorithm(Quarantine):
 
         async def step() -> list[Change] | Conflict:
             queue = await self._known_queue(doc_id, doc)
-            steps = reception_steps(queue, changes)
-            is_long = self._is_long(steps)
-            plan = plan_encoded_reception if is_long else plan_reception
-            reception = await self._offload(steps, lambda: plan(queue, changes, resolved))
+            is_long = self._is_long(reception_steps(queue, changes))
+            if is_long:
+                reception = await self._runtime.run_blocking(
+                    partial(plan_encoded_reception, queue, changes, resolved)
+                )
+            else:
+                reception = plan_reception(queue, changes, resolved)
             new, pending, preview = reception.new, reception.pending, None
-            follows = doc is not None and _follow(doc, new)
+            # A root that was replaced may come without what was before it.
+            follows = doc is not None and bool(new) and new[0].rev == doc.committed_rev + 1
             if doc is not None and follows:  # raises before anything is stored
                 if is_long:
-                    preview = await self._offload(steps, doc.view_ahead(new, pending))
+                    preview = await self._runtime.run_blocking(doc.view_ahead(new, pending))
                 else:
                     preview = doc.preview(new)
             if await self.store.apply_server_changes(doc_id, changes, pending, queue):
@@ -286,9 +297,11 @@ class OTAlgorithm(Quarantine):
             doc.position = queue.position.replaced(doc.committed_rev, pending)
             return new
 
-        return await self._recovery.receive(
-            doc_id, lambda: self._converge("applyServerChanges", doc_id, step)
-        )
+        try:
+            return await self._converge("applyServerChanges", doc_id, step)
+        except CorruptDataError as damage:
+            self._recovery.reload_damaged(doc_id, damage)
+            raise
 
     async def install_snapshot(
         self,
@@ -338,11 +351,6 @@ class OTAlgorithm(Quarantine):
 
         async with self._locks(doc_id):
             await self._converge("installSnapshot", doc_id, step)
-
-
-def _follow(doc: OTDoc, new: Sequence[Change]) -> bool:
-    """Whether these are the next committed changes of an open document."""
-    return bool(new) and find_gap(doc.committed_rev, new, allow_root_replace=False) is None
 
 
 def _same(pieces: Sequence[Change], run: Sequence[Change]) -> bool:

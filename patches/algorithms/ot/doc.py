@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Final
 
@@ -153,14 +152,15 @@ class OTDoc(Document):
         if committed and changes[0].committed_at > 0:
             self.receive(committed, changes[len(committed) :])
         elif changes:
-            self._confirm_saved(list(changes), edit)
+            self.confirm_saved(changes, edit)
 
     def preview(self, committed: Sequence[Change]) -> Preview:
         """What `receive` will make of these changes. Raises `ApplyChangesError`."""
         preview = preview_of(self.committed_rev, self._tiers.pending, committed)
         if preview.is_shown:
             return preview
-        return replace(preview, committed_state=apply_changes(self.committed_state, committed))
+        state = apply_changes(self.committed_state, committed)
+        return Preview(is_shown=False, is_echo=preview.is_echo, committed_state=state)
 
     def view_ahead(
         self, committed: Sequence[Change], pending: Sequence[Change]
@@ -196,13 +196,14 @@ class OTDoc(Document):
             # Another process has set one of ours aside: it is not to be shown any more.
             committed_state = apply_changes(self.committed_state, committed)
             preview = Preview(is_shown=False, committed_state=committed_state)
-        has_debt = any(change.base_rev < self.committed_rev for change in self._tiers.pending)
+        rev, before = self.committed_rev, self._tiers.pending
+        is_behind = preview.is_echo and any(change.base_rev < rev for change in before)
         self._tiers.folded = preview.committed_state
         self._tiers.unfolded.clear()
         self._advance(committed[-1].rev, pending)
         if preview.view is not ABSENT:
             self._tiers.viewed = len(self._tiers.pending), preview.view
-        if preview.is_echo and has_debt and not others:
+        if is_behind and not others:
             # Shown again with the next event, at the latest when the document is said to be synced:
             # an echo as such tells no subscriber.
             self._tiers.is_stale = True
@@ -310,16 +311,18 @@ class OTDoc(Document):
 
     def _computed(self) -> Json:
         state = self._view()
-        for ops in self.unsaved:
-            if ops:
-                state = self._with_unsaved(state, ops)
-        kept = [ops for ops in self.unsaved if ops]
-        self.unsaved.clear()
-        self.unsaved.extend(kept)
+        if self.unsaved:
+            for ops in self.unsaved:
+                if ops:
+                    state = self._with_unsaved(state, ops)
+            kept = [ops for ops in self.unsaved if ops]
+            self.unsaved.clear()
+            self.unsaved.extend(kept)
         self._tiers.is_stale = False
         return state
 
-    def _confirm_saved(self, saved: list[Change], edit: list[Op] | None) -> None:
+    def confirm_saved(self, saved: Sequence[Change], edit: list[Op] | None) -> None:
+        """The oldest unsaved edit (`edit`) was stored as these pending changes."""
         self.edits.arrived(saved)
         if self._has_imported(saved):
             if edit and self.unsaved and self.unsaved[0] is edit:
@@ -383,25 +386,28 @@ class OTDoc(Document):
         self.edits.move(self._tiers.pending, committed, self._tiers.pending)
 
     def _view(self) -> Json:
-        state = self._continued_view()
-        if state is ABSENT:
-            state = self._view_of_all()
-        self._tiers.viewed = len(self._tiers.pending), state
+        """The committed state with all pending changes on it: the view before with those that were
+        appended since, if it is known.
+        """
+        tiers = self._tiers
+        count = len(tiers.pending)
+        if not count:
+            state = self.committed_state
+        else:
+            state = ABSENT if tiers.viewed is None else self._continued(*tiers.viewed)
+            if state is ABSENT:
+                state = self._view_of_all()
+        tiers.viewed = count, state
         return state
 
-    def _continued_view(self) -> Json:
-        """The view before, with the changes that were appended since; `ABSENT` if it is unknown."""
-        if self._tiers.viewed is None or self._tiers.viewed[0] > len(self._tiers.pending):
+    def _continued(self, viewed: int, state: Json) -> Json:
+        pending = self._tiers.pending
+        if viewed > len(pending) or (state is _SHOWN and self.unsaved):
             return ABSENT
-        count, state = self._tiers.viewed
         if state is _SHOWN:
-            if self.unsaved:
-                return ABSENT
             state = self._shown.handed_out()
-        if count == len(self._tiers.pending):
-            return state
         try:
-            return apply_changes(state, self._tiers.pending[count:])
+            return apply_changes(state, pending[viewed:])
         except ApplyChangesError:
             return ABSENT
 

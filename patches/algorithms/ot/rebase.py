@@ -61,7 +61,7 @@ def rebase_queue(
     operations and its `base_rev`, which the server can transform, and leaves the queue only when it
     is confirmed (`docs/internals/ot.md` 9.5).
     """
-    if not server_changes or all(change.base_rev >= frame for change in pending):
+    if not server_changes or not pending or all(c.base_rev >= frame for c in pending):
         return rebased(server_changes, pending)
     in_frame = [change for change in pending if change.base_rev >= frame]
     moved = {change.id: change for change in rebase_changes(server_changes, in_frame)}

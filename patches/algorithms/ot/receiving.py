@@ -37,8 +37,10 @@ def plan_reception(queue: PendingQueue, changes: Sequence[Change], resolved: set
     gap = find_gap(base, new)
     if gap is not None:
         raise gap
-    confirmed = {change.id for change in changes if change.rev <= base}
-    left = [change for change in queue.pending if change.id not in confirmed]
+    left = queue.pending
+    if left and len(new) < len(changes):
+        confirmed = {change.id for change in changes if change.rev <= base}
+        left = [change for change in left if change.id not in confirmed]
     rebased = rebase_queue(new, left, base)
     pending = rebased.changes
     if resolved:
@@ -110,5 +112,7 @@ def reconciled(
 
 def refuse_lww(doc_id: str, changes: Sequence[Change]) -> None:
     """Raise `AlgorithmMismatchError` for operations with a `ts`: only LWW writes them."""
-    if any("ts" in op for change in changes for op in change.ops):
-        raise AlgorithmMismatchError(doc_id, expected="lww", got="ot")
+    for change in changes:
+        for op in change.ops:
+            if "ts" in op:
+                raise AlgorithmMismatchError(doc_id, expected="lww", got="ot")

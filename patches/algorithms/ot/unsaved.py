@@ -37,8 +37,10 @@ class UnsavedEdits:
         When one of them turns up there, it was stored, whatever the call that stores it says.
         Returns those that were not on their way before.
         """
-        new = [change for change in changes if change.id not in self._being_stored]
+        new: list[Change] = []
         for change in changes:
+            if change.id not in self._being_stored:
+                new.append(change)
             self._being_stored[change.id] = ops
         return new
 
@@ -61,6 +63,8 @@ class UnsavedEdits:
         others have appended to the queue. An edit that is among the changes was stored, and is
         emptied.
         """
+        if not (queue or pending or self._edits):
+            return []
         own = {change.id: at for at, change in enumerate(queue)}
         others = self._appended_by_others(own, pending)
         if self._edits and (others or any(change.id not in own for change in committed)):

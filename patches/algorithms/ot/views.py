@@ -28,6 +28,8 @@ class Preview:
 
 def preview_of(rev: int, pending: Sequence[Change], committed: Sequence[Change]) -> Preview:
     """What committed changes do to a document at `rev`, as far as it takes no state to tell."""
+    if not pending:
+        return Preview(is_shown=not committed, is_echo=not committed)
     own = {change.id for change in pending}
     is_echo = all(change.id in own for change in committed)
     return Preview(is_shown=is_echo and _confirms_front(rev, pending, committed), is_echo=is_echo)

@@ -308,16 +308,18 @@ class DocSteps:
         """Apply changes, without those that are known to be unappliable."""
         while True:
             try:
-                new = await apply(without_skipped(self.doc.unappliable, changes))
-            except ApplyChangesError as exc:
                 known = self.doc.unappliable
+                new = await apply(without_skipped(known, changes) if known.records else changes)
+            except ApplyChangesError as exc:
+                known = self.doc.unappliable  # as it is by now
                 self._set_unappliable(record_failure(known, exc.change_id))
                 if known.is_skipped(exc.change_id) or not self.doc.unappliable.is_skipped(
                     exc.change_id
                 ):
                     raise
             else:
-                self._report_skipped(changes)
+                if self.doc.unappliable.records:
+                    self._report_skipped(changes)
                 return new
 
     async def _install(
@@ -386,8 +388,6 @@ class DocSteps:
 
     def _report_skipped(self, changes: Sequence[Change]) -> None:
         """Only now, when it is stored: reported earlier, a crash would report it twice or never."""
-        if not self.doc.unappliable.records:
-            return
         skipped = unreported(self.doc.unappliable, changes)
         if skipped:
             self._set_unappliable(reported(self.doc.unappliable, skipped))

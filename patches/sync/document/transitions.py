@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from patches.errors import PatchesError
 from patches.model.change import Change
@@ -27,9 +28,20 @@ from patches.sync.document.plan import (
     Frame,
     NeedsReload,
     Request,
-    evolve,
 )
 from patches.sync.document.unappliable import reloaded
+
+if TYPE_CHECKING:
+    from dataclasses import replace as evolve
+else:
+
+    def evolve(doc, /, **changes):
+        """`dataclasses.replace` for a `DocSync`, at a fifth of its cost."""
+        copy = object.__new__(DocSync)
+        copy.__dict__.update(doc.__dict__)
+        copy.__dict__.update(changes)
+        return copy
+
 
 # ---- what happens around the document ------------------------------------------------------------
 

@@ -64,13 +64,13 @@ def test_a_lost_connection_ends_a_pass_as_if_it_had_not_been(
     rev: int, pending: bool, rested: str
 ) -> None:
     doc = transitions.disconnected(replace(DOC, committed_rev=rev, has_pending=pending, busy=True))
-    assert (doc.link, doc.status, doc.error) == (None, rested, None)
+    assert (doc.link, doc.shown) == (None, (rested, None))
 
 
 def test_a_lost_connection_leaves_an_error_shown() -> None:
     error = StatusError(403, "no")
     doc = transitions.disconnected(replace(DOC, failure=replace(PROBE, error=error)))
-    assert (doc.status, doc.error) == ("error", error)
+    assert doc.shown == ("error", error)
 
 
 def test_a_full_inbox_is_dropped_and_fetched_instead() -> None:
@@ -108,12 +108,12 @@ def test_of_what_ends_without_a_connection_only_the_final_is_reported(
 def test_a_failure_ends_the_pass_and_a_success_the_failure() -> None:
     doc = failed(replace(DOC, busy=True), StatusError(500, "x"), Kind.RETRY)
     assert doc.failure is not None
-    assert (doc.status, doc.failure.until, doc.passed_link) == ("error", 101.0, LINK)
+    assert (doc.shown[0], doc.failure.until, doc.passed_link) == ("error", 101.0, LINK)
     again = failed(replace(doc, busy=True), StatusError(500, "x"), Kind.RETRY)
     assert again.failure is not None
     assert again.failure.until == 102.0
     good = transitions.worked(again, Pull(5, 1), rev=5, has_pending=False, edits=0)
-    assert transitions.pass_ended(replace(good, busy=True)).status == "synced"
+    assert transitions.pass_ended(replace(good, busy=True)).shown[0] == "synced"
 
 
 def test_a_reload_keeps_what_is_known_to_be_committed() -> None:
