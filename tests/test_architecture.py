@@ -61,6 +61,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     | {"patches.algorithms.collections", "patches.rows"},
     "patches.algorithms.ot.stores": ALGORITHM | {"patches.algorithms.ot"},
     "patches.algorithms.lww.stores": ALGORITHM | {"patches.algorithms.lww"},
+    "patches.algorithms.replay.stores": ALGORITHM | {"patches.algorithms.replay", "patches.rows"},
     "patches.net": BASE | {"patches.aio"},
     "patches.client": BASE
     | {"patches.aio", "patches.algorithms", "patches.documents", "patches.stores"},
@@ -164,6 +165,8 @@ NOT_PURE = (
     "patches.algorithms.ot.quarantine",
     "patches.algorithms.ot.stored_docs",
     "patches.algorithms.lww.algorithm",
+    "patches.algorithms.replay.algorithm",
+    "patches.algorithms.replay.doc",
     "patches.algorithms.lww.doc",
     "patches.algorithms.ot.stores.replay",
     "patches.algorithms.collections.algorithm",

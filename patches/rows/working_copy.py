@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 from patches.errors import AudienceDeniedError, InvalidRowError, PatchesError, WritesRefusedError
-from patches.model.json_values import Json
+from patches.model.json_values import Json, json_equal
 from patches.rows.journal import Journal
 from patches.rows.physical import bindable, cascades, loaded, statements, stored, whole_row
 from patches.rows.row_ops import Row, RowOp, State
@@ -40,8 +40,8 @@ class WorkingCopy:
     def __init__(self, schema: Schema) -> None:
         self.schema: Final = schema
         self._rows: dict[str, dict[str, Row]] = {name: {} for name in schema.tables}
-        self._shown: dict[str, dict[str, Row]] = {name: {} for name in schema.tables}
-        self._stale: set[str] = set()  # tables that are not shown as they are
+        self._shown: dict[str, Mapping[str, Row]] = {name: {} for name in schema.tables}
+        self._touched: dict[str, set[str]] = {}  # keys that may not be shown as they are
         self._journals: list[Journal] = []
         self._is_loading = False
         self._is_running = False
@@ -77,11 +77,24 @@ class WorkingCopy:
 
     @property
     def state(self) -> State:
-        """`{table: {key: row}}`. Shared, and never changed later."""
-        if self._stale:
-            self._shown = self._shown | {name: dict(self._rows[name]) for name in self._stale}
-            self._stale.clear()
+        """`{table: {key: row}}`. Shared, and never changed later.
+
+        A table whose rows are equal to those of the last time is the same object.
+        """
+        if self._touched:
+            touched, self._touched = self._touched, {}
+            changed = {
+                name: dict(self._rows[name])
+                for name, keys in touched.items()
+                if not self._is_shown(name, keys)
+            }
+            if changed:
+                self._shown = self._shown | changed
         return self._shown
+
+    def _is_shown(self, name: str, keys: set[str]) -> bool:
+        rows, shown = self._rows[name], self._shown[name]
+        return all(json_equal(rows.get(key), shown.get(key)) for key in keys)
 
     def row(self, table: str, key: str) -> Row | None:
         """One row, whoever may see it. Shared: do not change it."""
@@ -111,7 +124,9 @@ class WorkingCopy:
             ([stored(column, row[column.name]) for column in columns] for row in rows.values()),
         )
         self._rows[name] = rows
-        self._stale.add(name)
+        self._touched.pop(name, None)
+        is_given = all(row is given[key] for key, row in rows.items())
+        self._shown = self._shown | {name: given if is_given else dict(rows)}
 
     # ---- writing ---------------------------------------------------------------------------------
 
@@ -330,7 +345,7 @@ class WorkingCopy:
             self._check_rights(table, row)
         journal.note(name, key, before, row)
         rows[key] = row
-        self._stale.add(name)
+        self._touched.setdefault(name, set()).add(key)
 
     def _gone(self, name: str, key: str) -> None:
         """A row was deleted."""
@@ -344,7 +359,7 @@ class WorkingCopy:
                     self._check_rights(self.schema.tables[name], before)
                 journal.note(name, key, before, None)
                 del rows[key]
-                self._stale.add(name)
+                self._touched.setdefault(name, set()).add(key)
         except Exception as error:
             self._failure = error
             raise
@@ -360,7 +375,7 @@ class WorkingCopy:
                 self._rows[name].pop(key, None)
             else:
                 self._rows[name][key] = before
-            self._stale.add(name)
+            self._touched.setdefault(name, set()).add(key)
 
     # ---- inside: rights and references -----------------------------------------------------------
 

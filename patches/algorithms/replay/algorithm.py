@@ -1,0 +1,314 @@
+"""`ReplayAlgorithm`: the client's side of documents that are changed by named actions.
+
+The store has the committed rows, which are the fold of what the server committed, and the pending
+actions. What is shown is derived: the rows with the pending actions run on top, in the order of
+their clocks. Each call is one transaction (`steps.py`), and the open document follows the same
+step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import ClassVar
+
+from patches.aio.keyed_locks import KeyedLocks
+from patches.aio.signals import Signal
+from patches.algorithms.base import Algorithm, LocalEdit, SyncHost
+from patches.algorithms.recovery import Recovery
+from patches.algorithms.replay import steps
+from patches.algorithms.replay.actions import Actions
+from patches.algorithms.replay.changes import ActionOps
+from patches.algorithms.replay.doc import Maker, ReplayDoc, ReplaySnapshot
+from patches.algorithms.replay.stores.factory import REPLAY_STORES
+from patches.algorithms.replay.tables import ReplayStore
+from patches.documents.document import Document
+from patches.errors import ActionsOnlyError, DocNotTrackedError, ErrorContext, PatchesError
+from patches.limits import Limits
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.ids import change_ids, random_id
+from patches.model.json_values import Json
+from patches.options import DocOptions
+from patches.runtime import Runtime
+from patches.stores.backend import Backend
+
+_CLIENT_CHARS = 12
+_MOST_AT_ONCE = 500
+
+
+class ReplayAlgorithm(Algorithm):
+    """Keeps documents of one kind equal: those of `actions`.
+
+    `author`: the signed-in user, as actions see it in `tx.author` before the server has spoken.
+    """
+
+    name: ClassVar[str] = "replay"
+    edits_at_once: ClassVar[int] = 100
+
+    def __init__(
+        self,
+        actions: Actions,
+        store: ReplayStore | None = None,
+        *,
+        author: str | None = None,
+        options: DocOptions | None = None,
+        runtime: Runtime | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.on_error: Signal[[Exception, ErrorContext]] = Signal("on_error")
+        self._given_store = store
+        self._options = options or DocOptions()
+        self._runtime = runtime or Runtime()
+        self._limits = limits or Limits()
+        self._locks = KeyedLocks()
+        self._recovery = Recovery(self)
+        self._schema = actions.schema
+        self._maker = Maker(
+            actions=actions,
+            new_id=change_ids(self._runtime.random),
+            now=self._runtime.wall_ms,
+            author=author,
+        )
+
+    def attach(self, host: SyncHost) -> None:
+        self._recovery.host = host
+
+    def open_store(self, backend: Backend) -> None:
+        """Open this algorithm's store in a backend, unless it was built with one."""
+        if self._given_store is None:
+            self._given_store = backend.open_store(REPLAY_STORES)
+
+    @property
+    def _store(self) -> ReplayStore:
+        if self._given_store is None:
+            raise PatchesError("the replay algorithm has no store yet; pass one, or use Patches")
+        return self._given_store
+
+    # ---- tracking --------------------------------------------------------------------------------
+
+    async def track_docs(self, doc_ids: Sequence[str]) -> None:
+        for doc_id in doc_ids:
+            async with self._locks(doc_id):
+                client = random_id(self._runtime.random, _CLIENT_CHARS)
+                await self._store.change(doc_id, partial(steps.track, client=client))
+
+    async def untrack_docs(self, doc_ids: Sequence[str]) -> None:
+        for doc_id in doc_ids:
+            async with self._locks(doc_id):
+                await self._store.change(doc_id, steps.untrack)
+
+    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
+        return self._recovery.listed(await self._store.list_docs(include_deleted))
+
+    async def get_committed_rev(self, doc_id: str) -> int:
+        return await self._store.read(doc_id, steps.committed_rev)
+
+    async def delete_doc(self, doc_id: str) -> None:
+        async with self._locks(doc_id):
+            await self._store.change(doc_id, steps.mark_deleted)
+
+    async def confirm_delete_doc(self, doc_id: str) -> None:
+        async with self._locks(doc_id):
+            await self._store.change(doc_id, steps.confirm_deleted)
+
+    # ---- documents and actions -------------------------------------------------------------------
+
+    def create_doc(self, doc_id: str, snapshot: Snapshot | None = None) -> ReplayDoc:
+        return ReplayDoc(doc_id, snapshot, self._maker, self._limits)
+
+    async def load_doc(self, doc_id: str) -> Snapshot | None:
+        """The committed rows and the pending actions."""
+        work = await self._recovery.load(doc_id, lambda: self._store.read(doc_id, steps.load))
+        return None if work is None else ReplaySnapshot(work)
+
+    async def handle_doc_changes(
+        self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
+    ) -> list[list[Change]]:
+        """Make actions durable, at the clocks that they were run with."""
+        opened = _replay(doc)
+        async with self._locks(doc_id):
+            made = [await self._made(doc_id, edit, opened) for edit in edits]
+            changes = [change for change in made if change is not None]
+            if changes:
+                known = None if opened is None else opened.version
+                step = await self._store.change(
+                    doc_id, lambda tables: steps.save(tables, changes, known)
+                )
+                if opened is not None:
+                    opened.saved(step)
+                    if step.work is not None:
+                        opened.install(step.work)
+        return [[] if change is None else [change] for change in made]
+
+    async def _made(self, doc_id: str, edit: LocalEdit, opened: ReplayDoc | None) -> Change | None:
+        """The change of an action that was run, `None` if it was taken back.
+
+        Of a closed document it is run here. Raises what it raises.
+        """
+        ops = edit.ops
+        if not isinstance(ops, ActionOps):
+            if not ops:
+                return None
+            raise ActionsOnlyError(doc_id)
+        if ops.change is None and ops.call is not None and opened is None:
+            snapshot = await self.load_doc(doc_id)
+            if snapshot is None:
+                raise DocNotTrackedError(doc_id)
+            closed = self.create_doc(doc_id, snapshot)
+            run = closed.take_ops(ops)
+            assert isinstance(run, ActionOps)
+            change = run.change
+            closed.mark_closed()
+        else:
+            change = ops.change
+        if change is None or not edit.metadata:
+            return change
+        # The very change that the document has: it is what the store has, too.
+        ops.change = change.replace(metadata={**edit.metadata, **change.metadata})
+        return ops.change
+
+    # ---- sending ---------------------------------------------------------------------------------
+
+    async def has_pending(self, doc_id: str) -> bool:
+        return await self._store.read(doc_id, lambda tables: tables.has_pending())
+
+    async def next_batch(
+        self, doc_id: str, doc: Document | None, options: DocOptions
+    ) -> list[Change]:
+        """The first pending actions, as many as a commit holds."""
+        pending = await self._store.read(doc_id, lambda tables: tables.pending())
+        rev = await self.get_committed_rev(doc_id)
+        most = options.over(self._options).max_payload_bytes
+        most_of_one = self._limits.max_change_bytes
+        batch: list[Change] = []
+        size = 0
+        for place, change in enumerate(pending[:_MOST_AT_ONCE]):
+            sent = change.replace(base_rev=rev, rev=rev + place + 1)
+            if most_of_one is not None and len(sent.encoded) > most_of_one:
+                sent = sent.replace(ops=[])  # the server runs the action itself
+            size += len(sent.encoded) + 1
+            if batch and most is not None and size > most:
+                break
+            batch.append(sent)
+        return batch
+
+    async def receive_answer(
+        self,
+        doc_id: str,
+        sent: Sequence[Change],
+        committed: Sequence[Change],
+        doc: Document | None,
+    ) -> list[Change]:
+        """As `Algorithm` has it. What is not in the answer is not committed, and is sent again."""
+        return await self._receive(doc_id, committed, {change.id for change in sent}, doc)
+
+    # ---- receiving -------------------------------------------------------------------------------
+
+    async def apply_server_changes(
+        self, doc_id: str, changes: Sequence[Change], doc: Document | None
+    ) -> list[Change]:
+        return await self._receive(doc_id, changes, set(), doc)
+
+    async def _receive(
+        self, doc_id: str, changes: Sequence[Change], sent: set[str], doc: Document | None
+    ) -> list[Change]:
+        opened = _replay(doc)
+        async with self._locks(doc_id):
+            known = None if opened is None else opened.version
+            step = await self._store.change(
+                doc_id,
+                lambda tables: steps.receive(tables, doc_id, changes, sent, self._schema, known),
+            )
+            if opened is not None:
+                if step.work is not None:
+                    opened.install(step.work)
+                elif step.new or step.confirmed:
+                    opened.follow(step)
+        return list(step.new)
+
+    async def install_snapshot(
+        self,
+        doc_id: str,
+        snapshot: Snapshot,
+        doc: Document | None,
+        *,
+        tail: Sequence[Change] = (),
+        resolved: Sequence[Change] = (),
+        is_new_history: bool = False,
+        asked_at: int | None = None,
+    ) -> None:
+        """Replace the committed rows by the server's; pending actions run on them."""
+        opened = _replay(doc)
+        ids = {change.id for change in resolved}
+        async with self._locks(doc_id):
+            work = await self._store.change(
+                doc_id, lambda tables: steps.install(tables, doc_id, snapshot, ids, self._schema)
+            )
+            if opened is not None:
+                opened.install(work)
+
+    # ---- history ---------------------------------------------------------------------------------
+
+    async def sync_options(self, doc_id: str) -> Mapping[str, Json] | None:
+        history = await self._store.read(doc_id, lambda tables: tables.history())
+        return {"algorithm": self.name, **history.options()}
+
+    async def receive_token(self, doc_id: str, token: str | None, *, is_given: bool = True) -> None:
+        if is_given:
+            async with self._locks(doc_id):
+                history = await self._store.read(doc_id, lambda tables: tables.history())
+                if history.token != token:
+                    await self._store.change(doc_id, lambda tables: steps.put_token(tables, token))
+
+    # ---- actions that the server refuses ---------------------------------------------------------
+
+    async def verify_pending_change(self, doc_id: str, change_id: str) -> bool:
+        """Never: what the server refuses by its rules, it is right about."""
+        return False
+
+    async def eject_pending_change(
+        self,
+        doc_id: str,
+        change_id: str,
+        reason: str,
+        doc: Document | None,
+        *,
+        only_if_unappliable: bool = False,
+    ) -> QuarantinedChange | None:
+        """Undo a pending action and set it aside; what is pending after it is run again."""
+        if only_if_unappliable:
+            return None  # an action applies to any rows, if only by raising
+        opened, now = _replay(doc), self._runtime.wall_ms()
+        async with self._locks(doc_id):
+            ejected = await self._store.change(
+                doc_id, lambda tables: steps.eject(tables, doc_id, change_id, reason, now)
+            )
+            if ejected is None:
+                return None
+            entry, work = ejected
+            if opened is not None:
+                opened.install(work)
+        return entry
+
+    async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
+        return await self._store.list_quarantined(doc_id)
+
+    async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
+        await self._store.change(doc_id, lambda tables: tables.discard_quarantined(change_id))
+
+    async def retry_quarantined_change(
+        self, doc_id: str, change_id: str, doc: Document | None
+    ) -> list[Change]:
+        opened, now = _replay(doc), self._runtime.wall_ms()
+        async with self._locks(doc_id):
+            change, work = await self._store.change(
+                doc_id, lambda tables: steps.retry(tables, doc_id, change_id, now)
+            )
+            if opened is not None:
+                opened.install(work)
+        return [change]
+
+
+def _replay(doc: Document | None) -> ReplayDoc | None:
+    assert doc is None or isinstance(doc, ReplayDoc)
+    return doc

@@ -1,0 +1,359 @@
+"""`ReplayDoc`: an open document of rows, changed by actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn
+
+from patches.aio.signals import Signal
+from patches.algorithms.replay.actions import Actions
+from patches.algorithms.replay.changes import (
+    ActionOps,
+    action_metadata,
+    call_of,
+    clock_of,
+    key_of,
+    plain_ops,
+)
+from patches.algorithms.replay.clock import Clock, Time
+from patches.algorithms.replay.running import Invocation
+from patches.algorithms.replay.steps import Step, Work, parsed_ops
+from patches.algorithms.replay.tables import Head
+from patches.algorithms.replay.timeline import Entry, Timeline
+from patches.documents.document import Document
+from patches.errors import ActionsOnlyError
+from patches.limits import Limits
+from patches.model.change import Change, Snapshot
+from patches.model.codec import json_size
+from patches.model.ids import IdSource
+from patches.model.json_values import Json, Op, json_equal
+from patches.rows.row_ops import State, apply_row_ops
+from patches.rows.working_copy import WorkingCopy
+from patches.runtime import Millis
+
+
+class ReplaySnapshot(Snapshot):
+    """What `ReplayAlgorithm.load_doc` gives."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Work) -> None:
+        super().__init__(state=work.state, rev=work.head.committed_rev, changes=work.pending)
+        self.work = work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingAction:
+    """An action that the server has not confirmed. `error`: it has no effect here now, and why."""
+
+    id: str
+    name: str
+    args: dict[str, Json]
+    clock: Clock
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maker:
+    """What an open document makes actions with."""
+
+    actions: Actions
+    new_id: IdSource
+    now: Callable[[], Millis]
+    author: str | None = None
+
+
+class ReplayDoc(Document):
+    """Rows, shown as `{table: {key: row}}`; `run` is the one way to change them."""
+
+    algorithm: ClassVar[str] = "replay"
+
+    #: `(change_id, name, message)`: an action of ours came to nothing when histories met.
+    on_action_failed: Signal[[str, str, str]]
+
+    def __init__(
+        self, doc_id: str, snapshot: Snapshot | None, maker: Maker, limits: Limits | None = None
+    ) -> None:
+        super().__init__(doc_id, state={}, committed_rev=0, limits=limits)
+        self.on_action_failed = Signal("on_action_failed", spawn=self._spawned)
+        self._maker = maker
+        self._head = Head()
+        self._committed: State = _all_tables(maker.actions, {})
+        self._time = Time()
+        self._saved: dict[str, Change] = {}  # pending and stored, in the order of their clocks
+        self._timeline: Timeline | None = None  # made when it is first needed
+        self._state = self._committed
+        if snapshot is not None:
+            self.import_snapshot(snapshot)
+
+    # ---- actions ---------------------------------------------------------------------------------
+
+    def run(self, action: Callable[..., Any] | str, /, **args: Json) -> Any:
+        """Run an action and record it; its result. It is sent when there is a connection.
+
+        If it raises, nothing has changed and nothing is recorded. Raises `TypeError` for arguments
+        that it does not take.
+        """
+        self._check_open()
+        found = self._maker.actions.action_of(action)
+        plain = found.check_args(args)
+        self._check_queue(json_size(plain))
+        before, now = self._state, self._maker.now()
+        time = self._time.tick(now)
+        clock = time.clock(self._head.client)
+        change = Change(
+            id=self._maker.new_id(self._committed_rev + 1),
+            ops=[],
+            base_rev=self._committed_rev,
+            rev=self._committed_rev + 1,
+            created_at=now,
+            metadata=action_metadata(found.wire_name, plain, clock),
+        )
+        timeline = self._working()
+        entry = self._entry(change)
+        placed = timeline.place(entry)
+        if placed.failure is not None:
+            timeline.remove({change.id})
+            raise placed.failure
+        self._time = time
+        live = ActionOps(placed.own, change=change.replace(ops=placed.own))
+        self.unsaved.append(live)
+        self._loaded = True
+        self._show_all()
+        # The owner queues the edit before any subscriber runs: one may run another at once.
+        self.on_change.emit(live)
+        if self._state is not before:
+            self._notify()
+        return placed.result
+
+    def sql(self, query: str, *params: Json) -> list[dict[str, Json]]:
+        """The rows of one SELECT over the tables. Booleans are 0 and 1, lists and objects JSON
+        strings. Raises `WritesRefusedError` for anything that writes.
+        """
+        return self._working().copy.query(query, params)
+
+    @property
+    def pending(self) -> tuple[PendingAction, ...]:
+        """What the server has not confirmed, in the order of the clocks."""
+        errors = (
+            {entry.id: entry.error for entry in self._timeline.entries} if self._timeline else {}
+        )
+        found = []
+        for change in self._unconfirmed():
+            call, clock = call_of(change), clock_of(change)
+            if call is not None and clock is not None:
+                found.append(
+                    PendingAction(
+                        id=change.id,
+                        name=call[0],
+                        args=call[1],
+                        clock=clock,
+                        error=errors.get(change.id),
+                    )
+                )
+        return tuple(found)
+
+    def change(self, fn: Callable[[Any], object]) -> NoReturn:
+        """Raises `ActionsOnlyError`."""
+        raise ActionsOnlyError(self.id)
+
+    def edit(self) -> NoReturn:
+        """Raises `ActionsOnlyError`."""
+        raise ActionsOnlyError(self.id)
+
+    def apply(self, ops: Any) -> NoReturn:
+        """Raises `ActionsOnlyError`."""
+        raise ActionsOnlyError(self.id)
+
+    def set(self, state: Json) -> NoReturn:
+        """Raises `ActionsOnlyError`."""
+        raise ActionsOnlyError(self.id)
+
+    def take_ops(self, ops: list[Op], *, metadata_bytes: int = 0) -> list[Op]:
+        """Run an action that is given as `ActionOps.of`. Raises `ActionsOnlyError` for others."""
+        if not isinstance(ops, ActionOps) or ops.call is None:
+            raise ActionsOnlyError(self.id)
+        count = len(self.unsaved)
+        silenced, self.on_change = self.on_change, Signal("on_change")
+        try:
+            self.run(ops.call[0], **ops.call[1])
+        finally:
+            self.on_change = silenced
+        assert len(self.unsaved) == count + 1
+        return self.unsaved[-1]
+
+    @property
+    def pending_count(self) -> int:
+        return len(self._saved)
+
+    def measure_pending(self) -> int:
+        return sum(len(change.encoded) for change in self._saved.values())
+
+    # ---- for the algorithm -----------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """The version of the store that it follows."""
+        return self._head.version
+
+    def import_snapshot(self, snapshot: Snapshot) -> None:
+        """Replace committed and pending parts, keep what is unsaved. An older one does nothing."""
+        if isinstance(snapshot, ReplaySnapshot):
+            if snapshot.work.head.version >= self._head.version:
+                self.install(snapshot.work)
+        elif snapshot.rev >= self._committed_rev:
+            head = Head(committed_rev=snapshot.head)
+            self.install(Work(head=head, state=snapshot.state, pending=snapshot.changes))
+
+    def install(self, work: Work) -> None:
+        """Show what is stored, with what is unsaved on top."""
+        self._head = work.head
+        self._committed = _all_tables(self._maker.actions, work.state)
+        self._time = max(self._time, work.head.time, key=lambda time: (time.ms, time.n))
+        self._saved = {change.id: change for change in work.pending}
+        for ops in list(self.unsaved):
+            if isinstance(ops, ActionOps) and ops.change and ops.change.id in self._saved:
+                self.unsaved.remove(ops)  # another call has stored it
+        self.committed_rev = work.head.committed_rev
+        self.has_pending = bool(self._saved)
+        if self._timeline is not None:
+            self._timeline.copy.close()
+            self._timeline = None
+        before = self._state
+        self._show_all()
+        if self._state is not before:
+            self._notify()
+
+    def saved(self, step: Step) -> None:
+        """Unsaved actions are stored now."""
+        ids = {change.id for change in step.saved}
+        for ops in list(self.unsaved):
+            if isinstance(ops, ActionOps) and ops.change is not None and ops.change.id in ids:
+                self.unsaved.remove(ops)
+                self._saved[ops.change.id] = ops.change
+        self._head = step.head
+        self.has_pending = bool(self._saved)
+
+    def follow(self, step: Step) -> None:
+        """Apply what the server committed, below what is pending."""
+        self._head = step.head
+        for change_id in step.confirmed:
+            self._saved.pop(change_id, None)
+        for ops in list(self.unsaved):  # sent by another process that shares the store
+            if isinstance(ops, ActionOps) and ops.change and ops.change.id in step.confirmed:
+                self.unsaved.remove(ops)
+                ops.clear()
+        for change in step.new:
+            clock = clock_of(change)
+            if clock is not None:
+                self._time = self._time.observe(clock)
+        before = self._state
+        schema = self._maker.actions.schema
+        written = [op for change in step.new for op in parsed_ops(self.id, change, schema)]
+        self._committed = apply_row_ops(self._committed, written)
+        if self._timeline is not None and not self._confirm_first(step.new):
+            timeline = self._timeline
+            timeline.remove({entry.id for entry in timeline.entries})
+            timeline.apply_to_start(written)
+            self._place_all(timeline)
+        self.committed_rev = step.head.committed_rev
+        self.has_pending = bool(self._saved)
+        self._show_all()
+        if self._state is not before:
+            self._notify()
+        self._tell_failures(step.new)
+
+    def rollback_unsaved(self) -> None:
+        """Forget unsaved actions: empty their lists in place, show the rest."""
+        before = self._state
+        ids = set()
+        for ops in self.unsaved:
+            if isinstance(ops, ActionOps) and ops.change is not None:
+                ids.add(ops.change.id)
+            ops.clear()
+        self.unsaved.clear()
+        if self._timeline is not None:
+            self._timeline.remove(ids)
+        self._show_all()
+        if self._state is not before:
+            self._notify()
+
+    def mark_closed(self) -> None:
+        super().mark_closed()
+        if self._timeline is not None:
+            self._timeline.copy.close()
+            self._timeline = None
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _unconfirmed(self) -> list[Change]:
+        unsaved = [ops.change for ops in self.unsaved if isinstance(ops, ActionOps) and ops.change]
+        return sorted([*self._saved.values(), *unsaved], key=key_of)
+
+    def _working(self) -> Timeline:
+        """The working copy with all that is pending, made on first use."""
+        if self._timeline is None:
+            actions = self._maker.actions
+            copy = WorkingCopy(actions.schema)
+            copy.load(self._committed)
+            self._timeline = Timeline(copy, check_purity=actions.check_purity)
+            self._place_all(self._timeline)
+        return self._timeline
+
+    def _place_all(self, timeline: Timeline) -> None:
+        for change in self._unconfirmed():
+            timeline.place(self._entry(change))
+
+    def _entry(self, change: Change) -> Entry:
+        call = call_of(change)
+        action = None if call is None else self._maker.actions.find(call[0])
+        invocation = None
+        if call is not None and action is not None:
+            invocation = Invocation(
+                change_id=change.id,
+                action=action,
+                args=call[1],
+                now=change.created_at,
+                author=self._maker.author,
+                rights=None,  # of others' rows there are none here
+            )
+        # An action that this application does not know any more keeps the effect that it had.
+        ops = change.ops if invocation is None else []
+        return Entry(id=change.id, key=key_of(change), invocation=invocation, ops=ops)
+
+    def _confirm_first(self, new: Sequence[Change]) -> bool:
+        """Whether the server committed just what comes first here: then nothing is undone."""
+        assert self._timeline is not None
+        entries = self._timeline.entries
+        if not new or len(new) > len(entries):
+            return not new
+        for change, entry in zip(new, entries, strict=False):
+            if change.id != entry.id or not json_equal(plain_ops(change.ops), entry.ops):
+                return False
+        self._timeline.fold(len(new))
+        return True
+
+    def _show_all(self) -> None:
+        """Show committed rows with all that is pending."""
+        if self._timeline is not None or self._saved or self.unsaved:
+            state: Json = self._working().copy.state
+        else:
+            state = self._committed
+        if any(rows is not self._state.get(name) for name, rows in state.items()):
+            self._state = state
+
+    def _tell_failures(self, new: Sequence[Change]) -> None:
+        for change in new:
+            error, call = change.metadata.get("error"), call_of(change)
+            if isinstance(error, str) and call is not None:
+                self.on_action_failed.emit(change.id, call[0], error)
+            failed = change.metadata.get("failed")
+            for each in failed if isinstance(failed, list) else ():
+                match each:
+                    case {"id": str(change_id), "name": str(name), "message": str(message)}:
+                        self.on_action_failed.emit(change_id, name, message)
+
+
+def _all_tables(actions: Actions, state: State) -> State:
+    return {name: state.get(name, {}) for name in actions.schema.tables}

@@ -1,0 +1,102 @@
+"""What a client stores of one document, as the functions that work on it see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from patches.algorithms.replay.clock import Time
+from patches.model.change import Change, QuarantinedChange, TrackedDoc
+from patches.model.history import History
+from patches.rows.row_ops import Row, State
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A document's record. `version` grows with every write; `client` names it in its clocks."""
+
+    committed_rev: int = 0
+    version: int = 0
+    deleted: bool = False
+    time: Time = field(default_factory=Time)
+    client: str = ""
+
+
+class DocTables(Protocol):
+    """One document's tables, inside of a transaction."""
+
+    def head(self) -> Head | None:
+        """The record, `None` if the document is not tracked."""
+
+    def put_head(self, head: Head) -> Head:
+        """Write the record; it gets the next version."""
+
+    def remove_head(self) -> None:
+        """Forget the record. The quarantine stays."""
+
+    def history(self) -> History:
+        """The history of the copy."""
+
+    def put_history(self, history: History) -> None:
+        """Write it."""
+
+    def state(self) -> State:
+        """All committed rows. Raises `CorruptDataError` if they are not those that were put."""
+
+    def put_state(self, state: State) -> None:
+        """Replace all committed rows."""
+
+    def row(self, table: str, key: str) -> Row | None:
+        """One committed row."""
+
+    def put_row(self, table: str, key: str, row: Row | None) -> None:
+        """Write a committed row, or remove it."""
+
+    def clear_rows(self, table: str | None = None) -> None:
+        """Remove the committed rows of a table, or all."""
+
+    def pending(self) -> list[Change]:
+        """What is not confirmed, in the order of the clocks."""
+
+    def has_pending(self) -> bool:
+        """Whether there is any."""
+
+    def has_change(self, change_id: str) -> bool:
+        """Whether a change is pending."""
+
+    def put_pending(self, change: Change) -> None:
+        """Write a pending change, in the place of one with its id."""
+
+    def take_pending(self, change_ids: Collection[str]) -> None:
+        """Remove pending changes. Unknown ones are no error."""
+
+    def quarantined(self, change_id: str) -> QuarantinedChange | None:
+        """A change in quarantine."""
+
+    def put_quarantined(self, entry: QuarantinedChange) -> None:
+        """Put a change into quarantine."""
+
+    def discard_quarantined(self, change_id: str | None = None) -> None:
+        """Remove one change from quarantine, or all."""
+
+    def clear(self) -> None:
+        """Remove rows, pending changes and history."""
+
+
+class ReplayStore(Protocol):
+    """A client's documents. Every call of `change` is one transaction."""
+
+    async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
+        """Run a function that writes nothing over one consistent view."""
+
+    async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
+        """Run a function over the document's tables: all that it writes, or nothing."""
+
+    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
+        """All documents, with `include_deleted` also those marked as deleted."""
+
+    async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
+        """The quarantine of one document, or of all."""
