@@ -262,10 +262,6 @@ class ReplayAlgorithm(Algorithm):
 
     # ---- actions that the server refuses ---------------------------------------------------------
 
-    async def verify_pending_change(self, doc_id: str, change_id: str) -> bool:
-        """Never: what the server refuses by its rules, it is right about."""
-        return False
-
     async def eject_pending_change(
         self,
         doc_id: str,

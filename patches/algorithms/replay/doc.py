@@ -83,7 +83,7 @@ class ReplayDoc(Document):
         self._time = Time()
         self._saved: dict[str, Change] = {}  # pending and stored, in the order of their clocks
         self._timeline: Timeline | None = None  # made when it is first needed
-        self._state = self._committed
+        self._shown.replace(self._committed)
         if snapshot is not None:
             self.import_snapshot(snapshot)
 
@@ -99,14 +99,14 @@ class ReplayDoc(Document):
         found = self._maker.actions.action_of(action)
         plain = found.check_args(args)
         self._check_queue(json_size(plain))
-        before, now = self._state, self._maker.now()
+        now = self._maker.now()
         time = self._time.tick(now)
         clock = time.clock(self._head.client)
         change = Change(
-            id=self._maker.new_id(self._committed_rev + 1),
+            id=self._maker.new_id(self.committed_rev + 1),
             ops=[],
-            base_rev=self._committed_rev,
-            rev=self._committed_rev + 1,
+            base_rev=self.committed_rev,
+            rev=self.committed_rev + 1,
             created_at=now,
             metadata=action_metadata(found.wire_name, plain, clock),
         )
@@ -119,11 +119,11 @@ class ReplayDoc(Document):
         self._time = time
         live = ActionOps(placed.own, change=change.replace(ops=placed.own))
         self.unsaved.append(live)
-        self._loaded = True
-        self._show_all()
+        self.mark_loaded()
+        is_changed = self._show_all()
         # The owner queues the edit before any subscriber runs: one may run another at once.
         self.on_change.emit(live)
-        if self._state is not before:
+        if is_changed:
             self._notify()
         return placed.result
 
@@ -202,7 +202,7 @@ class ReplayDoc(Document):
         if isinstance(snapshot, ReplaySnapshot):
             if snapshot.work.head.version >= self._head.version:
                 self.install(snapshot.work)
-        elif snapshot.rev >= self._committed_rev:
+        elif snapshot.rev >= self.committed_rev:
             head = Head(committed_rev=snapshot.head)
             self.install(Work(head=head, state=snapshot.state, pending=snapshot.changes))
 
@@ -220,9 +220,7 @@ class ReplayDoc(Document):
         if self._timeline is not None:
             self._timeline.copy.close()
             self._timeline = None
-        before = self._state
-        self._show_all()
-        if self._state is not before:
+        if self._show_all():
             self._notify()
 
     def saved(self, step: Step) -> None:
@@ -248,7 +246,6 @@ class ReplayDoc(Document):
             clock = clock_of(change)
             if clock is not None:
                 self._time = self._time.observe(clock)
-        before = self._state
         schema = self._maker.actions.schema
         written = [op for change in step.new for op in parsed_ops(self.id, change, schema)]
         self._committed = apply_row_ops(self._committed, written)
@@ -259,14 +256,12 @@ class ReplayDoc(Document):
             self._place_all(timeline)
         self.committed_rev = step.head.committed_rev
         self.has_pending = bool(self._saved)
-        self._show_all()
-        if self._state is not before:
+        if self._show_all():
             self._notify()
         self._tell_failures(step.new)
 
     def rollback_unsaved(self) -> None:
         """Forget unsaved actions: empty their lists in place, show the rest."""
-        before = self._state
         ids = set()
         for ops in self.unsaved:
             if isinstance(ops, ActionOps) and ops.change is not None:
@@ -275,8 +270,7 @@ class ReplayDoc(Document):
         self.unsaved.clear()
         if self._timeline is not None:
             self._timeline.remove(ids)
-        self._show_all()
-        if self._state is not before:
+        if self._show_all():
             self._notify()
 
     def mark_closed(self) -> None:
@@ -334,14 +328,15 @@ class ReplayDoc(Document):
         self._timeline.fold(len(new))
         return True
 
-    def _show_all(self) -> None:
-        """Show committed rows with all that is pending."""
+    def _show_all(self) -> bool:
+        """Show committed rows with all that is pending; whether anything differs."""
         if self._timeline is not None or self._saved or self.unsaved:
-            state: Json = self._working().copy.state
+            state: State = self._working().copy.state
         else:
             state = self._committed
-        if any(rows is not self._state.get(name) for name, rows in state.items()):
-            self._state = state
+        shown: State = self._shown.state
+        is_same = all(rows is shown.get(name) for name, rows in state.items())
+        return not is_same and self._shown.replace(state)
 
     def _tell_failures(self, new: Sequence[Change]) -> None:
         for change in new:
