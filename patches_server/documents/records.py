@@ -20,7 +20,6 @@ class Tombstone:
     deleted_at: Millis
     last_rev: int
     deleted_by_client_id: str | None = None
-    expires_at: Millis | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,9 +35,9 @@ class MemoryDocuments:
         life = self._lives.get(doc_id)
         return None if life is None else token_of(self._epoch, life)
 
-    def check_not_deleted(self, doc_id: str, *, now: Millis) -> None:
+    def check_not_deleted(self, doc_id: str) -> None:
         """Raise `DocDeletedError` while a tombstone stands."""
-        tombstone = self.get_tombstone(doc_id, now=now)
+        tombstone = self._tombstones.get(doc_id)
         if tombstone is not None:
             raise deleted(tombstone)
 
@@ -46,13 +46,13 @@ class MemoryDocuments:
 
         `now` is the server time of the write. Raises `DocDeletedError`, `AlgorithmMismatchError`.
         """
-        self.check_writable(doc_id, algorithm, now=now)
+        self.check_writable(doc_id, algorithm)
         self.written(doc_id, algorithm, now=now)
 
-    def check_writable(self, doc_id: str, algorithm: str, *, now: Millis) -> None:
+    def check_writable(self, doc_id: str, algorithm: str) -> None:
         """`require_writable` without recording anything."""
         tombstone = self._tombstones.get(doc_id)
-        if tombstone is not None and stands(tombstone, now):
+        if tombstone is not None:
             raise deleted(tombstone)
         recorded = self._algorithms.get(doc_id)
         if recorded is not None and recorded != algorithm:
@@ -75,16 +75,13 @@ class MemoryDocuments:
         """Set or replace a document's tombstone."""
         self._tombstones[tombstone.doc_id] = tombstone
 
-    def get_tombstone(self, doc_id: str, *, now: Millis) -> Tombstone | None:
-        """The tombstone, unless it has expired."""
-        tombstone = self._tombstones.get(doc_id)
-        return tombstone if tombstone is not None and stands(tombstone, now) else None
+    def get_tombstone(self, doc_id: str) -> Tombstone | None:
+        """The tombstone that stands in a document's place."""
+        return self._tombstones.get(doc_id)
 
-    def remove_tombstone(self, doc_id: str, *, now: Millis) -> bool:
+    def remove_tombstone(self, doc_id: str) -> bool:
         """Remove it; whether one stood."""
-        stood = self.get_tombstone(doc_id, now=now) is not None
-        self._tombstones.pop(doc_id, None)
-        return stood
+        return self._tombstones.pop(doc_id, None) is not None
 
 
 def require_algorithm(doc_id: str, recorded: str | None, algorithm: str) -> None:
@@ -99,11 +96,6 @@ def next_life(now: Millis, last_life: int) -> int:
     The time is in it so that an older copy of a storage does not give the same numbers again.
     """
     return max(now, last_life + 1)
-
-
-def stands(tombstone: Tombstone, now: Millis) -> bool:
-    """Whether a tombstone has not expired."""
-    return tombstone.expires_at is None or tombstone.expires_at > now
 
 
 def deleted(tombstone: Tombstone) -> DocDeletedError:

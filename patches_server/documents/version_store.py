@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from patches.model.json_values import Json
-from patches.runtime import Millis, Runtime
 from patches_server.documents.records import ListVersionsOptions, Version
 from patches_server.documents.tombstones import MemoryDocuments
 
@@ -47,13 +46,12 @@ class VersionStore(Protocol):
 class MemoryVersions:
     """Versions in memory. States are kept as the JSON text they came as."""
 
-    def __init__(self, documents: MemoryDocuments, *, runtime: Runtime | None = None) -> None:
+    def __init__(self, documents: MemoryDocuments) -> None:
         self._documents = documents
-        self._runtime = runtime or Runtime()
         self._versions: dict[str, dict[str, tuple[Version, bytes | None]]] = {}
 
     async def create_version(self, doc_id: str, version: Version, state: bytes | None) -> None:
-        self._documents.check_not_deleted(doc_id, now=self._now())
+        self._documents.check_not_deleted(doc_id)
         self._versions.setdefault(doc_id, {}).setdefault(version.id, (version, state))
 
     async def list_versions(
@@ -91,9 +89,6 @@ class MemoryVersions:
     def delete_versions(self, doc_id: str) -> None:
         """Forget all versions of a document; for the store that deletes it."""
         self._versions.pop(doc_id, None)
-
-    def _now(self) -> Millis:
-        return self._runtime.wall_ms()
 
 
 def select_versions(versions: Iterable[Version], options: ListVersionsOptions) -> list[Version]:

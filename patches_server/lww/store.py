@@ -109,9 +109,15 @@ class LWWServerStore(Protocol):
     Each method is one transaction. Reads and writes of a deleted document raise `DocDeletedError`.
     """
 
-    versions: VersionStore | None
-    branches: BranchStore | None
     keeps_change_ids: bool  # without, a retried delta counts twice
+
+    @property
+    def versions(self) -> VersionStore | None:
+        """The versions of the documents; `None`: none are kept."""
+
+    @property
+    def branches(self) -> BranchStore | None:
+        """The branch records; `None`: none are kept."""
 
     async def load_rows(
         self,

@@ -300,9 +300,8 @@ def traces() -> list[Case]:
 
 
 @asynccontextmanager
-async def memory_store(keeps_change_ids: bool, clock: list[int]) -> AsyncIterator[LWWServerStore]:
-    runtime = Runtime(wall_ms=lambda: clock[0])
-    yield LWWMemoryServerStore(runtime=runtime, keeps_change_ids=keeps_change_ids)
+async def memory_store(keeps_change_ids: bool, _clock: object) -> AsyncIterator[LWWServerStore]:
+    yield LWWMemoryServerStore(keeps_change_ids=keeps_change_ids)
 
 
 @asynccontextmanager

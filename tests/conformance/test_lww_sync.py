@@ -78,7 +78,7 @@ class World:
     def __init__(self, clients: int, *, opened: bool) -> None:
         self.now = 0
         runtime = Runtime(wall_ms=lambda: self.now, random=random.Random(1))
-        self.server = LWWServer(LWWMemoryServerStore(runtime=runtime), runtime=runtime)
+        self.server = LWWServer(LWWMemoryServerStore(), runtime=runtime)
         self.broadcasts: list[Change] = []
         self.server.on_changes_committed(
             lambda doc_id, changes, options, origin: self.broadcasts.extend(changes)

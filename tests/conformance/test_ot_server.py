@@ -558,7 +558,7 @@ def without_delete_options(event: Case) -> Case:
 @asynccontextmanager
 async def memory_world() -> AsyncIterator[World]:
     clock = [0]
-    store = OTMemoryServerStore(runtime=Runtime(wall_ms=lambda: clock[0]))
+    store = OTMemoryServerStore()
 
     async def set_version(doc_id: str, version: Version, state: bytes | None) -> None:
         store.versions._versions[doc_id][version.id] = (version, state)

@@ -250,13 +250,6 @@ class LWWServerStoreContract:
         assert await store.get_tombstone("d") is None
         await write(store, "d", 1, {"/a": 1})
 
-    async def test_an_expired_tombstone_does_not_stand(self, store: LWWServerStore) -> None:
-        stone = Tombstone(doc_id="d", deleted_at=NOW, last_rev=0, expires_at=NOW + 5)
-        await store.delete_doc("d", stone, now=NOW)
-        with pytest.raises(DocDeletedError):
-            await store.load_rows("d", now=NOW + 4)
-        assert (await store.load_rows("d", now=NOW + 5)).rev == 0
-
     async def test_versions_outlive_the_document(self, store: LWWServerStore) -> None:
         if store.versions is None:
             return

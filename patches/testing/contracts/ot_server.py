@@ -290,11 +290,6 @@ class OTServerStoreContract:
         assert await store.list_changes("d") == [], "the data does not come back"
         assert (await append(store, "d", a_change(1))).rev == 1
 
-    async def test_an_expired_tombstone_does_not_count(self, store: OTServerStore) -> None:
-        await store.delete_doc("d", a_tombstone("d", expires_at=NOW), now=NOW - 1)
-        await append(store, "d", a_change(1))
-        assert await revs(store, "d") == [1]
-
     async def test_the_latest_server_time_is_remembered(self, store: OTServerStore) -> None:
         await store.save_changes("d", [a_change(1)], expected=NO_DOC, now=NOW + 5)
         await store.save_changes("e", [a_change(1)], expected=NO_DOC, now=NOW)

@@ -13,10 +13,8 @@ from patches_server.stores.memory.backend import MemoryBackend
 from patches_server.stores.sqlite.backend import SqliteBackend
 
 
-def _in_memory(backend: MemoryBackend, runtime: Runtime) -> LWWServerStore:
-    return LWWMemoryServerStore(
-        backend.documents, backend.versions, backend.branches, runtime=runtime
-    )
+def _in_memory(backend: MemoryBackend, _runtime: Runtime) -> LWWServerStore:
+    return LWWMemoryServerStore(backend.documents, backend.versions, backend.branches)
 
 
 def _in_sqlite(backend: SqliteBackend, runtime: Runtime) -> LWWServerStore:

@@ -9,13 +9,14 @@ from functools import partial
 from patches.algorithms.lww import FieldTable
 from patches.algorithms.lww.field_table import ancestor_paths
 from patches.errors import RevConflictError
-from patches.runtime import Millis, Runtime
-from patches_server.documents.branch_store import BranchStore, MemoryBranches
+from patches.runtime import Millis
+from patches_server.documents.branch_store import MemoryBranches
 from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import MemoryDocuments, require_algorithm
-from patches_server.documents.version_store import MemoryVersions, VersionStore
+from patches_server.documents.version_store import MemoryVersions
 from patches_server.lww.rows import Row, stored_order
 from patches_server.lww.store import Decide, LoadedRows, SavedSnapshot
+from patches_server.stores.memory.store import MemoryStore
 
 
 @dataclass(slots=True)
@@ -32,26 +33,20 @@ class _Doc:
     head_id: str | None = None
 
 
-class LWWMemoryServerStore:
-    """An `LWWServerStore` in memory; what it shares with other stores is given or its own."""
+class LWWMemoryServerStore(MemoryStore):
+    """An `LWWServerStore` in memory."""
 
-    versions: VersionStore | None
-    branches: BranchStore | None
     decides_at_once = True
 
     def __init__(
         self,
         documents: MemoryDocuments | None = None,
         versions: MemoryVersions | None = None,
-        branches: BranchStore | None = None,
+        branches: MemoryBranches | None = None,
         *,
-        runtime: Runtime | None = None,
         keeps_change_ids: bool = True,
     ) -> None:
-        self._runtime = runtime or Runtime()
-        self._documents = documents or MemoryDocuments()
-        self.versions = versions or MemoryVersions(self._documents, runtime=self._runtime)
-        self.branches = branches or MemoryBranches()
+        super().__init__(documents, versions, branches)
         self.keeps_change_ids = keeps_change_ids
         self._docs: dict[str, _Doc] = {}
 
@@ -74,7 +69,7 @@ class LWWMemoryServerStore:
         since_rev: int | None,
         change_ids: Sequence[str],
     ) -> LoadedRows:
-        self._documents.check_not_deleted(doc_id, now=now)
+        self._documents.check_not_deleted(doc_id)
         doc = self._docs.get(doc_id)
         if doc is None:
             return LoadedRows()
@@ -109,7 +104,7 @@ class LWWMemoryServerStore:
         if head != expected_rev or (
             token is not None and token != self._documents.token_of(doc_id)
         ):
-            self._documents.check_not_deleted(doc_id, now=now)
+            self._documents.check_not_deleted(doc_id)
             raise RevConflictError
         self._documents.require_writable(doc_id, "lww", now=now)
         doc = self._docs.setdefault(doc_id, _Doc())
@@ -128,7 +123,7 @@ class LWWMemoryServerStore:
         doc = self._docs.get(doc_id)
         if doc is None:
             return False
-        self._documents.check_writable(doc_id, "lww", now=now)
+        self._documents.check_writable(doc_id, "lww")
         loaded = self._loaded(doc_id, now, paths, since_rev, change_ids)
         made = decide(loaded, partial(_made_by, doc))
         if made is None:
@@ -175,15 +170,6 @@ class LWWMemoryServerStore:
         self._documents.forget_document(doc_id)
         if tombstone is not None:
             self._documents.put_tombstone(tombstone)
-
-    async def get_tombstone(self, doc_id: str) -> Tombstone | None:
-        return self._documents.get_tombstone(doc_id, now=self._runtime.wall_ms())
-
-    async def remove_tombstone(self, doc_id: str) -> bool:
-        return self._documents.remove_tombstone(doc_id, now=self._runtime.wall_ms())
-
-    async def last_server_time(self) -> Millis:
-        return self._documents.last_server_time
 
 
 def _write_revision(

@@ -98,7 +98,7 @@ class LWWSqliteServerStore(SqliteDocuments):
         change_ids: Sequence[str] = (),
     ) -> LoadedRows:
         def read(conn: sqlite3.Connection) -> LoadedRows:
-            record = documents.load(conn, doc_id, now=now)
+            record = documents.load(conn, doc_id)
             found = checked_doc(conn, doc_id, record)
             if found is None or record is None:
                 return LoadedRows()
@@ -137,7 +137,7 @@ class LWWSqliteServerStore(SqliteDocuments):
         change_ids: Sequence[str],
     ) -> asyncio.Future[bool]:
         def write(conn: sqlite3.Connection) -> bool:
-            record = documents.load(conn, doc_id, now=now)
+            record = documents.load(conn, doc_id)
             require_algorithm(doc_id, None if record is None else record.algorithm, "lww")
             found = checked_doc(conn, doc_id, record)
             if found is None or record is None:

@@ -129,7 +129,7 @@ class Appender:
         known = self._logs.get(each.doc_id)
         if known is not None:
             return known
-        record = documents.load(conn, each.doc_id, now=each.now)
+        record = documents.load(conn, each.doc_id)
         require_algorithm(each.doc_id, None if record is None else record.algorithm, ALGORITHM)
         return checked_log(conn, each.doc_id, record)
 

@@ -13,10 +13,8 @@ from patches_server.stores.memory.backend import MemoryBackend
 from patches_server.stores.sqlite.backend import SqliteBackend
 
 
-def _in_memory(backend: MemoryBackend, runtime: Runtime) -> OTServerStore:
-    return OTMemoryServerStore(
-        backend.documents, backend.versions, backend.branches, runtime=runtime
-    )
+def _in_memory(backend: MemoryBackend, _runtime: Runtime) -> OTServerStore:
+    return OTMemoryServerStore(backend.documents, backend.versions, backend.branches)
 
 
 def _in_sqlite(backend: SqliteBackend, runtime: Runtime) -> OTServerStore:

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from patches.errors import CorruptDataError, DuplicateChangeIdsError
 from patches.model.change import Change
-from patches.runtime import Millis
 from patches.stores.sqlite.file_kind import Schema, statements
 from patches_server.documents.measure import Bounds
 from patches_server.ot.rows import ALGORITHM
@@ -160,9 +159,9 @@ class Span:
         )
 
 
-def load_log(conn: sqlite3.Connection, doc_id: str, *, now: Millis) -> Log:
+def load_log(conn: sqlite3.Connection, doc_id: str) -> Log:
     """A document's log. Raises `DocDeletedError`, `CorruptDataError`."""
-    return checked_log(conn, doc_id, documents.load(conn, doc_id, now=now))
+    return checked_log(conn, doc_id, documents.load(conn, doc_id))
 
 
 def find_log(conn: sqlite3.Connection, doc_id: str) -> Log | None:

@@ -9,7 +9,7 @@ from itertools import islice
 
 from patches.errors import RevConflictError
 from patches.model.change import Change
-from patches.runtime import Millis, Runtime
+from patches.runtime import Millis
 from patches_server.documents.branch_store import MemoryBranches
 from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Tombstone
@@ -24,6 +24,7 @@ from patches_server.ot.rows import (
     within,
 )
 from patches_server.ot.store import NO_DOC, DocHead, StoredSnapshot
+from patches_server.stores.memory.store import MemoryStore
 
 
 @dataclass(slots=True)
@@ -35,11 +36,8 @@ class _Log:
     ids: set[str] = field(default_factory=set)
 
 
-class OTMemoryServerStore:
-    """An `OTServerStore` in memory. Keeps the bytes of changes, not the objects of callers.
-
-    What is not given, to be shared with other stores, it makes for itself.
-    """
+class OTMemoryServerStore(MemoryStore):
+    """An `OTServerStore` in memory. Keeps the bytes of changes, not the objects of callers."""
 
     saves_at_once = True
 
@@ -48,13 +46,8 @@ class OTMemoryServerStore:
         documents: MemoryDocuments | None = None,
         versions: MemoryVersions | None = None,
         branches: MemoryBranches | None = None,
-        *,
-        runtime: Runtime | None = None,
     ) -> None:
-        self._documents = documents or MemoryDocuments()
-        self.versions = versions or MemoryVersions(self._documents, runtime=runtime)
-        self.branches = branches or MemoryBranches()
-        self._runtime = runtime or Runtime()
+        super().__init__(documents, versions, branches)
         self._logs: dict[str, _Log] = {}
 
     async def get_head(self, doc_id: str) -> DocHead:
@@ -82,7 +75,7 @@ class OTMemoryServerStore:
         bounds: Bounds | None = None,
     ) -> list[Change]:
         """`save_changes`, which waits for nothing here; the rows as they are kept."""
-        self._documents.check_writable(doc_id, ALGORITHM, now=now)
+        self._documents.check_writable(doc_id, ALGORITHM)
         log = self._logs.get(doc_id) or _Log()
         if expected.token is not None and expected.token != self._documents.token_of(doc_id):
             raise RevConflictError
@@ -133,21 +126,12 @@ class OTMemoryServerStore:
         self._documents.forget_document(doc_id)
         if tombstone is None:
             return
-        if log is not None or self._documents.get_tombstone(doc_id, now=now) is None:
+        if log is not None or self._documents.get_tombstone(doc_id) is None:
             last_rev = log.head.rev if log else 0
             self._documents.put_tombstone(replace(tombstone, last_rev=last_rev))
 
-    async def get_tombstone(self, doc_id: str) -> Tombstone | None:
-        return self._documents.get_tombstone(doc_id, now=self._runtime.wall_ms())
-
-    async def remove_tombstone(self, doc_id: str) -> bool:
-        return self._documents.remove_tombstone(doc_id, now=self._runtime.wall_ms())
-
-    async def last_server_time(self) -> Millis:
-        return self._documents.last_server_time
-
     def _read(self, doc_id: str) -> _Log:
-        self._documents.check_not_deleted(doc_id, now=self._runtime.wall_ms())
+        self._documents.check_not_deleted(doc_id)
         return self._logs.get(doc_id) or _Log()
 
 

@@ -55,8 +55,7 @@ class OTSqliteServerStore(SqliteDocuments):
         database.add_schema(OT_SCHEMA)
 
     async def get_head(self, doc_id: str) -> DocHead:
-        now = self._runtime.wall_ms()
-        return (await self._database.read(lambda conn: load_log(conn, doc_id, now=now))).head
+        return (await self._database.read(lambda conn: load_log(conn, doc_id))).head
 
     async def save_changes(
         self,
@@ -93,10 +92,8 @@ class OTSqliteServerStore(SqliteDocuments):
         limit: int | None = None,
         max_bytes: int | None = None,
     ) -> list[Change]:
-        now = self._runtime.wall_ms()
-
         def read(conn: sqlite3.Connection) -> list[Change]:
-            log = load_log(conn, doc_id, now=now)
+            log = load_log(conn, doc_id)
             found = Span(doc_id, log, start_after, end_before).read(conn)
             if limit is not None:
                 found = islice(found, max(0, limit))
@@ -105,18 +102,14 @@ class OTSqliteServerStore(SqliteDocuments):
         return await self._database.read(read)
 
     async def load_snapshot(self, doc_id: str, *, rev: int | None = None) -> StoredSnapshot:
-        now = self._runtime.wall_ms()
-
         def read(conn: sqlite3.Connection) -> StoredSnapshot:
-            return _snapshot(conn, doc_id, load_log(conn, doc_id, now=now), rev)
+            return _snapshot(conn, doc_id, load_log(conn, doc_id), rev)
 
         return await self._database.read(read)
 
     async def prune_changes(self, doc_id: str, *, through_rev: int) -> None:
-        now = self._runtime.wall_ms()
-
         def write(conn: sqlite3.Connection) -> None:
-            log = load_log(conn, doc_id, now=now)
+            log = load_log(conn, doc_id)
             (last,) = conn.execute(
                 "SELECT max(rev) FROM ot_changes WHERE doc_id = ? AND rev <= ?",
                 (doc_id, through_rev),
@@ -138,7 +131,7 @@ class OTSqliteServerStore(SqliteDocuments):
                 conn.execute(f"DELETE FROM {table} WHERE doc_id = ?", (doc_id,))  # noqa: S608 -- three fixed names
             delete_versions(conn, doc_id)
             documents.forget_document(conn, doc_id)
-            standing = documents.get_tombstone(conn, doc_id, now=now)
+            standing = documents.get_tombstone(conn, doc_id)
             if tombstone is not None and (head.rev or standing is None):
                 documents.put_tombstone(conn, replace(tombstone, last_rev=head.rev))
 

@@ -22,7 +22,7 @@ class MemoryBackend:
         self._runtime = runtime or Runtime()
         self._epoch = random_id(self._runtime.random, 12)
         self.documents = MemoryDocuments(self._epoch)
-        self.versions = MemoryVersions(self.documents, runtime=self._runtime)
+        self.versions = MemoryVersions(self.documents)
         self.branches = MemoryBranches()
         #: The stores that were opened, by the name of their algorithm.
         self.stores: dict[str, Any] = {}
@@ -44,7 +44,7 @@ class MemoryBackend:
 
     async def get_tombstone(self, doc_id: str) -> Tombstone | None:
         """The tombstone that stands in a document's place."""
-        return self.documents.get_tombstone(doc_id, now=self._runtime.wall_ms())
+        return self.documents.get_tombstone(doc_id)
 
     async def close(self) -> None:
         """Nothing to close."""

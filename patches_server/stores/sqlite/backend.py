@@ -75,8 +75,7 @@ class SqliteBackend:
 
     async def get_tombstone(self, doc_id: str) -> Tombstone | None:
         """The tombstone that stands in a document's place."""
-        now = self._runtime.wall_ms()
-        return await self.database.read(lambda conn: documents.get_tombstone(conn, doc_id, now=now))
+        return await self.database.read(lambda conn: documents.get_tombstone(conn, doc_id))
 
     async def close(self) -> None:
         """Finish what is being written and close the file."""

@@ -16,7 +16,7 @@ from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.file_kind import FileKind, Schema, statements
 from patches_server.documents.history import token_of as history_token
 from patches_server.documents.records import Tombstone
-from patches_server.documents.tombstones import deleted, next_life, require_algorithm, stands
+from patches_server.documents.tombstones import deleted, next_life, require_algorithm
 from patches_server.stores.sqlite.checksums import (
     Sums,
     load_sums,
@@ -87,7 +87,7 @@ DOCUMENTS_SCHEMA: Final = Schema(
 TOMBSTONES: Final = "tombstones"
 _LOAD: Final = """
 SELECT f.epoch, d.algorithm, d.life, d.crc,
-    t.deleted_at, t.last_rev, t.deleted_by_client_id, t.expires_at, t.crc
+    t.deleted_at, t.last_rev, t.deleted_by_client_id, t.crc
 FROM (SELECT ? AS id) AS q JOIN server_file f
 LEFT JOIN server_documents d ON d.doc_id = q.id
 LEFT JOIN server_tombstones t ON t.doc_id = q.id
@@ -103,13 +103,11 @@ class SqliteDocuments:
 
     async def get_tombstone(self, doc_id: str) -> Tombstone | None:
         """The tombstone that stands in a document's place."""
-        now = self._runtime.wall_ms()
-        return await self._database.read(lambda conn: get_tombstone(conn, doc_id, now=now))
+        return await self._database.read(lambda conn: get_tombstone(conn, doc_id))
 
     async def remove_tombstone(self, doc_id: str) -> bool:
         """Remove it; whether one stood."""
-        now = self._runtime.wall_ms()
-        return await self._database.write(lambda conn: remove_tombstone(conn, doc_id, now=now))
+        return await self._database.write(lambda conn: remove_tombstone(conn, doc_id))
 
     async def last_server_time(self) -> Millis:
         """The server time of the latest write, 0 if there was none."""
@@ -137,7 +135,7 @@ class Record:
     token: str
 
 
-def load(conn: sqlite3.Connection, doc_id: str, *, now: Millis) -> Record | None:
+def load(conn: sqlite3.Connection, doc_id: str) -> Record | None:
     """The record of a document, `None` if there is none.
 
     Raises `DocDeletedError` while a tombstone stands, `CorruptDataError` for a damaged row.
@@ -145,9 +143,7 @@ def load(conn: sqlite3.Connection, doc_id: str, *, now: Millis) -> Record | None
     row = conn.execute(_LOAD, (doc_id,)).fetchone()
     epoch, algorithm, life, crc, deleted_at, *tombstone = row
     if deleted_at is not None:
-        found = _tombstone(doc_id, (deleted_at, *tombstone))
-        if stands(found, now):
-            raise deleted(found)
+        raise deleted(_tombstone(doc_id, (deleted_at, *tombstone)))
     if algorithm is None:
         return None
     require_row(crc == row_crc(doc_id, algorithm, life), f"the record of document {doc_id!r}")
@@ -171,9 +167,9 @@ def algorithm_of(conn: sqlite3.Connection, doc_id: str) -> str | None:
     return row[0] if row else None
 
 
-def check_not_deleted(conn: sqlite3.Connection, doc_id: str, *, now: Millis) -> None:
+def check_not_deleted(conn: sqlite3.Connection, doc_id: str) -> None:
     """Raise `DocDeletedError` while a tombstone stands."""
-    tombstone = get_tombstone(conn, doc_id, now=now)
+    tombstone = get_tombstone(conn, doc_id)
     if tombstone is not None:
         raise deleted(tombstone)
 
@@ -185,7 +181,7 @@ def require_writable(
 
     Returns the record that was there before.
     """
-    record = load(conn, doc_id, now=now)
+    record = load(conn, doc_id)
     require_algorithm(doc_id, None if record is None else record.algorithm, algorithm)
     if record is None:
         record_document(conn, doc_id, algorithm, now=now)
@@ -223,7 +219,7 @@ def put_tombstone(conn: sqlite3.Connection, tombstone: Tombstone) -> None:
         tombstone.deleted_at,
         tombstone.last_rev,
         tombstone.deleted_by_client_id,
-        tombstone.expires_at,
+        None,  # a column for when it expires, which none does
     )
     crc = row_crc(*columns)
     sums = _without_tombstone(conn, tombstone.doc_id).plus([crc])
@@ -231,22 +227,19 @@ def put_tombstone(conn: sqlite3.Connection, tombstone: Tombstone) -> None:
     put_sums(conn, TOMBSTONES, "", sums)
 
 
-def get_tombstone(conn: sqlite3.Connection, doc_id: str, *, now: Millis) -> Tombstone | None:
-    """The tombstone, unless it has expired."""
+def get_tombstone(conn: sqlite3.Connection, doc_id: str) -> Tombstone | None:
+    """The tombstone that stands in a document's place."""
     row = conn.execute(
-        "SELECT deleted_at, last_rev, deleted_by_client_id, expires_at, crc "
+        "SELECT deleted_at, last_rev, deleted_by_client_id, crc "
         "FROM server_tombstones WHERE doc_id = ?",
         (doc_id,),
     ).fetchone()
-    if row is None:
-        return None
-    tombstone = _tombstone(doc_id, row)
-    return tombstone if stands(tombstone, now) else None
+    return None if row is None else _tombstone(doc_id, row)
 
 
-def remove_tombstone(conn: sqlite3.Connection, doc_id: str, *, now: Millis) -> bool:
+def remove_tombstone(conn: sqlite3.Connection, doc_id: str) -> bool:
     """Remove it; whether one stood."""
-    stood = get_tombstone(conn, doc_id, now=now) is not None
+    stood = get_tombstone(conn, doc_id) is not None
     put_sums(conn, TOMBSTONES, "", _without_tombstone(conn, doc_id))
     return stood
 
@@ -268,15 +261,14 @@ def _without_tombstone(conn: sqlite3.Connection, doc_id: str) -> Sums:
 
 
 def _tombstone(doc_id: str, row: tuple[Any, ...]) -> Tombstone:
-    deleted_at, last_rev, client_id, expires_at, crc = row
-    is_whole = crc == row_crc(doc_id, deleted_at, last_rev, client_id, expires_at)
+    deleted_at, last_rev, client_id, crc = row
+    is_whole = crc == row_crc(doc_id, deleted_at, last_rev, client_id, None)
     require_row(is_whole, f"the tombstone of document {doc_id!r}")
     return Tombstone(
         doc_id=doc_id,
         deleted_at=deleted_at,
         last_rev=last_rev,
         deleted_by_client_id=client_id,
-        expires_at=expires_at,
     )
 
 

@@ -74,7 +74,6 @@ class SqliteVersions:
         database.add_schema(VERSIONS_SCHEMA)
 
     async def create_version(self, doc_id: str, version: Version, state: bytes | None) -> None:
-        now = self._runtime.wall_ms()
         packed = None
         if state is not None:  # before the transaction, which others wait for
             packed = await self._runtime.run_blocking(lambda: pack(state))
@@ -92,7 +91,7 @@ class SqliteVersions:
         crc = row_crc(*columns)
 
         def write(conn: sqlite3.Connection) -> None:
-            check_not_deleted(conn, doc_id, now=now)
+            check_not_deleted(conn, doc_id)
             is_new = conn.execute(
                 "INSERT INTO server_versions (doc_id, version_id, origin, group_id, start_rev, "
                 "end_rev, started_at, record, crc, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "

@@ -259,7 +259,7 @@ async def test_a_size_calculator_measures_what_is_stored(client: Client) -> None
 async def test_an_increment_starts_from_the_number_in_a_larger_object(
     client: Client, clock: Any, runtime: Runtime, path: str
 ) -> None:
-    server = LWWServer(LWWMemoryServerStore(runtime=runtime), runtime=runtime)
+    server = LWWServer(LWWMemoryServerStore(), runtime=runtime)
     stats = {"n": 5, "a/b": 5, "deep": {"n": 5}}
     first = Change(id="c1", ops=[put("/stats", stats)], base_rev=0, rev=1, created_at=900)
     await server.commit_changes(DOC, [first])
@@ -444,7 +444,7 @@ async def test_a_late_reset_keeps_rows_that_are_newer(client: Client) -> None:
 async def test_who_was_away_for_longer_than_removals_are_kept_catches_up(
     client: Client, clock: Any, runtime: Runtime
 ) -> None:
-    server = LWWServer(LWWMemoryServerStore(runtime=runtime), runtime=runtime, removal_ttl=10)
+    server = LWWServer(LWWMemoryServerStore(), runtime=runtime, removal_ttl=10)
 
     async def commit(*ops: Op) -> None:
         clock.now += 100

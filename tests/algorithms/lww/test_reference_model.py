@@ -161,7 +161,7 @@ class World:
         self.now = 10_000
         self.model = Model()
         runtime = Runtime(wall_ms=lambda: self.now, random=random.Random(seed))
-        self.server = LWWServer(LWWMemoryServerStore(runtime=runtime), runtime=runtime)
+        self.server = LWWServer(LWWMemoryServerStore(), runtime=runtime)
         self.clients = [Client(self, n) for n in range(self.random.randint(2, 5))]
         self._told: list[Change] = []
         self.server.on_changes_committed(

@@ -191,6 +191,6 @@ async def test_content_that_the_caller_sends_is_not_copied(
 
 def test_branches_need_a_store_that_keeps_them() -> None:
     store = LWWMemoryServerStore()
-    store.branches = None
+    store.branches = None  # type: ignore[assignment]  # one of another kind may have none
     with pytest.raises(BranchError):
         LWWBranchManager(LWWServer(store))

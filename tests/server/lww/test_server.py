@@ -408,7 +408,7 @@ async def test_a_state_loads_whatever_the_rows_are(server: LWWServer, clock: Any
 
 async def test_a_store_without_versions_says_so() -> None:
     store = LWWMemoryServerStore()
-    store.versions = None
+    store.versions = None  # type: ignore[assignment]  # one of another kind may have none
     with pytest.raises(VersionError, match="requires a store"):
         await LWWServer(store).capture_current_version("d")
 

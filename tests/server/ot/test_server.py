@@ -452,7 +452,7 @@ class LosingStore(OTMemoryServerStore):
 
 
 async def test_a_commit_that_always_loses_gives_up_with_a_retryable_error(world: Any) -> None:
-    server = OTServer(LosingStore(runtime=world.runtime), runtime=world.runtime)
+    server = OTServer(LosingStore(), runtime=world.runtime)
     with pytest.raises(RevConflictError):
         await world.commit(world.change("a"), server=server)
     assert len(await server.get_changes_since("d", 0)) == 5
@@ -463,7 +463,7 @@ async def test_an_id_that_stays_taken_is_told(world: Any) -> None:
         async def save_changes(self, doc_id: str, changes: Any, **options: Any) -> None:
             raise DuplicateChangeIdsError(doc_id, ["another"])
 
-    server = OTServer(Stubborn(runtime=world.runtime), runtime=world.runtime)
+    server = OTServer(Stubborn(), runtime=world.runtime)
     with pytest.raises(DuplicateChangeIdsError):
         await world.commit(world.change("a"), server=server)
 

@@ -62,9 +62,7 @@ def a_server(
         store = type("Waits", (store,), {})
     if place == "memory":
         memory = MemoryBackend(runtime=runtime)
-        memory.stores[algorithm] = store(
-            memory.documents, memory.versions, memory.branches, runtime=runtime
-        )
+        memory.stores[algorithm] = store(memory.documents, memory.versions, memory.branches)
         return LocalServer(memory, runtime=runtime, **options)
     assert folder is not None
     sqlite = SqliteBackend(folder / f"{waits}.db", runtime=runtime)

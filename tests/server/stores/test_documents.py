@@ -16,7 +16,7 @@ from patches_server.documents.tombstones import MemoryDocuments
 from patches_server.stores.sqlite import documents
 from patches_server.stores.sqlite.checksums import SUMS_SCHEMA
 
-STONE = Tombstone(doc_id="d", deleted_at=5, last_rev=7, deleted_by_client_id="c", expires_at=20)
+STONE = Tombstone(doc_id="d", deleted_at=5, last_rev=7, deleted_by_client_id="c")
 
 
 @pytest.fixture(params=["memory", "sql"])
@@ -57,31 +57,19 @@ def test_a_forgotten_document_may_have_another_algorithm(docs: Any) -> None:
     assert docs.algorithm_of("d") == "lww"
 
 
-def test_a_tombstone_stands_until_it_expires(docs: Any) -> None:
+def test_nothing_is_written_under_a_tombstone(docs: Any) -> None:
     docs.put_tombstone(STONE)
-    assert docs.get_tombstone("d", now=19) == STONE
+    assert docs.get_tombstone("d") == STONE
     with pytest.raises(DocDeletedError) as error:
-        docs.check_not_deleted("d", now=19)
+        docs.check_not_deleted("d")
     assert error.value.data == {"deletedAt": 5, "lastRev": 7}
     with pytest.raises(DocDeletedError):
-        docs.require_writable("d", "ot", now=19)
+        docs.require_writable("d", "ot", now=2**50)
     assert docs.algorithm_of("d") is None
-    assert docs.get_tombstone("d", now=20) is None
-    docs.require_writable("d", "ot", now=20)
-
-
-def test_a_tombstone_without_expiry_stands_for_ever(docs: Any) -> None:
-    docs.put_tombstone(Tombstone(doc_id="d", deleted_at=5, last_rev=0))
-    assert docs.get_tombstone("d", now=2**50) is not None
 
 
 def test_a_tombstone_can_be_removed_once(docs: Any) -> None:
     docs.put_tombstone(STONE)
-    assert docs.remove_tombstone("d", now=6) is True
-    assert docs.remove_tombstone("d", now=6) is False
-    docs.check_not_deleted("d", now=6)
-
-
-def test_removing_an_expired_tombstone_removes_nothing(docs: Any) -> None:
-    docs.put_tombstone(STONE)
-    assert docs.remove_tombstone("d", now=20) is False
+    assert docs.remove_tombstone("d") is True
+    assert docs.remove_tombstone("d") is False
+    docs.check_not_deleted("d")
