@@ -40,7 +40,7 @@ class SmallServer(DocumentServer):
     async def get_doc(self, doc_id: str, *, rev: int | None = None) -> Snapshot:
         """The state, and the token to be sent with the calls that rest on it."""
         self._note("getDoc")
-        log = self._logs.get(doc_id, [])
+        log = await self.load(doc_id)
         seen = self.sight(current_context().principal, log) or []
         state: Json = {}
         for change in seen:
@@ -51,7 +51,7 @@ class SmallServer(DocumentServer):
         """What the caller may see of the changes after `rev`. Raises 409 for a stale token."""
         options = self._note("getChangesSince")
         self._check_token(options)
-        return self.sight(current_context().principal, self._logs.get(doc_id, [])[rev:]) or []
+        return self.sight(current_context().principal, (await self.load(doc_id))[rev:]) or []
 
     async def commit_changes(
         self,
@@ -61,7 +61,7 @@ class SmallServer(DocumentServer):
     ) -> CommitResult:
         """Put changes at the end. The answer is what the caller missed, and these."""
         self._check_token(self._note("commitChanges"))
-        log = self._logs.setdefault(doc_id, [])
+        log = await self.load(doc_id)
         known = {change.id for change in log}
         base_rev = changes[0].base_rev
         missed = len(log) if base_rev is None else base_rev
@@ -76,10 +76,10 @@ class SmallServer(DocumentServer):
             )
             for place, change in enumerate(each for each in changes if each.id not in known)
         ]
-        log.extend(new)
         if new:
+            await self.append(doc_id, new)
             self.on_changes_committed.emit(doc_id, new, None, current_context().connection_id)
-        return CommitResult(changes=log[missed:])
+        return CommitResult(changes=[*log, *new][missed:])
 
     async def view(
         self, doc_id: str, changes: Sequence[Change], context: CallContext
@@ -92,14 +92,30 @@ class SmallServer(DocumentServer):
         self.ended.append(connection_id)
 
     async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:
-        self._logs.pop(doc_id, None)
+        await self.remove(doc_id)
         self.on_doc_deleted.emit(doc_id, current_context().connection_id)
 
     async def undelete_doc(self, doc_id: str) -> bool:
         return False
 
-    def _count(self, doc_id: str, *kinds: Json) -> Json:
-        return {"changes": len(self._logs.get(doc_id, [])), "kinds": list(kinds)}
+    # ---- where it is kept: another server brings a store -----------------------------------------
+
+    async def load(self, doc_id: str) -> list[Change]:
+        """The changes of a document."""
+        return list(self._logs.get(doc_id, []))
+
+    async def append(self, doc_id: str, new: Sequence[Change]) -> None:
+        """Store changes behind those that there are."""
+        self._logs.setdefault(doc_id, []).extend(new)
+
+    async def remove(self, doc_id: str) -> None:
+        """Forget a document."""
+        self._logs.pop(doc_id, None)
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    async def _count(self, doc_id: str, *kinds: Json) -> Json:
+        return {"changes": len(await self.load(doc_id)), "kinds": list(kinds)}
 
     def _note(self, method: str) -> Mapping[str, Json]:
         options = current_context().options
