@@ -235,12 +235,16 @@ class CollectionsDoc(Document):
             yield write
             self._check_open()
         except BaseException:
-            self._transaction = None
             del self._unsaved_ids[id(ops)]
             self._book.discarded(write_id)
-            self._changed(self._overlay.step(remove=[write_id]))
+            self._settle(self._overlay.step(remove=[write_id]), is_held=True)
+            self._transaction = None
+            self.queries.release_held(is_kept=False)
+            self._notify()
             raise
         self._transaction = None
+        self._untold.update(op["path"].split("/")[1] for op in ops)
+        self.queries.release_held(is_kept=True)
         if any(op["op"] != "test" for op in ops):
             self.unsaved.append(ops)
             self._queue(ops)
@@ -344,9 +348,9 @@ class CollectionsDoc(Document):
             ops: list[RowOp] = []
             review: list[Place] = []
             for change in step.accepted:
-                taken, let_go = self.interest.taken(change, self._overlay.synced)
+                taken, left = self.interest.taken(change, self._overlay.synced)
                 ops += taken
-                review += let_go
+                review += left
             self.version = step.after
             self.committed_rev = max(self.committed_rev, step.committed_rev)
             self.interest.cursor = self.committed_rev
@@ -513,7 +517,7 @@ class CollectionsDoc(Document):
             self._overlay.add(layer)
             raise
         live += ops
-        self._settle(changed)
+        self._settle(changed, is_held=True)
         return self._book.also(write.id, key) if key is not None else write
 
     def _queue(self, ops: list[Op]) -> None:
@@ -559,14 +563,15 @@ class CollectionsDoc(Document):
         self._settle(changed)
         self._notify()
 
-    def _settle(self, changed: Changed) -> None:
-        """Take visible changes into queries and the picture."""
+    def _settle(self, changed: Changed, *, is_held: bool = False) -> None:
+        """Take visible changes into queries and the picture; `is_held`: tell nobody of them."""
         self.has_pending = self.pending_count > 0
         if changed:
             tables = {table for table, _ in changed}
             self._pictures.mark(tables)
-            self._untold |= tables
-            self.queries.update(changed)
+            if not is_held:
+                self._untold |= tables
+            self.queries.update(changed, is_held=is_held)
 
     def _notify(self) -> None:
         """Call subscribers, if something visible differs. Each sees the newest rows."""

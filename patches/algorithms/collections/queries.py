@@ -66,6 +66,7 @@ class OpenQuery:
         self.users = 0
         self.is_dirty = True  # rows have to be listed again
         self.is_told = True  # subscribers know the rows
+        self.is_held = False  # they are told of what differs when the transaction has ended
         self.rows: list[Row] = []
         self.is_asked = False  # somebody wants it loaded
         self.loading = asyncio.Lock()
@@ -125,12 +126,23 @@ class Queries:
             opened.is_dirty = False
         return opened.rows
 
-    def update(self, changed: Changed) -> None:
-        """Follow changes of visible rows."""
+    def update(self, changed: Changed, *, is_held: bool = False) -> None:
+        """Follow changes of visible rows; `is_held`: tell of them when `release_held` says so."""
         for (table, key), (_, row) in changed.items():
             for opened in self._by_table.get(table, ()):
                 if opened.result.update(key, row):
-                    opened.is_dirty, opened.is_told = True, False
+                    opened.is_dirty = True
+                    if is_held:
+                        opened.is_held = True
+                    else:
+                        opened.is_told = False
+
+    def release_held(self, *, is_kept: bool) -> None:
+        """A transaction has ended; what it changed stays, or was taken back."""
+        for opened in self._open.values():
+            if opened.is_held:
+                opened.is_held = False
+                opened.is_told = opened.is_told and not is_kept
 
     def notify(self) -> None:
         """Tell the subscribers of each query whose rows differ."""

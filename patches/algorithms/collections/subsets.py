@@ -88,7 +88,7 @@ class Interest:
     def taken(
         self, change: Change, held: Mapping[str, Mapping[str, Row]]
     ) -> tuple[list[RowOp], list[Place]]:
-        """The operations of a committed change to apply, and rows that a window has let go.
+        """The operations of a committed change to apply, and rows that have left a window.
 
         `held`: the synced rows.
         """
