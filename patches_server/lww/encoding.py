@@ -17,7 +17,7 @@ from patches_server.lww.store import LoadedRows
 
 def change_of_rows(
     id: str,
-    rows: Sequence[bytes],
+    rows: Sequence[bytes] | codec.Encoded,
     base_rev: int,
     rev: int,
     created_at: Millis,
@@ -34,7 +34,7 @@ def change_of_rows(
     encoded = codec.encode(
         {
             "id": id,
-            "ops": codec.Encoded(codec.encode_array(rows)),
+            "ops": rows if isinstance(rows, codec.Encoded) else join_rows(rows),
             "baseRev": base_rev,
             "rev": rev,
             "createdAt": created_at,
@@ -53,6 +53,11 @@ def change_of_rows(
         client_id=None,
         metadata=dict(extra or {}),
     )
+
+
+def join_rows(rows: Sequence[bytes]) -> codec.Encoded:
+    """Encoded rows as a JSON list."""
+    return codec.Encoded(codec.encode_array(rows))
 
 
 def reset_row(loaded: LoadedRows) -> bytes:

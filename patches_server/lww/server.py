@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -17,6 +18,7 @@ from patches.errors import (
 )
 from patches.json_patch import JSONPatch
 from patches.limits import Limits
+from patches.model import codec
 from patches.model.change import Change, ChangeInput, Snapshot
 from patches.model.edit_functions import check_edits
 from patches.model.ids import SortableIds, change_ids
@@ -32,6 +34,7 @@ from patches_server.documents.history import (
     KnownHistory,
     known_history,
 )
+from patches_server.documents.kept_bytes import KeptBytes
 from patches_server.documents.offload import Offloader, steps_of, steps_of_encoded
 from patches_server.documents.records import (
     CommitOptions,
@@ -43,7 +46,7 @@ from patches_server.documents.records import (
 from patches_server.lww.commit import AnyChange, client_rev_of
 from patches_server.lww.committer import LWWCommitter, Saving
 from patches_server.lww.decided import CommitCall, Committed, check
-from patches_server.lww.encoding import change_of_rows, newest, reset_row
+from patches_server.lww.encoding import change_of_rows, join_rows, newest, reset_row
 from patches_server.lww.rows import commit_order
 from patches_server.lww.state import build_state
 from patches_server.lww.store import LoadedRows, LWWServerStore
@@ -86,6 +89,8 @@ class LWWServer(DocumentServer):
         self._limits = instance_or(Limits, "limits", limits, Limits)
         self.offload = Offloader(runtime, self._limits)
         self.clock = ServerClock(self.store, runtime)
+        #: The rows of documents as one change, for whoever opens them.
+        self._joined = KeptBytes[_Joined]()
         self._new_id = change_ids(runtime.random)
         self._version_ids = SortableIds(runtime.random)
         self._locks = KeyedLocks()
@@ -112,9 +117,19 @@ class LWWServer(DocumentServer):
         if rev is not None:
             raise PatchesError("LWW documents do not support reading at a specific revision")
         now = await self.clock.now()
-        loaded = await self.store.load_rows(doc_id, now=now)
-        base_rev = loaded.snapshot.rev if loaded.snapshot else 0
-        changes = await self._as_changes(loaded, base_rev, now)
+        joined = self._joined.get(doc_id)
+        if joined is not None:  # only the head is read, to see that it is still this
+            loaded = await self.store.load_rows(doc_id, now=now, paths=())
+            at = (_mark(loaded), loaded.floor, _snapshot_rev(loaded))
+            if (joined.mark, joined.floor, joined.base_rev) != at:
+                joined = None
+        if joined is None:
+            loaded = await self.store.load_rows(doc_id, now=now)
+            joined = await self._join(loaded, _snapshot_rev(loaded))
+            if joined is not None:
+                self._joined.put(doc_id, joined, len(joined.ops.data))
+        base_rev = _snapshot_rev(loaded)
+        changes = self._as_changes(joined, base_rev, now)
         return Snapshot.from_encoded(
             loaded.snapshot.state if loaded.snapshot else b"{}",
             rev=changes[0].rev if changes else max(base_rev, loaded.floor),
@@ -128,22 +143,22 @@ class LWWServer(DocumentServer):
         loaded = await self.store.load_rows(doc_id, now=await self.clock.now(), paths=())
         if known is not None:
             await self._committer.require_history(doc_id, known, loaded, rev)
-        return HistoryMark(loaded.token, loaded.rev, loaded.head_id)
+        return _mark(loaded)
 
     async def get_changes_since(self, doc_id: str, rev: int) -> list[Change]:
         """No change, or one with every row written after `rev`. Raises `DocDeletedError`."""
         now = await self.clock.now()
         loaded = await self.store.load_rows(doc_id, now=now, since_rev=rev)
         if rev >= loaded.floor:
-            return await self._as_changes(loaded, rev, now)
+            return self._as_changes(await self._join(loaded, rev), rev, now)
         whole = await self.store.load_rows(doc_id, now=now)
-        return await self._as_changes(whole, rev, now, first=[reset_row(whole)])
+        return self._as_changes(await self._join(whole, rev, reset_row(whole)), rev, now)
 
     async def get_rows_since(self, doc_id: str, rev: int) -> list[Change]:
         """The same, and never the whole document: what was written, for whoever merges it."""
         now = await self.clock.now()
         loaded = await self.store.load_rows(doc_id, now=now, since_rev=rev)
-        return await self._as_changes(loaded, rev, now)
+        return self._as_changes(await self._join(loaded, rev), rev, now)
 
     async def commit_changes(
         self,
@@ -229,6 +244,7 @@ class LWWServer(DocumentServer):
                 )
             await self.store.delete_doc(doc_id, tombstone, now=now)
             self._committer.forget(doc_id)
+            self._joined.forget(doc_id)
         await self.on_doc_deleted.emit_and_wait(doc_id, context.connection_id)
 
     async def undelete_doc(self, doc_id: str) -> bool:
@@ -305,25 +321,55 @@ class LWWServer(DocumentServer):
         self.on_changes_committed.emit(call.doc_id, [broadcast], None, context.connection_id)
         return _result(call.changes, done, call.now, says_head=call.known is not None)
 
-    async def _as_changes(
-        self, loaded: LoadedRows, base_rev: int, now: Millis, *, first: Sequence[bytes] = ()
-    ) -> list[Change]:
+    async def _join(
+        self, loaded: LoadedRows, base_rev: int, first: bytes | None = None
+    ) -> _Joined | None:
+        steps = _STEPS * len(loaded.rows)
+        return await self.offload(steps, lambda: _joined(loaded, base_rev, first))
+
+    def _as_changes(self, joined: _Joined | None, base_rev: int, now: Millis) -> list[Change]:
+        if joined is None:
+            return []
         # Such a change has no id of its own; callers that ask for the token get the head's id.
         wants_token = "token" in current_context().options
-        extra = {"head": loaded.head_id} if wants_token else None
+        extra = {"head": joined.mark.change_id} if wants_token else None
+        id, committed_at = self._new_id(joined.rev), joined.committed_at or now
+        change = change_of_rows(
+            id, joined.ops, base_rev, joined.rev, now, committed_at, extra=extra
+        )
+        return [change]
 
-        def change() -> list[Change]:
-            reader_rev = 0 if first else base_rev  # who starts anew has missed everything
-            rows = [row for row in loaded.rows if not row.hidden or row.concerns(reader_rev)]
-            if not rows and not first:
-                return []
-            rev = max(base_rev, loaded.floor, *(row.rev for row in rows))
-            encoded = [*first, *(row.encoded for row in commit_order(rows))]
-            committed_at = newest(rows) or now
-            id = self._new_id(rev)
-            return [change_of_rows(id, encoded, base_rev, rev, now, committed_at, extra=extra)]
 
-        return await self.offload(_STEPS * len(loaded.rows), change)
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """Rows as the operations of one change. `mark`: of the head that they were read at."""
+
+    mark: HistoryMark
+    floor: int
+    base_rev: int
+    ops: codec.Encoded
+    rev: int
+    committed_at: Millis
+
+
+def _joined(loaded: LoadedRows, base_rev: int, first: bytes | None) -> _Joined | None:
+    """What a reader at a revision is told. `None`: nothing. `first` replaces all that it has."""
+    reader_rev = base_rev if first is None else 0
+    rows = [row for row in loaded.rows if not row.hidden or row.concerns(reader_rev)]
+    if not rows and first is None:
+        return None
+    rev = max(base_rev, loaded.floor, *(row.rev for row in rows))
+    encoded = [row.encoded for row in commit_order(rows)]
+    ops = join_rows(encoded if first is None else [first, *encoded])
+    return _Joined(_mark(loaded), loaded.floor, base_rev, ops, rev, newest(rows))
+
+
+def _snapshot_rev(loaded: LoadedRows) -> int:
+    return loaded.snapshot.rev if loaded.snapshot else 0
+
+
+def _mark(loaded: LoadedRows) -> HistoryMark:
+    return HistoryMark(loaded.token, loaded.rev, loaded.head_id)
 
 
 def _broadcast(changes: Sequence[AnyChange], done: Committed, now: Millis) -> Change:

@@ -179,6 +179,10 @@ class OTHistory:
         state, bridge = await self._base(doc_id, version)
         return await self._built(doc_id, state, bridge, on_skipped) if bridge else state
 
+    async def built(self, doc_id: str, state: bytes, changes: Sequence[Change]) -> bytes:
+        """The state after changes, as all replicas have it."""
+        return await self._built(doc_id, state, changes, padding=False)
+
     async def _base(self, doc_id: str, version: Version) -> tuple[bytes, list[Change]]:
         """A stored state before a version, and the changes from there to the version."""
         ancestor, state = await self._ancestor(doc_id, version)

@@ -47,6 +47,7 @@ from patches_server.documents.records import (
 )
 from patches_server.ot.bounds import grown
 from patches_server.ot.committer import Committer
+from patches_server.ot.heads import HeadStates
 from patches_server.ot.history import OTHistory, state_of
 from patches_server.ot.proposal import AnyChange, CommitCall, Rules
 from patches_server.ot.saves import Done, Saving
@@ -101,6 +102,7 @@ class OTServer(DocumentServer):
             offload=self.offload,
             on_cut=self._see_through_later,
         )
+        self._heads = HeadStates(self.store, self.history, self._own)
         self._new_id = change_ids(runtime.random)
         self._locks = KeyedLocks()
         #: The commits that are being carried out, by document and first change.
@@ -118,11 +120,14 @@ class OTServer(DocumentServer):
         return self.clock.jumps
 
     async def get_doc(self, doc_id: str, *, rev: int | None = None) -> Snapshot:
-        """The state of the newest main version up to `rev`, and the changes committed after it.
+        """A state, and the changes committed after it: up to `rev`, those since the newest main
+        version; up to the head, few.
 
         A document that does not exist is `null` at revision 0. Raises `UnavailableError` when the
         version's state is missing, `DocDeletedError`.
         """
+        if rev is None:
+            return await self._heads.snapshot(doc_id)
         snapshot = await self.store.load_snapshot(doc_id, rev=rev)
         return Snapshot.from_encoded(
             state_of(doc_id, snapshot),
@@ -195,6 +200,7 @@ class OTServer(DocumentServer):
             if self._in_hand.get(key) is mine:
                 del self._in_hand[key]
         if done.decision.to_store:
+            self._heads.committed(doc_id, len(done.decision.to_store))
             # Right after the lock: subscribers are called before another commit can go on, and one
             # that commits to this document in turn does not wait for itself.
             await self.on_changes_committed.emit_and_wait(
@@ -226,6 +232,7 @@ class OTServer(DocumentServer):
             return Begun.BEGUN
         if begun is None:
             return None
+        self._heads.committed(doc_id, len(begun.decision.to_store))
         told.emit(doc_id, begun.decision.to_store, None, context.connection_id)
         return _result(begun)
 
@@ -238,6 +245,7 @@ class OTServer(DocumentServer):
         if error is None:
             call, told = saving.call, self.on_changes_committed
             arguments = (call.doc_id, saving.done.decision.to_store, None)
+            self._heads.committed(call.doc_id, len(arguments[1]))
             if told.is_plain:
                 told.emit(*arguments, call.caller.connection_id)
             else:
@@ -312,6 +320,7 @@ class OTServer(DocumentServer):
                 deleted_by_client_id=caller.client_id,
             )
             self._committer.forget(doc_id)
+            self._heads.forget(doc_id)
             await self.store.delete_doc(doc_id, None if skip_tombstone else tombstone, now=now)
         await self.on_doc_deleted.emit_and_wait(doc_id, caller.connection_id)
 

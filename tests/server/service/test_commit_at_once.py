@@ -161,7 +161,7 @@ async def answers(session: Any) -> Any:
 async def test_a_commit_of_one_operation_costs_few_calls_and_no_task(auth: Any, most: int) -> None:
     calls, made = await counted(auth)
     assert calls <= most
-    assert made == 0
+    assert made <= 1, "the watch for documents at rest"
 
 
 PATHS = ["/n", "/list/0", "/list", "/o/x", "/o", "/t", ""]
@@ -170,7 +170,7 @@ PATHS = ["/n", "/list/0", "/list", "/o/x", "/o", "/t", ""]
 async def test_a_commit_that_is_behind_is_transformed_in_the_same_turn() -> None:
     calls, made = await counted(ops=text_and_counter, behind=3)
     assert calls <= 430
-    assert made == 0
+    assert made <= 1, "the watch for documents at rest"
 
 
 def an_op(source: random.Random, step: int) -> dict[str, Any]:
