@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Any, Final, Literal, Self, TypeAlias
 
 from patches.errors import InvalidRequestError
@@ -30,6 +31,8 @@ _WIRE_FIELDS: Final = {
     "clientId": "client_id",
 }
 _SLOTS: Final = (*_WIRE_FIELDS.values(), "metadata")
+_values_of: Final = attrgetter(*_SLOTS)
+_REQUIRED: Final = frozenset({"id", "ops", "base_rev", "rev"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +107,8 @@ class Change:
         Raises `InvalidRequestError` when a required field is missing.
         """
         fields = _fields(wire)
-        missing = [name for name in ("id", "ops", "base_rev", "rev") if name not in fields]
-        if missing:
+        if not _REQUIRED <= fields.keys():
+            missing = [name for name in ("id", "ops", "base_rev", "rev") if name not in fields]
             raise InvalidRequestError(f"a change lacks {', '.join(missing)}")
         fields.setdefault("created_at", 0)
         return cls(**fields)
@@ -148,7 +151,7 @@ class Change:
 
     def replace(self, **fields: Any) -> Change:
         """A copy with other field values."""
-        values = {name: getattr(self, name) for name in _SLOTS}
+        values = dict(zip(_SLOTS, _values_of(self), strict=True))
         values.update(fields)
         return Change(**values)
 

@@ -14,17 +14,19 @@ from typing import ClassVar
 
 from patches.algorithms.base import LocalEdit
 from patches.algorithms.ot.apply import apply_changes
-from patches.algorithms.ot.batching import leading_run, plan_batch
+from patches.algorithms.ot.batching import BatchPlan, leading_run, plan_batch
 from patches.algorithms.ot.doc import OTDoc
 from patches.algorithms.ot.quarantine import Quarantine
 from patches.algorithms.ot.rebase import renumbered
 from patches.algorithms.ot.receiving import (
+    STEPS_TO_APPLY,
     plan_encoded_reception,
     plan_install,
     plan_reception,
     reception_steps,
     refuse_lww,
 )
+from patches.algorithms.ot.splitting import OversizedOp
 from patches.algorithms.ot.store import (
     CONFLICT,
     Conflict,
@@ -34,10 +36,13 @@ from patches.algorithms.ot.store import (
     version_after_install,
 )
 from patches.algorithms.ot.stored_docs import ot_doc
+from patches.algorithms.ot.views import view_or_absent
 from patches.documents.document import Document
 from patches.errors import CorruptDataError
+from patches.json_patch import ABSENT
 from patches.model.change import Change, Snapshot
 from patches.model.history import history_in
+from patches.model.json_values import Json
 from patches.options import DocOptions
 
 
@@ -179,14 +184,7 @@ class OTAlgorithm(Quarantine):
             run = leading_run(queue.pending)
             if not run:
                 return []
-            plan = plan_batch(
-                run,
-                options,
-                new_id=self._new_id,
-                max_changes=self._limits.max_changes_per_commit,
-                doc_id=doc_id,
-                on_oversized=self.on_oversized_op.emit,
-            )
+            plan = await self._plan_batch(doc_id, run, options)
             if _same(plan.pieces, run):
                 return plan.batch
             first_rev = run[0].rev
@@ -199,6 +197,28 @@ class OTAlgorithm(Quarantine):
 
         async with self._locks(doc_id):
             return await self._converge("next_batch", doc_id, step)
+
+    async def _plan_batch(
+        self, doc_id: str, run: Sequence[Change], options: DocOptions
+    ) -> BatchPlan:
+        steps = STEPS_TO_APPLY * len(run)
+        oversized: list[OversizedOp] = []
+        # In a thread, the runtime's source of ids must not be used.
+        new_id = self._own_ids() if self._is_long(steps) else self._new_id
+        plan = partial(
+            plan_batch,
+            run,
+            options,
+            new_id=new_id,
+            max_changes=self._limits.max_changes_per_commit,
+            doc_id=doc_id,
+            on_oversized=oversized.append,
+        )
+        try:
+            return await self._offload(steps, plan)
+        finally:
+            for report in oversized:
+                self.on_oversized_op.emit(report)
 
     async def _replace_queue(
         self, doc_id: str, doc: OTDoc | None, queue: PendingQueue, pending: Sequence[Change]
@@ -264,7 +284,10 @@ class OTAlgorithm(Quarantine):
 
         async def step() -> list[Change] | Conflict:
             queue = await self._known_queue(doc_id, doc)
-            is_long = self._is_long(reception_steps(queue, changes))
+            steps = reception_steps(queue, changes)
+            if doc is not None:
+                steps += STEPS_TO_APPLY * doc.unfolded_count
+            is_long = self._is_long(steps)
             if is_long:
                 reception = await self._runtime.run_blocking(
                     partial(plan_encoded_reception, queue, changes, resolved)
@@ -315,7 +338,11 @@ class OTAlgorithm(Quarantine):
     ) -> None:
         refuse_lww(doc_id, [*snapshot.changes, *tail])
         open_doc = ot_doc(doc)
-        state, head = apply_changes(snapshot.state, snapshot.changes), snapshot.head
+        head = snapshot.head
+        state = await self._offload(
+            STEPS_TO_APPLY * len(snapshot.changes),
+            partial(apply_changes, snapshot.state, snapshot.changes),
+        )
         tail = [change for change in tail if change.rev <= head]
         gone = {change.id for change in (*snapshot.changes, *tail, *resolved)}
         last_id = snapshot.changes[-1].id if snapshot.changes else None
@@ -329,7 +356,15 @@ class OTAlgorithm(Quarantine):
                 # that was ahead of the snapshot before is on a history that is no more.
                 open_doc.mark_loaded()
                 return None
-            rebased = plan_install(queue, tail, head, gone, is_new=is_new_history)
+            rebased = await self._offload(
+                reception_steps(queue, tail),
+                partial(plan_install, queue, tail, head, gone, is_new=is_new_history),
+            )
+            view: Json = ABSENT
+            if open_doc is not None and self._is_long(STEPS_TO_APPLY * len(rebased)):
+                view = await self._runtime.run_blocking(
+                    partial(view_or_absent, state, head, rebased)
+                )
             committed = Snapshot(state=state, rev=head)
             if await self.store.install_doc(doc_id, committed, rebased, queue, history):
                 return CONFLICT
@@ -345,6 +380,7 @@ class OTAlgorithm(Quarantine):
                         version=version_after_install(queue.version),
                     ),
                     replace=True,
+                    view=view,
                 )
                 open_doc.mark_loaded()
             return None

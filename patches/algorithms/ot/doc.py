@@ -24,11 +24,11 @@ from patches.algorithms.ot.unsaved import UnsavedEdits
 from patches.algorithms.ot.views import (
     Preview,
     check_follows,
-    computed,
     has_hole,
     hydrated,
     is_same_queue,
     preview_of,
+    preview_with_view,
     shown,
 )
 from patches.documents.document import Document
@@ -46,6 +46,8 @@ _log = logging.getLogger("patches.ot")
 
 #: Confirmed changes that gather before they are applied to the committed state.
 _MAX_UNFOLDED: Final = 200
+#: How many of them are applied in one turn of the event loop.
+_FOLDED_AT_ONCE: Final = 100
 
 
 #: In place of a state: the one that is shown, while nothing unsaved is on it.
@@ -113,6 +115,11 @@ class OTDoc(Document):
             self._tiers.unfolded.clear()
         return self._tiers.folded
 
+    @property
+    def unfolded_count(self) -> int:
+        """How many changes `committed_state` has to apply before it can be read."""
+        return len(self._tiers.unfolded)
+
     def queue(self) -> PendingQueue:
         """The stored queue as this document has it, its position being known."""
         assert self.position is not None
@@ -168,8 +175,12 @@ class OTDoc(Document):
         """As `preview`, with the view of `pending` on top, for a thread: the call reads nothing of
         the document, only values that do not change.
         """
-        preview = preview_of(self.committed_rev, self._tiers.pending, committed)
-        return partial(computed, preview, self.committed_state, committed, pending)
+        tiers = self._tiers
+        before, unfolded = list(tiers.pending), list(tiers.unfolded)
+        return partial(
+            preview_with_view,
+            self.committed_rev, before, tiers.folded, unfolded, committed, pending,
+        )  # fmt: skip
 
     def receive(
         self,
@@ -216,11 +227,14 @@ class OTDoc(Document):
         """
         self._take_pending(pending)
 
-    def import_snapshot(self, snapshot: Snapshot, *, replace: bool = False) -> None:
+    def import_snapshot(
+        self, snapshot: Snapshot, *, replace: bool = False, view: Json = ABSENT
+    ) -> None:
         """Replace committed state and pending changes, keep unsaved edits on top where they apply.
 
         A snapshot older than `committed_rev` does nothing, unless `replace`. An unsaved edit whose
-        change is among the snapshot's was stored meanwhile: it is not applied twice.
+        change is among the snapshot's was stored meanwhile: it is not applied twice. `view`: the
+        state that it shows, if that is known.
         """
         if snapshot.rev < self.committed_rev and not replace:
             return
@@ -229,6 +243,8 @@ class OTDoc(Document):
         self._tiers.unfolded.clear()
         self._advance(snapshot.rev, snapshot.changes)
         self.position = snapshot.position if isinstance(snapshot, StoredSnapshot) else None
+        if view is not ABSENT:
+            self._tiers.viewed = len(self._tiers.pending), view
         self.show()
 
     def insert_pending(self, saved: Sequence[Change]) -> None:
@@ -365,7 +381,9 @@ class OTDoc(Document):
             self._tiers.folded = self._shown.handed_out()
             self._tiers.unfolded.clear()
         elif len(self._tiers.unfolded) >= _MAX_UNFOLDED:
-            _ = self.committed_state
+            tiers = self._tiers  # some of them: an answer may confirm thousands
+            tiers.folded = apply_changes(tiers.folded, tiers.unfolded[:_FOLDED_AT_ONCE])
+            del tiers.unfolded[:_FOLDED_AT_ONCE]
 
     def _advance(self, rev: int, pending: Sequence[Change]) -> None:
         self._shown.committed_rev = rev

@@ -11,6 +11,7 @@ on what is before it, whichever process made it.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import ClassVar, Final, TypeVar
 
@@ -33,7 +34,7 @@ from patches.documents.document import Document
 from patches.errors import ConvergenceError, ErrorContext, PatchesError, UnstoredPendingError
 from patches.limits import Limits
 from patches.model.change import Change, Snapshot, TrackedDoc
-from patches.model.ids import change_ids
+from patches.model.ids import IdSource, change_ids
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Runtime
@@ -271,6 +272,10 @@ class StoredDocs(Algorithm):
         )
 
     # ---- inside ----------------------------------------------------------------------------------
+
+    def _own_ids(self) -> IdSource:
+        """Ids for a function in another thread, where the runtime's source must not be used."""
+        return change_ids(random.Random(self._runtime.random.getrandbits(64)))
 
     def _is_long(self, steps: int) -> bool:
         """Whether work of so many steps would hold the event loop longer than the limits allow."""

@@ -44,18 +44,33 @@ def _confirms_front(rev: int, pending: Sequence[Change], committed: Sequence[Cha
     )
 
 
-def computed(
-    preview: Preview, state: Json, committed: Sequence[Change], pending: Sequence[Change]
+def preview_with_view(
+    rev: int,
+    before: Sequence[Change],
+    state: Json,
+    unfolded: Sequence[Change],
+    committed: Sequence[Change],
+    pending: Sequence[Change],
 ) -> Preview:
-    """The preview with the states after it, for a document whose committed state is `state`."""
+    """The preview with the states after it, for a document at `rev`.
+
+    Its queue is `before`, and its committed state `state` with `unfolded`. `pending`: the queue
+    behind `committed`.
+    """
+    preview = preview_of(rev, before, committed)
     if preview.is_shown:
         return preview
-    after = apply_changes(state, committed)
-    try:
-        view = apply_pending_for_view(after, committed[-1].rev, pending)
-    except ApplyChangesError:
-        view = ABSENT  # `receive` finds out which one it is
+    after = apply_changes(apply_changes(state, unfolded), committed)
+    view = view_or_absent(after, committed[-1].rev, pending)
     return replace(preview, committed_state=after, view=view)
+
+
+def view_or_absent(state: Json, rev: int, pending: Sequence[Change]) -> Json:
+    """The committed state with the queue on top; `ABSENT` if some of it cannot be applied."""
+    try:
+        return apply_pending_for_view(state, rev, pending)
+    except ApplyChangesError:
+        return ABSENT  # the document finds out which one it is
 
 
 def hydrated(

@@ -14,6 +14,7 @@ from patches.json_patch import apply_patch
 from patches.limits import Limits
 from patches.model.change import Change, Snapshot
 from patches.model.json_values import Json, Op
+from patches.options import DocOptions
 from patches.runtime import Runtime
 from tests.support.ot_scene import DOC, Client, Server
 
@@ -107,3 +108,54 @@ async def test_a_long_rebase_leaves_the_event_loop(yield_every_ms: int | None, c
     assert doc.state["n"] == 40
     assert doc.state["l"][:100] == ["mine"] * 100
     assert len(doc.pending) == 100
+
+
+async def test_what_surrounds_a_long_rebase_leaves_the_event_loop_too() -> None:
+    """The batch, an installed snapshot, the answer, and what somebody else adds behind it."""
+    results: list[list[Json]] = []
+    for yield_every_ms in (5, None):
+        away: list[int] = [0]
+
+        async def run_blocking(work: Any, /, away: list[int] = away) -> Any:
+            away[-1] += 1
+            return work()
+
+        runtime = Runtime(wall_ms=lambda: 1, random=random.Random(1), run_blocking=run_blocking)
+        limits = Limits(yield_every_ms=yield_every_ms)
+        algorithm = OTAlgorithm(OTMemoryStore(runtime=runtime), runtime=runtime, limits=limits)
+        await algorithm.track_docs([DOC])
+        doc = algorithm.create_doc(DOC, Snapshot(state=None, rev=0))
+        seen: list[Json] = []
+        await algorithm.install_snapshot(DOC, Snapshot(state=START, rev=1), doc)
+        for at in range(600):
+            doc.apply([{"op": "add", "path": "/l/0", "value": at}])
+            await algorithm.handle_doc_change(DOC, doc.unsaved[-1], doc, {}, f"mine{at}")
+        batch = await algorithm.next_batch(DOC, doc, DocOptions(max_payload_bytes=100_000))
+        seen.append([change.to_wire() for change in batch])
+        away.append(0)
+        theirs = [
+            Change(
+                id=f"t{rev}", ops=[{"op": "@inc", "path": "/n", "value": 1}], base_rev=rev - 1,
+                rev=rev, created_at=1, committed_at=1,
+            )
+            for rev in range(2, 302)
+        ]  # fmt: skip
+        loaded = Snapshot(state=START, rev=1, changes=theirs)
+        await algorithm.install_snapshot(DOC, loaded, doc, tail=theirs)
+        seen.append([doc.state, [change.to_wire() for change in doc.pending]])
+        away.append(0)
+        batch = await algorithm.next_batch(DOC, doc, DocOptions(max_payload_bytes=100_000))
+        head = doc.committed_rev
+        answer = [
+            change.replace(rev=head + at, committed_at=1) for at, change in enumerate(batch, 1)
+        ]
+        await algorithm.receive_answer(DOC, batch, answer, doc)
+        head = doc.committed_rev
+        more = theirs[0].replace(id="more", base_rev=head, rev=head + 1)
+        await algorithm.apply_server_changes(DOC, [more], doc)
+        stored = await algorithm.load_doc(DOC)
+        seen.append([doc.state, doc.committed_state, stored and stored.state])
+        results.append(seen)
+        assert [count > 0 for count in away] == [yield_every_ms is not None] * 3
+    assert results[0] == results[1]
+    assert results[0][-1][0]["n"] == 301

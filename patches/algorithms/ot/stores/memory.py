@@ -244,8 +244,10 @@ class OTMemoryStore:
 
     @staticmethod
     def _fold(doc_id: str, doc: _Document) -> None:
-        whole = len(doc.committed) - len(doc.committed) % SNAPSHOT_INTERVAL
-        if whole:
-            doc.state = replayed(doc_id, doc.state, doc.committed[:whole])
-            doc.rev = doc.committed[whole - 1].rev
-            del doc.committed[:whole]
+        """Apply committed changes to the state, not many at a time: an answer may bring thousands,
+        and the event loop waits.
+        """
+        if len(doc.committed) >= SNAPSHOT_INTERVAL:
+            first = doc.committed[:SNAPSHOT_INTERVAL]
+            doc.state, doc.rev = replayed(doc_id, doc.state, first), first[-1].rev
+            del doc.committed[:SNAPSHOT_INTERVAL]
