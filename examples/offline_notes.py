@@ -42,6 +42,8 @@ async def device(file: Path, url: str) -> AsyncIterator[tuple[Document, PatchesS
     """The notes on one device. It does not wait for the server: `background`."""
     async with Patches(store=file) as patches:
         sync = PatchesSync(patches, url)
+        # The first attempt that fails is reported here, once; it goes on trying.
+        sync.on_error(lambda error, _context: print(f"{file.stem}: {error}"))
         await sync.connect(background=True)
         try:
             yield await patches.open_doc("notes"), sync

@@ -76,6 +76,10 @@ class PatchesConnection(Protocol):
     def state(self) -> TransportState:
         """Where the connection is."""
 
+    @property
+    def failure(self) -> NetworkError | None:
+        """Why the last connection ended or could not be made; `None` while there is one."""
+
     async def connect(self, *, background: bool = False) -> None:
         """See `Transport.connect`."""
 
@@ -144,6 +148,11 @@ class RpcConnection:
     @property
     def state(self) -> TransportState:
         return self._transport.state
+
+    @property
+    def failure(self) -> NetworkError | None:
+        """Why there is no connection; `None` while there is one."""
+        return self._transport.failure
 
     async def connect(self, *, background: bool = False) -> None:
         await self._transport.connect(background=background)

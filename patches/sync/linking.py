@@ -48,8 +48,8 @@ class Linking(Reporting, ABC):
                 self._connected()
         elif self._link is not None or state != "connecting":
             self._disconnected(was_lost=True)
-            failure = getattr(self.connection, "failure", None)
-            if state == "error" and isinstance(failure, Exception) and self._scope.running:
+            failure = self.connection.failure
+            if state == "error" and failure is not None and self._scope.running:
                 self._cannot_connect(failure)
 
     def _connected(self) -> None:

@@ -84,7 +84,8 @@ class FakeConnection:
         self.online = True
         #: What is done to each committed change on its way to the client.
         self.as_committed: Callable[[Change], Change] = _as_it_is
-        self.failure: NetworkError | None = None  # why there is no connection
+        self.cause = NetworkError("nobody there")  # why, when it does not
+        self.failure: NetworkError | None = None
         self._state: TransportState = "disconnected"
         self._wanted = False
         self._arrived = asyncio.Event()
@@ -107,12 +108,21 @@ class FakeConnection:
 
     def drop(self) -> None:
         """Lose the connection: what is in flight fails."""
+        self.failure = self.failure or NetworkError("Transport disconnected")
         self._set_state("disconnected")
         self._fail_all()
+
+    def fail(self) -> None:
+        """Try to connect, as a transport does by itself, in vain."""
+        self._set_state("connecting")
+        self.failure = self.cause
+        self._set_state("error")
+        self._set_state("disconnected")
 
     def restore(self) -> None:
         """Connect again, as a transport does by itself."""
         self._set_state("connecting")
+        self.failure = None
         self._set_state("connected")
 
     @property
@@ -133,11 +143,9 @@ class FakeConnection:
     async def connect(self, *, background: bool = False) -> None:
         self._wanted = True
         if not self.up:
-            self._set_state("connecting")
-            self._set_state("error")
-            self._set_state("disconnected")
+            self.fail()
             if not background:
-                raise NetworkError("nobody there")
+                raise self.cause
         elif self._state != "connected" and self.online:
             self.restore()
 

@@ -14,6 +14,7 @@ from patches.errors import JSONRPCError, NetworkError
 from patches.model import codec
 from patches.model.change import Change
 from patches.net.connection import RpcConnection
+from patches.testing.contracts.connection import ConnectionContract, ConnectionScene
 from patches.testing.streams import MemoryNetwork, MemoryStream, memory_transport
 from patches.testing.virtual_time import idle, virtual_time
 
@@ -26,6 +27,20 @@ CHANGE = {
     "committedAt": 6,
     "mood": "good",
 }
+
+
+class TestRpcConnection(ConnectionContract):
+    def scene(self) -> ConnectionScene:
+        network = MemoryNetwork()
+
+        def set_reachable(is_reachable: bool) -> None:
+            network.up = is_reachable
+
+        return ConnectionScene(
+            connection=RpcConnection(memory_transport(network)),
+            set_reachable=set_reachable,
+            cut=network.cut,
+        )
 
 
 @asynccontextmanager

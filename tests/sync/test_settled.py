@@ -93,7 +93,7 @@ async def test_a_refusal_of_another_document_is_kept_for_who_waits_for_that() ->
 async def test_without_a_connection_it_waits_or_raises_as_told() -> None:
     connection = FakeConnection()
     connection.up = False
-    connection.failure = NetworkError("certificate expired")
+    connection.cause = NetworkError("certificate expired")
     async with sync_scene(connection, connect=False) as scene:
         await scene.sync.connect(background=True)
         with pytest.raises(TimeoutError):
@@ -103,9 +103,7 @@ async def test_without_a_connection_it_waits_or_raises_as_told() -> None:
         assert str(scene.sync.state.syncing) == "certificate expired"
         assert [str(error) for error, _ in scene.errors] == ["certificate expired"]
         for _ in range(3):
-            connection._set_state("connecting")
-            connection._set_state("error")
-            connection._set_state("disconnected")
+            connection.fail()
         assert len(scene.errors) == 1
         connection.restore()
         await scene.sync.settled(1, offline="raise")
