@@ -3,6 +3,7 @@
 from patches.aio.signals import Signal
 from patches.client.patches import Patches
 from patches.documents.document import Document
+from patches.documents.undo import UndoManager
 from patches.errors import PatchError, PatchesError
 from patches.limits import Limits
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
@@ -26,4 +27,5 @@ __all__ = [
     "SyncState",
     "SyncedDoc",
     "TrackedDoc",
+    "UndoManager",
 ]

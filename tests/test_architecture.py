@@ -48,6 +48,15 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches.fractional_index": BASE,
     "patches.rows": BASE | {"patches.json_patch"},
     "patches.documents.draft": BASE | {"patches.json_patch", "patches.text"},
+    "patches.documents.undo": BASE
+    | {
+        "patches.aio",
+        "patches.documents.document",
+        "patches.documents.reversals",
+        "patches.documents.watchers",
+        "patches.json_patch",
+        "patches.text",
+    },
     "patches.documents": BASE | {"patches.aio", "patches.json_patch", "patches.text"},
     "patches.stores": BASE | {"patches.aio"},
     "patches.stores.memory": BASE | {"patches.stores.backend"},

@@ -326,6 +326,7 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
                 flusher=queue.flush,
                 metadata_bytes=json_size(metadata),
                 debug=self._debug,
+                runtime=self.runtime,
             )
             doc.on_change(partial(self._edited, queue, opened))
             self.on_open_doc.emit(doc)

@@ -123,7 +123,10 @@ class Saving(ClientSignals):
 
     def _edited(self, queue: ChangeQueue, opened: OpenDoc, ops: list[Op]) -> None:
         edit_id = random_id(self.runtime.random, _EDIT_ID_LENGTH)
-        queue.put(Edit(ops, edit_id, opened.algorithm, opened.doc, opened.metadata))
+        metadata, extra = opened.metadata, opened.doc.edit_metadata
+        if extra is not None:
+            metadata = {**metadata, **extra}
+        queue.put(Edit(ops, edit_id, opened.algorithm, opened.doc, metadata))
 
     async def _taken_closed(
         self, doc_id: str, ops: list[Op], metadata: Mapping[str, Json]

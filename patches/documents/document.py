@@ -10,9 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Sequence,
+)
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
@@ -20,12 +27,14 @@ from patches.aio.signals import Signal, Spawn, Unsubscribe
 from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
 from patches.documents.guard import guarded
 from patches.documents.owner import NotADict, Owner
+from patches.documents.reversals import History
 from patches.documents.shown import ShownState
 from patches.documents.updates import Updates
+from patches.documents.watched import Watched
 from patches.errors import (
+    DocumentClosedError,
     OpsRefusedError,
     PatchError,
-    PatchesError,
     QueueFullError,
     UnsupportedOperationError,
 )
@@ -35,13 +44,14 @@ from patches.model.checks import check_ops
 from patches.model.codec import json_size
 from patches.model.json_values import Json, Op
 from patches.model.request_checks import CHANGE_ENVELOPE_BYTES
+from patches.runtime import Runtime
 
 _log = logging.getLogger("patches.documents.document")
 
 _MAX_ROUNDS: Final = 100
 
 
-class Document(NotADict, ABC):
+class Document(Watched, NotADict):
     """An open document. `Patches.open_doc` makes it and owns it."""
 
     #: The algorithm's name: `"ot"`, `"lww"`.
@@ -64,7 +74,8 @@ class Document(NotADict, ABC):
         shown: ShownState | None = None,
     ) -> None:
         """`shown`: an algorithm's own way to keep what is shown, at `committed_rev`."""
-        self.id: Final = doc_id
+        super().__init__()
+        self.id = doc_id
         self.limits: Final = limits or Limits()
         #: Edits in the shown state that are not stored yet, oldest first.
         self.unsaved: Final[deque[list[Op]]] = deque()
@@ -74,12 +85,14 @@ class Document(NotADict, ABC):
         self.dropped_pending_changes: Sequence[Change] = ()
         #: Waits until what is unsaved is stored; set by the owner.
         self.flusher: Callable[[], Awaitable[None]] | None = None
+        #: The owner's clock; set by the owner.
+        self.runtime: Runtime | None = None
         #: Takes the coroutines of async subscribers; set by the owner.
         self.spawn: Spawn | None = None
         self.on_change = Signal("on_change")
         self.on_update = Signal("on_update", spawn=self._spawned)
         self.on_status_change = Signal("on_status_change", spawn=self._spawned)
-        self._shown: Final[ShownState] = shown or ShownState(state, committed_rev, self.limits)
+        self._shown = shown or ShownState(state, committed_rev, self.limits)
         self._sync_status: DocSyncStatus = "unsynced"
         self._sync_error: Exception | None = None
         self._closed = False
@@ -173,7 +186,12 @@ class Document(NotADict, ABC):
         self._check_open()
         shown = self._shown
         before = shown.changes
-        self._edited(before, record(shown.state, fn, max_depth=self.limits.max_value_depth))
+        self._drafts += 1
+        try:
+            ops = record(shown.state, fn, max_depth=self.limits.max_value_depth)
+        finally:
+            self._drafts -= 1
+        self._edited(before, ops)
 
     @contextmanager
     def edit(self) -> Iterator[Any]:
@@ -181,9 +199,11 @@ class Document(NotADict, ABC):
         self._check_open()
         before = self._shown.changes
         draft = draft_of(self._shown.state, max_depth=self.limits.max_value_depth)
+        self._drafts += 1
         try:
             yield draft.root
         finally:
+            self._drafts -= 1
             draft.end()
         self._edited(before, draft.ops)
 
@@ -221,19 +241,28 @@ class Document(NotADict, ABC):
         flusher: Callable[[], Awaitable[None]],
         metadata_bytes: int,
         debug: bool,
+        runtime: Runtime,
     ) -> None:
         """The caller owns this document from now on; its thread and event loop alone may edit it.
 
         `metadata_bytes`: the size of the metadata that goes onto each change.
         """
         self.spawn, self.flusher, self.metadata_bytes = spawn, flusher, metadata_bytes
+        self.runtime = runtime
         self._owner = Owner()
         self._debug = debug
         self._sealed = True
 
-    def publish(self, state: Json) -> None:
-        """Show `state`, and call subscribers if it is another object than before."""
-        if self._shown.replace(state):
+    def publish(self, state: Json, moves: History | None = None) -> None:
+        """Show `state`, and call subscribers if it is another object than before.
+
+        `moves`: what others did to the shown state, if that is known.
+        """
+        before = self._shown.handed_out() if self._watchers else None
+        is_other = self._shown.replace(state)
+        if self._watchers:
+            self._tell_watchers(before, self._shown.state, moves)
+        if is_other:
             self._notify()
 
     def mark_loaded(self) -> None:
@@ -252,6 +281,7 @@ class Document(NotADict, ABC):
     def mark_closed(self) -> None:
         """Refuse further edits and end `async for`. Called by the owner."""
         self._closed = True
+        self._watchers = ()
         self._wake()
 
     def take_ops(self, ops: list[Op], *, metadata_bytes: int = 0) -> list[Op]:
@@ -261,7 +291,11 @@ class Document(NotADict, ABC):
         """
         before = self._shown.changes
         plain = plain_ops(self._shown.state, ops, max_depth=self.limits.max_value_depth)
-        live = self._apply_locally(plain, metadata_bytes)
+        self._editor = self  # no edit of a watcher's user
+        try:
+            live = self._apply_locally(plain, metadata_bytes)
+        finally:
+            self._editor = None
         if before != self._shown.changes:
             self._notify()
         return live
@@ -327,7 +361,12 @@ class Document(NotADict, ABC):
         if size > most:
             self._check_divisible(prepared, most)
         self._check_queue(size)
-        self._shown.apply(self.id, prepared, size)
+        if self._watchers:
+            carry_out = self._planned(prepared)
+            self._shown.apply(self.id, prepared, size)
+            carry_out()
+        else:
+            self._shown.apply(self.id, prepared, size)
         self._work_bytes += size
         self.unsaved.append(prepared)
         return prepared
@@ -367,7 +406,7 @@ class Document(NotADict, ABC):
         if self._owner is not None:
             self._owner.check(f"document {self.id!r}")
         if self._closed:
-            raise PatchesError(f"document {self.id!r} is closed; open it again to edit it")
+            raise DocumentClosedError(f"document {self.id!r} is closed; open it again to edit it")
 
     def _notify(self) -> None:
         """Call subscribers with the newest state. Each gets every state in order."""

@@ -22,6 +22,7 @@
     ├── MissingChangesError              server changes do not follow on from the local revision
     ├── HistoryChangedError              the server has another history of a document than before
     ├── AlgorithmMismatchError           a document is used with another algorithm than its own
+    ├── DocumentClosedError              an edit of a document that was closed
     ├── StateReadOnlyError (TypeError)   a write to `doc.state`, noticed in debug mode
     ├── WrongThreadError                 a document is used from another thread than its own
     ├── WrongLoopError                   a client is used from another event loop than its own
@@ -86,6 +87,7 @@ from patches.errors.documents import (
     CommittedPoisonSkippedError,
     DeletionPendingError,
     DocNotTrackedError,
+    DocumentClosedError,
     HistoryChangedError,
     InvalidJsonError,
     InvalidValueError,
@@ -153,6 +155,7 @@ __all__ = [
     "DeletionPendingError",
     "DocDeletedError",
     "DocNotTrackedError",
+    "DocumentClosedError",
     "DuplicateChangeIdsError",
     "DuplicateIdentityError",
     "ErrorContext",

@@ -73,6 +73,10 @@ class HistoryChangedError(PatchesError):
         )
 
 
+class DocumentClosedError(PatchesError):
+    """An edit, an undo or a redo of a document that was closed. Open it again."""
+
+
 class AlgorithmMismatchError(PatchesError):
     """400: a document keeps the algorithm it was made with: `expected`. It was used with `got`."""
 

@@ -298,6 +298,7 @@ class LWWAlgorithm(Algorithm):
                 return None
             quarantined, work = ejected
             if opened is not None:
+                opened.mark_refused(quarantined.change)
                 opened.install(work)
         return quarantined
 

@@ -9,6 +9,7 @@ from patches.algorithms.lww.field_table import FieldTable
 from patches.algorithms.lww.receive import rows_of
 from patches.algorithms.lww.state import committed_state, rederive, shown_state, shows_history
 from patches.algorithms.lww.steps import Step, Work
+from patches.algorithms.lww.undo import LWWUndoRules
 from patches.algorithms.lww.unsent import Unsent
 from patches.algorithms.lww.writes import as_writes
 from patches.documents.document import Document
@@ -74,11 +75,15 @@ class LWWDoc(Document):
 
     def rollback_unsaved(self) -> None:
         """Forget unsaved edits and show the rest."""
+        self.mark_refused(*self.unsaved)
         touched = [op["path"] for ops in self.unsaved for op in ops]
         for ops in self.unsaved:
             ops.clear()
         self.unsaved.clear()
         self._show(touched)
+
+    def undo_rules(self) -> LWWUndoRules:
+        return LWWUndoRules()
 
     # ---- for the algorithm -----------------------------------------------------------------------
 

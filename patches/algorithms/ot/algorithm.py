@@ -84,7 +84,7 @@ class OTAlgorithm(Quarantine):
             for edit, made in zip(edits, pieces, strict=True):
                 if edit.ops and not made:
                     doc.forget_unsaved(edit.ops)
-                first_tried += doc.edits.storing(made, edit.ops)
+                first_tried += doc.storing(made, edit.ops)
             saved = await self._save(doc_id, pieces, position)
             self._maybe_stored.pop(doc_id, None)
             if saved == CONFLICT:

@@ -20,6 +20,7 @@ from typing import ClassVar, Final
 from patches.algorithms.ot.apply import apply_changes, apply_pending_for_view, without_absent
 from patches.algorithms.ot.preparing import can_cut, prepared
 from patches.algorithms.ot.store import PendingQueue, QueuePosition, StoredSnapshot
+from patches.algorithms.ot.undo import OTUndoRules
 from patches.algorithms.ot.unsaved import UnsavedEdits
 from patches.algorithms.ot.views import (
     Preview,
@@ -31,8 +32,10 @@ from patches.algorithms.ot.views import (
     preview_with_view,
     shown,
 )
+from patches.algorithms.ot.walk import TransformWalk
 from patches.documents.document import Document
 from patches.documents.draft import ops_to_reach
+from patches.documents.reversals import History
 from patches.errors import (
     ApplyChangesError,
     PatchError,
@@ -198,6 +201,7 @@ class OTDoc(Document):
         """
         check_follows(self.committed_rev, committed)
         preview = preview or self.preview(committed)
+        moves = self._moves(advanced) if self._watchers else None
         others = self.edits.move(self._tiers.pending, committed, pending, advanced)
         if preview.is_shown:
             kept = {change.id for change in pending}
@@ -219,7 +223,7 @@ class OTDoc(Document):
             # an echo as such tells no subscriber.
             self._tiers.is_stale = True
         else:
-            self.show()
+            self.show(moves=None if others else moves)
 
     def replace_pending(self, pending: Sequence[Change]) -> None:
         """Take over the queue in other pieces, or with some changes gone, which does not move
@@ -298,6 +302,7 @@ class OTDoc(Document):
         self._tiers.viewed = None  # the shown state is no view any more
 
     def rollback_unsaved(self) -> None:
+        self.mark_refused(*self.unsaved)
         for ops in self.unsaved:
             ops.clear()
         self.show()
@@ -307,12 +312,16 @@ class OTDoc(Document):
             self.show()
         super().update_sync_status(status, error)
 
-    def show(self, *, again: bool = False) -> None:
-        """Compute the shown state from the three tiers. `again`: tell even if it is the same."""
+    def show(self, *, again: bool = False, moves: History | None = None) -> None:
+        """Compute the shown state from the three tiers. `again`: tell even if it is the same.
+
+        `moves`: what others did to the shown state, if that is known.
+        """
+        was_stale = self._tiers.is_stale
         state = self._computed()
         if again and state is self._shown.state and isinstance(state, dict):
             state = dict(state)
-        self.publish(state)
+        self.publish(state, None if was_stale else moves)
 
     def show_pieces(self) -> None:
         """Show what the pieces of an edit come to that was cut, if that is another state.
@@ -323,7 +332,23 @@ class OTDoc(Document):
         if not json_equal(state, self._shown.state):
             self.publish(state)
 
+    def undo_rules(self) -> OTUndoRules:
+        return OTUndoRules(self.limits)
+
+    def storing(self, changes: Sequence[Change], ops: list[Op]) -> list[Change]:
+        """This edit is on its way to the store as these changes; see `UnsavedEdits.storing`."""
+        for watcher in self._watchers:
+            watcher.stored(ops, changes)
+        return self.edits.storing(changes, ops)
+
     # ---- inside ----------------------------------------------------------------------------------
+
+    def _moves(self, advanced: Sequence[list[Op]] | None) -> History | None:
+        """What committed changes of others do to the shown state; `advanced` as in `receive`."""
+        if advanced is None or not self.unsaved:
+            return None if advanced is None else [ops for ops in advanced if ops]
+        walk = TransformWalk([*self.unsaved])
+        return [ops for ops in map(walk.follow, advanced) if ops]
 
     def _computed(self) -> Json:
         state = self._view()

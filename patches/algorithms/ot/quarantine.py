@@ -76,6 +76,8 @@ class Quarantine(StoredDocs):
             )
             if isinstance(entry, QuarantinedChange):
                 _warn_of_debt(doc_id, snapshot.rev, ejection.new_pending)
+                if open_doc is not None:
+                    open_doc.mark_refused(ejection.ejected)
                 self._import_queue(doc_id, open_doc, snapshot, ejection.new_pending)
             return entry, at == change_id
 
