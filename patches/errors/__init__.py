@@ -11,6 +11,7 @@
     ├── InvalidConditionError (ValueError)   a condition over columns that cannot be tried
     ├── ActionsOnlyError                 a document of actions is edited in another way
     ├── ActionRefusedError               an action goes beyond a limit
+    │   └── ActionTooSlowError           it was not done within its time
     ├── ImpureActionError                an action does something else when it runs again
     ├── DuplicateIdentityError           an action inserts two rows of one identity
     ├── WritesRefusedError               SQL that reads or writes what it may not
@@ -105,6 +106,7 @@ from patches.errors.documents import (
 )
 from patches.errors.rows import (
     ActionRefusedError,
+    ActionTooSlowError,
     ActionsOnlyError,
     AudienceDeniedError,
     DuplicateIdentityError,
@@ -142,6 +144,7 @@ __all__ = [
     "ALGORITHM_REASON",
     "TERMINAL_CODES",
     "ActionRefusedError",
+    "ActionTooSlowError",
     "ActionsOnlyError",
     "AlgorithmMismatchError",
     "ApplyChangesError",

@@ -73,6 +73,14 @@ class ActionRefusedError(PatchesError):
     """An action that writes too much or runs for too long. Nothing of it is left."""
 
 
+class ActionTooSlowError(ActionRefusedError):
+    """An action that was not done within its time."""
+
+    def __init__(self, action: str) -> None:
+        self.action = action
+        super().__init__(f"action {action!r} was not done within its time")
+
+
 class ImpureActionError(PatchesError):
     """An action that does something else when it is run a second time on the same rows."""
 

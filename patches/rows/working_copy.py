@@ -42,6 +42,7 @@ class WorkingCopy:
         self._rows: dict[str, dict[str, Row]] = {name: {} for name in schema.tables}
         self._shown: dict[str, Mapping[str, Row]] = {name: {} for name in schema.tables}
         self._touched: dict[str, set[str]] = {}  # keys that may not be shown as they are
+        self._gone_audiences: dict[tuple[str, str], Json] = {}
         self._journals: list[Journal] = []
         self._is_loading = False
         self._is_running = False
@@ -100,6 +101,11 @@ class WorkingCopy:
         """One row, whoever may see it. Shared: do not change it."""
         return self._rows[table].get(key)
 
+    def audience_of(self, table: str, key: str) -> Json:
+        """The audience of a row, also of one that was here and is gone; `None` if it has none."""
+        row = self._rows[table].get(key)
+        return self._gone_audiences.get((table, key)) if row is None else row.get(AUDIENCE)
+
     def count(self) -> int:
         """How many rows there are."""
         return sum(map(len, self._rows.values()))
@@ -107,6 +113,7 @@ class WorkingCopy:
     def load(self, state: State) -> None:
         """Hold these rows and no others. Tables that the schema does not have are left out."""
         self._is_loading = True
+        self._gone_audiences.clear()
         try:
             with self.record():
                 for table in self.schema.tables.values():
@@ -357,6 +364,8 @@ class WorkingCopy:
             if before is not None:
                 if self._is_running:
                     self._check_rights(self.schema.tables[name], before)
+                if AUDIENCE in before:
+                    self._gone_audiences[name, key] = before[AUDIENCE]
                 journal.note(name, key, before, None)
                 del rows[key]
                 self._touched.setdefault(name, set()).add(key)

@@ -8,7 +8,7 @@ from typing import Final
 
 from patches.algorithms.replay.actions import Action
 from patches.algorithms.replay.tx import Tx
-from patches.errors import ActionRefusedError, ImpureActionError
+from patches.errors import ActionRefusedError, ActionTooSlowError, ImpureActionError
 from patches.model.json_values import Json, Op
 from patches.rows.journal import Journal
 from patches.rows.working_copy import Rights, WorkingCopy
@@ -51,6 +51,7 @@ def run(
     """Run an action. If it raises, nothing is left of it.
 
     Raises what the action raises, `ActionRefusedError` for one that writes too many rows,
+    `ActionTooSlowError` for one that is not done when `deadline` says so,
     `ImpureActionError` if `check_purity` and a second run does something else.
     """
     if check_purity:
@@ -75,8 +76,16 @@ def _call(
     action = invocation.action
     tx = Tx(copy, change_id=invocation.change_id, now=invocation.now, author=invocation.author)
     rights = None if action.rights == "all" else invocation.rights
-    with copy.limited(None if deadline is None else deadline()), copy.run(rights):
-        result = action.function(tx, **invocation.args)
+    is_late = None if deadline is None else deadline()
+    try:
+        with copy.limited(is_late), copy.run(rights):
+            result = action.function(tx, **invocation.args)
+    except Exception as error:
+        if is_late is None or not is_late():
+            raise
+        raise ActionTooSlowError(action.name) from error
+    if is_late is not None and is_late():
+        raise ActionTooSlowError(action.name)
     action.check_result(result)
     if len(journal.rows) > MAX_ROWS_WRITTEN:
         raise ActionRefusedError(

@@ -1,0 +1,81 @@
+"""Whether a submitted change may be run: its shape, its clock, its action and arguments. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from patches.algorithms.replay.actions import Actions
+from patches.algorithms.replay.changes import ACTION, call_of, clock_of
+from patches.errors import ChangeRefusedError, UnavailableError
+from patches.model.change import Change, ChangeInput
+from patches.runtime import Millis
+from patches_server.replay.live import Submitted
+
+#: How far a client's clock may be ahead of the server's.
+MAX_DRIFT_MS: Final = 60_000
+#: What only a server says of a change.
+_OF_THE_SERVER: Final = frozenset(("author", "error", "corrects", "failed", "kind", "action", "clock"))
+
+AnyChange = Change | ChangeInput
+
+
+def judged(
+    change: AnyChange,
+    actions: Actions,
+    *,
+    now: Millis,
+    author: str | None,
+    rights: frozenset[str] | None,
+    clients: Mapping[str, str | None],
+) -> Submitted:
+    """The action that a change asks for.
+
+    Raises `ChangeRefusedError` (400, 403), and `UnavailableError` for an action that is not known
+    here: another process of the server may know it already.
+    """
+    if change.metadata.get("kind") != ACTION:
+        raise refused(change, "expected an action; what else is committed is the server's to make")
+    call, clock = call_of(change), clock_of(change)
+    if call is None:
+        raise refused(change, "action: expected {name, args}")
+    if clock is None:
+        raise refused(change, "clock: expected [ms, n, client]")
+    if clock.ms > now + MAX_DRIFT_MS:
+        ahead_s = (clock.ms - now) // 1000
+        raise refused(
+            change,
+            f"its clock is {ahead_s} s ahead of the server's",
+            more={"code": "CLOCK_AHEAD", "serverTime": now},
+        )
+    if clients.get(clock.client, author) != author:
+        raise refused(change, f"the clock is {clock.client!r}'s, who is another user", code=403)
+    action = actions.find(call[0])
+    if action is None:
+        raise UnavailableError(
+            f"action {call[0]!r} is not known here", {"code": "UNKNOWN_ACTION", "action": call[0]}
+        )
+    try:
+        args = action.check_args(call[1])
+    except TypeError as error:
+        raise refused(change, str(error)) from error
+    own = {name: value for name, value in change.metadata.items() if name not in _OF_THE_SERVER}
+    return Submitted(
+        id=change.id,
+        action=action,
+        args=args,
+        clock=clock,
+        created_at=min(int(change.created_at or now), now + MAX_DRIFT_MS),
+        author=author,
+        rights=rights,
+        metadata=own,
+    )
+
+
+def refused(
+    change: AnyChange, message: str, *, code: int = 400, more: Mapping[str, Any] | None = None
+) -> ChangeRefusedError:
+    """The refusal of one change."""
+    error = ChangeRefusedError(change.id, f"change {change.id}: {message}", code=code)
+    error.data = {**(error.data or {}), **(more or {})}
+    return error

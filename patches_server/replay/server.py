@@ -1,0 +1,496 @@
+"""`ReplayServer`: documents of rows, changed by actions that run here."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from time import perf_counter
+from typing import Any, Final
+
+from patches.aio.keyed_locks import KeyedLocks
+from patches.algorithms.replay.actions import Actions
+from patches.algorithms.replay.changes import action_metadata
+from patches.algorithms.replay.clock import Time
+from patches.errors import (
+    ActionTooSlowError,
+    ForbiddenError,
+    OtherHistoryError,
+    PatchesError,
+    StaleSubmissionError,
+    StatusError,
+    UnavailableError,
+    VersionError,
+)
+from patches.limits import Limits
+from patches.model.change import Change, ChangeInput, Snapshot
+from patches.model.ids import SortableIds, change_ids
+from patches.model.json_values import Json
+from patches.model.settings import check_integer, instance_or
+from patches.rows.row_ops import State
+from patches.runtime import Runtime
+from patches_server.documents.backend import store_in
+from patches_server.documents.clock import ServerClock
+from patches_server.documents.context import CallContext, current_context
+from patches_server.documents.document_server import DocumentServer
+from patches_server.documents.history import (
+    HistoryMark,
+    KnownHistory,
+    known_history,
+    require_same_change,
+    require_same_history,
+)
+from patches_server.documents.records import (
+    CommitOptions,
+    CommitResult,
+    Tombstone,
+    Version,
+    check_version_metadata,
+)
+from patches_server.replay.judge import AnyChange, judged, refused
+from patches_server.replay.live import LiveDoc, Submitted
+from patches_server.replay.store import Logged, ReplayServerStore
+from patches_server.replay.stores.factory import REPLAY_STORES
+from patches_server.replay.views import HIDDEN, Viewer, view_of_state, views_of
+
+#: `(context, change)`: raises `ForbiddenError`, or returns false, to refuse a change.
+Authorize = Callable[[CallContext, AnyChange], bool | Awaitable[bool] | None | Awaitable[None]]
+#: The audiences that a caller belongs to.
+Audiences = Callable[[CallContext], set[str] | frozenset[str]]
+
+_KEPT: Final = 200  # documents in memory
+_SMALL: Final = 4  # actions that are run in the event loop's own thread
+_SERVER_CLIENT: Final = "server"
+
+_log = logging.getLogger("patches_server.replay")
+
+
+class ReplayServer(DocumentServer):
+    """A `DocumentServer` that runs the actions of its documents, each at the place of its clock.
+
+    Args:
+        store: a backend, or a `ReplayServerStore`.
+        actions: the actions of all its documents.
+        audiences: the audiences of a caller, such as `{"*", "user:7"}`; by default everybody sees
+            every row.
+        authorize: asked for each change before it is run; may be async.
+        author_of: the user id of a caller; by default the `id` of its principal.
+        retention: changes older than this are folded into a snapshot by `compact`.
+        max_entries: and those beyond so many.
+        max_action_s: an action that runs for longer is refused.
+    """
+
+    name = "replay"
+    has_views = True
+
+    def __init__(
+        self,
+        store: Any,
+        actions: Actions,
+        *,
+        audiences: Audiences | None = None,
+        authorize: Authorize | None = None,
+        author_of: Callable[[CallContext], str | None] | None = None,
+        retention: timedelta = timedelta(days=14),
+        max_entries: int = 10_000,
+        max_action_s: float = 1.0,
+        limits: Limits | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        super().__init__()
+        check_integer("max_entries", max_entries, least=1)
+        self.actions: Final = actions
+        self.store: ReplayServerStore = store_in(store, REPLAY_STORES)
+        self._audiences, self._authorize = audiences, authorize
+        self._author_of = author_of or author_of_principal
+        self._retention_ms = int(retention.total_seconds() * 1000)
+        self._max_entries = max_entries
+        self._limits = instance_or(Limits, "limits", limits, Limits)
+        self._runtime = instance_or(Runtime, "runtime", runtime, Runtime)
+        self.clock = ServerClock(self.store, self._runtime)
+        self._new_id = change_ids(self._runtime.random)
+        self._version_ids = SortableIds(self._runtime.random)
+        self._locks = KeyedLocks()
+        self._live: OrderedDict[str, LiveDoc] = OrderedDict()
+        self._max_action_s = max_action_s
+
+    @property
+    def clock_jumps(self) -> int:
+        """Leaps forward of the wall clock that were noticed."""
+        return self.clock.jumps
+
+    # ---- reading ---------------------------------------------------------------------------------
+
+    async def get_doc(self, doc_id: str, *, rev: int | None = None) -> Snapshot:
+        """The rows at the head that the caller may see.
+
+        Raises `PatchesError` for a `rev`: there are versions for that.
+        """
+        if rev is not None:
+            raise PatchesError("replay documents are read at the head, or as a saved version")
+        viewer = self._viewer(current_context())
+        async with self._locks(doc_id):
+            live = await self._load(doc_id)
+            state, head, clock = live.state, live.rev, live.clock
+        schema = self.actions.schema
+        return Snapshot(
+            state=view_of_state(state, viewer),
+            rev=head,
+            metadata={
+                "runner": "server",
+                "view": "full" if viewer.rights is None else "partial",
+                "clock": list(clock),
+                "schema": {"name": schema.name, "version": schema.version},
+                "serverTime": await self.clock.now(),
+            },
+        )
+
+    async def state(self, doc_id: str) -> State:
+        """All rows at the head, whoever may see them."""
+        async with self._locks(doc_id):
+            return (await self._load(doc_id)).state
+
+    async def get_changes_since(self, doc_id: str, rev: int) -> list[Change]:
+        """The changes after `rev`, as the caller may see them.
+
+        Raises `StaleSubmissionError` if some of them were folded into a snapshot.
+        """
+        viewer = self._viewer(current_context())
+        async with self._locks(doc_id):
+            live = await self._load(doc_id)
+            _require_kept(doc_id, live, rev)
+            return views_of(live.since(rev), viewer, self._shares_args)
+
+    async def history_of(
+        self, doc_id: str, known: KnownHistory | None = None, rev: int = 0
+    ) -> HistoryMark:
+        """The document's history. Raises `OtherHistoryError` if a copy at `rev` is of another."""
+        async with self._locks(doc_id):
+            live = await self._load(doc_id)
+            if known is not None:
+                _require_history(doc_id, live, known, rev)
+            return HistoryMark(live.token, live.rev, live.last_id)
+
+    async def view(
+        self, doc_id: str, changes: Sequence[Change], context: CallContext
+    ) -> Sequence[Change]:
+        return views_of(changes, self._viewer(context), self._shares_args)
+
+    # ---- committing ------------------------------------------------------------------------------
+
+    async def commit_changes(
+        self,
+        doc_id: str,
+        changes: Sequence[Change | ChangeInput],
+        options: CommitOptions | None = None,
+    ) -> CommitResult:
+        """Run and commit the actions that are new, each at the place of its clock.
+
+        The answer is what was committed since the sender's revision, its own changes among it. The
+        first change that is refused ends the commit: those before it stay committed, and
+        `ChangeRefusedError` names it.
+        """
+        return await self._commit(current_context(), doc_id, changes, options)
+
+    async def run(
+        self,
+        doc_id: str,
+        action: Callable[..., Any] | str,
+        /,
+        *,
+        author: str | None = None,
+        **args: Json,
+    ) -> Change:
+        """Run an action as `author`, with all rows in sight; the change that it was committed as.
+
+        An action that raises is committed without effect, as a client's is, and named by the
+        change's `error`.
+        """
+        found = self.actions.action_of(action)
+        plain = found.check_args(args)
+        async with self._locks(doc_id):
+            live, now = await self._load(doc_id), await self.clock.now()
+            clock = Time(*live.clock).tick(now).clock(_SERVER_CLIENT)
+            change_id = self._new_id(live.rev + 1)
+            submitted = Submitted(
+                id=change_id,
+                action=found,
+                args=plain,
+                clock=clock,
+                created_at=now,
+                author=author,
+                rights=None,
+                metadata=action_metadata(found.wire_name, plain, clock),
+            )
+            made = await self._placed(doc_id, live, [submitted], now)
+        await self._tell(doc_id, made, None, None)
+        return made[0].change
+
+    async def _commit(
+        self,
+        caller: CallContext,
+        doc_id: str,
+        changes: Sequence[AnyChange],
+        options: CommitOptions | None,
+    ) -> CommitResult:
+        if not changes:
+            return CommitResult(changes=())
+        viewer = self._viewer(caller)
+        made: list[Logged] = []
+        refusal: StatusError | None = None
+        async with self._locks(doc_id):
+            caller.require_waiting()
+            live, now = await self._load(doc_id), await self.clock.now()
+            base_rev = changes[0].base_rev or 0
+            known = known_history(caller.options)
+            if known is not None:
+                _require_history(doc_id, live, known, base_rev)
+            _require_kept(doc_id, live, base_rev)
+            accepted: list[Submitted] = []
+            try:
+                for change in changes:
+                    if change.id not in live.revs:
+                        await self._require_allowed(caller, change)
+                        accepted.append(self._judged(change, live, viewer, now, accepted))
+            except StatusError as error:
+                refusal = error
+            if accepted:
+                made, slow = await self._placed_until_slow(doc_id, live, accepted, now)
+                refusal = slow or refusal
+            answer = self._answer(live, changes, base_rev)
+            token = live.token if known is not None else None
+        if made:
+            await self._tell(doc_id, made, options, caller.connection_id)
+        else:
+            self.on_nothing_stored.emit(doc_id, caller.connection_id)
+        if refusal is not None:
+            raise refusal
+        return CommitResult(changes=views_of(answer, viewer, self._shares_args), token=token)
+
+    def _judged(
+        self,
+        change: AnyChange,
+        live: LiveDoc,
+        viewer: Viewer,
+        now: int,
+        before: Sequence[Submitted],
+    ) -> Submitted:
+        if any(each.id == change.id for each in before):
+            raise refused(change, "there are two changes of this id")
+        return judged(
+            change,
+            self.actions,
+            now=now,
+            author=viewer.author,
+            rights=viewer.rights,
+            clients=live.clients,
+        )
+
+    async def _require_allowed(self, caller: CallContext, change: AnyChange) -> None:
+        if self._authorize is None:
+            return
+        try:
+            allowed: Any = self._authorize(caller, change)
+            if inspect.isawaitable(allowed):
+                allowed = await allowed
+        except (ForbiddenError, PermissionError) as error:
+            raise refused(change, str(error) or "not allowed", code=403) from error
+        except StatusError:
+            raise
+        except Exception as error:
+            _log.exception("authorize failed for change %.64r", change.id)
+            raise UnavailableError("nobody could decide whether this is allowed") from error
+        if allowed is False:
+            raise refused(change, "not allowed", code=403)
+
+    async def _placed(
+        self, doc_id: str, live: LiveDoc, submitted: Sequence[Submitted], now: int
+    ) -> list[Logged]:
+        made, slow = await self._placed_until_slow(doc_id, live, submitted, now)
+        if slow is not None:
+            raise slow
+        return made
+
+    async def _placed_until_slow(
+        self, doc_id: str, live: LiveDoc, submitted: Sequence[Submitted], now: int
+    ) -> tuple[list[Logged], StatusError | None]:
+        """Run actions and store what they become. One that takes too long ends the run."""
+        made: list[Logged] = []
+        slow: StatusError | None = None
+        expected = live.rev
+
+        def place() -> None:
+            nonlocal slow
+            for each in submitted:
+                try:
+                    made.extend(live.place(each, now))
+                except ActionTooSlowError as error:
+                    change = ChangeInput(id=each.id, ops=[])
+                    slow = refused(change, str(error), more={"code": "ACTION_TOO_SLOW"})
+                    return
+
+        try:
+            if len(submitted) <= _SMALL:
+                place()
+            else:
+                await self._runtime.run_blocking(place)
+            if made:
+                live.token = await self.store.append(
+                    doc_id, made, expected_rev=expected, now=now
+                )
+        except BaseException:
+            self._forget(doc_id)  # the rows are ahead of the store
+            raise
+        return made, slow
+
+    def _answer(
+        self, live: LiveDoc, changes: Sequence[AnyChange], base_rev: int
+    ) -> list[Change]:
+        """What was committed since the sender's revision, and its own that were before."""
+        revs = {live.revs[change.id] for change in changes if change.id in live.revs}
+        early = [live.at(rev) for rev in sorted(revs) if rev <= base_rev]
+        return [*early, *live.since(base_rev)]
+
+    async def _tell(
+        self,
+        doc_id: str,
+        made: Sequence[Logged],
+        options: CommitOptions | None,
+        origin: str | None,
+    ) -> None:
+        changes = [entry.change for entry in made]
+        await self.on_changes_committed.emit_and_wait(doc_id, changes, options, origin)
+
+    # ---- the document as a whole -----------------------------------------------------------------
+
+    async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:
+        """Remove the document, leaving a tombstone. One that stands already is kept."""
+        context = current_context()
+        async with self._locks(doc_id):
+            now = await self.clock.now()
+            tombstone = None
+            if not skip_tombstone and await self.store.get_tombstone(doc_id) is None:
+                tombstone = Tombstone(
+                    doc_id=doc_id,
+                    deleted_at=now,
+                    last_rev=await self.store.get_current_rev(doc_id),
+                    deleted_by_client_id=context.client_id,
+                )
+            await self.store.delete_doc(doc_id, tombstone, now=now)
+            self._forget(doc_id)
+        await self.on_doc_deleted.emit_and_wait(doc_id, context.connection_id)
+
+    async def undelete_doc(self, doc_id: str) -> bool:
+        """Remove the tombstone; whether there was one. The data does not come back."""
+        return await self.store.remove_tombstone(doc_id)
+
+    async def compact(self, doc_id: str) -> int:
+        """Fold what is older than the retention, or beyond `max_entries`, into the snapshot.
+
+        Returns how many changes. An action and its sync change are never parted.
+        """
+        async with self._locks(doc_id):
+            live, now = await self._load(doc_id), await self.clock.now()
+            oldest = now - self._retention_ms
+            count = max(len(live.log) - self._max_entries, 0)
+            while count < len(live.log) and live.log[count].change.committed_at < oldest:
+                count += 1
+            while 0 < count < len(live.log) and live.log[count].change.metadata["kind"] == "sync":
+                count += 1
+            if not count:
+                return 0
+            try:
+                state, clock = live.fold(live.log[count - 1].change.rev)
+                await self.store.fold(doc_id, live.floor, state, clock, now=now)
+            except BaseException:
+                self._forget(doc_id)
+                raise
+            return count
+
+    async def capture_current_version(
+        self, doc_id: str, metadata: Mapping[str, Json] | None = None
+    ) -> str | None:
+        """Save the head with its state; its id, `None` for a document that does not exist."""
+        check_version_metadata(metadata)
+        if self.store.versions is None:
+            raise VersionError("this store keeps no versions")
+        async with self._locks(doc_id):
+            live, now = await self._load(doc_id), await self.clock.now()
+            if not live.rev:
+                return None
+            state = Snapshot(state=live.state, rev=live.rev).encoded_state
+            version = Version(
+                id=self._version_ids(now),
+                origin="main",
+                start_rev=live.rev,
+                end_rev=live.rev,
+                started_at=now,
+                ended_at=now,
+                metadata=dict(metadata or {}),
+            )
+        await self.store.versions.create_version(doc_id, version, state)
+        return version.id
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _viewer(self, context: CallContext) -> Viewer:
+        rights = None if self._audiences is None else frozenset(self._audiences(context))
+        return Viewer(self._author_of(context), rights)
+
+    def _shares_args(self, wire_name: str) -> bool:
+        action = self.actions.find(wire_name)
+        return action is not None and action.share_args
+
+    async def _load(self, doc_id: str) -> LiveDoc:
+        """The document in memory; under its lock. Raises `DocDeletedError`."""
+        live = self._live.get(doc_id)
+        if live is None:
+            loaded = await self.store.load(doc_id, now=await self.clock.now())
+            live = LiveDoc(loaded, self.actions, self._own_id, self._deadline)
+            self._live[doc_id] = live
+            while len(self._live) > _KEPT:
+                oldest = next(iter(self._live))
+                if oldest == doc_id or self._locks.is_held(oldest):
+                    self._live.move_to_end(oldest)
+                    break
+                self._forget(oldest)
+        else:
+            self._live.move_to_end(doc_id)
+        return live
+
+    def _forget(self, doc_id: str) -> None:
+        live = self._live.pop(doc_id, None)
+        if live is not None:
+            live.close()
+
+    def _own_id(self) -> str:
+        return self._new_id(0)
+
+    def _deadline(self) -> Callable[[], bool]:
+        until = perf_counter() + self._max_action_s
+        return lambda: perf_counter() > until
+
+
+def author_of_principal(context: CallContext) -> str | None:
+    """The user id of a caller: the `id` of its principal, or the principal if it is a string."""
+    principal = context.principal
+    author = principal if isinstance(principal, str) else getattr(principal, "id", None)
+    return author if isinstance(author, str) else None
+
+
+def _require_kept(doc_id: str, live: LiveDoc, rev: int) -> None:
+    if rev > live.rev:
+        raise OtherHistoryError(doc_id)
+    if rev < live.floor:
+        raise StaleSubmissionError(
+            f"Document {doc_id}: revision {rev} is older than the changes that are kept "
+            f"(from {live.floor} on). Reload the document."
+        )
+
+
+def _require_history(doc_id: str, live: LiveDoc, known: KnownHistory, rev: int) -> None:
+    require_same_history(doc_id, known, token=live.token, head_rev=live.rev, rev=rev)
+    if known.last_id is not None and not known.last_id.startswith(HIDDEN):
+        require_same_change(doc_id, known, live.id_at(known.last_rev))

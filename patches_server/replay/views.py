@@ -1,0 +1,94 @@
+"""What one user is told of a document. Pure.
+
+A user sees the rows of their audiences. The name and arguments of an action go to its author, and
+to those who see all of its operations, or if the action shares its arguments. A change of which
+nothing may be seen is told as an empty one, so that revisions have no holes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from patches.algorithms.replay.changes import OP_AUDIENCE, SYNC
+from patches.model.change import Change
+from patches.model.json_values import Json
+from patches.rows.row_ops import State
+from patches.rows.schema import AUDIENCE
+
+HIDDEN: Final = "hidden-"
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Whom something is told: a user, and the audiences they belong to (`None`: all)."""
+
+    author: str | None
+    rights: frozenset[str] | None
+
+    def sees(self, audience: object) -> bool:
+        """Whether a row of an audience may be seen."""
+        return self.rights is None or audience is None or audience in self.rights
+
+
+def view_of(change: Change, viewer: Viewer, shares_args: Callable[[str], bool]) -> Change:
+    """A committed change, as a user may see it."""
+    metadata = change.metadata
+    is_own = metadata.get("author") == viewer.author
+    ops = [op for op in change.ops if viewer.sees(op.get(OP_AUDIENCE))]
+    sees_all = len(ops) == len(change.ops)
+    shown: dict[str, Any] = {}
+    for name, value in metadata.items():
+        if name == "action" and not (is_own or sees_all or _shares(value, shares_args)):
+            continue
+        if name == "error" and not is_own:
+            continue
+        if name == "failed":
+            value = _own_failures(value, viewer)
+            if not value:
+                continue
+        shown[name] = value
+    if not ops and change.ops and not is_own and "failed" not in shown:
+        return Change(
+            id=f"{HIDDEN}{change.rev}",
+            ops=[],
+            base_rev=change.base_rev,
+            rev=change.rev,
+            created_at=change.committed_at,
+            committed_at=change.committed_at,
+            metadata={"kind": SYNC},
+        )
+    if sees_all and shown == metadata:
+        return change
+    return change.replace(ops=ops, metadata=shown)
+
+
+def _shares(action: Json, shares_args: Callable[[str], bool]) -> bool:
+    name = action.get("name") if isinstance(action, dict) else None
+    return isinstance(name, str) and shares_args(name)
+
+
+def _own_failures(failed: Json, viewer: Viewer) -> list[dict[str, Json]]:
+    return [
+        {key: value for key, value in each.items() if key != "author"}
+        for each in failed
+        if each.get("author") == viewer.author
+    ]
+
+
+def view_of_state(state: State, viewer: Viewer) -> Mapping[str, Mapping[str, Json]]:
+    """The rows that a user may see."""
+    if viewer.rights is None:
+        return state
+    return {
+        table: {key: row for key, row in rows.items() if viewer.sees(row.get(AUDIENCE))}
+        for table, rows in state.items()
+    }
+
+
+def views_of(
+    changes: Sequence[Change], viewer: Viewer, shares_args: Callable[[str], bool]
+) -> list[Change]:
+    """Committed changes, as a user may see them."""
+    return [view_of(change, viewer, shares_args) for change in changes]
