@@ -31,6 +31,7 @@ LONG = (
     "durability/",
     "examples/",
     "interop/",
+    "replay/",
     "security/test_hostile_frames.py",
     "security/test_load.py",
     "security/test_turns.py",

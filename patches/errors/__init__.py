@@ -106,8 +106,8 @@ from patches.errors.documents import (
 )
 from patches.errors.rows import (
     ActionRefusedError,
-    ActionTooSlowError,
     ActionsOnlyError,
+    ActionTooSlowError,
     AudienceDeniedError,
     DuplicateIdentityError,
     ImpureActionError,

@@ -17,11 +17,14 @@ from typing import Any, Final
 import platformdirs
 from aiohttp import web
 
+from patches.algorithms.replay import Actions
 from patches.errors import PatchesError
 from patches_server.auth.access import Auth, allow_all
 from patches_server.cli.logs import set_up_logs
 from patches_server.cli.maintenance import COMMANDS
+from patches_server.documents.services import ServedAlgorithm
 from patches_server.http.app import create_app
+from patches_server.replay.algorithm import replay
 from patches_server.service.admission import checked_origins, is_loopback
 from patches_server.service.router import parse_route
 from patches_server.stores.url import sqlite_path, sqlite_url
@@ -88,7 +91,13 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="algorithm (ot, lww) of new documents with such an id; * stands for anything; "
-        "may be repeated, the first that matches counts",
+        "may be repeated, the first that matches counts; with --actions also replay",
+    )
+    parser.add_argument(
+        "--actions",
+        metavar="MODULE:NAME",
+        help="the actions of replay documents, in your code: serve such documents, and run their "
+        "actions here",
     )
     parser.add_argument(
         "--auth",
@@ -161,18 +170,34 @@ def _auth(choice: str | None, host: str) -> Auth:
             f"{host} can be reached from other machines: say who may do what with "
             f"--auth MODULE:NAME, or --auth allow-all"
         )
-    module, colon, name = choice.partition(":")
-    if not colon:
+    if ":" not in choice:
         raise _UsageError(f"--auth takes allow-all or MODULE:NAME, not {choice!r}")
-    try:
-        found: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as exc:
-        raise _UsageError(f"--auth {choice}: {exc}") from exc
+    found = _imported("--auth", choice)
     try:
         provider: Auth = found() if isinstance(found, type) else found
     except TypeError as exc:  # it wants arguments
         raise _UsageError(f"--auth {choice}: {exc}; name one that is made already") from exc
     return provider
+
+
+def _imported(option: str, choice: str) -> Any:
+    module, colon, name = choice.partition(":")
+    if not colon:
+        raise _UsageError(f"{option} takes MODULE:NAME, not {choice!r}")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as exc:
+        raise _UsageError(f"{option} {choice}: {exc}") from exc
+
+
+def _algorithms(choice: str | None) -> list[ServedAlgorithm]:
+    """Replay, if there are actions."""
+    if choice is None:
+        return []
+    actions = _imported("--actions", choice)
+    if not isinstance(actions, Actions):
+        raise _UsageError(f"--actions {choice}: expected patches.algorithms.replay.Actions")
+    return [replay(actions)]
 
 
 async def _serve(options: argparse.Namespace) -> int:
@@ -182,6 +207,7 @@ async def _serve(options: argparse.Namespace) -> int:
         store,
         auth=auth,
         routes=options.routes,
+        algorithms=_algorithms(options.actions),
         allowed_origins=options.origins,
         relay=not options.no_relay,
         page=not options.no_page,

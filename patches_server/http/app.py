@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -26,7 +26,7 @@ from patches_server.algorithms import services_on
 from patches_server.auth.access import Auth
 from patches_server.demo.content import add_demo_documents
 from patches_server.documents.backend import Backend
-from patches_server.documents.services import Services
+from patches_server.documents.services import ServedAlgorithm, Services
 from patches_server.http.metrics import add_metrics
 from patches_server.http.websocket import serve_websocket
 from patches_server.service.admission import (
@@ -84,6 +84,7 @@ def create_app(
     limits: Limits | None = None,
     runtime: Runtime | None = None,
     services: Mapping[str, Services] | None = None,
+    algorithms: Iterable[ServedAlgorithm] = (),
     allowed_origins: str | Collection[str] = (),
     relay: bool = True,
     page: bool = False,
@@ -105,6 +106,7 @@ def create_app(
             that matches counts. Ids that match none: `lww/*` are LWW, all others OT.
         limits: how much of everything is allowed.
         services: more algorithms, beside `"ot"` and `"lww"`.
+        algorithms: the same, made on the backend that is opened here, such as `replay(actions)`.
         allowed_origins: origins of pages that may connect, beside the server's own. Where nobody
             signs in, pages of a server on a loopback address must have a loopback name, or be here.
         relay: whether connections may pass messages to each other (presence).
@@ -129,7 +131,10 @@ def create_app(
     runtime = instance_or(Runtime, "runtime", runtime, Runtime)
     backend, own = _backend(store, durability, runtime)
     server = PatchesServer(
-        {**services_on(backend, limits=limits, runtime=runtime), **(services or {})},
+        {
+            **services_on(backend, more=algorithms, limits=limits, runtime=runtime),
+            **(services or {}),
+        },
         auth=auth,
         routes=routes,
         algorithm_of=backend.algorithm_of,

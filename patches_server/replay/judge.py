@@ -15,7 +15,9 @@ from patches_server.replay.live import Submitted
 #: How far a client's clock may be ahead of the server's.
 MAX_DRIFT_MS: Final = 60_000
 #: What only a server says of a change.
-_OF_THE_SERVER: Final = frozenset(("author", "error", "corrects", "failed", "kind", "action", "clock"))
+_OF_THE_SERVER: Final = frozenset(
+    ("author", "error", "corrects", "failed", "kind", "action", "clock")
+)
 
 AnyChange = Change | ChangeInput
 

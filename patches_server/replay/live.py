@@ -7,7 +7,7 @@ the log since the snapshot run once, in the order of the clocks, to have what ca
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -172,9 +172,7 @@ class LiveDoc:
         head = self._copy.state
         self._timeline = Timeline(self._copy, deadline=self._deadline)
         self._copy.load(self._start)
-        entries = [
-            made for entry in self.log if (made := self._entry_of(entry)) is not None
-        ]
+        entries = [made for entry in self.log if (made := self._entry_of(entry)) is not None]
         for each in sorted(entries, key=lambda entry: entry.key):
             self._timeline.place(each)
         again = self._copy.state

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.algorithms.replay.actions import Actions
-from patches.algorithms.replay.changes import action_metadata
 from patches.algorithms.replay.clock import Time
 from patches.errors import (
     ActionTooSlowError,
@@ -56,7 +55,7 @@ from patches_server.replay.stores.factory import REPLAY_STORES
 from patches_server.replay.views import HIDDEN, Viewer, view_of_state, views_of
 
 #: `(context, change)`: raises `ForbiddenError`, or returns false, to refuse a change.
-Authorize = Callable[[CallContext, AnyChange], bool | Awaitable[bool] | None | Awaitable[None]]
+Authorize = Callable[[CallContext, AnyChange], bool | Awaitable[bool | None] | None]
 #: The audiences that a caller belongs to.
 Audiences = Callable[[CallContext], set[str] | frozenset[str]]
 
@@ -222,7 +221,6 @@ class ReplayServer(DocumentServer):
                 created_at=now,
                 author=author,
                 rights=None,
-                metadata=action_metadata(found.wire_name, plain, clock),
             )
             made = await self._placed(doc_id, live, [submitted], now)
         await self._tell(doc_id, made, None, None)
@@ -337,17 +335,13 @@ class ReplayServer(DocumentServer):
             else:
                 await self._runtime.run_blocking(place)
             if made:
-                live.token = await self.store.append(
-                    doc_id, made, expected_rev=expected, now=now
-                )
+                live.token = await self.store.append(doc_id, made, expected_rev=expected, now=now)
         except BaseException:
             self._forget(doc_id)  # the rows are ahead of the store
             raise
         return made, slow
 
-    def _answer(
-        self, live: LiveDoc, changes: Sequence[AnyChange], base_rev: int
-    ) -> list[Change]:
+    def _answer(self, live: LiveDoc, changes: Sequence[AnyChange], base_rev: int) -> list[Change]:
         """What was committed since the sender's revision, and its own that were before."""
         revs = {live.revs[change.id] for change in changes if change.id in live.revs}
         early = [live.at(rev) for rev in sorted(revs) if rev <= base_rev]
@@ -452,7 +446,7 @@ class ReplayServer(DocumentServer):
             self._live[doc_id] = live
             while len(self._live) > _KEPT:
                 oldest = next(iter(self._live))
-                if oldest == doc_id or self._locks.is_held(oldest):
+                if oldest == doc_id or not self._locks.is_free(oldest):
                     self._live.move_to_end(oldest)
                     break
                 self._forget(oldest)

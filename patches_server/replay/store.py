@@ -43,7 +43,9 @@ class LoadedDoc:
 class ReplayServerStore(Protocol):
     """Each method is one transaction. `DocDeletedError` while a tombstone stands."""
 
-    versions: VersionStore | None
+    @property
+    def versions(self) -> VersionStore | None:
+        """Where versions are kept, if anywhere."""
 
     async def load(self, doc_id: str, *, now: Millis) -> LoadedDoc:
         """All of a document; an empty one if it does not exist."""

@@ -1,1 +1,4 @@
-"""Where a server keeps the logs of replay documents. A store saves and loads, and decides nothing."""
+"""Where a server keeps the logs of replay documents.
+
+A store saves and loads, and decides nothing.
+"""

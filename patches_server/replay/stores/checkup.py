@@ -31,7 +31,9 @@ class ReplayCheckup:
         for (doc_id,) in conn.execute(
             "SELECT DISTINCT doc_id FROM replay_changes EXCEPT SELECT doc_id FROM replay_heads"
         ).fetchall():
-            yield Problem("orphan", doc_id, "there are changes of it in replay_changes, and no head")
+            yield Problem(
+                "orphan", doc_id, "there are changes of it in replay_changes, and no head"
+            )
 
     def replayed(self, conn: sqlite3.Connection) -> Iterator[Problem]:
         for (doc_id,) in conn.execute("SELECT doc_id FROM replay_heads").fetchall():
@@ -44,7 +46,7 @@ class ReplayCheckup:
                 try:
                     parse_row_ops(entry.change.ops)
                 except PatchesError as exc:
-                    yield Problem("poison", doc_id, str(exc), entry.change.rev)
+                    yield Problem("unappliable", doc_id, str(exc), entry.change.rev)
 
     def mended(
         self, conn: sqlite3.Connection, doc_id: str, problems: Iterable[Problem]

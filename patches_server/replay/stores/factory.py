@@ -13,8 +13,8 @@ from patches_server.stores.memory.backend import MemoryBackend
 from patches_server.stores.sqlite.backend import SqliteBackend
 
 
-def _in_memory(backend: MemoryBackend, runtime: Runtime) -> ReplayServerStore:
-    return ReplayMemoryServerStore(backend.documents, backend.versions, runtime=runtime)
+def _in_memory(backend: MemoryBackend, _runtime: Runtime) -> ReplayServerStore:
+    return ReplayMemoryServerStore(backend.documents, backend.versions)
 
 
 def _in_sqlite(backend: SqliteBackend, runtime: Runtime) -> ReplayServerStore:

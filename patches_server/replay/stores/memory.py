@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from patches.errors import DuplicateChangeIdsError, RevConflictError
-from patches.runtime import Millis, Runtime
+from patches.runtime import Millis
 from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import MemoryDocuments, require_algorithm
-from patches_server.documents.version_store import MemoryVersions, VersionStore
+from patches_server.documents.version_store import MemoryVersions
 from patches_server.replay.store import LoadedDoc, Logged
+from patches_server.stores.memory.store import MemoryStore
 
 
 @dataclass(slots=True)
@@ -23,25 +24,17 @@ class _Doc:
     ids: dict[str, int] = field(default_factory=dict)
 
 
-class ReplayMemoryServerStore:
+class ReplayMemoryServerStore(MemoryStore):
     """A `ReplayServerStore` in memory; what it shares with other stores is given or its own."""
 
-    versions: VersionStore | None
-
     def __init__(
-        self,
-        documents: MemoryDocuments | None = None,
-        versions: MemoryVersions | None = None,
-        *,
-        runtime: Runtime | None = None,
+        self, documents: MemoryDocuments | None = None, versions: MemoryVersions | None = None
     ) -> None:
-        self._runtime = runtime or Runtime()
-        self._documents = documents or MemoryDocuments()
-        self.versions = versions or MemoryVersions(self._documents, runtime=self._runtime)
+        super().__init__(documents, versions)
         self._docs: dict[str, _Doc] = {}
 
     async def load(self, doc_id: str, *, now: Millis) -> LoadedDoc:
-        self._documents.check_not_deleted(doc_id, now=now)
+        self._documents.check_not_deleted(doc_id)
         doc = self._docs.get(doc_id)
         if doc is None:
             return LoadedDoc()
@@ -57,7 +50,7 @@ class ReplayMemoryServerStore:
     async def append(
         self, doc_id: str, entries: Sequence[Logged], *, expected_rev: int, now: Millis
     ) -> str:
-        self._documents.check_writable(doc_id, "replay", now=now)
+        self._documents.check_writable(doc_id, "replay")
         doc = self._docs.get(doc_id) or _Doc()
         if doc.rev != expected_rev:
             raise RevConflictError
@@ -77,7 +70,7 @@ class ReplayMemoryServerStore:
     async def fold(
         self, doc_id: str, rev: int, state: bytes, clock: tuple[int, int], *, now: Millis
     ) -> None:
-        self._documents.check_writable(doc_id, "replay", now=now)
+        self._documents.check_writable(doc_id, "replay")
         doc = self._docs.get(doc_id)
         if doc is not None and rev > doc.floor:
             doc.floor, doc.state, doc.clock = rev, state, clock
@@ -93,12 +86,3 @@ class ReplayMemoryServerStore:
         self._documents.forget_document(doc_id)
         if tombstone is not None:
             self._documents.put_tombstone(tombstone)
-
-    async def get_tombstone(self, doc_id: str) -> Tombstone | None:
-        return self._documents.get_tombstone(doc_id, now=self._runtime.wall_ms())
-
-    async def remove_tombstone(self, doc_id: str) -> bool:
-        return self._documents.remove_tombstone(doc_id, now=self._runtime.wall_ms())
-
-    async def last_server_time(self) -> Millis:
-        return self._documents.last_server_time

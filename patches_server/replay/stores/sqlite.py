@@ -65,7 +65,7 @@ class ReplaySqliteServerStore(SqliteDocuments):
 
     async def load(self, doc_id: str, *, now: Millis) -> LoadedDoc:
         def read(conn: sqlite3.Connection) -> LoadedDoc:
-            record = documents.load(conn, doc_id, now=now)
+            record = documents.load(conn, doc_id)
             head = head_of(conn, doc_id)
             require_row((record is None) == (head is None), f"the record of document {doc_id!r}")
             if record is None or head is None:
