@@ -91,9 +91,10 @@ class DocumentRecords:
         """The version that `make` would give now."""
         return self.counts(db).made + 1 << _VERSION_BITS
 
-    def remove(self, db: sqlite3.Connection, key: bytes) -> None:
-        """Forget a record, if there is one."""
-        if db.execute(f"DELETE FROM {self._name}_docs WHERE doc_id = ?", (key,)).rowcount:  # noqa: S608 -- a fixed name
+    def remove(self, db: sqlite3.Connection, key: bytes, *, is_lost: bool = False) -> None:
+        """Forget a record, if there is one. `is_lost`: the file counts one that is gone."""
+        found = db.execute(f"DELETE FROM {self._name}_docs WHERE doc_id = ?", (key,)).rowcount  # noqa: S608 -- a fixed name
+        if found or is_lost:
             docs, quarantined, made = self.counts(db)
             self.put_counts(db, FileCounts(docs - 1, quarantined, made))
 

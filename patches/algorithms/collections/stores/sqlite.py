@@ -10,13 +10,11 @@ which names the document and the part.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
-from typing import Final, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import Any, Final, TypeVar
 
-from patches.algorithms.collections.stores import records
-from patches.algorithms.collections.stores.records import Record, damaged, put_record, record_of
-from patches.algorithms.collections.stores.schema import SCHEMA
+from patches.algorithms.collections.stores.schema import RECORDS, SCHEMA
 from patches.algorithms.collections.tables import DocTables, Head
 from patches.errors import CorruptDataError
 from patches.model import codec
@@ -24,12 +22,49 @@ from patches.model.change import Change, QuarantinedChange, TrackedDoc
 from patches.rows.row_ops import Row
 from patches.stores.sqlite.checksums import row_sum
 from patches.stores.sqlite.database import SqliteDatabase
+from patches.stores.sqlite.document_records import damaged
 from patches.stores.sqlite.keys import from_key, to_key
 
 T = TypeVar("T")
 
 #: Sums of checksums are kept below this, which SQLite can hold.
 _SUM_MODULUS: Final = 1 << 62
+_COLUMNS: Final = (
+    "committed_rev, version, deleted, token, schema_version, rows, rows_sum, pending, position, sum"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """A document's row, in the order of the columns behind its id."""
+
+    committed_rev: int = 0
+    version: int
+    deleted: int = 0
+    token: bytes = b"null"
+    schema_version: int = 0
+    rows: int = 0
+    rows_sum: int = 0
+    pending: int = 0
+    position: int = 0
+
+
+def _record_of(db: sqlite3.Connection, key: bytes) -> _Record | None:
+    row = db.execute(
+        f"SELECT {_COLUMNS} FROM collections_docs WHERE doc_id = ?",  # noqa: S608 -- fixed names
+        (key,),
+    ).fetchone()
+    if row is not None:
+        return _checked(key, row)
+    RECORDS.check_unknown(db, key)
+    return None
+
+
+def _checked(key: bytes, row: Sequence[Any]) -> _Record:
+    *values, checksum = row
+    if row_sum(key, *values) != checksum:
+        raise damaged(key, "record", "its record fails its checksum")
+    return _Record(**dict(zip(_Record.__slots__, values, strict=True)))
 
 
 class CollectionsSqliteStore:
@@ -56,12 +91,14 @@ class CollectionsSqliteStore:
 
     async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
         """All documents, with `include_deleted` also those marked as deleted."""
-        return await self._database.read(lambda db: records.list_docs(db, include_deleted))
+        return await self._database.read(
+            lambda db: RECORDS.list_docs(db, _COLUMNS, _checked, include_deleted=include_deleted)
+        )
 
     async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         """The quarantine of one document, or of all, oldest first."""
         key = None if doc_id is None else to_key(doc_id)
-        return await self._database.read(lambda db: records.list_quarantined(db, key))
+        return await self._database.read(lambda db: RECORDS.list_quarantined(db, key))
 
 
 class _SqliteTables:
@@ -71,32 +108,39 @@ class _SqliteTables:
         self._db = db
         self._key: Final = to_key(doc_id)
         self._damage: CorruptDataError | None = None
-        self._stored: Record | None = None
+        self._stored: _Record | None = None
         try:
-            self._stored = record_of(db, self._key)
+            self._stored = _record_of(db, self._key)
         except CorruptDataError as exc:  # it can still be forgotten
             self._damage = exc
-        self._changed: Record | None = self._stored
+        self._changed: _Record | None = self._stored
 
     @property
-    def _record(self) -> Record:
+    def _record(self) -> _Record:
         if self._damage is not None:
             raise self._damage
-        return self._changed or Record()
+        return self._changed or _Record(version=0)
 
     def _update(self, **values: int | bytes) -> None:
-        self._changed = replace(self._record, **values)  # type: ignore[arg-type]  # by name
+        record = self._record
+        if self._changed is None:
+            record = _Record(version=RECORDS.make(self._db))
+        self._changed = replace(record, **values)  # type: ignore[arg-type]  # by name
 
     def finish(self) -> None:
         """Write the record, if it has changed."""
         if self._changed is not None and self._changed is not self._stored:
-            put_record(self._db, self._key, self._changed, is_new=self._stored is None)
+            values = (self._key, *astuple(self._changed))
+            self._db.execute(
+                "INSERT OR REPLACE INTO collections_docs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*values, row_sum(*values)),
+            )
 
     # ---- the record ------------------------------------------------------------------------------
 
     def head(self) -> Head | None:
         record = self._record
-        if not record.is_kept:
+        if self._changed is None:
             return None
         return Head(
             committed_rev=record.committed_rev,
@@ -107,32 +151,21 @@ class _SqliteTables:
         )
 
     def put_head(self, head: Head) -> None:
+        is_new = self._changed is None
         self._update(
-            is_kept=1,
             committed_rev=head.committed_rev,
-            version=head.version,
             deleted=int(head.deleted),
             token=codec.encode(head.token),
             schema_version=head.schema_version,
         )
+        if not is_new:  # a new record begins with a version that no other has had
+            self._update(version=head.version)
 
     def remove_head(self) -> None:
         self._db.execute("DELETE FROM collections_rows WHERE doc_id = ?", (self._key,))
-        self._db.execute(
-            "DELETE FROM collections_changes WHERE doc_id = ? AND is_quarantined = 0", (self._key,)
-        )
-        if self._damage is not None:
-            (quarantined,) = self._db.execute(
-                "SELECT count(*) FROM collections_changes WHERE doc_id = ?", (self._key,)
-            ).fetchone()
-            stored = self._db.execute(
-                "SELECT 1 FROM collections_docs WHERE doc_id = ?", (self._key,)
-            ).fetchone()
-            self._damage, self._stored = None, Record() if stored else None
-            self._changed = Record(quarantined=quarantined)
-        else:
-            record = self._record
-            self._changed = Record(quarantined=record.quarantined, position=record.position)
+        self._db.execute("DELETE FROM collections_pending WHERE doc_id = ?", (self._key,))
+        RECORDS.remove(self._db, self._key, is_lost=self._damage is not None)
+        self._stored = self._changed = self._damage = None
 
     # ---- rows ------------------------------------------------------------------------------------
 
@@ -235,11 +268,11 @@ class _SqliteTables:
             return []
         found: list[Change] = []
         for change_id, position, change, checksum in self._db.execute(
-            "SELECT change_id, position, change, sum FROM collections_changes"
-            " WHERE doc_id = ? AND is_quarantined = 0 ORDER BY position",
+            "SELECT change_id, position, change, sum FROM collections_pending"
+            " WHERE doc_id = ? ORDER BY position",
             (self._key,),
         ):
-            if row_sum(self._key, change_id, 0, position, change, b"", 0) != checksum:
+            if row_sum(self._key, change_id, position, change) != checksum:
                 raise damaged(self._key, "pending", "a pending change fails its checksum")
             found.append(Change.from_encoded(change))
         if len(found) != expected:
@@ -256,19 +289,23 @@ class _SqliteTables:
             return None
         key = to_key(change_id)
         row = self._db.execute(
-            "SELECT position, change, sum FROM collections_changes"
-            " WHERE doc_id = ? AND change_id = ? AND is_quarantined = 0",
+            "SELECT position, change, sum FROM collections_pending"
+            " WHERE doc_id = ? AND change_id = ?",
             (self._key, key),
         ).fetchone()
         if row is None:
             return None
-        if row_sum(self._key, key, 0, row[0], row[1], b"", 0) != row[2]:
+        if row_sum(self._key, key, *row[:2]) != row[2]:
             raise damaged(self._key, "pending", "a pending change fails its checksum")
         return Change.from_encoded(row[1])
 
     def add_pending(self, change: Change) -> None:
-        self._put_change(change, is_quarantined=0, reason=b"", at=0)
-        self._update(pending=self._record.pending + 1)
+        position = self._record.position + 1
+        values = (self._key, to_key(change.id), position, change.encoded)
+        self._db.execute(
+            "INSERT INTO collections_pending VALUES (?, ?, ?, ?, ?)", (*values, row_sum(*values))
+        )
+        self._update(pending=self._record.pending + 1, position=position)
 
     def remove_pending(self, ids: Collection[str]) -> list[str]:
         if not self._record.pending:
@@ -277,8 +314,7 @@ class _SqliteTables:
             change_id
             for change_id in ids
             if self._db.execute(
-                "DELETE FROM collections_changes"
-                " WHERE doc_id = ? AND change_id = ? AND is_quarantined = 0",
+                "DELETE FROM collections_pending WHERE doc_id = ? AND change_id = ?",
                 (self._key, to_key(change_id)),
             ).rowcount
         ]
@@ -287,45 +323,13 @@ class _SqliteTables:
         return gone
 
     def quarantined(self, change_id: str) -> QuarantinedChange | None:
-        if not self._record.quarantined:
-            return None
-        entries = records.list_quarantined(self._db, self._key)
+        entries = RECORDS.list_quarantined(self._db, self._key)
         return next((entry for entry in entries if entry.change_id == change_id), None)
 
     def put_quarantined(self, quarantined: QuarantinedChange) -> None:
-        self._put_change(
-            quarantined.change,
-            is_quarantined=1,
-            reason=to_key(quarantined.reason),
-            at=quarantined.quarantined_at,
-        )
-        self._update(quarantined=self._record.quarantined + 1)
+        RECORDS.quarantine(self._db, quarantined)
 
     def discard_quarantined(self, change_id: str | None = None) -> None:
-        if not self._record.quarantined:
-            return
-        key = None if change_id is None else to_key(change_id)
-        gone = self._db.execute(
-            "DELETE FROM collections_changes WHERE doc_id = ? AND is_quarantined = 1"
-            " AND (? IS NULL OR change_id = ?)",
-            (self._key, key, key),
-        ).rowcount
-        if gone:
-            self._update(quarantined=self._record.quarantined - gone)
-
-    def _put_change(self, change: Change, *, is_quarantined: int, reason: bytes, at: int) -> None:
-        position = self._record.position + 1
-        values = (
-            self._key,
-            to_key(change.id),
-            is_quarantined,
-            position,
-            change.encoded,
-            reason,
-            at,
+        RECORDS.take_from_quarantine(
+            self._db, self._key, None if change_id is None else [change_id]
         )
-        self._db.execute(
-            "INSERT INTO collections_changes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (*values, row_sum(*values)),
-        )
-        self._update(position=position)
