@@ -59,7 +59,7 @@ class JsonRpcPeer:
         return self.session.context
 
     @property
-    def subscriptions(self) -> set[str]:
+    def subscriptions(self) -> dict[str, None]:
         """The documents that it is subscribed to."""
         return self.session.subscriptions
 

@@ -73,7 +73,7 @@ class ServerSession:
             connection_id=connection_id,
             principal=principal,
         )
-        self.subscriptions: set[str] = set()
+        self.subscriptions: dict[str, None] = {}
         self.ended = False
         self._requests = TokenBucket(limits.requests_per_s, limits.requests_burst, now=loop.time())
         self._commit_bytes = TokenBucket(

@@ -152,7 +152,7 @@ class PresenceHub:
             return
         self._own_id = own
         present = [peer for peer in peers if isinstance(peer, str) and peer != own]
-        for peer in self._peers.keys() - set(present):
+        for peer in [peer for peer in self._peers if peer not in present]:
             self._left(peer, None)
         self._peers.update(dict.fromkeys(present))
         self.greet()

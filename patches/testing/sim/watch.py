@@ -65,12 +65,10 @@ class WatchedOutbox(Outbox):
         if self.closing is None:
             self._on_put(render(event), before)
 
-    def offer(self, event: Event) -> bool:
+    def _queue(self, event: Event) -> None:
         before = self.broadcast_bytes
-        is_queued = super().offer(event)
-        if is_queued:
-            self._on_put(render(event), before)
-        return is_queued
+        super()._queue(event)
+        self._on_put(render(event), before)
 
     def answer(self, answer: bytes | Event) -> None:
         super().answer(answer)

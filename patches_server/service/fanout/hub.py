@@ -31,7 +31,7 @@ from patches_server.documents.document_server import DocumentServer
 from patches_server.documents.records import CommitOptions, Tombstone
 from patches_server.service.fanout.answers_first import AnswersFirst
 from patches_server.service.fanout.held_broadcasts import HeldBroadcasts, Key, Reason
-from patches_server.service.fanout.outbox import ASK_LATER, Event
+from patches_server.service.fanout.outbox import ASK_LATER, About, Event
 from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.stats import ServerStats
 from patches_server.wire.checks import is_doc_id
@@ -120,7 +120,7 @@ class Hub:
         """
         ids = self._ids(wanted)
         maximum = self._limits.max_subscriptions
-        if maximum is not None and len(subscriber.subscriptions.union(ids)) > maximum:
+        if maximum is not None and len(subscriber.subscriptions.keys() | ids) > maximum:
             raise TooManyRequestsError(
                 f"at most {maximum} subscriptions on one connection", retry_after_ms=60_000
             )
@@ -206,7 +206,7 @@ class Hub:
             # Subscribed before the tombstone is looked for: a deletion in between is announced
             # twice rather than never.
             self._table.setdefault(doc_id, {})[subscriber] = asyncio.get_running_loop().time()
-            subscriber.subscriptions.add(doc_id)
+            subscriber.subscriptions[doc_id] = None
             if self._get_tombstone is None or await self._get_tombstone(doc_id) is None:
                 return self.is_subscribed(subscriber, doc_id)
             self._remove(subscriber, doc_id)
@@ -226,7 +226,8 @@ class Hub:
         self._held.drop((doc_id, subscriber))
         self._asking.pop((doc_id, subscriber), None)
         self.answers_first.forget(doc_id, subscriber)
-        subscriber.subscriptions.discard(doc_id)
+        subscriber.subscriptions.pop(doc_id, None)
+        subscriber.outbox.withdraw(room=doc_id)
         subscribers = self._table.get(doc_id)
         if subscribers is None or subscriber not in subscribers:
             return False
@@ -331,8 +332,10 @@ class Hub:
             self._start_asking(doc_id, subscriber)
             self._held.add(key, event)
 
-    def offer(self, doc_id: str, subscriber: Subscriber, event: Event) -> bool:
-        """Give one subscriber an event that it can do without; whether it gets it."""
+    def offer(
+        self, doc_id: str, subscriber: Subscriber, event: Event, *, about: About | None = None
+    ) -> bool:
+        """Give one subscriber an event that it can do without, as `Outbox.offer`."""
         asked_at = self._table.get(doc_id, {}).get(subscriber)
         if asked_at is None:
             return False
@@ -341,7 +344,7 @@ class Hub:
             self._start_asking(doc_id, subscriber)
         if self._held.is_held(key):
             return self._held.offer(key, event)
-        return subscriber.outbox.offer(event)
+        return subscriber.outbox.offer(event, about=about)
 
     def _is_old(self, asked_at: float) -> bool:
         return asyncio.get_running_loop().time() - asked_at >= self._reauth_s

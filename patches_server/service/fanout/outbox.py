@@ -10,7 +10,8 @@ What the peer asked for and what it did not ask for are bounded apart:
   more calls of this peer (`has_room`), so that a slow reader slows itself down and nobody else.
 - Broadcasts come whether or not the peer reads. Over the bound the peer is cut off with 1013: it
   reconnects and catches up by revision.
-- Presence is dropped before it takes room from broadcasts.
+- Presence takes no room from broadcasts: while much waits, the newest message of each sender is
+  kept beside the queue, and follows when little waits. What does not fit there is dropped.
 """
 
 from __future__ import annotations
@@ -31,8 +32,14 @@ LOST: Final = 1006
 TOO_SLOW: Final = 1013
 #: The peer's sign-in has ended; from the range that is free for applications.
 SIGNED_OUT: Final = 4401
-#: Presence may take this part of what may wait.
+#: Presence may take this part of what may wait, in the queue and beside it.
 _SHARE_OF_OFFERS: Final = 8
+
+#: Without a bound of the queue, so many are kept beside it.
+_MAX_LATE: Final = 1_000
+
+#: Whose presence a message is about, and in which room.
+About: TypeAlias = tuple[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,10 @@ class Outbox:
         self._answers = 0
         self._answer_bytes = 0
         self._broadcast_bytes = 0
+        self._late: dict[About, Event] = {}  # presence that waits for room in the queue
+        self._late_bytes = 0
+        #: How many offered events gave way to newer ones.
+        self.superseded = 0
         self._filled = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -122,14 +133,26 @@ class Outbox:
         self._broadcast_bytes += len(frame)
         self._filled.set()
 
-    def offer(self, event: Event) -> bool:
-        """Queue an event that the peer can do without, if little waits; whether it was queued."""
-        max_bytes = None if self._max_bytes is None else self._max_bytes // _SHARE_OF_OFFERS
-        max_frames = None if self._max_frames is None else self._max_frames // _SHARE_OF_OFFERS
-        if self.closing is not None or self._is_full(max_bytes, max_frames):
+    def offer(self, event: Event, *, about: About | None = None) -> bool:
+        """Queue an event that the peer can do without; whether the peer will get it.
+
+        If much waits, it is dropped, or with `about` kept until there is room: the newest of each.
+        """
+        if self.closing is not None:
             return False
+        if about in self._late:
+            self._drop_late(about)
+            self.superseded += 1
+        if not self._takes_offers():
+            return about is not None and self._keep_late(about, event)
         self._queue(event)
         return True
+
+    def withdraw(self, *, sender: str | None = None, room: str | None = None) -> None:
+        """Drop what was offered about a sender, or in a room, or both, and is not queued yet."""
+        for about in list(self._late):
+            if sender in (None, about[0]) and room in (None, about[1]):
+                self._drop_late(about)
 
     def answer(self, answer: bytes | Event) -> None:
         """Queue the answer to a call, as its door writes it, or an event that is part of it.
@@ -175,6 +198,8 @@ class Outbox:
             self.closing = Close(code, reason)
         if discard:
             self._frames.clear()
+            self._late.clear()
+            self._late_bytes = 0
             self._answers = self._answer_bytes = self._broadcast_bytes = 0
         self._set_room(True)  # whoever waits is to see that the outbox is closed
         self._filled.set()
@@ -223,6 +248,27 @@ class Outbox:
         self._broadcast_bytes += len(frame)
         self._filled.set()
 
+    def _takes_offers(self) -> bool:
+        max_bytes = None if self._max_bytes is None else self._max_bytes // _SHARE_OF_OFFERS
+        max_frames = None if self._max_frames is None else self._max_frames // _SHARE_OF_OFFERS
+        return not self._is_full(max_bytes, max_frames)
+
+    def _keep_late(self, about: About, event: Event) -> bool:
+        max_events = (self._max_frames or _MAX_LATE * _SHARE_OF_OFFERS) // _SHARE_OF_OFFERS
+        size = self._late_bytes + len(event.params)
+        if len(self._late) >= max(1, max_events):
+            return False
+        if self._max_bytes is not None and size > self._max_bytes // _SHARE_OF_OFFERS:
+            return False
+        self._late[about] = event
+        self._late_bytes = size
+        return True
+
+    def _drop_late(self, about: About | None) -> None:
+        event = None if about is None else self._late.pop(about, None)
+        if event is not None:
+            self._late_bytes -= len(event.params)
+
     def _is_full(self, max_bytes: int | None, max_frames: int | None) -> bool:
         return (max_bytes is not None and self._broadcast_bytes > max_bytes) or (
             max_frames is not None and len(self._frames) - self._answers >= max_frames
@@ -250,6 +296,11 @@ class Outbox:
             return item.frame
         if not isinstance(item, Mark):
             self._broadcast_bytes -= len(item)
+            if self._late and self.closing is None and self._takes_offers():
+                about = next(iter(self._late))
+                event = self._late[about]
+                self._drop_late(about)
+                self._queue(event)
         return item
 
 

@@ -11,8 +11,9 @@ subscribed to, and to no other peer: a stranger must not appear beside a documen
 A relay of that library that is given a room takes only messages that name it. For it, a connection
 is welcomed again in each document it subscribes to, and a departure is announced in each room.
 
-Messages are limited per sender and per receiver, in number and bytes, and are dropped where the
-receiver does not take them. A flood of them never ends the receiver's connection.
+Messages are limited per sender and per receiver, in number and bytes. A receiver that reads slowly
+gets the newest of each sender later, so that nobody stays unseen. A flood of them never ends the
+receiver's connection.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from patches.limits import Limits
 from patches.model import codec
 from patches.model.json_values import Json
 from patches_server.service.fanout.hub import Hub
-from patches_server.service.fanout.outbox import Event
+from patches_server.service.fanout.outbox import About, Event
 from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.rates import TokenBucket
 
@@ -43,6 +44,10 @@ _WELCOMED_ROOMS: Final = 32
 #: Of the documents that two connections share, so many are looked for, among so many.
 _MAX_SHARED: Final = 8
 _MAX_LOOKED_AT: Final = 1_000
+
+
+#: What a newcomer says to peers that it has not heard of: a state without an id.
+_HELLO: Final = "{}"
 
 
 class Relayed(enum.Enum):
@@ -61,7 +66,7 @@ class _Member:
     bytes_sent: TokenBucket
     bytes_received: TokenBucket
     #: Who it has exchanged messages with.
-    contacts: set[str] = field(default_factory=set)
+    contacts: dict[str, None] = field(default_factory=dict)
 
 
 class AwarenessRelay:
@@ -74,7 +79,7 @@ class AwarenessRelay:
         self._hub, self._limits, self._is_open = hub, limits, is_open
         self._members: dict[str, _Member] = {}
         #: Room -> the connections that have sent or got a message in it.
-        self._met: dict[str, set[str]] = {}
+        self._met: dict[str, dict[str, None]] = {}
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -104,10 +109,11 @@ class AwarenessRelay:
         for other_id in self._members if everybody else member.contacts:
             other = self._members.get(other_id)
             if other is not None:
+                other.peer.outbox.withdraw(sender=peer.connection_id)
                 other.peer.outbox.put(gone)
         for other_id in member.contacts:
             if other_id in self._members:
-                self._members[other_id].contacts.discard(peer.connection_id)
+                self._members[other_id].contacts.pop(peer.connection_id, None)
 
     def subscribed(self, peer: Subscriber, rooms: Sequence[str]) -> None:
         """A connection has subscribed to documents: it is welcomed in each of them."""
@@ -124,7 +130,7 @@ class AwarenessRelay:
         met = self._met.get(room)
         if met is None or left not in met:
             return
-        met.discard(left)
+        del met[left]
         if not met:
             del self._met[room]
         if len(met) > _ROSTER_MAX:
@@ -132,7 +138,9 @@ class AwarenessRelay:
         gone = Event("peer-disconnected", codec.encode({"id": left, "room": room}))
         for other in met:
             if other in self._members:
-                self._hub.offer(room, self._members[other].peer, gone)
+                target = self._members[other].peer
+                target.outbox.withdraw(sender=left, room=room)
+                self._hub.offer(room, target, gone, about=(left, room))
 
     def withdraw(self, peer: Subscriber, params: Json) -> None:
         """A connection is seen no more, though it stays: in a room, or by anybody it has met."""
@@ -142,12 +150,13 @@ class AwarenessRelay:
             self.leave_room(left, room)
         elif room is None and left in self._members:
             gone = Event("peer-disconnected", codec.encode({"id": left}))
-            contacts, self._members[left].contacts = self._members[left].contacts, set()
+            contacts, self._members[left].contacts = self._members[left].contacts, {}
             for other_id in contacts:
                 other = self._members.get(other_id)
                 if other is not None:
-                    other.contacts.discard(left)
-                    other.peer.outbox.offer(gone)
+                    other.contacts.pop(left, None)
+                    other.peer.outbox.withdraw(sender=left)
+                    other.peer.outbox.offer(gone, about=(left, None))
 
     def pass_on(self, sender: Subscriber, params: Sequence[Json], *, size: int) -> Relayed:
         """Pass `[TO, DATA]` or `[TO, DATA, ROOM]` on. What is over a limit is dropped and counted.
@@ -171,15 +180,26 @@ class AwarenessRelay:
         cost = size * len(rooms)
         if member.bytes_sent.take(cost, now=now) or target.bytes_received.take(cost, now=now):
             return self._drop(Relayed.TOO_MANY)
-        member.contacts.add(target.peer.connection_id)
-        target.contacts.add(sender.connection_id)
+        member.contacts[target.peer.connection_id] = None
+        target.contacts[sender.connection_id] = None
         for each in rooms:
             if each is not None:
-                met = self._met.setdefault(each, set())
-                met.update((sender.connection_id, target.peer.connection_id))
+                met = self._met.setdefault(each, {})
+                met.update(dict.fromkeys((sender.connection_id, target.peer.connection_id)))
         data = params[1] if len(params) > 1 else None
-        is_queued = [self._offer(target.peer, _signal(sender, data, each), each) for each in rooms]
-        return Relayed.SENT if all(is_queued) else self._drop(Relayed.TOO_MANY)
+        superseded = target.peer.outbox.superseded
+        is_hello = data == _HELLO  # asks for a state and is none: it must not replace one
+        arrives = [
+            self._offer(
+                target.peer,
+                _signal(sender, data, each),
+                each,
+                about=None if is_hello else (sender.connection_id, each),
+            )
+            for each in rooms
+        ]
+        self.dropped += target.peer.outbox.superseded - superseded
+        return Relayed.SENT if all(arrives) else self._drop(Relayed.TOO_MANY)
 
     def _rooms(self, sender: Subscriber, target: Subscriber, room: Json) -> list[str | None]:
         """The rooms that a message is passed on in; `None` is none in particular."""
@@ -207,10 +227,12 @@ class AwarenessRelay:
                 return []
         return list(sharing)
 
-    def _offer(self, target: Subscriber, event: Event, room: str | None) -> bool:
+    def _offer(
+        self, target: Subscriber, event: Event, room: str | None, *, about: About | None
+    ) -> bool:
         if room is None:
-            return target.outbox.offer(event)
-        return self._hub.offer(room, target, event)
+            return target.outbox.offer(event, about=about)
+        return self._hub.offer(room, target, event, about=about)
 
     def _drop(self, why: Relayed) -> Relayed:
         self.dropped += 1

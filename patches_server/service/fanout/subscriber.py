@@ -15,8 +15,8 @@ class Subscriber(Protocol):
     context: CallContext
     #: What others address it by.
     connection_id: str
-    #: The documents it is subscribed to; the hub's.
-    subscriptions: set[str]
+    #: The documents it is subscribed to, in order; the hub's.
+    subscriptions: dict[str, None]
 
     @property
     def ended(self) -> bool:

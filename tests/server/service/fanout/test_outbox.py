@@ -132,6 +132,45 @@ async def test_what_is_offered_is_dropped_before_it_takes_room_from_broadcasts()
     assert not outbox.offer(_event(b"x"))
 
 
+async def test_the_newest_of_each_that_is_offered_follows_when_little_waits() -> None:
+    outbox = Outbox(Limits(max_response_buffer_msgs=16), render)
+    for name in (b"1", b"2"):
+        assert outbox.offer(_event(name), about=("bob", "d"))
+    for about, name in (
+        (("ann", "d"), b"an old state"),
+        (("eve", "d"), b"has left"),
+        (("ann", "d"), b"ann"),
+        (("ann", "e"), b"ann elsewhere"),
+    ):
+        kept = outbox.offer(_event(name), about=about)
+        assert kept == (about != ("ann", "e")), "only so many are kept"
+    outbox.withdraw(sender="eve")
+    got = [outbox.get_nowait() for _ in range(4)]
+    assert got == [b"1", b"2", b"ann", None]
+
+
+async def test_what_was_offered_in_a_room_is_dropped_with_it() -> None:
+    outbox = Outbox(Limits(max_response_buffer_msgs=16), render)
+    for name in (b"1", b"2", b"3"):
+        outbox.offer(_event(name), about=("ann", "d"))
+    outbox.withdraw(room="e")
+    outbox.withdraw(room="d")
+    assert [outbox.get_nowait() for _ in range(3)] == [b"1", b"2", None]
+
+
+async def test_what_is_offered_now_comes_instead_of_what_was_kept() -> None:
+    outbox = Outbox(Limits(max_response_buffer_msgs=16), render)
+    for name in (b"1", b"2", b"old"):
+        outbox.offer(_event(name), about=("ann", "d"))
+    outbox.get_nowait()
+    outbox.get_nowait()
+    assert outbox.get_nowait() == b"old"
+    for name in (b"1", b"2", b"old"):
+        outbox.offer(_event(name), about=("ann", "d"))
+    outbox.offer(_event(b"new"), about=("ann", "d"))
+    assert [outbox.get_nowait() for _ in range(4)] == [b"1", b"2", b"new", None]
+
+
 async def test_an_event_is_written_once_for_all_outboxes_of_a_door() -> None:
     written: list[Event] = []
 
