@@ -19,10 +19,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from patches.aio.signals import Signal
-from patches.errors import ErrorContext, PatchesError
+from patches.errors import ChangeRefusedError, ErrorContext, PatchesError
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
@@ -55,6 +56,11 @@ class SyncHost(Protocol):
 
     def work_changed(self, doc_id: str) -> None:
         """Unsent work was taken back, or is to be sent now, whatever stood against it before."""
+
+    def replaced(self, doc_id: str, rev: int) -> None:
+        """Another process that shares the store has replaced the copy of a document, which is at
+        `rev` now. What the server said before was about the copy that is gone.
+        """
 
 
 class Tracking(ABC):
@@ -202,15 +208,20 @@ class Syncing(ABC):
         tail: Sequence[Change] = (),
         resolved: Sequence[Change] = (),
         is_new_history: bool = False,
+        asked_at: int | None = None,
     ) -> None:
         """Replace the committed part by the server's snapshot, keeping unsent work.
 
         `is_new_history`: its revisions number other changes than those here, so nothing can be
-        transformed; unsent work stands on the snapshot from now on.
+        transformed; unsent work stands on the snapshot from now on. What of it does not apply is
+        set aside by the same transaction and told by `on_quarantined`.
 
         `tail`: what was committed between the local revision and the snapshot's head, if
-        `needs_tail`. `resolved`: changes known to be committed, to be dropped from pending. Raises
-        `ApplyChangesError` when the snapshot's own changes cannot be applied; nothing was stored.
+        `needs_tail`. `resolved`: changes known to be committed, to be dropped from pending.
+        `asked_at`: the committed revision when the server was asked for the snapshot. Raises
+        `OutdatedAnswerError` if the copy has received more than the snapshot holds since then, or
+        is another one; `ApplyChangesError` when the snapshot's own changes cannot be applied.
+        Nothing was stored then.
         """
 
     # ---- a wire of its own -----------------------------------------------------------------------
@@ -252,6 +263,11 @@ class Quarantine:
     """
 
     name: ClassVar[str]
+
+    @cached_property
+    def on_quarantined(self) -> Signal[[QuarantinedChange]]:
+        """`(entry)`: the algorithm itself has set work aside that does not apply any more."""
+        return Signal("on_quarantined")
 
     async def verify_pending_change(self, doc_id: str, change_id: str) -> bool:
         """Whether a pending change applies cleanly here; `False` only if it surely does not."""
@@ -306,6 +322,14 @@ class Algorithm(Tracking, Editing, Syncing, Quarantine):
 
     #: `(error, context)`: a failure that belongs to no call, with `context.doc_id`.
     on_error: Signal[[Exception, ErrorContext]]
+
+    def tell_set_aside(self, entry: QuarantinedChange) -> None:
+        """Tell of work that the algorithm itself has put into quarantine."""
+        self.on_quarantined.emit(entry)
+        self.on_error.emit(
+            ChangeRefusedError(entry.change_id, entry.reason),
+            ErrorContext(doc_id=entry.doc_id, change_id=entry.change_id),
+        )
 
     @abstractmethod
     def open_store(self, backend: Backend) -> None:

@@ -8,27 +8,69 @@ correctly.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Final
 
+from patches.errors import OutdatedAnswerError
 from patches.model.history import History
 from patches.model.json_values import Json
 
+#: Of the version of a stored copy, the low bits count the writes since a snapshot was installed.
+_BITS_SINCE_INSTALL: Final = 24
+
+
+def version_after_install(version: int) -> int:
+    """The version of a stored copy after a snapshot has replaced the one at `version`."""
+    return (installation_of(version) + 1) << _BITS_SINCE_INSTALL
+
+
+def installation_of(version: int) -> int:
+    """The number of the installation that a stored copy stems from."""
+    return version >> _BITS_SINCE_INSTALL
+
+
+def check_not_outdated(doc_id: str, *, asked_at: int | None, head: int, rev: int) -> None:
+    """Raise `OutdatedAnswerError` for a snapshot at `head` that was asked for at `asked_at`, if a
+    copy has received more since and is at `rev`.
+
+    One that was ahead of the snapshot before is on a history that is no more.
+    """
+    if asked_at is not None and asked_at <= head < rev:
+        raise OutdatedAnswerError(doc_id, rev=rev, is_replaced=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """The copy of a document: its history, and which installation of a snapshot it stems from."""
+
+    history: History
+    installation: int
+
 
 class Histories:
-    """Owned by the algorithm of that name. `load` reads a history, `save_token` stores a token."""
+    """Owned by the algorithm of that name. `load` reads a copy, `save_token` stores a token.
+
+    What the server says is about the copy that it was asked about. `is_asked_about` tells whether
+    that is the one in the store: another process may have installed a snapshot since.
+    """
 
     def __init__(
         self,
         algorithm: str,
-        load: Callable[[str], Awaitable[History]],
+        load: Callable[[str], Awaitable[Copy]],
         save_token: Callable[[str, str | None], Awaitable[None]],
     ) -> None:
         self._algorithm, self._load, self._save_token = algorithm, load, save_token
-        self._known: dict[str, History] = {}
+        self._known: dict[str, Copy] = {}
+        self._asked: dict[str, int] = {}  # installations that the server was asked about
         #: Whether the server gives tokens; `None`: it was not asked yet.
         self._are_given: bool | None = None
 
     async def of(self, doc_id: str) -> History:
         """The history of a document's copy."""
+        return (await self._copy_of(doc_id)).history
+
+    async def _copy_of(self, doc_id: str) -> Copy:
         known = self._known.get(doc_id)
         if known is None:
             known = self._known[doc_id] = await self._load(doc_id)
@@ -38,7 +80,19 @@ class Histories:
         """The options of a request that reads: what the copy here is, so that the server can refuse
         one that is of another history, or another algorithm.
         """
-        return {"algorithm": self._algorithm, **(await self.of(doc_id)).options()}
+        copy = await self._copy_of(doc_id)
+        self._asked[doc_id] = copy.installation
+        return {"algorithm": self._algorithm, **copy.history.options()}
+
+    def is_asked_about(self, doc_id: str, installation: int) -> bool:
+        """Whether what the server says is about the copy of this installation. True before the
+        first question.
+        """
+        return self._asked.get(doc_id, installation) == installation
+
+    def asked_about(self, doc_id: str) -> int | None:
+        """The installation that what the server says is about; `None` before the first question."""
+        return self._asked.get(doc_id)
 
     async def commit_options(self, doc_id: str) -> dict[str, Json] | None:
         """The options of a commit; none to a server that gives no tokens: it tells all of them."""
@@ -52,21 +106,29 @@ class Histories:
         known = await self.of(doc_id)
         if token != known.token:
             await self._save_token(doc_id, token)
-            known = self._known.get(doc_id, known)
-            self._known[doc_id] = History(token, known.last_rev, known.last_id)
+            copy = await self._copy_of(doc_id)
+            self._known[doc_id] = replace(
+                copy, history=History(token, copy.history.last_rev, copy.history.last_id)
+            )
 
     def advance(self, doc_id: str, rev: int, change_id: str | None) -> None:
         """A copy has received a change, and that is stored."""
         known = self._known.get(doc_id)
-        if known is not None and rev >= known.last_rev:
-            self._known[doc_id] = known.after(rev, change_id)
+        if known is not None and rev >= known.history.last_rev:
+            self._known[doc_id] = replace(known, history=known.history.after(rev, change_id))
 
-    def put(self, doc_id: str, history: History) -> None:
-        """A copy was replaced, and that is stored."""
-        self._known[doc_id] = history
+    def put(self, doc_id: str, history: History, installation: int) -> None:
+        """A copy was replaced by what the server has, and that is stored."""
+        self._known[doc_id] = Copy(history, installation)
+        self._asked[doc_id] = installation
         if history.token is not None:
             self._are_given = True
 
     def forget(self, doc_id: str) -> None:
-        """Read it from the store again, if it is asked for."""
+        """Another process has replaced the copy: read it from the store for the next question."""
         self._known.pop(doc_id, None)
+
+    def drop(self, doc_id: str) -> None:
+        """There is no copy any more."""
+        self._known.pop(doc_id, None)
+        self._asked.pop(doc_id, None)

@@ -8,13 +8,22 @@ in it is raised, and nothing of it is sent or dropped until the application untr
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from patches.algorithms.base import Algorithm, SyncHost
-from patches.errors import CorruptDataError, ErrorContext, NetworkError, StatusError
+from patches.errors import (
+    CorruptDataError,
+    ErrorContext,
+    NetworkError,
+    OutdatedAnswerError,
+    StatusError,
+)
 from patches.model.change import Change, Snapshot, TrackedDoc
 
 T = TypeVar("T")
+
+#: Of one document, while it goes on receiving changes.
+_MOST_FETCHES: Final = 10
 
 
 class Recovery:
@@ -65,19 +74,32 @@ class Recovery:
         return docs
 
     async def _fetch(self, doc_id: str, host: SyncHost, damage: CorruptDataError) -> None:
+        for _ in range(_MOST_FETCHES):
+            try:
+                await self._fetch_once(doc_id, host, damage)
+                return
+            except OutdatedAnswerError:
+                continue
+        raise damage
+
+    async def _fetch_once(self, doc_id: str, host: SyncHost, damage: CorruptDataError) -> None:
         algorithm = self._algorithm
+        asked_at = await algorithm.get_committed_rev(doc_id)
         try:
             snapshot = Snapshot.from_wire(await host.call("getDoc", doc_id))
             tail: Iterable[Change] = ()
             if await algorithm.needs_tail(doc_id):
-                since = await algorithm.get_committed_rev(doc_id)
-                wire = await host.call("getChangesSince", doc_id, since)
+                wire = await host.call("getChangesSince", doc_id, asked_at)
                 tail = (Change.from_wire(change) for change in wire)
         except (NetworkError, StatusError) as exc:
             raise damage from exc
         head = snapshot.head
         await algorithm.install_snapshot(
-            doc_id, snapshot, None, tail=[change for change in tail if change.rev <= head]
+            doc_id,
+            snapshot,
+            None,
+            tail=[change for change in tail if change.rev <= head],
+            asked_at=asked_at,
         )
 
     def _report(self, damage: CorruptDataError, doc_id: str) -> None:

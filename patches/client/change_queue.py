@@ -76,7 +76,7 @@ class Edit:
         """Whether there is nothing left to store: rebased away, or confirmed by other means."""
         if not self.ops:
             return True
-        return self.doc is not None and not any(ops is self.ops for ops in self.doc.unsaved)
+        return self.doc is not None and not self.doc.holds(self.ops)
 
 
 @dataclass(slots=True, eq=False)

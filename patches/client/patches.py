@@ -37,7 +37,7 @@ from patches.errors import (
     PatchesError,
 )
 from patches.limits import Limits
-from patches.model.change import Snapshot
+from patches.model.change import QuarantinedChange, Snapshot
 from patches.model.checks import kind_of
 from patches.model.codec import json_size
 from patches.model.json_values import Json
@@ -109,6 +109,7 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
         for algorithm in self.algorithms.values():
             algorithm.open_store(self._backend)
             algorithm.on_error(self._report)
+            algorithm.on_quarantined(self._quarantined)
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -374,6 +375,9 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
         if not self.on_error:
             _log.error("document %r: %s", context.doc_id, error, exc_info=error)
         self.on_error.emit(error, context)
+
+    def _quarantined(self, entry: QuarantinedChange) -> None:
+        self.on_change_quarantined.emit(entry.doc_id, entry)
 
     def _task_failed(self, error: Exception) -> None:
         self._report(error, ErrorContext())

@@ -322,6 +322,10 @@ class Document(Watched, NotADict):
         """Bytes of what waits for the server. Asked when the running estimate reaches the limit."""
         return 0
 
+    def holds(self, edit: list[Op]) -> bool:
+        """Whether this edit is still to be stored, by the identity of its list."""
+        return any(ops is edit for ops in self.unsaved)
+
     @abstractmethod
     def import_snapshot(self, snapshot: Snapshot) -> None:
         """Replace committed and pending parts, keep what is unsaved. An older one does nothing."""

@@ -22,6 +22,7 @@
     ├── ApplyChangesError                a change does not apply to the state it was made for
     ├── MissingChangesError              server changes do not follow on from the local revision
     ├── HistoryChangedError              the server has another history of a document than before
+    ├── OutdatedAnswerError              an answer is about a copy that is not here any more
     ├── AlgorithmMismatchError           a document is used with another algorithm than its own
     ├── DocumentClosedError              an edit of a document that was closed
     ├── StateReadOnlyError (TypeError)   a write to `doc.state`, noticed in debug mode
@@ -94,6 +95,7 @@ from patches.errors.documents import (
     InvalidValueError,
     MissingChangesError,
     OpsRefusedError,
+    OutdatedAnswerError,
     PatchError,
     PendingChangeError,
     QueueFullError,
@@ -183,6 +185,7 @@ __all__ = [
     "NotFoundError",
     "OpsRefusedError",
     "OtherHistoryError",
+    "OutdatedAnswerError",
     "PatchError",
     "PatchesError",
     "PendingChangeError",

@@ -77,6 +77,23 @@ class DocumentClosedError(PatchesError):
     """An edit, an undo or a redo of a document that was closed. Open it again."""
 
 
+class OutdatedAnswerError(PatchesError):
+    """What the server said is about another copy of the document than the one here now.
+
+    Since the server was asked, the copy has been replaced by another process that shares the store
+    (`is_replaced`), or has received more than the answer holds. It is at `rev` now. Nothing was
+    changed; the server has to be asked again.
+    """
+
+    def __init__(self, doc_id: str, *, rev: int, is_replaced: bool) -> None:
+        self.doc_id, self.rev, self.is_replaced = doc_id, rev, is_replaced
+        what = "was replaced" if is_replaced else "has moved on"
+        super().__init__(
+            f"document {doc_id!r} {what} since the server was asked about it; it is at revision "
+            f"{rev} now"
+        )
+
+
 class AlgorithmMismatchError(PatchesError):
     """400: a document keeps the algorithm it was made with: `expected`. It was used with `got`."""
 

@@ -202,6 +202,10 @@ class Documents:
         """Unsent work was taken back, or is to be sent now, for an algorithm."""
         self.work_set_aside(doc_id)
 
+    def replaced(self, doc_id: str, rev: int) -> None:
+        """Another process that shares the store has replaced the copy of a document."""
+        self.change(doc_id, lambda doc: transitions.replaced(doc, rev))
+
     async def call(self, method: str, *params: Any) -> Json:
         """Call a method of the server, for an algorithm."""
         return await self.connection.call(method, *params)

@@ -15,7 +15,14 @@ from typing import Any, Final, Literal, Self
 
 from patches.aio.signals import Unsubscribe
 from patches.client.patches import Patches
-from patches.errors import DocNotTrackedError, InvalidRequestError, NetworkError, PatchesError
+from patches.errors import (
+    ChangeRefusedError,
+    DocNotTrackedError,
+    ErrorContext,
+    InvalidRequestError,
+    NetworkError,
+    PatchesError,
+)
 from patches.model.change import Change
 from patches.model.json_values import Json
 from patches.model.settings import check_instance
@@ -316,6 +323,11 @@ class PatchesSync(Linking):
             self._docs.add(doc_id)
         if tracked:
             self.patches.run_task(self._docs.learn(tracked))
+
+    def _algorithm_failed(self, error: Exception, context: ErrorContext) -> None:
+        super()._algorithm_failed(error, context)
+        if isinstance(error, ChangeRefusedError) and context.doc_id is not None:
+            self._docs.refused(context.doc_id, error)
 
     def _taken_over(self, by: object) -> None:
         self._superseded = by is not self

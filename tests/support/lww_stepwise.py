@@ -42,7 +42,7 @@ class StepwiseLWW(LWWAlgorithm):
         step = await self._store.change(
             doc_id,
             lambda tables: transactions.fold_changes(
-                tables, doc_id, changes, expected, _version(doc)
+                tables, doc_id, changes, expected, _version(doc), None
             ),
         )
         await self._follow(doc_id, _lww(doc), step)

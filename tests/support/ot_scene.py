@@ -64,6 +64,16 @@ class Server:
         return self.commit([change])[-1]
 
 
+def lose(store: OTClientStore, *change_ids: str, doc_id: str = DOC) -> None:
+    """The store is as it was some writes ago, and does not hold these changes."""
+    assert isinstance(store, OTMemoryStore)
+    stored = store._docs[doc_id]
+    tail_rev = stored.position.tail_rev
+    stored.pending = [change for change in stored.pending if change.id not in change_ids]
+    if stored.position.tail_rev == tail_rev:  # more than appending was lost
+        stored.version -= 1
+
+
 class Client:
     """An algorithm, its store, and one open document, driven by hand."""
 

@@ -190,6 +190,7 @@ class PlainAlgorithm(Algorithm):
         tail: Sequence[Change] = (),
         resolved: Sequence[Change] = (),
         is_new_history: bool = False,
+        asked_at: int | None = None,
     ) -> None:
         self.snapshots[doc_id] = snapshot
         if doc is not None:

@@ -214,6 +214,7 @@ class SmallAlgorithm(Algorithm):
         tail: Sequence[Change] = (),
         resolved: Sequence[Change] = (),
         is_new_history: bool = False,
+        asked_at: int | None = None,
     ) -> None:
         self._may_fail("install_snapshot")
         state = snapshot.state

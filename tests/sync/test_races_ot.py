@@ -22,15 +22,15 @@ from patches.errors import (
     StorageError,
     UnstoredPendingError,
 )
-from patches.model.change import Change, Snapshot
+from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.model.history import NO_HISTORY, History
 from patches.model.json_values import Json, Op
 from patches.net.connection import CommitAnswer
 from patches.runtime import Runtime
 from patches.sync import PatchesSync, SyncedDoc
-from patches.testing.contracts.ot_client_steps import drop
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.virtual_time import idle, virtual_time
+from tests.support.ot_scene import lose
 
 
 class Scene:
@@ -200,8 +200,9 @@ async def test_an_edit_made_between_the_store_and_the_view_of_a_reload_survives(
             rebased_pending: Sequence[Change],
             read: PendingQueue,
             history: History = NO_HISTORY,
+            aside: Sequence[QuarantinedChange] = (),
         ) -> Any:
-            result = await install_doc(doc_id, snapshot, rebased_pending, read, history)
+            result = await install_doc(doc_id, snapshot, rebased_pending, read, history, aside)
             doc.apply([put("two", 2)])
             await idle()
             return result
@@ -290,7 +291,7 @@ async def test_the_end_of_the_queue_that_the_store_lost_is_sent() -> None:
         await stored(doc, put("kept"))
         await stored(doc, put("lost"))
         lost = (await scene.store.load_queue("d")).pending[-1]
-        await drop(scene.store, lost.id, doc_id="d")
+        lose(scene.store, lost.id, doc_id="d")
         scene.connection.restore()
         push = await scene.connection.next_call("commitChanges")
         assert [change.ops for change in push.changes] == [[put("kept")], [put("lost")]]
@@ -307,7 +308,7 @@ async def test_what_the_queue_has_passed_is_withheld_and_told_once() -> None:
         await stored(doc, put("lost"))
         await stored(doc, put("kept"))
         lost, kept = (await scene.store.load_queue("d")).pending
-        await drop(scene.store, lost.id, doc_id="d")
+        lose(scene.store, lost.id, doc_id="d")
         scene.connection.restore()
         for _ in range(3):
             push = await scene.connection.next_call("commitChanges")
@@ -351,7 +352,7 @@ async def test_work_that_the_store_lost_is_handed_over_by_a_deletion_without_an_
         await stored(doc, put("lost"))
         await stored(doc, put("kept"))
         lost, kept = (await scene.store.load_queue("d")).pending
-        await drop(scene.store, lost.id, doc_id="d")
+        lose(scene.store, lost.id, doc_id="d")
         handed: list[str] = []
         scene.sync.on_remote_doc_deleted(
             lambda _doc_id, pending: handed.extend(change.id for change in pending)

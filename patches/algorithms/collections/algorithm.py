@@ -22,8 +22,9 @@ from patches.algorithms.collections import call_ops, transactions
 from patches.algorithms.collections.declaration import Collections
 from patches.algorithms.collections.doc import CollectionsDoc, CollectionsSnapshot
 from patches.algorithms.collections.stores.factory import COLLECTIONS_STORES
-from patches.algorithms.collections.tables import CollectionsStore
+from patches.algorithms.collections.tables import CollectionsStore, DocTables, Work
 from patches.algorithms.collections.transactions import NewWrite
+from patches.algorithms.histories import check_not_outdated
 from patches.algorithms.recovery import Recovery
 from patches.documents.document import Document
 from patches.errors import ErrorContext, PatchesError, UnsplittableChangeError
@@ -256,17 +257,20 @@ class CollectionsAlgorithm(Algorithm):
         tail: Sequence[Change] = (),
         resolved: Sequence[Change] = (),
         is_new_history: bool = False,
+        asked_at: int | None = None,
     ) -> None:
         """Replace the synced rows by the server's; pending changes stay on top."""
         opened, ids = _opened(doc), [change.id for change in resolved]
         version = self.declaration_of(doc_id).version
+
+        def install(tables: DocTables) -> Work:
+            rev = transactions.committed_rev(tables)
+            if not is_new_history:
+                check_not_outdated(doc_id, asked_at=asked_at, head=snapshot.head, rev=rev)
+            return transactions.install(tables, snapshot, ids, self._is_stored(doc_id), version)
+
         async with self._locks(doc_id):
-            work = await self._store.change(
-                doc_id,
-                lambda tables: transactions.install(
-                    tables, snapshot, ids, self._is_stored(doc_id), version
-                ),
-            )
+            work = await self._store.change(doc_id, install)
             if opened is not None:
                 opened.install(work, snapshot=snapshot)
                 opened.synced_again()

@@ -13,29 +13,30 @@ The state that is shown is derived, so nothing is counted twice.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, TypeVar
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm, LocalEdit, SyncHost
-from patches.algorithms.histories import Histories
+from patches.algorithms.histories import Copy, Histories, installation_of
 from patches.algorithms.lww import local_edits, quarantine, reading, sending, transactions
-from patches.algorithms.lww.doc import LWWDoc, LWWSnapshot
-from patches.algorithms.lww.steps import Step
+from patches.algorithms.lww.doc import UNKNOWN_VERSION, LWWDoc, LWWSnapshot
+from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.stores.factory import LWW_STORES
-from patches.algorithms.lww.tables import EDITS_KEPT, LWWStore
+from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, LWWStore
 from patches.algorithms.recovery import Recovery
 from patches.documents.document import Document
-from patches.errors import ErrorContext, PatchesError
+from patches.errors import ErrorContext, OutdatedAnswerError, PatchesError
 from patches.limits import Limits
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
-from patches.model.history import History
 from patches.model.ids import IdSource, change_ids
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Runtime
 from patches.stores.backend import Backend
+
+T = TypeVar("T")
 
 
 class LWWAlgorithm(Algorithm):
@@ -58,7 +59,7 @@ class LWWAlgorithm(Algorithm):
         self._runtime = runtime or Runtime()
         self._limits = limits or Limits()
         self._locks = KeyedLocks()
-        self._histories = Histories(self.name, self._load_history, self._save_token)
+        self._histories = Histories(self.name, self._load_copy, self._save_token)
         self._recovery = Recovery(self)
 
     def attach(self, host: SyncHost) -> None:
@@ -88,7 +89,7 @@ class LWWAlgorithm(Algorithm):
         for doc_id in doc_ids:
             async with self._locks(doc_id):
                 await self._store.change(doc_id, transactions.untrack)
-                self._histories.forget(doc_id)
+                self._histories.drop(doc_id)
 
     async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
         """The tracked documents, and with `include_deleted` those whose deletion is unconfirmed."""
@@ -102,7 +103,7 @@ class LWWAlgorithm(Algorithm):
         """Replace the document's data by a tombstone until the server has deleted it too."""
         async with self._locks(doc_id):
             await self._store.change(doc_id, transactions.mark_deleted)
-            self._histories.forget(doc_id)
+            self._histories.drop(doc_id)
 
     async def confirm_delete_doc(self, doc_id: str) -> None:
         """Drop the tombstone."""
@@ -144,6 +145,7 @@ class LWWAlgorithm(Algorithm):
             )
             if opened is not None:
                 opened.follow_edits(steps, [edit.ops for edit in edits], work)
+                self._notice(opened, known)
         return [
             []
             if step is None
@@ -208,9 +210,12 @@ class LWWAlgorithm(Algorithm):
         opened = _lww(doc)
         async with self._locks(doc_id):
             known = None if opened is None else opened.version
-            step = await self._store.change(
+            asked = self._histories.asked_about(doc_id)
+            step = await self._received(
                 doc_id,
-                lambda tables: transactions.fold_answer(tables, doc_id, sent, committed, known),
+                lambda tables: transactions.fold_answer(
+                    tables, doc_id, sent, committed, known, asked
+                ),
             )
             await self._follow(doc_id, opened, step)
         return _newly_committed(step)
@@ -228,12 +233,22 @@ class LWWAlgorithm(Algorithm):
             return []
         async with self._locks(doc_id):
             known = None if opened is None else opened.version
-            step = await self._store.change(
+            asked = self._histories.asked_about(doc_id)
+            step = await self._received(
                 doc_id,
-                lambda tables: transactions.fold_changes(tables, doc_id, changes, (), known),
+                lambda tables: transactions.fold_changes(tables, doc_id, changes, (), known, asked),
             )
             await self._follow(doc_id, opened, step)
         return _newly_committed(step)
+
+    async def _received(self, doc_id: str, receive: Callable[[DocTables], T]) -> T:
+        """The result of a transaction that applies what the server said."""
+        try:
+            return await self._store.change(doc_id, receive)
+        except OutdatedAnswerError as exc:
+            if exc.is_replaced:
+                self._histories.forget(doc_id)
+            raise
 
     async def install_snapshot(
         self,
@@ -244,29 +259,37 @@ class LWWAlgorithm(Algorithm):
         tail: Sequence[Change] = (),
         resolved: Sequence[Change] = (),
         is_new_history: bool = False,
+        asked_at: int | None = None,
     ) -> None:
         """Replace the committed part by the server's; pending ops and pieces stay.
 
         `resolved` pieces are dropped. There is no `tail`: rows need no rebasing.
         """
-        opened = _lww(doc)
+        opened, now = _lww(doc), self._runtime.wall_ms()
         ids = {change.id for change in resolved}
+        if asked_at is None and opened is not None:
+            asked_at = opened.committed_rev
         async with self._locks(doc_id):
-            shown_rev = None if opened is None else opened.committed_rev
-            work = await self._store.change(
+            asked = self._histories.asked_about(doc_id)
+            work, aside = await self._received(
                 doc_id,
                 lambda tables: transactions.install(
                     tables,
                     doc_id,
                     snapshot,
                     ids,
+                    now=now,
                     is_new_history=is_new_history,
-                    shown_rev=shown_rev,
+                    asked_at=asked_at,
+                    asked=asked,
                 ),
             )
-            self._histories.forget(doc_id)
+            history = await self._store.read(doc_id, lambda tables: tables.history())
+            self._histories.put(doc_id, history, installation_of(work.version))
             if opened is not None:
                 opened.install(work)
+            for entry in aside:
+                self.tell_set_aside(entry)
 
     # ---- changes that the server refuses ---------------------------------------------------------
 
@@ -299,7 +322,7 @@ class LWWAlgorithm(Algorithm):
             quarantined, work = ejected
             if opened is not None:
                 opened.mark_refused(quarantined.change)
-                opened.install(work)
+                self._take(opened, work)
         return quarantined
 
     async def divide_pending_change(
@@ -312,7 +335,7 @@ class LWWAlgorithm(Algorithm):
                 doc_id, lambda tables: quarantine.divide(tables, change_id, new_id=new_id)
             )
             if work is not None and opened is not None:
-                opened.install(work)
+                self._take(opened, work)
         return work is not None
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
@@ -336,7 +359,7 @@ class LWWAlgorithm(Algorithm):
                 doc_id, lambda tables: quarantine.retry(tables, doc_id, change_id)
             )
             if opened is not None:
-                opened.install(work)
+                self._take(opened, work)
         return [piece]
 
     # ---- history ---------------------------------------------------------------------------------
@@ -351,11 +374,14 @@ class LWWAlgorithm(Algorithm):
         async with self._locks(doc_id):
             await self._histories.receive_token(doc_id, token, is_given=is_given)
 
-    async def _load_history(self, doc_id: str) -> History:
-        return await self._store.read(doc_id, lambda tables: tables.history())
+    async def _load_copy(self, doc_id: str) -> Copy:
+        return await self._store.read(doc_id, reading.copy_of)
 
     async def _save_token(self, doc_id: str, token: str | None) -> None:
-        await self._store.change(doc_id, lambda tables: transactions.put_token(tables, token))
+        asked = self._histories.asked_about(doc_id)
+        await self._store.change(
+            doc_id, lambda tables: transactions.put_token(tables, token, asked)
+        )
 
     # ---- inside ----------------------------------------------------------------------------------
 
@@ -364,12 +390,30 @@ class LWWAlgorithm(Algorithm):
     ) -> None:
         """Bring the open document to where a step has brought the tables; under the lock."""
         if step is not None and step.history is not None:
-            self._histories.put(doc_id, step.history)
-        if doc is None or step is None or doc.follow(step, saved_edit):
+            self._histories.advance(doc_id, step.history.last_rev, step.history.last_id)
+        if doc is None or step is None:
             return
-        work = await self._store.read(doc.id, reading.load)
-        if work is not None:
-            doc.install(work)
+        known = doc.version
+        if not doc.follow(step, saved_edit):
+            work = await self._store.read(doc.id, reading.load)
+            if work is not None:
+                doc.install(work)
+        self._notice(doc, known)
+
+    def _take(self, doc: LWWDoc, work: Work) -> None:
+        """Show everything that is stored."""
+        known = doc.version
+        doc.install(work)
+        self._notice(doc, known)
+
+    def _notice(self, doc: LWWDoc, known: int | None) -> None:
+        """Tell the coordinator if a document has taken over what another process has installed."""
+        if known is None or known == UNKNOWN_VERSION or not doc.committed_rev:
+            return
+        if installation_of(known) != installation_of(doc.version):
+            self._histories.forget(doc.id)
+            if self._recovery.host is not None:
+                self._recovery.host.replaced(doc.id, doc.committed_rev)
 
     def _change(
         self,

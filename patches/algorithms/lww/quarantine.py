@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from patches.algorithms.lww.field_table import ancestor_paths
 from patches.algorithms.lww.reading import committed_of, committed_rev, rebased, taken, work_of
@@ -14,17 +15,41 @@ from patches.errors import PatchError, PendingChangeError
 from patches.json_patch import apply_patch
 from patches.model.change import Change, QuarantinedChange
 from patches.model.ids import IdSource
-from patches.model.json_values import Op
+from patches.model.json_values import Json, Op
 from patches.runtime import Millis
+
+_BROKEN: Final = "it does not apply to the document, whose history was replaced on the server"
 
 
 def applies_cleanly(tables: DocTables, change_id: str) -> bool:
     """Whether a piece applies strictly to the committed state; true if there is no such piece."""
     confirmed, _ = taken(tables, (change_id,))
-    if not confirmed:
-        return True
+    return not confirmed or _applies(committed_of(tables), confirmed[0])
+
+
+def set_unappliable_aside(tables: DocTables, doc_id: str, now: Millis) -> list[QuarantinedChange]:
+    """Move the pieces into quarantine that do not apply to the committed state: it is that of
+    another history. The record is the caller's to put.
+    """
+    state, sending = committed_of(tables), tables.sending()
+    aside = [
+        QuarantinedChange(
+            doc_id=doc_id, change_id=piece.id, change=piece, reason=_BROKEN, quarantined_at=now
+        )
+        for piece in sending
+        if not _applies(state, piece)
+    ]
+    for entry in aside:
+        tables.put_quarantined(entry)
+    if aside:
+        gone = {entry.change_id for entry in aside}
+        tables.put_sending([piece for piece in sending if piece.id not in gone])
+    return aside
+
+
+def _applies(state: Json, piece: Change) -> bool:
     try:
-        apply_patch(committed_of(tables), confirmed[0].ops, strict=True)
+        apply_patch(state, piece.ops, strict=True)
     except PatchError:
         return False
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from patches.algorithms.histories import Copy, installation_of
 from patches.algorithms.lww.state import committed_state, in_commit_order
 from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.tables import DocTables
@@ -40,6 +41,11 @@ def has_pending(tables: DocTables) -> bool:
 def committed_of(tables: DocTables) -> Json:
     """The state of the server's rows alone."""
     return committed_state(tables.snapshot().state, in_commit_order(tables.committed.ops()))
+
+
+def copy_of(tables: DocTables) -> Copy:
+    """The history of the copy, and the installation that it stems from."""
+    return Copy(tables.history(), installation_of(version_of(tables)))
 
 
 def version_of(tables: DocTables) -> int:

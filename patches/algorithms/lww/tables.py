@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
+from patches.algorithms.histories import installation_of
 from patches.algorithms.lww.field_table import Rows
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.history import History
@@ -33,6 +34,11 @@ class Head:
     newest_ts: int = 0
     #: The id under which the pending ops will be sent: that of the first edit in them, or "".
     pending_id: str = ""
+
+    @property
+    def installation(self) -> int:
+        """The number of the installation that the rows stem from."""
+        return installation_of(self.version)
 
 
 class DocTables(Protocol):
@@ -59,8 +65,12 @@ class DocTables(Protocol):
         deleted: bool = False,
         newest_ts: int | None = None,
         pending_id: str | None = None,
+        is_installed: bool = False,
     ) -> Head:
-        """Create or change the record; its version is one more. `None` leaves a value as it is."""
+        """Create or change the record; its version is one more. `None` leaves a value as it is.
+
+        `is_installed`: a snapshot has replaced the rows; the version is `version_after_install`.
+        """
 
     def history(self) -> History:
         """The history of the copy."""

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from patches.algorithms.histories import check_not_outdated
 from patches.algorithms.lww.consolidate import consolidate_field_op
+from patches.algorithms.lww.quarantine import set_unappliable_aside
 from patches.algorithms.lww.reading import (
     committed_rev,
     rebased,
@@ -32,7 +34,8 @@ from patches.algorithms.lww.receive import (
 from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.tables import DocTables
 from patches.algorithms.lww.units import bare, bare_change
-from patches.model.change import Change, Snapshot
+from patches.errors import OutdatedAnswerError
+from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.model.history import History, history_in
 from patches.model.json_values import Op
 from patches.runtime import Millis
@@ -82,12 +85,15 @@ def fold_answer(
     sent: Sequence[Change],
     committed: Sequence[Change],
     known: int | None,
+    asked: int | None,
 ) -> Step:
     """Confirm sent pieces by id and apply the answer's rows, in one.
 
     The rows hold the server's resolution of every sent path, so the local values are not stored
-    in between. Raises `MissingChangesError`, `AlgorithmMismatchError` before anything is written.
+    in between. `asked`: the installation that the answer is about. Raises `OutdatedAnswerError`,
+    `MissingChangesError`, `AlgorithmMismatchError` before anything is written.
     """
+    check_is_asked_about(tables, doc_id, asked)
     sent_ids = {change.id for change in sent}
     check_timed(doc_id, committed)
     accepted_changes(committed, committed_rev(tables), sent_ids)
@@ -97,7 +103,16 @@ def fold_answer(
     if not any(change.id in sent_ids for change in committed):
         # An answer without our change tells nothing about the sent ops: they become rows here.
         confirm(tables, sent, None)
-    return fold_changes(tables, doc_id, committed, sent_ids, known, confirms=True)
+    return fold_changes(tables, doc_id, committed, sent_ids, known, asked, confirms=True)
+
+
+def check_is_asked_about(tables: DocTables, doc_id: str, asked: int | None) -> None:
+    """Raise `OutdatedAnswerError` if what the server says is about another copy."""
+    head = tables.head()
+    if asked is None or head is None or not head.committed_rev:
+        return  # nothing is here that it could be mistaken for
+    if head.installation != asked:
+        raise OutdatedAnswerError(doc_id, rev=head.committed_rev, is_replaced=True)
 
 
 def fold_changes(
@@ -106,11 +121,14 @@ def fold_changes(
     changes: Sequence[Change],
     expected_ids: Collection[str],
     known: int | None,
+    asked: int | None,
     *,
     confirms: bool = False,
 ) -> Step:
     """Apply committed changes to the rows; `confirms`: pieces with an expected id are done."""
     check_timed(doc_id, changes)
+    if changes:
+        check_is_asked_about(tables, doc_id, asked)
     before, cursor = version_of(tables), committed_rev(tables)
     accepted = accepted_changes(changes, cursor, expected_ids)
     # What another process that shares the store has sent comes as a broadcast, under its id.
@@ -197,22 +215,23 @@ def install(
     snapshot: Snapshot,
     resolved: Collection[str] = (),
     *,
+    now: Millis,
     is_new_history: bool = False,
-    shown_rev: int | None = None,
-) -> Work:
+    asked_at: int | None = None,
+    asked: int | None = None,
+) -> tuple[Work, list[QuarantinedChange]]:
     """Replace the committed part by the server's; pending ops and pieces stay.
 
-    On a new history the pieces stand on the snapshot: their revisions meant other changes.
-    `shown_rev`: the revision of the open document. If the store is beyond the snapshot and the
-    document is not, another process that shares the store was faster, and its rows stay.
+    On a new history the pieces stand on the snapshot, since their revisions meant other changes,
+    and those that do not apply to it are set aside. `asked_at` and `asked`: the revision and the
+    installation that the server was asked about. Raises `OutdatedAnswerError` before anything is
+    written if the rows are others by now, or have received more than the snapshot holds.
     """
     check_timed(doc_id, snapshot.changes)
+    check_is_asked_about(tables, doc_id, asked)
     head = max(snapshot.rev, snapshot.head)
-    if shown_rev is not None and not is_new_history and shown_rev <= head < committed_rev(tables):
-        if resolved:
-            tables.put_sending(taken(tables, resolved)[1])
-            tables.put_head(committed_rev=committed_rev(tables))
-        return work_of(tables)
+    if not is_new_history:
+        check_not_outdated(doc_id, asked_at=asked_at, head=head, rev=committed_rev(tables))
     base = snapshot.changes[0].base_rev if snapshot.changes else snapshot.rev
     tables.put_snapshot(Snapshot.from_encoded(snapshot.encoded_state, rev=base))
     tables.committed.clear()
@@ -220,17 +239,21 @@ def install(
         _receive(tables, snapshot.changes)
     if resolved:
         tables.put_sending(taken(tables, resolved)[1])
+    aside: list[QuarantinedChange] = []
     if is_new_history:
         tables.put_sending(rebased(tables.sending(), head))
-    tables.put_head(committed_rev=head, newest_ts=_newest(tables, snapshot.changes))
+        aside = set_unappliable_aside(tables, doc_id, now)
+    newest = _newest(tables, snapshot.changes)
+    tables.put_head(committed_rev=head, newest_ts=newest, is_installed=True)
     last_id = made_by(snapshot.changes[-1], is_answer=True) if snapshot.changes else None
     tables.put_history(history_in(snapshot.metadata, head, last_id))
-    return work_of(tables)
+    return work_of(tables), aside
 
 
-def put_token(tables: DocTables, token: str | None) -> None:
-    """Replace the token of the copy's history."""
-    if tables.head() is not None:
+def put_token(tables: DocTables, token: str | None, asked: int | None) -> None:
+    """Replace the token of the copy's history, if that is the copy that was asked about."""
+    head = tables.head()
+    if head is not None and asked in (None, head.installation):
         known = tables.history()
         tables.put_history(History(token, known.last_rev, known.last_id))
 

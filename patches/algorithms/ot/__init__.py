@@ -1,5 +1,6 @@
 """OT: changes that are transformed to follow each other, so that every edit keeps its meaning."""
 
+from patches.algorithms.histories import version_after_install
 from patches.algorithms.ot.algorithm import OTAlgorithm
 from patches.algorithms.ot.apply import (
     SkippedChange,
@@ -26,7 +27,6 @@ from patches.algorithms.ot.store import (
     PendingQueue,
     QueuePosition,
     StoredSnapshot,
-    version_after_install,
 )
 
 __all__ = [

@@ -13,6 +13,11 @@ from functools import partial
 from typing import ClassVar
 
 from patches.algorithms.base import LocalEdit
+from patches.algorithms.histories import (
+    check_not_outdated,
+    installation_of,
+    version_after_install,
+)
 from patches.algorithms.ot.apply import apply_changes
 from patches.algorithms.ot.batching import BatchPlan, leading_run, plan_batch
 from patches.algorithms.ot.doc import OTDoc
@@ -33,7 +38,6 @@ from patches.algorithms.ot.store import (
     PendingQueue,
     QueuePosition,
     StoredSnapshot,
-    version_after_install,
 )
 from patches.algorithms.ot.stored_docs import ot_doc
 from patches.algorithms.ot.views import view_or_absent
@@ -79,6 +83,8 @@ class OTAlgorithm(Quarantine):
             position = doc.position  # as known here: the store refuses to write behind another
             if position is None:
                 position = (await self._current_queue(doc_id, doc)).position
+            if doc.edits.has_refused:
+                await self._set_refused_aside(doc_id, edits, ids, doc)
             pieces = self._pieces(doc_id, edits, ids, position)
             first_tried: list[Change] = []
             for edit, made in zip(edits, pieces, strict=True):
@@ -284,6 +290,7 @@ class OTAlgorithm(Quarantine):
 
         async def step() -> list[Change] | Conflict:
             queue = await self._known_queue(doc_id, doc)
+            self._check_is_asked_about(doc_id, queue)
             steps = reception_steps(queue, changes)
             if doc is not None:
                 steps += STEPS_TO_APPLY * doc.unfolded_count
@@ -335,6 +342,7 @@ class OTAlgorithm(Quarantine):
         tail: Sequence[Change] = (),
         resolved: Sequence[Change] = (),
         is_new_history: bool = False,
+        asked_at: int | None = None,
     ) -> None:
         refuse_lww(doc_id, [*snapshot.changes, *tail])
         open_doc = ot_doc(doc)
@@ -347,42 +355,49 @@ class OTAlgorithm(Quarantine):
         gone = {change.id for change in (*snapshot.changes, *tail, *resolved)}
         last_id = snapshot.changes[-1].id if snapshot.changes else None
         history = history_in(snapshot.metadata, head, last_id)
-        shown_rev = open_doc.committed_rev if open_doc and not is_new_history else head + 1
+        if asked_at is None and open_doc is not None:
+            asked_at = open_doc.committed_rev
 
         async def step() -> Conflict | None:
             queue = await self._current_queue(doc_id, open_doc)
-            if open_doc is not None and shown_rev <= head < queue.committed_rev:
-                # Another process that shares the store was faster; the document has caught up. One
-                # that was ahead of the snapshot before is on a history that is no more.
-                open_doc.mark_loaded()
-                return None
-            rebased = await self._offload(
+            self._check_is_asked_about(doc_id, queue)
+            if not is_new_history:
+                check_not_outdated(doc_id, asked_at=asked_at, head=head, rev=queue.committed_rev)
+            plan = await self._offload(
                 reception_steps(queue, tail),
-                partial(plan_install, queue, tail, head, gone, is_new=is_new_history),
+                partial(plan_install, queue, tail, state, head, gone, is_new=is_new_history),
             )
+            rebased = plan.pending
             view: Json = ABSENT
             if open_doc is not None and self._is_long(STEPS_TO_APPLY * len(rebased)):
                 view = await self._runtime.run_blocking(
                     partial(view_or_absent, state, head, rebased)
                 )
             committed = Snapshot(state=state, rev=head)
-            if await self.store.install_doc(doc_id, committed, rebased, queue, history):
+            aside = [self._aside(doc_id, change, reason) for change, reason in plan.aside]
+            if await self.store.install_doc(doc_id, committed, rebased, queue, history, aside):
                 return CONFLICT
-            self._histories.put(doc_id, history)
+            version = version_after_install(queue.version)
+            self._histories.put(doc_id, history, installation_of(version))
             if open_doc is not None:
+                if aside:  # unsaved edits were written over it
+                    open_doc.mark_refused(*(entry.change for entry in aside), *open_doc.unsaved)
+                    open_doc.edits.refuse_all(aside[-1].reason)
                 missed = [change for change in tail if change.rev > open_doc.committed_rev]
-                open_doc.rebase_unsaved(missed)
+                open_doc.edits.move(open_doc.pending, missed, open_doc.pending)
                 open_doc.import_snapshot(
                     StoredSnapshot(
                         state=state,
                         rev=head,
                         changes=rebased,
-                        version=version_after_install(queue.version),
+                        version=version,
                     ),
                     replace=True,
                     view=view,
                 )
                 open_doc.mark_loaded()
+            for entry in aside:
+                self.tell_set_aside(entry)
             return None
 
         async with self._locks(doc_id):

@@ -31,6 +31,7 @@ from patches.algorithms.ot.views import (
     preview_of,
     preview_with_view,
     shown,
+    was_taken_out,
 )
 from patches.algorithms.ot.walk import TransformWalk
 from patches.documents.document import Document
@@ -266,9 +267,15 @@ class OTDoc(Document):
         there, or cannot be applied.
         """
         missed = queue.committed
-        if missed:
-            if missed[0].rev != self.committed_rev + 1 or has_hole(missed):
+        if missed and (missed[0].rev != self.committed_rev + 1 or has_hole(missed)):
+            return False
+        if self.unsaved and was_taken_out(self._tiers.pending, [*missed, *queue.pending]):
+            try:
+                state = apply_changes(self.committed_state, missed)
+            except ApplyChangesError:
                 return False
+            self.take_over_all(StoredSnapshot.of(state, queue), committed=missed)
+        elif missed:
             try:
                 self.receive(missed, queue.pending)
             except ApplyChangesError:
@@ -282,12 +289,12 @@ class OTDoc(Document):
         self.position = queue.position
         return True
 
-    def take_over_all(self, stored: StoredSnapshot) -> None:
-        """Take over the stored document, whose history is not at hand. Unsaved edits move behind
-        what differs.
+    def take_over_all(self, stored: StoredSnapshot, committed: Sequence[Change] = ()) -> None:
+        """Take over the stored document, where its history does not tell how it came to that.
+
+        Unsaved edits move behind what differs. `committed`: changes known to be in its state.
         """
-        before = self._view()
-        self.edits.stored_among([*stored.changes], clear=True)
+        before = self.edits.without_stored(self._view(), [*committed, *stored.changes])
         self._tiers.folded = stored.state
         self._tiers.unfolded.clear()
         self._advance(stored.rev, stored.changes)
@@ -303,9 +310,11 @@ class OTDoc(Document):
 
     def rollback_unsaved(self) -> None:
         self.mark_refused(*self.unsaved)
-        for ops in self.unsaved:
-            ops.clear()
+        self.edits.take_back()
         self.show()
+
+    def holds(self, edit: list[Op]) -> bool:
+        return super().holds(edit) or self.edits.refusal_of(edit) is not None
 
     def update_sync_status(self, status: DocSyncStatus, error: Exception | None = None) -> None:
         if self._tiers.is_stale:
@@ -352,13 +361,16 @@ class OTDoc(Document):
 
     def _computed(self) -> Json:
         state = self._view()
-        if self.unsaved:
-            for ops in self.unsaved:
-                if ops:
-                    state = self._with_unsaved(state, ops)
-            kept = [ops for ops in self.unsaved if ops]
-            self.unsaved.clear()
-            self.unsaved.extend(kept)
+        for ops in [*self.unsaved]:
+            if not ops:
+                self.edits.forget(ops)
+                continue
+            try:
+                base: Json = {} if state is None else state
+                state = without_absent(apply_patch(base, ops, strict=True))
+            except PatchError as exc:
+                self.mark_refused(ops)
+                self.edits.refuse(ops, f"it does not apply to the document any more: {exc}")
         self._tiers.is_stale = False
         return state
 
@@ -421,13 +433,6 @@ class OTDoc(Document):
         self._shown.has_pending = bool(pending)
         self._shown.is_loaded = self._shown.is_loaded or bool(pending)
 
-    def rebase_unsaved(self, committed: Sequence[Change]) -> None:
-        """Move unsaved edits behind committed changes, as the end of the pending queue.
-
-        Their lists are rewritten in place. Nothing else changes.
-        """
-        self.edits.move(self._tiers.pending, committed, self._tiers.pending)
-
     def _view(self) -> Json:
         """The committed state with all pending changes on it: the view before with those that were
         appended since, if it is known.
@@ -467,13 +472,3 @@ class OTDoc(Document):
                 [(change.id, change.rev) for change in hidden],
             )
             return view
-
-    def _with_unsaved(self, state: Json, ops: list[Op]) -> Json:
-        try:
-            return without_absent(apply_patch({} if state is None else state, ops, strict=True))
-        except PatchError as exc:
-            _log.warning(
-                "document %r: an edit that no longer applies was dropped: %s", self.id, exc
-            )
-            ops.clear()
-            return state

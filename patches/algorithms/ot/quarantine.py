@@ -15,7 +15,7 @@ from patches.algorithms.ot.ejection import (
 from patches.algorithms.ot.store import CONFLICT, Conflict, PendingQueue, StoredSnapshot
 from patches.algorithms.ot.stored_docs import StoredDocs, ot_doc
 from patches.documents.document import Document
-from patches.errors import PatchesError, PendingChangeError
+from patches.errors import PendingChangeError
 from patches.model.change import Change, QuarantinedChange, Snapshot
 
 _log = logging.getLogger("patches.ot")
@@ -78,7 +78,7 @@ class Quarantine(StoredDocs):
                 _warn_of_debt(doc_id, snapshot.rev, ejection.new_pending)
                 if open_doc is not None:
                     open_doc.mark_refused(ejection.ejected)
-                self._import_queue(doc_id, open_doc, snapshot, ejection.new_pending)
+                self._show_queue(open_doc, snapshot, ejection.new_pending)
             return entry, at == change_id
 
         async with self._locks(doc_id):
@@ -134,13 +134,10 @@ class Quarantine(StoredDocs):
                 await self._catch_up(doc_id, doc)
         return saved or []
 
-    def _import_queue(
-        self, doc_id: str, doc: OTDoc | None, snapshot: StoredSnapshot, pending: list[Change]
-    ) -> None:
-        if doc is None:
-            return
-        try:
-            doc.import_snapshot(
+    @staticmethod
+    def _show_queue(doc: OTDoc | None, snapshot: StoredSnapshot, pending: list[Change]) -> None:
+        if doc is not None:
+            doc.take_over_all(
                 StoredSnapshot(
                     state=snapshot.state,
                     rev=snapshot.rev,
@@ -148,8 +145,6 @@ class Quarantine(StoredDocs):
                     version=snapshot.version + 1,
                 )
             )
-        except PatchesError:  # the queue is in the store; the document shows it when it is reloaded
-            _log.exception("document %r: the queue without the ejected change is not shown", doc_id)
 
 
 def _warn_of_debt(doc_id: str, rev: int, pending: Sequence[Change]) -> None:

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from patches.algorithms.ot.apply import without_absent
 from patches.algorithms.ot.committed import find_gap
 from patches.algorithms.ot.rebase import rebase_queue, renumbered
 from patches.algorithms.ot.store import PendingQueue
-from patches.errors import AlgorithmMismatchError
+from patches.errors import AlgorithmMismatchError, PatchError
+from patches.json_patch import apply_patch
 from patches.model.change import Change
-from patches.model.json_values import Op
+from patches.model.json_values import Json, Op
+
+_BROKEN: Final = "it does not apply to the document, whose history was replaced on the server"
+_BEHIND: Final = "a change before it does not apply: the history was replaced on the server"
 
 #: About how many microseconds it takes to apply a change, or to encode it.
 STEPS_TO_APPLY: Final = 12
@@ -69,26 +74,63 @@ def plan_encoded_reception(
     return reception
 
 
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What becomes of a queue when a snapshot is installed."""
+
+    #: The queue on the snapshot.
+    pending: list[Change]
+    #: What cannot stay in it, and why.
+    aside: list[tuple[Change, str]]
+
+
 def plan_install(
     queue: PendingQueue,
     tail: Sequence[Change],
+    state: Json,
     head: int,
     gone: set[str],
     *,
     is_new: bool = False,
-) -> list[Change]:
-    """The queue on a snapshot whose last revision is `head`.
+) -> Installation:
+    """The queue on a snapshot of this state, whose last revision is `head`.
 
     `tail`: what was committed since the local revision, as far as it is known. `gone`: changes
     known to be committed. `is_new`: the snapshot is of another history, in which the revisions
     that the queue stands on mean other changes.
     """
     left = [
-        change.replace(base_rev=head) if is_new or _means_nothing(change.base_rev, head) else change
+        change
         for change in reconciled(queue.committed_rev, queue.pending, tail)
         if change.id not in gone
     ]
-    return renumbered(left, head)
+    stay = [
+        change.replace(base_rev=head) if is_new or _means_nothing(change.base_rev, head) else change
+        for change in left
+    ]
+    aside: list[tuple[Change, str]] = []
+    if any(one is not other for one, other in zip(left, stay, strict=True)):
+        # Nothing has moved these onto the snapshot: they may not apply to it.
+        stay, aside = _judged(state, stay, head)
+    return Installation(renumbered(stay, head), aside)
+
+
+def _judged(
+    state: Json, queue: Sequence[Change], head: int
+) -> tuple[list[Change], list[tuple[Change, str]]]:
+    """What of a queue can stay, and what cannot.
+
+    What follows a change that does not apply was written over it, and goes with it.
+    """
+    for at, change in enumerate(queue):
+        if change.base_rev < head:
+            continue  # it was made for another state, and the server transforms it
+        try:
+            state = without_absent(apply_patch(state, change.ops, strict=True))
+        except PatchError:
+            behind = [(later, _BEHIND) for later in queue[at + 1 :]]
+            return list(queue[:at]), [(change, _BROKEN), *behind]
+    return list(queue), []
 
 
 def _means_nothing(base_rev: int, head: int) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias
 
+from patches.algorithms.histories import installation_of
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.history import NO_HISTORY, History
 from patches.model.json_values import Json
@@ -13,14 +14,6 @@ from patches.model.json_values import Json
 #: Answer of a replacing call that found the pending queue moved. Nothing was changed.
 Conflict: TypeAlias = Literal["conflict"]
 CONFLICT: Final[Conflict] = "conflict"
-
-#: Of a queue's version, the low bits count what was done since the committed part was installed.
-_BITS_SINCE_INSTALL: Final = 24
-
-
-def version_after_install(version: int) -> int:
-    """The version of a queue after `install_doc` has replaced the one at `version`."""
-    return ((version >> _BITS_SINCE_INSTALL) + 1) << _BITS_SINCE_INSTALL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +34,18 @@ class QueuePosition:
 
         Installed anew, the same revisions may be those of another history.
         """
-        return self.version >> _BITS_SINCE_INSTALL == other.version >> _BITS_SINCE_INSTALL
+        return self.installation == other.installation
+
+    @property
+    def installation(self) -> int:
+        """The number of the installation that the committed part stems from."""
+        return installation_of(self.version)
+
+    def is_behind(self, other: QueuePosition) -> bool:
+        """Whether the store has lost what it had at another position: all that is done moves the
+        position on.
+        """
+        return (self.version, self.tail_rev) < (other.version, other.tail_rev)
 
     def appended(self, count: int) -> QueuePosition:
         """After `count` more changes."""
@@ -93,6 +97,13 @@ class StoredSnapshot(Snapshot):
         super().__init__(state=state, rev=rev, changes=changes)
         self.version = version
 
+    @classmethod
+    def of(cls, state: Json, queue: PendingQueue) -> StoredSnapshot:
+        """A queue with the committed state below it."""
+        return cls(
+            state=state, rev=queue.committed_rev, changes=queue.pending, version=queue.version
+        )
+
     @property
     def position(self) -> QueuePosition:
         """Where the queue stands."""
@@ -134,8 +145,12 @@ class OTClientStore(Protocol):
         rebased_pending: Sequence[Change],
         read: PendingQueue,
         history: History = NO_HISTORY,
+        aside: Sequence[QuarantinedChange] = (),
     ) -> Conflict | None:
-        """Replace the committed part by a state and *committed* changes, the queue, the history."""
+        """Replace the committed part by a state and *committed* changes, the queue, the history.
+
+        `aside` goes into quarantine.
+        """
 
     async def get_history(self, doc_id: str) -> History:
         """The history that was installed, with the newest change that was applied since."""
@@ -156,7 +171,9 @@ class OTClientStore(Protocol):
         """The pending changes, with the committed ones that are kept above `committed_after`."""
 
     async def load_appended(self, doc_id: str, known: QueuePosition) -> list[Change] | None:
-        """What was appended to the queue at `known`; `None` if it is another queue by now."""
+        """What was appended to the queue at `known`; `None` if it is another queue by now, or the
+        store has lost the end of it.
+        """
 
     async def save_pending_edits(
         self, doc_id: str, edits: Sequence[Sequence[Change]], read: QueuePosition
@@ -188,6 +205,9 @@ class OTClientStore(Protocol):
         read: PendingQueue,
     ) -> QuarantinedChange | Conflict | None:
         """Move a pending change into quarantine and replace the queue; `None` if it is gone."""
+
+    async def quarantine_edit(self, entry: QuarantinedChange) -> None:
+        """Put an edit into quarantine that was not in the queue."""
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         """What is in quarantine, oldest first."""

@@ -17,8 +17,8 @@ from typing import ClassVar, Final, TypeVar
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.signals import Signal
-from patches.algorithms.base import Algorithm, SyncHost
-from patches.algorithms.histories import Histories
+from patches.algorithms.base import Algorithm, LocalEdit, SyncHost
+from patches.algorithms.histories import Copy, Histories
 from patches.algorithms.ot.doc import OTDoc
 from patches.algorithms.ot.splitting import OversizedOp, break_changes, cut_by_ops
 from patches.algorithms.ot.store import (
@@ -31,9 +31,15 @@ from patches.algorithms.ot.store import (
 from patches.algorithms.ot.stores.factory import OT_STORES
 from patches.algorithms.recovery import Recovery
 from patches.documents.document import Document
-from patches.errors import ConvergenceError, ErrorContext, PatchesError, UnstoredPendingError
+from patches.errors import (
+    ConvergenceError,
+    ErrorContext,
+    OutdatedAnswerError,
+    PatchesError,
+    UnstoredPendingError,
+)
 from patches.limits import Limits
-from patches.model.change import Change, Snapshot, TrackedDoc
+from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.ids import IdSource, change_ids
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
@@ -71,11 +77,7 @@ class StoredDocs(Algorithm):
         self._limits = limits or Limits()
         self._new_id = change_ids(self._runtime.random)
         self._locks = KeyedLocks()
-        self._histories = Histories(
-            self.name,
-            lambda doc_id: self.store.get_history(doc_id),
-            lambda doc_id, token: self.store.put_token(doc_id, token),
-        )
+        self._histories = Histories(self.name, self._load_copy, self._save_token)
         self._reported: dict[str, set[str]] = {}  # unstored changes told of, by document
         #: By closed document: changes that a call which failed may have stored all the same.
         self._maybe_stored: dict[str, set[str]] = {}
@@ -109,7 +111,7 @@ class StoredDocs(Algorithm):
             self._reported.pop(doc_id, None)
         await self.store.untrack_docs(doc_ids)
         for doc_id in doc_ids:
-            self._histories.forget(doc_id)
+            self._histories.drop(doc_id)
 
     async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
         return self._recovery.listed(await self.store.list_docs(include_deleted))
@@ -120,7 +122,7 @@ class StoredDocs(Algorithm):
     async def delete_doc(self, doc_id: str) -> None:
         async with self._locks(doc_id):
             await self.store.delete_doc(doc_id)
-            self._histories.forget(doc_id)
+            self._histories.drop(doc_id)
 
     async def confirm_delete_doc(self, doc_id: str) -> None:
         self._reported.pop(doc_id, None)
@@ -138,6 +140,24 @@ class StoredDocs(Algorithm):
         async with self._locks(doc_id):
             await self._histories.receive_token(doc_id, token, is_given=is_given)
 
+    async def _load_copy(self, doc_id: str) -> Copy:
+        # In this order: a copy that is installed in between is taken for the older one, and asked
+        # about again.
+        position = await self.store.load_position(doc_id)
+        return Copy(await self.store.get_history(doc_id), position.installation)
+
+    async def _save_token(self, doc_id: str, token: str | None) -> None:
+        position = await self.store.load_position(doc_id)
+        if self._histories.is_asked_about(doc_id, position.installation):
+            await self.store.put_token(doc_id, token)
+
+    def _check_is_asked_about(self, doc_id: str, queue: PendingQueue) -> None:
+        """Raise `OutdatedAnswerError` if what the server says is about another copy."""
+        is_here = queue.committed_rev > 0  # else there is nothing that it could be mistaken for
+        if is_here and not self._histories.is_asked_about(doc_id, queue.position.installation):
+            self._histories.forget(doc_id)
+            raise OutdatedAnswerError(doc_id, rev=queue.committed_rev, is_replaced=True)
+
     # ---- reading ---------------------------------------------------------------------------------
 
     async def load_doc(self, doc_id: str) -> Snapshot | None:
@@ -150,8 +170,7 @@ class StoredDocs(Algorithm):
     async def list_pending(self, doc_id: str, doc: Document | None) -> list[Change]:
         queue, open_doc = await self.store.load_queue(doc_id), ot_doc(doc)
         pending = queue.pending
-        # A document that is behind the store may hold what is committed by now.
-        if open_doc is not None and open_doc.committed_rev >= queue.committed_rev:
+        if open_doc is not None and _is_behind(queue, open_doc):
             stored = {change.id for change in pending}
             lost = [change for change in open_doc.pending if change.id not in stored]
             pending = sorted([*pending, *lost], key=lambda change: change.rev)
@@ -187,6 +206,8 @@ class StoredDocs(Algorithm):
                 # Of another history, its revisions mean other changes, and so do ours.
                 await self._take_over_all(doc_id, doc, queue)
                 self._histories.forget(doc_id)
+                if self._recovery.host is not None:
+                    self._recovery.host.replaced(doc_id, doc.committed_rev)
                 return None
             lost = await self._lost(doc_id, queue, doc)
             if lost:
@@ -211,10 +232,14 @@ class StoredDocs(Algorithm):
     async def _lost(self, doc_id: str, queue: PendingQueue, doc: OTDoc) -> list[Change]:
         """What only the open document holds and belongs behind the stored queue.
 
-        Not what another process has seen committed or put into quarantine: that has left the queue
-        for good. Where the committed changes are not at hand, nobody knows.
+        Only if the store is behind the document: what another process has taken out of the queue
+        has left it for good, whether it was committed, set aside, or came to nothing. Where the
+        committed changes are not at hand, nobody knows.
         """
-        if len(queue.committed) < queue.committed_rev - doc.committed_rev:
+        if (
+            not _is_behind(queue, doc)
+            or len(queue.committed) < queue.committed_rev - doc.committed_rev
+        ):
             return []
         gone = {change.id for change in (*queue.committed, *queue.pending)}
         tail = queue.pending[-1].rev if queue.pending else doc.committed_rev
@@ -226,7 +251,10 @@ class StoredDocs(Algorithm):
 
     def _report_unstored(self, doc_id: str, doc: OTDoc, queue: PendingQueue) -> None:
         """Tell once of changes that the store has lost out of the middle of the queue."""
-        if len(queue.committed) < queue.committed_rev - doc.committed_rev:
+        if (
+            not _is_behind(queue, doc)
+            or len(queue.committed) < queue.committed_rev - doc.committed_rev
+        ):
             return
         known = {change.id for change in (*queue.committed, *queue.pending)}
         reported = self._reported.setdefault(doc_id, set())
@@ -271,6 +299,32 @@ class StoredDocs(Algorithm):
             is_exact=True,
         )
 
+    # ---- what does not apply any more ------------------------------------------------------------
+
+    async def _set_refused_aside(
+        self, doc_id: str, edits: Sequence[LocalEdit], ids: list[str | None], doc: OTDoc
+    ) -> None:
+        """Put those of the edits into quarantine that do not apply any more, and empty them."""
+        for place, edit in enumerate(edits):
+            reason = doc.edits.refusal_of(edit.ops)
+            if reason is None:
+                continue
+            rev = doc.committed_rev
+            change = self._minted(edit.ops, rev, rev + 1, edit.metadata, ids[place])
+            entry = self._aside(doc_id, change, reason)
+            await self.store.quarantine_edit(entry)
+            doc.edits.set_aside(edit.ops)
+            self.tell_set_aside(entry)
+
+    def _aside(self, doc_id: str, change: Change, reason: str) -> QuarantinedChange:
+        return QuarantinedChange(
+            doc_id=doc_id,
+            change_id=change.id,
+            change=change,
+            reason=reason,
+            quarantined_at=self._runtime.wall_ms(),
+        )
+
     # ---- inside ----------------------------------------------------------------------------------
 
     def _own_ids(self) -> IdSource:
@@ -301,7 +355,16 @@ def _was_installed_anew(doc: OTDoc, queue: PendingQueue) -> bool:
     """Whether another process has installed a snapshot since the document was last current."""
     known = doc.position
     is_installed = queue.committed_rev > 0  # else it was forgotten: nothing is there to take over
-    return known is not None and is_installed and not known.is_of_same_install(queue.position)
+    return (
+        known is not None
+        and is_installed
+        and queue.position.installation > known.installation  # lower: the store has lost something
+    )
+
+
+def _is_behind(queue: PendingQueue, doc: OTDoc) -> bool:
+    """Whether the store has lost what an open document has seen in it."""
+    return doc.position is not None and queue.position.is_behind(doc.position)
 
 
 def ot_doc(doc: Document | None) -> OTDoc | None:

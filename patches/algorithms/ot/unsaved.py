@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from patches.algorithms.ot.apply import without_absent
 from patches.algorithms.ot.walk import TransformWalk
+from patches.errors import PatchError
+from patches.json_patch import apply_patch
 from patches.model.change import Change
-from patches.model.json_values import Op
+from patches.model.json_values import Json, Op
 
 
 class UnsavedEdits:
@@ -23,6 +26,8 @@ class UnsavedEdits:
         #: By change id: edits on their way to the store. A call that failed may have stored them
         #: all the same.
         self._being_stored: dict[str, list[Op]] = {}
+        #: Edits that do not apply any more, and why: they are to be set aside, not stored.
+        self._refused: list[tuple[list[Op], str]] = []
 
     def forget(self, ops: list[Op]) -> None:
         """Drop an edit that came to nothing when it was to be stored."""
@@ -30,6 +35,37 @@ class UnsavedEdits:
             if waiting is ops:
                 del self._edits[at]
                 return
+
+    def refuse(self, ops: list[Op], reason: str) -> None:
+        """An edit does not apply any more. It is shown no more, and waits to be set aside."""
+        self.forget(ops)
+        self._refused.append((ops, reason))
+
+    def refuse_all(self, reason: str) -> None:
+        """What all edits were made on is gone."""
+        for ops in [*self._edits]:
+            self.refuse(ops, reason)
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether any edit waits to be set aside."""
+        return bool(self._refused)
+
+    def refusal_of(self, ops: list[Op]) -> str | None:
+        """Why an edit is to be set aside; `None` if it is not."""
+        return next((reason for refused, reason in self._refused if refused is ops), None)
+
+    def set_aside(self, ops: list[Op]) -> None:
+        """A refused edit is in quarantine."""
+        self._refused = [refused for refused in self._refused if refused[0] is not ops]
+        ops.clear()
+
+    def take_back(self) -> None:
+        """Forget all edits and empty their lists."""
+        for ops in (*self._edits, *(ops for ops, _ in self._refused)):
+            ops.clear()
+        self._edits.clear()
+        self._refused.clear()
 
     def storing(self, changes: Sequence[Change], ops: list[Op]) -> list[Change]:
         """This edit is on its way to the store as these changes.
@@ -121,7 +157,21 @@ class UnsavedEdits:
             for ops in found:
                 ops.clear()
             self._being_stored = {name: ops for name, ops in self._being_stored.items() if ops}
+            self._refused = [refused for refused in self._refused if refused[0]]
         return found
+
+    def without_stored(self, state: Json, changes: Sequence[Change]) -> Json:
+        """Take the edits off that are among stored changes. Returns the state that the others stand
+        on, `state` being what all stood on.
+        """
+        for ops in self.stored_among(changes):
+            try:
+                base: Json = {} if state is None else state
+                state = without_absent(apply_patch(base, ops, strict=True))
+            except PatchError:
+                continue  # a rebase has emptied its ground since; the stored one tells
+        self.stored_among(changes, clear=True)
+        return state
 
     def follow(self, ops: list[Op]) -> None:
         """Move the edits behind `ops`, which were made on what they stand on."""

@@ -103,6 +103,12 @@ def is_same_queue(a: Sequence[Change], b: Sequence[Change]) -> bool:
     )
 
 
+def was_taken_out(queue: Sequence[Change], stored: Sequence[Change]) -> bool:
+    """Whether a change of a queue is not among those that are stored now, committed or pending."""
+    kept = {change.id for change in stored}
+    return any(change.id not in kept for change in queue)
+
+
 def has_hole(changes: Sequence[Change]) -> bool:
     """Whether some revision between the changes is missing."""
     return any(after.rev != before.rev + 1 for before, after in pairwise(changes))

@@ -29,6 +29,7 @@ from patches.errors import (
     JSONRPCError,
     MissingChangesError,
     NetworkError,
+    OutdatedAnswerError,
     PatchesError,
     StatusError,
     StorageTimeoutError,
@@ -75,6 +76,7 @@ class Kind(Enum):
     NEW_HISTORY = auto()  # the server has another history: fetch the document whole, report
     RELOAD = auto()  # the local history is refused, or has a hole: fetch the document whole
     PULL = auto()  # something was missed: fetch what follows on
+    OUTDATED = auto()  # the answer is about a copy that is not here any more: ask again
     INTERRUPTED = auto()  # nobody's fault: try again, silently
     SMALLER_CHANGES = auto()  # one change is too large: split smaller
     SMALLER_BATCHES = auto()  # the commit was too large: send less at a time from now on
@@ -99,6 +101,8 @@ class Attempt:
 
 def classify(error: BaseException, attempt: Attempt) -> Kind:
     """Which of the reactions a failure calls for."""
+    if isinstance(error, OutdatedAnswerError):
+        return Kind.OUTDATED
     status = error if isinstance(error, StatusError) else None
     if status is not None and status.code == 410:
         return Kind.DELETED

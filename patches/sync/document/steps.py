@@ -25,7 +25,6 @@ from patches.model.json_values import Json
 from patches.net.connection import ChangesOfHistory, PatchesConnection
 from patches.options import DocOptions
 from patches.sync.document import transitions
-from patches.sync.document.other_history import set_aside_unappliable
 from patches.sync.document.plan import DocSync, Load, Notice, Pull, Push, Reload, Request
 from patches.sync.document.unappliable import (
     MAX_RECORDS,
@@ -173,8 +172,10 @@ class DocSteps:
             for change in frame.changes
         ]  # fmt: skip
         new = await self._applied(changes)
-        rev = await self._rev_after(changes, new)
-        self.set_state(transitions.received(self.doc, rev))
+        rev = await self._rev_after(new)
+        doc = self.open_doc  # it may have taken over work of another process
+        has_pending = doc is not None and doc.has_pending
+        self.set_state(transitions.received(self.doc, rev, has_pending=has_pending))
         await self._committed(new)
 
     async def push(self, step: Push) -> None:
@@ -210,7 +211,7 @@ class DocSteps:
             await algorithm.receive_token(self.id, answer.token)
         # Answered with what was missed and none of ours: made on an old revision, it is made again.
         is_outdated = bool(new) and not self._resolved
-        rev = await self._rev_after(answer.changes, new)
+        rev = await self._rev_after(new)
         await self._worked(step, rev, sent=() if is_outdated else ids)
         await self._committed(new)
 
@@ -219,20 +220,19 @@ class DocSteps:
         changes = await self.host.connection.get_changes_since(
             self.id, step.since, await self.algorithm.sync_options(self.id)
         )
-        doc = self.open_doc
-        # Another process that shares the store may have stored what the open document has missed.
-        is_behind = doc is not None and doc.committed_rev < step.since
-        new = await self._applied(changes) if changes or is_behind else []
+        # Without changes, too: an open document takes over what another process has stored.
+        new = await self._applied(changes)
         await self.algorithm.receive_token(
             self.id,
             changes.token if isinstance(changes, ChangesOfHistory) else None,
             is_given=isinstance(changes, ChangesOfHistory),
         )
-        await self._worked(step, await self._rev_after(changes, new))
+        await self._worked(step, await self._rev_after(new))
         await self._committed(new)
 
     async def load(self, step: Load) -> None:
         """Fetch the document for the first time."""
+        asked_at = await self.algorithm.get_committed_rev(self.id)
         snapshot = await self.host.connection.get_doc(
             self.id, await self.algorithm.sync_options(self.id)
         )
@@ -245,28 +245,27 @@ class DocSteps:
             self.set_state(transitions.found_work(self.doc))
             if self.doc.sendable:
                 return
-        await self._install(step, snapshot, (), ())
+        await self._install(step, snapshot, asked_at=asked_at)
 
     async def reload(self, step: Reload) -> None:
         """Fetch the document whole; unsent work stays on top."""
         connection, algorithm = self.host.connection, self.algorithm
         options = await algorithm.sync_options(self.id)
-        since = self.doc.committed_rev
+        since = await algorithm.get_committed_rev(self.id)
         snapshot = await connection.get_doc(self.id, options)
         if step.is_new_history:
-            await self._replace_history(step, snapshot)
+            await self._replace_history(step, snapshot, since)
             return
         tail: Sequence[Change] = ()
         if snapshot.head > since and await algorithm.needs_tail(self.id):
             changes = await connection.get_changes_since(self.id, since, options)
             tail = [change for change in changes if change.rev <= snapshot.head]
-        await self._install(step, snapshot, tail, step.resolved)
+        await self._install(step, snapshot, tail, step.resolved, asked_at=since)
 
-    async def _replace_history(self, step: Reload, snapshot: Snapshot) -> None:
+    async def _replace_history(self, step: Reload, snapshot: Snapshot, old_rev: int) -> None:
         """Take the server's history for the one here. Unsent work stays, as far as it applies."""
-        old_rev, old_state = self.doc.committed_rev, await self._shown_state()
-        await self._install(step, snapshot, (), step.resolved)
-        await set_aside_unappliable(self.id, self.algorithm, self.open_doc, self.host.quarantined)
+        old_state = await self._shown_state()
+        await self._install(step, snapshot, resolved=step.resolved, asked_at=old_rev)
         error = HistoryChangedError(
             self.id, old_rev=old_rev, new_rev=snapshot.head, old_state=old_state
         )
@@ -326,8 +325,10 @@ class DocSteps:
         self,
         step: Load | Reload,
         snapshot: Snapshot,
-        tail: Sequence[Change],
-        resolved: Sequence[Change],
+        tail: Sequence[Change] = (),
+        resolved: Sequence[Change] = (),
+        *,
+        asked_at: int,
     ) -> None:
         for found in count():  # one fetch finds all that cannot be applied, one per round
             known = self.doc.unappliable
@@ -345,6 +346,7 @@ class DocSteps:
                     tail=without_skipped(known, tail),
                     resolved=resolved,
                     is_new_history=isinstance(step, Reload) and step.is_new_history,
+                    asked_at=asked_at,
                 )
                 break
             except ApplyChangesError as exc:
@@ -361,14 +363,14 @@ class DocSteps:
         self._report_skipped(snapshot.changes)
         await self.refresh()
 
-    async def _rev_after(self, changes: Sequence[Change], new: Sequence[Change]) -> int:
-        """The revision of the store after `changes` were applied and `new` of them were new."""
+    async def _rev_after(self, new: Sequence[Change]) -> int:
+        """The revision of the copy after these changes were received. The store alone says it:
+        another process that shares it may have set it forward, or back with another history.
+        """
+        if not new:
+            return await self.algorithm.get_committed_rev(self.id)
         doc = self.open_doc
-        rev = max(new[-1].rev if new else 0, doc.committed_rev if doc is not None else 0)
-        if changes and rev < changes[-1].rev:
-            # None of it was new: another process that shares the store was faster.
-            rev = max(rev, await self.algorithm.get_committed_rev(self.id))
-        return rev
+        return max(new[-1].rev, doc.committed_rev if doc is not None else 0)
 
     async def _worked(
         self, step: Request, rev: int, *, sent: tuple[str, ...] | None = None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from patches.errors import PatchesError
+from patches.errors import OutdatedAnswerError, PatchesError
 from patches.model.change import Change
 from patches.net.backoff import jittered
 from patches.sync.document.failure import Failure
@@ -50,13 +50,12 @@ def learned(doc: DocSync, *, committed_rev: int, has_pending: bool, edits: int) 
     """The store was read. `edits`: the count when it was asked."""
     if doc.known:
         return doc
-    rev = max(committed_rev, doc.committed_rev)
     return evolve(
         doc,
         known=True,
-        committed_rev=rev,
+        committed_rev=committed_rev,
         has_pending=has_pending or doc.edits != edits,
-        idle_status="synced" if rev > 0 else "unsynced",
+        idle_status="synced" if committed_rev > 0 else "unsynced",
     )
 
 
@@ -105,6 +104,14 @@ def deleted(doc: DocSync) -> DocSync:
     return evolve(doc, gone=True, inbox=())
 
 
+def replaced(doc: DocSync, rev: int) -> DocSync:
+    """Another process that shares the store has replaced the copy, which is at `rev` now. What the
+    server has said was about the one that is gone.
+    """
+    doc = evolve(pull_requested(doc), committed_rev=rev, inbox=(), sent=(), reload=None)
+    return evolve(doc, is_checked=False, stalled_at=-1)
+
+
 def work_set_aside(doc: DocSync) -> DocSync:
     """A pending change has gone into quarantine, or left it: what stood against it is over."""
     return evolve(doc, edits=doc.edits + 1, has_pending=True, failure=None, is_reported=False)
@@ -132,9 +139,9 @@ def taken(doc: DocSync, frames: int) -> DocSync:
     return evolve(doc, inbox=doc.inbox[frames:])
 
 
-def received(doc: DocSync, rev: int) -> DocSync:
-    """Changes up to `rev` were applied."""
-    return evolve(doc, committed_rev=max(doc.committed_rev, rev), reloads=0)
+def received(doc: DocSync, rev: int, *, has_pending: bool = False) -> DocSync:
+    """Changes were applied; the copy is at `rev`. `has_pending`: there is unsent work for sure."""
+    return evolve(doc, committed_rev=rev, has_pending=doc.has_pending or has_pending, reloads=0)
 
 
 def found_work(doc: DocSync) -> DocSync:
@@ -145,14 +152,14 @@ def found_work(doc: DocSync) -> DocSync:
 
 
 def worked(doc: DocSync, step: Request, *, rev: int, has_pending: bool, edits: int) -> DocSync:
-    """A request was answered and its answer applied, up to `rev`.
+    """A request was answered and its answer applied; the copy is at `rev`.
 
     `has_pending` is what the store said when `edits` edits had been seen.
     """
     return evolve(
         doc,
         pulls_done=max(doc.pulls_done, step.pulls),
-        committed_rev=max(doc.committed_rev, rev),
+        committed_rev=rev,
         has_pending=has_pending or doc.edits != edits,
         is_checked=True,
         failure=None,
@@ -267,6 +274,11 @@ def failed(
             return must_reload(doc, resolved), None
         case Kind.PULL:
             return pull_requested(doc), None
+        case Kind.OUTDATED:
+            assert isinstance(error, OutdatedAnswerError)
+            if error.is_replaced:
+                return replaced(doc, error.rev), None
+            return pull_requested(evolve(doc, committed_rev=error.rev)), None
         case Kind.SMALLER_CHANGES:
             assert attempt.storage_budget is not None
             budget = halved(attempt.storage_budget, LEAST_STORAGE_BYTES)

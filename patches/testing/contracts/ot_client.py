@@ -11,13 +11,14 @@ data. Documents and ids are made up in the tests; the store starts empty.
 
 from __future__ import annotations
 
+from patches.algorithms.histories import version_after_install
 from patches.algorithms.ot import (
     CONFLICT,
     OTClientStore,
     PendingQueue,
-    version_after_install,
 )
-from patches.model.change import Snapshot
+from patches.model.change import QuarantinedChange, Snapshot
+from patches.model.history import NO_HISTORY
 from patches.testing.contracts.ot_client_records import OTClientRecordsContract
 from patches.testing.contracts.ot_client_steps import (
     DOC,
@@ -236,6 +237,34 @@ class OTClientStoreContract(OTClientRecordsContract):
         left = [pending("b", base_rev=5, rev=6)]
         assert await store.install_doc(DOC, Snapshot(state={"x": 1}, rev=5), left, read) is None
         assert await store.get_doc(DOC) == Snapshot(state={"x": 1}, rev=5, changes=left)
+
+    async def test_a_snapshot_puts_what_cannot_stay_into_quarantine(
+        self, store: OTClientStore
+    ) -> None:
+        gone, _ = await save(store, pending("a"), pending("b"))
+        read = await store.load_queue(DOC)
+        entry = QuarantinedChange(
+            doc_id=DOC, change_id="a", change=gone, reason="why", quarantined_at=7
+        )
+        left = [pending("b", base_rev=5, rev=6)]
+        snapshot = Snapshot(state={}, rev=5)
+        assert await store.install_doc(DOC, snapshot, left, read, NO_HISTORY, [entry]) is None
+        assert await store.list_quarantined_changes(DOC) == [entry]
+        assert ids(await queued(store)) == [("b", 6)]
+        again = await store.install_doc(DOC, snapshot, left, read, NO_HISTORY, [entry])
+        assert again == CONFLICT
+
+    async def test_an_edit_that_was_never_queued_goes_into_quarantine(
+        self, store: OTClientStore
+    ) -> None:
+        await commit(store, 1)
+        entry = QuarantinedChange(
+            doc_id=DOC, change_id="a", change=pending("a"), reason="why", quarantined_at=7
+        )
+        for _ in range(2):  # a call that seemed to fail is made again
+            await store.quarantine_edit(entry)
+        assert await store.list_quarantined_changes(DOC) == [entry]
+        assert await queued(store) == []
 
     async def test_a_position_tells_of_an_installation(
         self, store: OTClientStore, other: OTClientStore

@@ -18,6 +18,7 @@ from patches.errors import (
     ConvergenceError,
     ErrorContext,
     MissingChangesError,
+    OutdatedAnswerError,
     PatchesError,
     PendingChangeError,
     UnsplittableChangeError,
@@ -29,7 +30,7 @@ from patches.options import DocOptions
 from patches.stores.memory.backend import MemoryBackend
 from patches.stores.sqlite.database import SqliteDatabase
 from patches.testing.contracts.ot_client_steps import drop, save
-from tests.support.ot_scene import DOC, Client, Server
+from tests.support.ot_scene import DOC, Client, Server, lose
 
 
 def put(key: str, value: Any = 1) -> Op:
@@ -649,6 +650,26 @@ async def test_a_quarantined_change_is_tried_again_under_its_id(
     assert client.doc.state == server.state
 
 
+@pytest.mark.parametrize("by", ["itself", "another process"])
+async def test_unsaved_edits_move_when_a_change_below_them_is_set_aside(
+    client: Client, server: Server, by: str
+) -> None:
+    await client.edit({"op": "add", "path": "/list/0", "value": "refused"})
+    client.write({"op": "replace", "path": "/list/3", "value": "C"})
+    algorithm, doc = client.algorithm, client.doc
+    if by == "another process":
+        algorithm = OTAlgorithm(client.store)
+        await algorithm.eject_pending_change(DOC, "me1", "no", None)
+        await client.receive(server.edit(put("theirs")))
+    else:
+        await algorithm.eject_pending_change(DOC, "me1", "no", doc)
+    assert doc.state["list"] == ["a", "b", "C"]
+    await client.save(doc.unsaved[0])
+    await client.push(server)
+    assert doc.state == server.state
+    assert server.state["list"] == ["a", "b", "C"]
+
+
 async def test_a_quarantined_change_that_no_longer_applies_stays_there(
     client: Client, server: Server
 ) -> None:
@@ -664,12 +685,27 @@ async def test_a_quarantined_change_that_no_longer_applies_stays_there(
     assert await client.algorithm.list_quarantined_changes() == []
 
 
+async def test_what_another_process_took_out_of_the_queue_is_not_stored_again(
+    client: Client,
+) -> None:
+    """It came to nothing there: back in the queue it would be sent, and shown, for good."""
+    told: list[Exception] = []
+    client.algorithm.on_error(lambda error, context: told.append(error))
+    await client.edit(put("kept"))
+    await client.edit(put("nothing"))
+    await drop(client.store, "me2")
+    assert ids(await client.batch()) == ["me1"]
+    assert client.doc.state == {"list": ["a", "b", "c"], "kept": 1}
+    assert ids((await client.stored()).changes) == ["me1"]
+    assert told == []
+
+
 async def test_changes_that_the_store_lost_are_told_once_and_not_sent(client: Client) -> None:
     told: list[tuple[Exception, ErrorContext]] = []
     client.algorithm.on_error(lambda error, context: told.append((error, context)))
     await client.edit(put("lost"))
     await client.edit(put("kept"))
-    await drop(client.store, "me1")
+    lose(client.store, "me1")
     assert ids(await client.batch()) == ["me2"]
     assert ids(await client.batch()) == ["me2"]
     ((error, context),) = told
@@ -684,7 +720,7 @@ async def test_the_end_of_a_queue_that_the_store_lost_is_stored_again_and_sent(
     client.algorithm.on_error(lambda error, context: told.append(error))
     await client.edit(put("kept"))
     await client.edit(put("lost"))
-    await drop(client.store, "me2")
+    lose(client.store, "me2")
     assert ids(await client.batch()) == ["me1", "me2"]
     assert ids((await client.stored()).changes) == ["me1", "me2"]
     await client.push(server)
@@ -739,7 +775,8 @@ async def test_a_snapshot_does_not_set_back_what_another_process_has_stored_mean
         algorithm.open_store(backend)
     docs = [fast.create_doc(DOC), slow.create_doc(DOC)]
     await fast.install_snapshot(DOC, Snapshot(state={"n": 2}, rev=2), docs[0])
-    await slow.install_snapshot(DOC, Snapshot(state={"n": 1}, rev=1), docs[1])
+    with pytest.raises(OutdatedAnswerError):
+        await slow.install_snapshot(DOC, Snapshot(state={"n": 1}, rev=1), docs[1])
     assert [(doc.state, doc.committed_rev) for doc in docs] == [({"n": 2}, 2)] * 2
     assert await slow.get_committed_rev(DOC) == 2
     await slow.install_snapshot(DOC, Snapshot(state={}, rev=1), docs[1], is_new_history=True)
@@ -759,7 +796,8 @@ async def test_a_document_takes_over_the_other_history_that_another_process_has_
     await first.install_snapshot(DOC, other, docs[0], is_new_history=True)
     committed = [Change(id="c", ops=[put("n", rev)], base_rev=rev, rev=rev + 1, created_at=1)]
     await first.apply_server_changes(DOC, committed, docs[0])
-    await second.apply_server_changes(DOC, committed, docs[1])
+    with pytest.raises(OutdatedAnswerError):  # it was asked about the history that is gone
+        await second.apply_server_changes(DOC, committed, docs[1])
     assert [doc.state for doc in docs] == [{"n": rev}] * 2
     assert [doc.committed_rev for doc in docs] == [rev + 1] * 2
     options = await second.sync_options(DOC)

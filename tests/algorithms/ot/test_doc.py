@@ -205,15 +205,16 @@ def test_an_older_snapshot_does_nothing() -> None:
     assert (doc.state, doc.committed_rev) == ({"new": 1}, 4)
 
 
-def test_a_snapshot_keeps_unsaved_edits_that_apply_and_drops_the_others() -> None:
+def test_a_snapshot_keeps_unsaved_edits_that_apply_and_leaves_the_others_to_be_set_aside() -> None:
     doc = doc_with()
     doc.apply([put("kept")])
     doc.apply([{"op": "remove", "path": "/list/0"}])
-    kept, dropped = doc.unsaved
+    kept, refused = doc.unsaved
     doc.import_snapshot(Snapshot(state={"list": []}, rev=9))
     assert doc.state == {"list": [], "kept": 1}
-    assert (kept, dropped) == ([put("kept")], [])
     assert list(doc.unsaved) == [kept]
+    assert (kept, doc.edits.refusal_of(kept)) == ([put("kept")], None)
+    assert "does not apply" in (doc.edits.refusal_of(refused) or "")
 
 
 def test_an_unsaved_edit_that_was_stored_meanwhile_is_not_applied_twice() -> None:

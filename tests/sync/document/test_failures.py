@@ -19,6 +19,7 @@ from patches.errors import (
     JSONRPCParseError,
     MissingChangesError,
     NetworkError,
+    OutdatedAnswerError,
     StaleSubmissionError,
     StatusError,
     StorageError,
@@ -43,6 +44,7 @@ ONE = replace(PUSH, batch=("c1",))
 OVER = replace(ONE, batch_bytes=2_000_000)  # one change that cannot be divided
 LARGE = replace(PUSH, batch_bytes=2_000_000)
 APPLY = ApplyChangesError("c", rev=3, index=0, cause=ValueError("x"))
+OUTDATED = OutdatedAnswerError("d", rev=1, is_replaced=True)
 GAP = MissingChangesError(expected_rev=3, got_rev=5, since_rev=2)
 UNSPLITTABLE = UnsplittableChangeError("add", "/a", size=9, limit=3, doc_id="d", change_id="c")
 MISMATCH = AlgorithmMismatchError("d", expected="ot", got="lww")
@@ -54,6 +56,7 @@ FRAME = FrameTooLargeError("1009")
 CASES: dict[str, tuple[BaseException, Attempt, Kind]] = {
     "410 anywhere": (DocDeletedError("d", deleted_at=1, last_rev=2), PULL, Kind.DELETED),
     "410 while reloading": (StatusError(410, "gone"), RELOAD, Kind.DELETED),
+    "about another copy": (OUTDATED, RELOAD, Kind.OUTDATED),
     "unappliable": (APPLY, RECEIVE, Kind.RECOVER),
     "unappliable in a catch-up": (APPLY, PULL, Kind.RECOVER),
     "unappliable after a reload": (APPLY, RELOAD, Kind.RETRY),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from patches.errors import NetworkError, StatusError
+from patches.errors import NetworkError, OutdatedAnswerError, StatusError
 from patches.sync.document import transitions
 from patches.sync.document.failure import Failure
 from patches.sync.document.failures import Attempt, Kind
@@ -174,6 +174,33 @@ def test_work_that_was_set_aside_takes_its_failure_along() -> None:
     failure = Failure(error=StatusError(400, "x"), failed_at=0, until=None, is_final=True)
     doc = transitions.work_set_aside(replace(DOC, failure=failure, is_reported=True))
     assert (doc.failure, doc.is_reported, doc.sendable) == (None, False, True)
+
+
+def test_a_copy_that_another_process_replaced_is_at_its_own_revision_and_is_asked_about() -> None:
+    frame = Committed([committed(6)])
+    reload = NeedsReload((committed(5),))
+    doc = replace(DOC, pulls_done=1, reload=reload, inbox=(frame,), sent=("c",), stalled_at=0)
+    replaced = transitions.replaced(doc, 2)
+    assert (replaced.committed_rev, replaced.reload, replaced.inbox) == (2, None, ())
+    assert (replaced.sent, replaced.stalled_at) == ((), -1)
+    assert (replaced.caught_up, replaced.is_checked) == (False, False)
+
+
+@pytest.mark.parametrize(("is_replaced", "reload"), [(True, None), (False, NeedsReload())])
+def test_an_answer_about_another_copy_is_asked_for_again(
+    is_replaced: bool, reload: NeedsReload | None
+) -> None:
+    doc = replace(DOC, pulls_done=1, reload=NeedsReload())
+    error = OutdatedAnswerError("d", rev=2, is_replaced=is_replaced)
+    again = failed(doc, error, Kind.OUTDATED)
+    assert (again.committed_rev, again.reload, again.failure) == (2, reload, None)
+    assert not again.caught_up
+
+
+def test_the_revision_is_the_copys_though_it_is_lower_than_before() -> None:
+    assert transitions.received(DOC, 3).committed_rev == 3
+    done = transitions.worked(DOC, Pull(5, pulls=1), rev=3, has_pending=False, edits=0)
+    assert done.committed_rev == 3
 
 
 def test_another_history_drops_what_waits_and_what_is_known_to_be_committed() -> None:

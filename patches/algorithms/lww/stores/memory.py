@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from patches.algorithms.histories import version_after_install
 from patches.algorithms.lww.field_table import FieldTable
 from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, Head
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
@@ -16,21 +17,23 @@ from patches.runtime import Runtime
 
 T = TypeVar("T")
 
+_VERSION_BITS: Final = 40
+
 
 class LWWMemoryStore:
     """Forgets everything when the process ends. What it holds is shared, not copied."""
 
     def __init__(self, *, runtime: Runtime | None = None) -> None:
         self._docs: dict[str, _MemoryTables] = {}
-        self._versions = count(1)
+        self._records = count(1)
 
     async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
         """Run a function that writes nothing over one consistent view."""
-        return fn(self._docs.get(doc_id) or _MemoryTables(self._versions))
+        return fn(self._docs.get(doc_id) or _MemoryTables(self._records))
 
     async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
         """Run a function over the document's tables. It raises before its first write or never."""
-        tables = self._docs.get(doc_id) or _MemoryTables(self._versions)
+        tables = self._docs.get(doc_id) or _MemoryTables(self._records)
         result = fn(tables)
         if tables.is_empty:
             self._docs.pop(doc_id, None)
@@ -63,8 +66,8 @@ class LWWMemoryStore:
 
 
 class _MemoryTables:
-    def __init__(self, versions: Iterator[int]) -> None:
-        self._versions = versions  # the store's, so that a forgotten document does not repeat one
+    def __init__(self, records: Iterator[int]) -> None:
+        self._records = records  # the store's: a document that was forgotten repeats no version
         self.committed = FieldTable()
         self.pending = FieldTable()
         self.quarantine: dict[str, QuarantinedChange] = {}
@@ -88,11 +91,13 @@ class _MemoryTables:
         deleted: bool = False,
         newest_ts: int | None = None,
         pending_id: str | None = None,
+        is_installed: bool = False,
     ) -> Head:
-        before = self._head or Head(committed_rev=0, version=0)
+        before = self._head or Head(committed_rev=0, version=next(self._records) << _VERSION_BITS)
+        version = before.version + 1
         self._head = Head(
             committed_rev=committed_rev,
-            version=next(self._versions),
+            version=version_after_install(version) if is_installed else version,
             deleted=deleted,
             newest_ts=before.newest_ts if newest_ts is None else newest_ts,
             pending_id=before.pending_id if pending_id is None else pending_id,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
 from typing import Final, TypeVar
 
+from patches.algorithms.histories import version_after_install
 from patches.algorithms.lww.stores import records
 from patches.algorithms.lww.stores.records import NO_STATE, Record, record_of
 from patches.algorithms.lww.stores.schema import RECORDS, SCHEMA
@@ -138,11 +139,13 @@ class _SqliteTables:
         deleted: bool = False,
         newest_ts: int | None = None,
         pending_id: str | None = None,
+        is_installed: bool = False,
     ) -> Head:
+        version = self._record.version + 1 if self._record else self._first_version()
         self.update(
             committed_rev=committed_rev,
             deleted=int(deleted),
-            version=self._record.version + 1 if self._record else self._first_version(),
+            version=version_after_install(version) if is_installed else version,
         )
         if newest_ts is not None:
             self.update(newest_ts=newest_ts)

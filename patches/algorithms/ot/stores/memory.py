@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from patches.algorithms.histories import version_after_install
 from patches.algorithms.ot.store import (
     CONFLICT,
     Conflict,
     PendingQueue,
     QueuePosition,
     StoredSnapshot,
-    version_after_install,
 )
 from patches.algorithms.ot.stores.replay import SNAPSHOT_INTERVAL, replayed
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
@@ -90,6 +90,7 @@ class OTMemoryStore:
         rebased_pending: Sequence[Change],
         read: PendingQueue,
         history: History = NO_HISTORY,
+        aside: Sequence[QuarantinedChange] = (),
     ) -> Conflict | None:
         if self._known(doc_id).position != read.position:
             return CONFLICT
@@ -99,6 +100,8 @@ class OTMemoryStore:
         doc.history = history
         doc.pending = list(rebased_pending)
         doc.version = version_after_install(doc.version)
+        for entry in aside:
+            self._quarantine[doc_id, entry.change_id] = entry
         self._fold(doc_id, doc)
         return None
 
@@ -132,7 +135,7 @@ class OTMemoryStore:
 
     async def load_appended(self, doc_id: str, known: QueuePosition) -> list[Change] | None:
         doc = self._known(doc_id)
-        if doc.version != known.version:
+        if doc.version != known.version or doc.position.is_behind(known):
             return None
         return [change for change in doc.pending if change.rev > known.tail_rev]
 
@@ -196,6 +199,9 @@ class OTMemoryStore:
         self._quarantine[doc_id, refused.id] = entry
         doc.replace_pending(rebased_pending)
         return entry
+
+    async def quarantine_edit(self, entry: QuarantinedChange) -> None:
+        self._quarantine[entry.doc_id, entry.change_id] = entry
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         return [

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from patches.algorithms.histories import version_after_install
 from patches.algorithms.ot.store import (
     CONFLICT,
     Conflict,
     PendingQueue,
     QueuePosition,
     StoredSnapshot,
-    version_after_install,
 )
 from patches.algorithms.ot.stores import rows
 from patches.algorithms.ot.stores.replay import replayed
@@ -86,6 +86,7 @@ class OTSqliteStore:
         rebased_pending: Sequence[Change],
         read: PendingQueue,
         history: History = NO_HISTORY,
+        aside: Sequence[QuarantinedChange] = (),
     ) -> Conflict | None:
         def write(db: sqlite3.Connection) -> Conflict | None:
             key = to_key(doc_id)
@@ -95,6 +96,8 @@ class OTSqliteStore:
             head = rows.replace_pending(db, key, rows.fold(db, doc_id, head), rebased_pending)
             rows.put_head(db, key, replace(head, version=version_after_install(read.version)))
             histories.put_history(db, doc_id, history)
+            for entry in aside:
+                RECORDS.quarantine(db, entry)
             return None
 
         return await self._database.write(write)
@@ -140,7 +143,7 @@ class OTSqliteStore:
         def read(db: sqlite3.Connection) -> list[Change] | None:
             key = to_key(doc_id)
             head = rows.known_head(db, key)
-            if head.version != known.version:
+            if head.version != known.version or head.position.is_behind(known):
                 return None
             return rows.pending_changes(db, key, head, after=known.tail_rev)
 
@@ -215,6 +218,9 @@ class OTSqliteStore:
             return entry
 
         return await self._database.write(write)
+
+    async def quarantine_edit(self, entry: QuarantinedChange) -> None:
+        await self._database.write(lambda db: RECORDS.quarantine(db, entry))
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         key = None if doc_id is None else to_key(doc_id)
