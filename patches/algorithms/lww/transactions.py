@@ -85,7 +85,7 @@ def fold_answer(
     sent: Sequence[Change],
     committed: Sequence[Change],
     known: int | None,
-    asked: int | None,
+    asked: int | None = None,
 ) -> Step:
     """Confirm sent pieces by id and apply the answer's rows, in one.
 
@@ -121,7 +121,7 @@ def fold_changes(
     changes: Sequence[Change],
     expected_ids: Collection[str],
     known: int | None,
-    asked: int | None,
+    asked: int | None = None,
     *,
     confirms: bool = False,
 ) -> Step:
@@ -215,7 +215,7 @@ def install(
     snapshot: Snapshot,
     resolved: Collection[str] = (),
     *,
-    now: Millis,
+    now: Millis = 0,
     is_new_history: bool = False,
     asked_at: int | None = None,
     asked: int | None = None,
@@ -250,7 +250,7 @@ def install(
     return work_of(tables), aside
 
 
-def put_token(tables: DocTables, token: str | None, asked: int | None) -> None:
+def put_token(tables: DocTables, token: str | None, asked: int | None = None) -> None:
     """Replace the token of the copy's history, if that is the copy that was asked about."""
     head = tables.head()
     if head is not None and asked in (None, head.installation):
