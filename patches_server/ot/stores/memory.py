@@ -6,6 +6,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from operator import itemgetter
+from typing import Final, TypeAlias
 
 from patches.errors import RevConflictError
 from patches.model.change import Change
@@ -20,11 +22,14 @@ from patches_server.ot.rows import (
     check_follows,
     check_ids_new,
     head_after,
-    stored,
     within,
 )
 from patches_server.ot.store import NO_DOC, DocHead, StoredSnapshot
 from patches_server.stores.memory.store import MemoryStore
+
+#: A change as it is kept: its bytes, revision, id, creation time, batch and client. No `Change`,
+#: which would keep its operations once somebody has looked at them.
+_Row: TypeAlias = tuple[bytes, int, str, Millis, str | None, str | None]
 
 
 @dataclass(slots=True)
@@ -32,7 +37,7 @@ class _Log:
     """One document. `ids` outlive the changes that were pruned."""
 
     head: DocHead = NO_DOC
-    changes: list[Change] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
 
 
@@ -81,14 +86,14 @@ class OTMemoryServerStore(MemoryStore):
             raise RevConflictError
         check_follows(changes, expected=expected, head=log.head)
         check_ids_new(doc_id, changes, log.ids)
-        rows = [stored(change) for change in changes]  # may raise: before anything is written
+        rows = [_row(change) for change in changes]  # may raise: before anything is written
         self._documents.written(doc_id, ALGORITHM, now=now)
-        log.changes.extend(rows)
+        log.rows.extend(rows)
         for row in rows:
-            log.ids.add(row.id)
+            log.ids.add(row[2])
         log.head = head_after(changes, bounds or log.head.bounds)
         self._logs[doc_id] = log
-        return rows
+        return [_change(row) for row in rows]
 
     async def list_changes(
         self,
@@ -99,25 +104,26 @@ class OTMemoryServerStore(MemoryStore):
         limit: int | None = None,
         max_bytes: int | None = None,
     ) -> list[Change]:
-        changes = self._read(doc_id).changes
-        start = 0 if start_after is None else bisect_right(changes, start_after, key=_rev)
-        end = len(changes) if end_before is None else bisect_left(changes, end_before, key=_rev)
+        rows = self._read(doc_id).rows
+        start = 0 if start_after is None else bisect_right(rows, start_after, key=_rev)
+        end = len(rows) if end_before is None else bisect_left(rows, end_before, key=_rev)
         if limit is not None:
             end = min(end, start + max(0, limit))
-        return within(islice(changes, start, end), max_bytes)
+        return within(map(_change, islice(rows, start, end)), max_bytes)
 
     async def load_snapshot(self, doc_id: str, *, rev: int | None = None) -> StoredSnapshot:
         log = self._read(doc_id)
         through = log.head.rev if rev is None else min(rev, log.head.rev)
         found = self.versions.newest_main(doc_id, through_rev=through)
         version, state = found or (None, None)
-        start = bisect_right(log.changes, version.end_rev if version else 0, key=_rev)
-        end = bisect_right(log.changes, through, key=_rev)
-        return StoredSnapshot(version=version, state=state, changes=log.changes[start:end])
+        start = bisect_right(log.rows, version.end_rev if version else 0, key=_rev)
+        end = bisect_right(log.rows, through, key=_rev)
+        changes = [_change(row) for row in log.rows[start:end]]
+        return StoredSnapshot(version=version, state=state, changes=changes)
 
     async def prune_changes(self, doc_id: str, *, through_rev: int) -> None:
-        changes = self._read(doc_id).changes
-        del changes[: bisect_right(changes, through_rev, key=_rev)]
+        rows = self._read(doc_id).rows
+        del rows[: bisect_right(rows, through_rev, key=_rev)]
 
     async def delete_doc(self, doc_id: str, tombstone: Tombstone | None, *, now: Millis) -> None:
         require_algorithm(doc_id, self._documents.algorithm_of(doc_id), ALGORITHM)
@@ -135,5 +141,22 @@ class OTMemoryServerStore(MemoryStore):
         return self._logs.get(doc_id) or _Log()
 
 
-def _rev(change: Change) -> int:
-    return change.rev
+_rev: Final = itemgetter(1)
+
+
+def _row(change: Change) -> _Row:
+    return (
+        change.encoded,
+        change.rev,
+        change.id,
+        change.created_at,
+        change.batch_id,
+        change.client_id,
+    )
+
+
+def _change(row: _Row) -> Change:
+    encoded, rev, id, created_at, batch_id, client_id = row
+    return Change.from_encoded(
+        encoded, rev=rev, id=id, created_at=created_at, batch_id=batch_id, client_id=client_id
+    )
