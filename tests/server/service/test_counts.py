@@ -1,4 +1,4 @@
-"""What the server does for a commit, for opening a document, and keeps for who is idle: by counting.
+"""What the server does for a commit and for opening a document, and what it keeps: by counting.
 
 Times differ from machine to machine; calls of Python and allocated bytes hardly do. Each limit is a
 tenth above what was measured, as the line says. Calls into the standard library are not counted.

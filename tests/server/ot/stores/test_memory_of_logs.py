@@ -35,7 +35,7 @@ async def bytes_in_file(path: Path, changes: int) -> int:
     backend = SqliteBackend(path, durability="relaxed")
     await write(OTServer(backend, max_changes_per_version=0), 0, changes)
     await backend.close()
-    return path.stat().st_size
+    return path.stat().st_size  # noqa: ASYNC240  # nobody waits
 
 
 async def test_a_log_in_memory_takes_at_most_three_times_its_bytes_in_a_file(
