@@ -185,6 +185,8 @@ NOT_PURE = (
     "patches.algorithms.ot.stores.replay",
     "patches.algorithms.collections.algorithm",
     "patches.algorithms.collections.doc",
+    "patches.algorithms.collections.shown_doc",
+    "patches.algorithms.collections.writing_doc",
     "patches.algorithms.collections.queries",
     "patches.algorithms.collections.writes",
 )

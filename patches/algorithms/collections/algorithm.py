@@ -369,8 +369,9 @@ class CollectionsAlgorithm(Algorithm):
         """Who syncs the documents, if anybody does."""
         return self._recovery.host
 
-    def adopted(self, doc: CollectionsDoc) -> None:
+    def adopted(self, doc: Document) -> None:
         """A document is open."""
+        assert isinstance(doc, CollectionsDoc)
         self._in_memory[doc.id] = doc
 
     def new_id(self) -> str:

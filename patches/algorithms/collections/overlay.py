@@ -172,6 +172,8 @@ class Overlay:
         self, synced: dict[str, dict[str, Row]], remove: Iterable[str], *, keep: Keep | None = None
     ) -> Changed:
         """Put other synced rows in the place of all, and take writes away; as `step`."""
+        if not self._layers and not self.partials and keep is None:
+            return self._replace_all(synced)
         touched = {
             (name, key): None
             for tables in (self.synced, synced)
@@ -185,6 +187,21 @@ class Overlay:
         return self.step(remove=remove, review=touched, keep=keep)
 
     # ---- inside ----------------------------------------------------------------------------------
+
+    def _replace_all(self, synced: dict[str, dict[str, Row]]) -> Changed:
+        """Show other synced rows, with nothing on top of them."""
+        changed: Changed = {}
+        for name in self.visible.keys() | synced.keys():
+            old, new = self.visible.get(name, _NO_ROWS), synced.get(name, _NO_ROWS)
+            for key in old.keys() - new.keys():
+                changed[name, key] = (old[key], None)
+            for key, row in new.items():
+                before = old.get(key)
+                if before is not row:
+                    changed[name, key] = (before, row)
+            self.visible[name] = dict(new)
+        self.synced = synced
+        return _differing(changed)
 
     def _apply_synced(self, op: RowOp, touched: dict[Place, None]) -> None:
         rows = self.synced.setdefault(op.table, {})
