@@ -444,3 +444,48 @@ async def test_a_task_moves_between_two_that_were_added_at_once(window: Any) -> 
     await one.page.press("#new-title", "Enter")
     await one.page.locator(".grip").nth(2).press("ArrowUp")
     await two.until_tasks("same", "between", "same")
+
+
+async def test_undo_of_tasks_leaves_what_others_did(window: Any) -> None:
+    one, two = await window(), await window()
+    before = [await each.input_value() for each in await one.page.locator(".title").all()]
+    await expect(one.page.locator("#tasks-undo")).to_be_disabled()
+    await one.page.fill("#new-title", "Mine")
+    await one.page.press("#new-title", "Enter")
+    await one.until_saved()
+    await two.until_tasks(*before, "Mine")
+    mine = one.page.locator(".task").last
+    await mine.locator("input[type=checkbox]").check()
+    await mine.locator(".title").fill("Mine and ours")
+    await one.until_saved()
+    await two.until_tasks(*before, "Mine and ours")
+    await two.page.locator(".task").first.locator(".title").fill("Theirs")
+    await two.until_saved()
+    await one.until_tasks("Theirs", *before[1:], "Mine and ours")
+
+    await mine.locator(".title").press("Control+z")
+    await two.until_tasks("Theirs", *before[1:], "Mine")
+    await expect(mine.locator("input[type=checkbox]")).to_be_checked()
+    await one.page.click("#tasks-undo")
+    await expect(mine.locator("input[type=checkbox]")).not_to_be_checked()
+    await one.page.click("#tasks-redo")
+    await expect(mine.locator("input[type=checkbox]")).to_be_checked()
+    await one.page.click("#tasks-undo")
+    await one.page.click("#tasks-undo")
+    await two.until_tasks("Theirs", *before[1:])
+    await expect(one.page.locator("#tasks-undo")).to_be_disabled()
+
+
+async def test_the_buttons_undo_and_redo_typing(window: Any) -> None:
+    one, two = await window(), await window()
+    await cleared(one, two)
+    await one.page.wait_for_timeout(800)  # else the typing is one step with the clearing
+    await one.type("mine")
+    await equal(one, two)
+    await two.type("theirs ", at=0)
+    await equal(one, two)
+    await one.page.click("#text-undo")
+    assert await equal(one, two) == "theirs "
+    await one.page.click("#text-redo")
+    assert await equal(one, two) == "theirs mine"
+    await expect(one.page.locator("#text-redo")).to_be_disabled()

@@ -9,6 +9,8 @@ export class FieldsReplica extends Replica {
   #committed = {};
   flight = null; // {id, ops, createdAt}
   #written = new Map(); // path -> op
+  #undo = []; // {path, before, after}, newest last; undefined: not there
+  #redo = [];
 
   /** The document as this window sees it. */
   get state() {
@@ -16,6 +18,33 @@ export class FieldsReplica extends Replica {
     for (const op of this.flight?.ops ?? []) state = written(state, op);
     for (const op of this.#written.values()) state = written(state, op);
     return state;
+  }
+
+  /** An edit of this window: `set`, to be taken back. With `joined` it is taken back together with
+   *  the one before, if that wrote the same field. */
+  edit(path, value, { joined = false } = {}) {
+    const last = this.#undo.at(-1);
+    const before = joined && last?.path === path ? this.#undo.pop().before : this.#at(path);
+    this.#undo.push({ path, before, after: value });
+    this.#redo = [];
+    this.set(path, value);
+  }
+
+  /** Take back the last edit of this window whose field still holds what it wrote. */
+  undo() {
+    return this.#back(this.#undo, this.#redo);
+  }
+
+  redo() {
+    return this.#back(this.#redo, this.#undo);
+  }
+
+  get canUndo() {
+    return this.#undo.length > 0;
+  }
+
+  get canRedo() {
+    return this.#redo.length > 0;
   }
 
   /** Write a field, or with `undefined` remove it. */
@@ -43,6 +72,24 @@ export class FieldsReplica extends Replica {
     this.flight = flight;
     this.#written = new Map(ops.map((op) => [op.path, op]));
     this.resume(rev);
+  }
+
+  #back(from, to) {
+    while (from.length) {
+      const { path, before, after } = from.pop();
+      if (!isEqual(this.#at(path), after)) continue; // others have written it since
+      to.push({ path, before: after, after: before });
+      this.set(path, before);
+      return true;
+    }
+    this.dispatchEvent(new Event('status'));
+    return false;
+  }
+
+  #at(path) {
+    let value = this.state;
+    for (const key of path.split('/').slice(1)) value = isObject(value) ? value[key] : undefined;
+    return value;
   }
 
   // What a replica asks for.
@@ -93,6 +140,13 @@ function put(node, [key, ...rest], op) {
   else if (op.op === 'remove') delete copy[key];
   else copy[key] = op.value;
   return copy;
+}
+
+function isEqual(one, other) {
+  if (!isObject(one) || !isObject(other)) return one === other;
+  const keys = Object.keys(one);
+  if (keys.length !== Object.keys(other).length) return false;
+  return keys.every((key) => key in other && isEqual(one[key], other[key]));
 }
 
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);

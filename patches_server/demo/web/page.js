@@ -224,6 +224,23 @@ $('second').addEventListener('click', () => {
   window.open(location.href, '_blank', 'noopener,popup,width=980,height=720');
 });
 
+// Undo and redo of this window's own edits.
+
+for (const [name, replica, view] of [
+  ['text', text, textView],
+  ['tasks', tasks, tasksView],
+]) {
+  const undo = $(`${name}-undo`);
+  const redo = $(`${name}-redo`);
+  const show = () => {
+    undo.disabled = !replica.canUndo;
+    redo.disabled = !replica.canRedo;
+  };
+  for (const kind of ['status', 'change', 'local', 'remote']) replica.addEventListener(kind, show);
+  undo.addEventListener('click', () => view.back('undo'));
+  redo.addEventListener('click', () => view.back('redo'));
+}
+
 // What windows that are closed have left unsent is sent by a replica of its own, and then fetched.
 
 function send(docId, value, drop) {

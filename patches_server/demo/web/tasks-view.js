@@ -11,6 +11,8 @@ const CROSS =
   '<svg width="14" height="14" viewBox="0 0 14 14" fill="none" stroke="currentColor" stroke-width="1.800"' +
   ' stroke-linecap="round" aria-hidden="true"><path d="M3 3l8 8M11 3l-8 8"/></svg>';
 
+const TOGETHER = 700; // milliseconds: edits of a title closer than this are taken back as one
+
 export class TasksView {
   #list;
   #doc;
@@ -18,6 +20,7 @@ export class TasksView {
   #dragged = null;
   #onDraw;
   #onEmpty;
+  #lastTyped = 0;
 
   constructor(list, doc, { onDraw, onEmpty }) {
     this.#list = list;
@@ -25,6 +28,7 @@ export class TasksView {
     this.#onDraw = onDraw;
     this.#onEmpty = onEmpty;
     doc.addEventListener('change', () => this.draw());
+    list.addEventListener('keydown', (event) => this.#key(event));
     this.draw();
   }
 
@@ -39,7 +43,27 @@ export class TasksView {
   /** Add a task at the end. */
   add(title) {
     const order = keyBetween(this.tasks.at(-1)?.order);
-    this.#doc.set(`/tasks/${newId(8)}`, { title, done: false, order });
+    this.#doc.edit(`/tasks/${newId(8)}`, { title, done: false, order });
+  }
+
+  #typed(id, title) {
+    const now = performance.now();
+    this.#doc.edit(`/tasks/${id}/title`, title, { joined: now - this.#lastTyped < TOGETHER });
+    this.#lastTyped = now;
+  }
+
+  #key(event) {
+    if (!(event.ctrlKey || event.metaKey) || event.altKey) return;
+    const key = event.key.toLowerCase();
+    if (key !== 'z' && key !== 'y') return;
+    event.preventDefault();
+    this.back(key === 'y' || event.shiftKey ? 'redo' : 'undo');
+  }
+
+  /** `undo` or `redo`. */
+  back(way) {
+    this.#lastTyped = 0;
+    this.#doc[way]();
   }
 
   draw() {
@@ -90,8 +114,8 @@ export class TasksView {
       `<input class="title" aria-label="Title" maxlength="200" />` +
       `<button type="button" class="remove">${CROSS}</button>`;
     const [grip, box, title, remove] = row.children;
-    box.addEventListener('change', () => this.#doc.set(`/tasks/${id}/done`, box.checked));
-    title.addEventListener('input', () => this.#doc.set(`/tasks/${id}/title`, title.value));
+    box.addEventListener('change', () => this.#doc.edit(`/tasks/${id}/done`, box.checked));
+    title.addEventListener('input', () => this.#typed(id, title.value));
     title.addEventListener('keydown', (event) => {
       if (event.key === 'Enter') title.blur();
     });
@@ -104,7 +128,7 @@ export class TasksView {
   /** The focus goes on to the next task, for who works by keyboard. */
   #remove(id, row) {
     const next = row.nextElementSibling ?? row.previousElementSibling;
-    this.#doc.set(`/tasks/${id}`, undefined);
+    this.#doc.edit(`/tasks/${id}`, undefined);
     if (next) next.querySelector('.remove').focus();
     else this.#onEmpty();
   }
@@ -161,6 +185,6 @@ export class TasksView {
   }
 
   #putBetween(id, before, after) {
-    this.#doc.set(`/tasks/${id}/order`, keyBetween(before?.order, after?.order));
+    this.#doc.edit(`/tasks/${id}/order`, keyBetween(before?.order, after?.order));
   }
 }

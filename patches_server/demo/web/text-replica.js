@@ -45,6 +45,14 @@ export class TextReplica extends Replica {
     return this.#back(this.#redo, this.#undo);
   }
 
+  get canUndo() {
+    return this.#undo.some((delta) => delta.length);
+  }
+
+  get canRedo() {
+    return this.#redo.some((delta) => delta.length);
+  }
+
   /** What has to outlive a reload of the page. */
   get kept() {
     return { rev: this.rev, committed: this.#committed, flight: this.flight, typed: this.#typed };
@@ -134,8 +142,9 @@ export class TextReplica extends Replica {
   }
 
   #back(from, to) {
-    const delta = from.pop();
-    if (!delta?.length) return [];
+    let delta = from.pop();
+    while (delta?.length === 0) delta = from.pop(); // others have taken it back already
+    if (!delta) return [];
     to.push(invert(delta, this.shown));
     this.#change(delta);
     return delta;

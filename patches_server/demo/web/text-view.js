@@ -68,8 +68,13 @@ export class TextView {
     const key = event.key.toLowerCase();
     if (key !== 'z' && key !== 'y') return;
     event.preventDefault();
+    this.back(key === 'y' || event.shiftKey ? 'redo' : 'undo');
+  }
+
+  /** `undo` or `redo`, with the cursor where it happened. */
+  back(way) {
     this.#lastEdit = 0;
-    const delta = key === 'y' || event.shiftKey ? this.#text.redo() : this.#text.undo();
+    const delta = this.#text[way]();
     if (!delta.length) return;
     this.#catchUp(delta);
     const end = endOf(delta);
