@@ -23,7 +23,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from patches.aio.signals import Signal
-from patches.errors import ChangeRefusedError, ErrorContext, PatchesError
+from patches.errors import ChangeRefusedError, ErrorContext, PatchesError, StatusError
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
@@ -292,6 +292,16 @@ class Quarantine:
         set aside: into changes that are sent one after another, the first under the same id.
 
         `False` if it is one edit, or there is none; nothing was changed then.
+        """
+        return False
+
+    async def mend_refused_change(
+        self, doc_id: str, change_id: str, error: StatusError, doc: Document | None
+    ) -> bool:
+        """Change pending work so that the server does not refuse it for this reason again.
+
+        Ids stay. Asked before the change is divided or set aside. `False` if the refusal is about
+        something else, or there is no such change; nothing was changed then.
         """
         return False
 

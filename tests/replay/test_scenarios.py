@@ -429,3 +429,27 @@ async def test_39_a_follower_without_actions_mirrors_what_is_committed(tmp_path:
         await world.all_equal()
         assert await world.rev() == 1_000
         assert follower.doc._timeline is None
+
+
+async def test_12_a_clock_that_is_ahead_is_set_back_and_nothing_is_lost(tmp_path: Path) -> None:
+    async with World(tmp_path, a_board(limit=9)) as world:
+        bob = await world.person("bob")
+        ann = await world.person("ann", online=False)
+        ann.clock_error_ms = 3_600_000
+        keys = [ann.doc.run("add_todo@1", slot=slot, title=slot) for slot in "abc"]
+        ids = [action.id for action in ann.doc.pending]
+        await ann.connect()
+        await world.all_equal()
+        assert sorted(ann.rows) == sorted(keys)
+        changes = await world.server.get_changes_since(world.doc_id, 0)
+        assert [change.id for change in changes] == ids
+        assert all(c.metadata["clock"][0] <= world.clock.ms for c in changes)
+        assert await ann.patches.list_quarantined_changes() == []
+        bob.doc.run("add_todo@1", slot="d", title="d")
+        await world.all_equal()
+        (last,) = await world.server.get_changes_since(world.doc_id, 3)
+        assert last.metadata["clock"][0] <= world.clock.ms
+        ann.doc.run("rename@1", id=keys[0], title="still ahead")
+        await ann.settled()
+        await world.all_equal()
+        assert bob.rows[keys[0]]["title"] == "still ahead"

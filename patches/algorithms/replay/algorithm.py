@@ -23,7 +23,13 @@ from patches.algorithms.replay.doc import Maker, ReplayDoc, ReplaySnapshot
 from patches.algorithms.replay.stores.factory import REPLAY_STORES
 from patches.algorithms.replay.tables import ReplayStore
 from patches.documents.document import Document
-from patches.errors import ActionsOnlyError, DocNotTrackedError, ErrorContext, PatchesError
+from patches.errors import (
+    ActionsOnlyError,
+    DocNotTrackedError,
+    ErrorContext,
+    PatchesError,
+    StatusError,
+)
 from patches.limits import Limits
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.ids import change_ids, random_id
@@ -285,6 +291,25 @@ class ReplayAlgorithm(Algorithm):
             if opened is not None:
                 opened.install(work)
         return entry
+
+    async def mend_refused_change(
+        self, doc_id: str, change_id: str, error: StatusError, doc: Document | None
+    ) -> bool:
+        """The clock here is ahead of the server's: pending actions get new clocks, from the
+        server's time on.
+        """
+        data = error.data or {}
+        server_time = data.get("serverTime")
+        if data.get("code") != "CLOCK_AHEAD" or not isinstance(server_time, int):
+            return False
+        opened = _replay(doc)
+        async with self._locks(doc_id):
+            work = await self._store.change(
+                doc_id, lambda tables: steps.restamp(tables, change_id, server_time)
+            )
+            if work is not None and opened is not None:
+                opened.restamped(work)
+        return work is not None
 
     async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
         return await self._store.list_quarantined(doc_id)

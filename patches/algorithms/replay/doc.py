@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
@@ -18,7 +18,7 @@ from patches.algorithms.replay.changes import (
 )
 from patches.algorithms.replay.clock import Clock, Time
 from patches.algorithms.replay.running import Invocation
-from patches.algorithms.replay.steps import Step, Work, parsed_ops
+from patches.algorithms.replay.steps import Step, Work, parsed_ops, stamped
 from patches.algorithms.replay.tables import Head
 from patches.algorithms.replay.timeline import Entry, Timeline
 from patches.documents.document import Document
@@ -28,7 +28,9 @@ from patches.model.change import Change, Snapshot
 from patches.model.codec import json_size
 from patches.model.ids import IdSource
 from patches.model.json_values import Json, Op, json_equal
-from patches.rows.row_ops import State, apply_row_ops
+from patches.rows.physical import whole_row
+from patches.rows.row_ops import Row, State, apply_row_ops
+from patches.rows.schema import Table
 from patches.rows.working_copy import WorkingCopy
 from patches.runtime import Millis
 
@@ -223,6 +225,16 @@ class ReplayDoc(Document):
         if self._show_all():
             self._notify()
 
+    def restamped(self, work: Work) -> None:
+        """Pending actions have other clocks, from the server's time on; so have those unsaved."""
+        time = work.head.time
+        for ops in self.unsaved:
+            if isinstance(ops, ActionOps) and ops.change is not None:
+                time = time.tick(0)
+                ops.change = stamped(ops.change, time.clock(self._head.client))
+        self._time = time
+        self.install(work)
+
     def saved(self, step: Step) -> None:
         """Unsaved actions are stored now."""
         ids = {change.id for change in step.saved}
@@ -351,4 +363,15 @@ class ReplayDoc(Document):
 
 
 def _all_tables(actions: Actions, state: State) -> State:
-    return {name: state.get(name, {}) for name in actions.schema.tables}
+    """Every table of the schema; columns that a row was stored without have their defaults."""
+    return {
+        name: _whole_rows(table, state.get(name, {}))
+        for name, table in actions.schema.tables.items()
+    }
+
+
+def _whole_rows(table: Table, rows: Mapping[str, Row]) -> Mapping[str, Row]:
+    columns = table.columns.keys()
+    if all(row.keys() == columns for row in rows.values()):
+        return rows
+    return {key: whole_row(table, row) for key, row in rows.items()}

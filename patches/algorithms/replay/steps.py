@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from patches.algorithms.replay.changes import clock_of, key_of
-from patches.algorithms.replay.clock import Time, parse_clock
+from patches.algorithms.replay.clock import Clock, Time, parse_clock
 from patches.algorithms.replay.tables import DocTables, Head
 from patches.errors import (
     ApplyChangesError,
@@ -252,8 +252,7 @@ def install(
         ms, n, _, _ = key_of(change)
         if (ms, n) <= (lowest.ms, lowest.n):
             time = time.tick(0)
-            clock = time.clock(head.client).to_wire()
-            change = change.replace(metadata={**change.metadata, "clock": clock})
+            change = stamped(change, time.clock(head.client))
             ms, n = time.ms, time.n
         tables.put_pending(change.replace(base_rev=snapshot.head))
         lowest = Time(ms, n)
@@ -303,23 +302,30 @@ def retry(tables: DocTables, doc_id: str, change_id: str, now: Millis) -> tuple[
         raise PendingChangeError(f"document {doc_id!r} has no change {change_id!r} in quarantine")
     head = tables.head() or Head()
     time = head.time.tick(now)
-    metadata = {**entry.change.metadata, "clock": time.clock(head.client).to_wire()}
-    change = entry.change.replace(metadata=metadata, base_rev=head.committed_rev)
+    change = stamped(entry.change, time.clock(head.client)).replace(base_rev=head.committed_rev)
     tables.discard_quarantined(change_id)
     tables.put_pending(change)
     tables.put_head(replace(head, time=time))
     return change, _work(tables)
 
 
-def restamp(tables: DocTables, server_time: Millis) -> Work:
+def restamp(tables: DocTables, change_id: str, server_time: Millis) -> Work | None:
     """Give all pending actions clocks from the server's time on, in their order: the clock here is
-    ahead of it. Ids stay.
+    ahead of it. Ids stay. `None` if that of this change is not.
     """
+    pending = tables.pending()
+    found = next((clock_of(change) for change in pending if change.id == change_id), None)
+    if found is None or found.ms <= server_time:
+        return None
     head = tables.head() or Head()
     time = Time(server_time, 0)
-    for change in tables.pending():
-        clock = time.clock(head.client).to_wire()
-        tables.put_pending(change.replace(metadata={**change.metadata, "clock": clock}))
+    for change in pending:
+        tables.put_pending(stamped(change, time.clock(head.client)))
         time = time.tick(0)
     tables.put_head(replace(head, time=time))
     return _work(tables)
+
+
+def stamped(change: Change, clock: Clock) -> Change:
+    """An action with another clock."""
+    return change.replace(metadata={**change.metadata, "clock": clock.to_wire()})

@@ -20,6 +20,7 @@ from patches.errors import (
     FrameTooLargeError,
     NetworkError,
     PendingChangeError,
+    StatusError,
 )
 from patches.sync.document import transitions
 from patches.sync.document.failures import (
@@ -203,7 +204,9 @@ class DocWorker(DocSteps):
             (change_id,) = attempt.batch
         algorithm, refusal = self.algorithm, refusal_of(error, change_id)
         try:
-            if await algorithm.divide_pending_change(self.id, change_id, self.open_doc):
+            if await self._mended(error, change_id) or await algorithm.divide_pending_change(
+                self.id, change_id, self.open_doc
+            ):
                 self.set_state(transitions.narrowed(self.doc, self.doc.commit_limit))
                 return None
             entries = await set_aside(algorithm, self.id, change_id, str(error), self.open_doc)
@@ -221,6 +224,11 @@ class DocWorker(DocSteps):
         self.host.refused(self.id, refusal)
         self.host.report(refusal, self.id, change_id)
         return None
+
+    async def _mended(self, error: BaseException, change_id: str) -> bool:
+        return isinstance(error, StatusError) and await self.algorithm.mend_refused_change(
+            self.id, change_id, error, self.open_doc
+        )
 
 
 def _was_lost(link: object | None, error: BaseException) -> bool:

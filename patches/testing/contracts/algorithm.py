@@ -14,7 +14,7 @@ import pytest
 
 from patches.algorithms.base import Algorithm
 from patches.documents.document import Document
-from patches.errors import MissingChangesError
+from patches.errors import MissingChangesError, StatusError
 from patches.model.change import Change, Snapshot
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
@@ -353,6 +353,14 @@ class AlgorithmContract:
         ejected = await client.algorithm.eject_pending_change(DOC, "unknown", "?", client.doc)
         assert ejected is None
         assert await client.has_pending()
+
+    async def test_a_refusal_that_cannot_be_mended_changes_nothing(self, client: Client) -> None:
+        await client.edit("a")
+        (sent,) = await client.batch()
+        error = StatusError(400, "no", {"changeId": sent.id, "scope": "change"})
+        assert not await client.algorithm.mend_refused_change(DOC, sent.id, error, client.doc)
+        assert not await client.algorithm.mend_refused_change(DOC, "unknown", error, client.doc)
+        assert [change.id for change in await client.batch()] == [sent.id]
 
     async def test_one_that_applies_is_not_ejected_as_unappliable(self, client: Client) -> None:
         await client.edit("a")
