@@ -15,13 +15,14 @@ from typing import ClassVar
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.signals import Signal
 from patches.algorithms.base import Algorithm, LocalEdit, SyncHost
+from patches.algorithms.histories import check_not_outdated
 from patches.algorithms.recovery import Recovery
 from patches.algorithms.replay import steps
 from patches.algorithms.replay.actions import Actions
 from patches.algorithms.replay.changes import ActionOps
 from patches.algorithms.replay.doc import Maker, ReplayDoc, ReplaySnapshot
 from patches.algorithms.replay.stores.factory import REPLAY_STORES
-from patches.algorithms.replay.tables import ReplayStore
+from patches.algorithms.replay.tables import DocTables, ReplayStore
 from patches.documents.document import Document
 from patches.errors import (
     ActionsOnlyError,
@@ -247,9 +248,14 @@ class ReplayAlgorithm(Algorithm):
         opened = _replay(doc)
         ids = {change.id for change in resolved}
         async with self._locks(doc_id):
-            work = await self._store.change(
-                doc_id, lambda tables: steps.install(tables, doc_id, snapshot, ids, self._schema)
-            )
+
+            def install(tables: DocTables) -> steps.Work:
+                if not is_new_history:
+                    rev, head = steps.committed_rev(tables), snapshot.head
+                    check_not_outdated(doc_id, asked_at=asked_at, head=head, rev=rev)
+                return steps.install(tables, doc_id, snapshot, ids, self._schema)
+
+            work = await self._store.change(doc_id, install)
             if opened is not None:
                 opened.install(work)
 
