@@ -50,7 +50,7 @@
     │   └── JSONRPCParseError            the peer sent something that is not JSON
     └── StatusError                      an answer with a status code
         ├── 400 InvalidRequestError, 400/413 ChangeRefusedError, 401 UnauthorizedError,
-        └── 403 ForbiddenError, 404 NotFoundError, 409 StaleSubmissionError,
+        └── 403 ForbiddenError (DeniedError), 404 NotFoundError, 409 StaleSubmissionError,
             409 OtherHistoryError, 410 DocDeletedError, 429 TooManyRequestsError,
             503 UnavailableError
 
@@ -63,6 +63,7 @@ A module here has errors of one kind and no code beside them.
 from patches.errors.answers import (
     TERMINAL_CODES,
     ChangeRefusedError,
+    DeniedError,
     DocDeletedError,
     ForbiddenError,
     FrameTooLargeError,
@@ -158,6 +159,7 @@ __all__ = [
     "CorruptDataError",
     "DamagedPart",
     "DeletionPendingError",
+    "DeniedError",
     "DocDeletedError",
     "DocNotTrackedError",
     "DocumentClosedError",

@@ -74,6 +74,8 @@ class ChangeRefusedError(StatusError):
 
     `final`: it is against the server's own rules, so that its author's client sets it aside though
     it can be applied. `limit` is the field of `Limits` that the document would pass with it.
+    `code` is 403 where rights refuse it, 409 where what is stored does; `reason` is a word for
+    which of it, such as `"ROW_EXISTS"`.
     """
 
     def __init__(
@@ -84,8 +86,11 @@ class ChangeRefusedError(StatusError):
         code: int = 400,
         final: bool = False,
         limit: str | None = None,
+        reason: str | None = None,
     ) -> None:
         data: dict[str, Any] = {"changeId": change_id, "scope": "change"}
+        if reason is not None:
+            data["code"] = reason
         if limit is not None:
             data["limit"] = limit
         if final:
@@ -103,6 +108,10 @@ class ForbiddenError(_FixedStatusError):
     """403: signed in, and not allowed."""
 
     status = 403
+
+
+class DeniedError(ForbiddenError):
+    """403: a rule of the application does not let this user write this row."""
 
 
 class NotFoundError(_FixedStatusError):

@@ -22,6 +22,8 @@ from patches.errors import PatchesError
 from patches_server.auth.access import Auth, allow_all
 from patches_server.cli.logs import set_up_logs
 from patches_server.cli.maintenance import COMMANDS
+from patches_server.collections import CollectionsServer
+from patches_server.collections.algorithm import collections
 from patches_server.documents.services import ServedAlgorithm
 from patches_server.http.app import create_app
 from patches_server.replay.algorithm import replay
@@ -91,13 +93,19 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="algorithm (ot, lww) of new documents with such an id; * stands for anything; "
-        "may be repeated, the first that matches counts; with --actions also replay",
+        "may be repeated, the first that matches counts; with --actions also replay, "
+        "with --collections also collections",
     )
     parser.add_argument(
         "--actions",
         metavar="MODULE:NAME",
         help="the actions of replay documents, in your code: serve such documents, and run their "
         "actions here",
+    )
+    parser.add_argument(
+        "--collections",
+        metavar="MODULE:NAME",
+        help="a CollectionsServer in your code, with its engine and rules: serve such documents",
     )
     parser.add_argument(
         "--auth",
@@ -190,14 +198,25 @@ def _imported(option: str, choice: str) -> Any:
         raise _UsageError(f"{option} {choice}: {exc}") from exc
 
 
-def _algorithms(choice: str | None) -> list[ServedAlgorithm]:
-    """Replay, if there are actions."""
-    if choice is None:
-        return []
-    actions = _imported("--actions", choice)
-    if not isinstance(actions, Actions):
-        raise _UsageError(f"--actions {choice}: expected patches.algorithms.replay.Actions")
-    return [replay(actions)]
+def _algorithms(options: argparse.Namespace) -> list[ServedAlgorithm]:
+    """Replay, if there are actions, and collections, if there is a server of them."""
+    found: list[ServedAlgorithm] = []
+    if options.actions is not None:
+        actions = _imported("--actions", options.actions)
+        if not isinstance(actions, Actions):
+            raise _UsageError(
+                f"--actions {options.actions}: expected patches.algorithms.replay.Actions"
+            )
+        found.append(replay(actions))
+    if options.collections is not None:
+        documents = _imported("--collections", options.collections)
+        if not isinstance(documents, CollectionsServer):
+            raise _UsageError(
+                f"--collections {options.collections}: expected a "
+                "patches_server.collections.CollectionsServer"
+            )
+        found.append(collections(documents))
+    return found
 
 
 async def _serve(options: argparse.Namespace) -> int:
@@ -207,7 +226,7 @@ async def _serve(options: argparse.Namespace) -> int:
         store,
         auth=auth,
         routes=options.routes,
-        algorithms=_algorithms(options.actions),
+        algorithms=_algorithms(options),
         allowed_origins=options.origins,
         relay=not options.no_relay,
         page=not options.no_page,

@@ -7,7 +7,7 @@ rules of its documents and their store; it has never heard of sockets or subscri
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
@@ -26,9 +26,9 @@ from patches_server.documents.records import CommitOptions, CommitResult
 ChangesCommitted = Signal[[str, Sequence[Change], CommitOptions | None, str | None]]
 #: `(doc_id, origin)`
 DocDeleted = Signal[[str, str | None]]
-#: `(doc_id, method, params, connection_id)`: a notification to the subscribers of a document, or to
-#: the one connection that is named.
-Notification = Signal[[str, str, Mapping[str, Json], str | None]]
+#: `(doc_id, method, params, to)`: a notification to the subscribers of a document, or to those of
+#: them that are named by the id of their connection.
+Notification = Signal[[str, str, Mapping[str, Any], str | Collection[str] | None]]
 #: `(doc_id, origin)`
 NothingStored = Signal[[str, str | None]]
 #: Extra remote methods of a document server: name -> (access kind, handler).
@@ -152,6 +152,12 @@ class DocumentServer(ABC):
     ) -> Sequence[Change] | None:
         """What one subscriber gets of a commit; `[]` makes it pull, `None` sends nothing."""
         return changes
+
+    async def start(self) -> None:  # noqa: B027  # most have no tasks of their own
+        """The service begins: tasks of the document server's own may run from now on."""
+
+    async def close(self) -> None:  # noqa: B027  # most have no tasks of their own
+        """The service has ended: end those tasks."""
 
     def connection_ended(self, connection_id: str) -> None:  # noqa: B027  # nothing is kept
         """What was kept for a connection can be forgotten."""

@@ -123,6 +123,8 @@ class PatchesServer:
 
     async def __aenter__(self) -> Self:
         self._tasks.start()
+        for each in self.router.services.values():
+            await each.documents.start()
         return self
 
     async def __aexit__(
@@ -151,6 +153,8 @@ class PatchesServer:
             session.close(GOING_AWAY, "the server is going away")
             if len(self.sessions) > 100:
                 await asyncio.sleep(step_s)
+        for each in self.router.services.values():
+            await each.documents.close()
         await self._tasks.close()
 
     def connect(self, principal: object = None) -> JsonRpcPeer:

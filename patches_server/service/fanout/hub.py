@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from patches.aio.keyed_locks import KeyedLocks
@@ -256,14 +256,19 @@ class Hub:
             self._deliver(doc_id, _deletion(doc_id), origin)
 
     def notify(
-        self, doc_id: str, method: str, params: Mapping[str, Json], to: str | None = None
+        self,
+        doc_id: str,
+        method: str,
+        params: Mapping[str, Any],
+        to: str | Collection[str] | None = None,
     ) -> None:
         """A notification of a document server's own, to every subscriber of the document, or to the
-        one connection `to`. Its params get the `docId`.
+        connections in `to`. Its params get the `docId`. It is encoded once.
         """
         event = Event(method, codec.encode({"docId": doc_id, **params}))
+        named = (to,) if isinstance(to, str) else to
         for subscriber in list(self._table.get(doc_id, ())):
-            if to is None or subscriber.context.connection_id == to:
+            if named is None or subscriber.context.connection_id in named:
                 self.deliver_one(doc_id, subscriber, event)
 
     def _nothing_stored(self, doc_id: str, connection_id: str | None) -> None:
