@@ -56,10 +56,12 @@ class Tracking:
     async def add(self, doc_ids: Iterable[str], name: str) -> None:
         """Track those that are not, and say so once it is stored.
 
-        Returns when they are shown.
+        Returns when all of them are shown.
         """
+        doc_ids = list(doc_ids)
         new = self._record(doc_ids, name)
         if not new:
+            await self._shown(doc_ids)
             return
         try:
             await self._algorithms[name].track_docs(new)
@@ -68,7 +70,7 @@ class Tracking:
             raise
         self._deleted.difference_update(new)
         self._added.emit(new, name)
-        await self._shown(new)
+        await self._shown(doc_ids)
 
     async def change_algorithm(self, doc_id: str, name: str) -> bool:
         """Keep a document with another algorithm, if nothing of it is here yet. Whether it is."""

@@ -216,6 +216,8 @@ class Documents:
         worker = self._workers.get(doc.id)
         if worker is None:
             return None
+        if not worker.doc.known:
+            worker.learn(Found(doc.committed_rev, doc.has_pending, worker.doc.edits))
         doc.update_sync_status(*worker.doc.shown)
         return worker.refresh()
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from patches import Patches, PatchesSync
 from patches.errors import StorageError
 from patches.model.change import TrackedDoc
+from patches.sync.state import SyncedDoc
 from patches.testing.fake_connection import FakeConnection
 from patches.testing.virtual_time import virtual_time
 from tests.support.small_algorithm import SmallAlgorithm
@@ -59,3 +62,22 @@ async def test_nothing_is_tried_again_over_a_connection_that_is_gone(after_s: fl
         calls = len(connection.calls)
         await asyncio.sleep(after_s)
         assert len(connection.calls) == calls
+
+
+@virtual_time
+async def test_what_a_file_holds_is_shown_when_open_doc_or_track_docs_returns(
+    tmp_path: Path,
+) -> None:
+    async with Patches(tmp_path / "client.db") as patches:
+        await patches.track_docs(["tracked"])
+        doc = await patches.open_doc("opened")
+        doc.set({"a": 1})
+        await doc.flush()
+    for doc_id, has_pending in (("opened", True), ("tracked", False)):
+        async with Patches(tmp_path / "client.db") as patches:
+            sync = PatchesSync(patches, FakeConnection())
+            if has_pending:
+                await patches.open_doc(doc_id)
+            else:
+                await patches.track_docs([doc_id])
+            assert sync.synced[doc_id] == SyncedDoc(0, has_pending, "unsynced")
