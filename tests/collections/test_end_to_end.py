@@ -1,0 +1,417 @@
+"""The client's scenarios against the real server, over real sockets and SQLite files.
+
+Those that break the network at a certain frame go over links in memory, below which everything is
+real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from patches_server.collections import CollectionsServer, SQLiteEngine
+
+from patches.algorithms.collections import CollectionsAlgorithm, CollectionsDoc, Write
+from patches.errors import RejectedError
+from patches.model.json_values import Json
+from patches.rows.condition_syntax import F
+from patches.rows.row_ops import Row
+from patches.testing.fixtures import ClientFixture, ServerFixture
+from patches_server.documents.services import Services
+from tests.support.board import Item, Task, board, clear_done, seeded
+
+DOC = "board/1"
+
+
+@dataclass(eq=False)
+class Member:
+    """A client with the document open."""
+
+    client: ClientFixture
+    doc: CollectionsDoc
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.doc, name)
+
+    @property
+    def tasks(self) -> Any:
+        return self.doc.collection(Task)
+
+    @property
+    def items(self) -> Any:
+        return self.doc.collection(Item)
+
+
+class Stage:
+    """A server with the board, and clients that follow it."""
+
+    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+        self.folder, self._stack = folder, stack
+        self.documents = CollectionsServer(board, engine=SQLiteEngine(folder))
+        for table in ("tasks", "lists", "items"):
+            for kind in ("insert", "update", "delete"):
+                self.documents.authorize(table, kind, self.documents.ANYONE)
+
+        @self.documents.action("clear_done")
+        def clear(sql: Any, ctx: Any) -> None:
+            sql("DELETE FROM tasks WHERE done")
+
+        services = {"collections": Services(self.documents)}
+        self.server = ServerFixture({"services": services, "routes": {"board/*": "collections"}})
+
+    async def start(self) -> None:
+        await self._stack.enter_async_context(self.server)
+
+    async def member(
+        self, *, connect: bool = True, websocket: bool = True, **options: Any
+    ) -> Member:
+        algorithm = CollectionsAlgorithm(board, **options.pop("algorithm", {}))
+        client = await self.server.client(
+            algorithms=[algorithm], connect=connect, websocket=websocket, **options
+        )
+        doc = await client.open_doc(DOC, algorithm="collections")
+        assert isinstance(doc, CollectionsDoc)
+        if connect:
+            async with asyncio.timeout(10):
+                await client.sync.settled()
+        return Member(client, doc)
+
+    async def write(self, *statements: str) -> None:
+        """SQL of the server's own."""
+
+        def run(sql: Any) -> None:
+            for statement in statements:
+                sql(statement)
+
+        await self.documents.write(DOC, run)
+
+    async def rows(self, table: str) -> dict[str, Row]:
+        """The table as the server has it."""
+        found = await self.documents.write(DOC, lambda sql: sql(f"SELECT * FROM {table}"))  # noqa: S608
+        return {row["id"]: row for row in found}
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    async with AsyncExitStack() as stack:
+        stage = Stage(tmp_path / "boards", stack)
+        await stage.start()
+        yield stage
+
+
+async def until(condition: Any) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  # of anything that shows, on any client
+            await asyncio.sleep(0.005)
+
+
+async def test_scenario_1_what_one_writes_the_other_sees(stage: Stage) -> None:
+    ann, bob = await stage.member(), await stage.member()
+    base = ann.doc.committed_rev
+    write = ann.tasks.insert(title="Spec")
+    await write
+    await until(lambda: write.key in bob.tasks)
+    await ann.tasks.update(write.key, votes=1)
+    await until(lambda: bob.tasks[write.key]["votes"] == 1)
+    assert bob.tasks[write.key] == ann.tasks[write.key]
+    await bob.tasks.delete(write.key)
+    await until(lambda: write.key not in ann.tasks)
+    assert ann.doc.committed_rev == bob.doc.committed_rev == base + 3
+
+
+async def test_scenario_2_a_confirmed_write_is_durable(stage: Stage) -> None:
+    ann = await stage.member()
+    write = ann.tasks.insert(title="Spec")
+    statuses = [write.status]
+    await until(lambda: write.status != "pending")
+    statuses.append(write.status)
+    await write
+    statuses.append(write.status)
+    assert statuses in (["pending", "sent", "confirmed"], ["pending", "confirmed", "confirmed"])
+    other = SQLiteEngine(stage.folder)
+    second = CollectionsServer(board, engine=other)
+    async with second:
+        found = await second.write(DOC, lambda sql: sql("SELECT id FROM tasks"))
+    assert [row["id"] for row in found] == [write.key]
+
+
+async def test_scenario_3_no_notification_shows_two_rows_or_none(stage: Stage) -> None:
+    ann, bob = await stage.member(), await stage.member()
+    seen: list[list[str]] = []
+    for member in (ann, bob):
+        member.doc.on_update(lambda state: seen.append(list(state["tasks"])))
+    write = ann.tasks.insert(title="Spec")
+    assert seen == [[write.key]], "shown at once, under its final key"
+    await write
+    await until(lambda: write.key in bob.tasks)
+    assert seen == [[write.key], [write.key]]
+
+
+async def test_scenario_9_a_transaction_is_one_revision_and_one_notification(stage: Stage) -> None:
+    ann, bob = await stage.member(), await stage.member()
+    told: list[Json] = []
+    bob.doc.on_update(told.append)
+    base = bob.doc.committed_rev
+    with ann.doc.transaction() as write:
+        made = ann.doc.collection("lists").insert(name="Home")
+        ann.tasks.insert(title="a", list_id=made.key)
+        ann.tasks.insert(title="b", list_id=made.key)
+    await write
+    await until(lambda: bob.doc.committed_rev == base + 1)
+    assert len(told) == 1
+    assert len(bob.tasks) == 2
+    with ann.doc.transaction() as bad:
+        ann.tasks.insert(title="c")
+        ann.tasks.update(next(iter(ann.tasks)), votes=1, expect={"votes": 0})
+        await stage.write("UPDATE tasks SET votes = 7")
+    with pytest.raises(RejectedError):
+        await bad
+    await until(lambda: bob.doc.committed_rev == base + 2)
+    await until(lambda: ann.doc.committed_rev == base + 2)
+    assert ann.doc.state == bob.doc.state
+    assert len(bob.tasks) == 2
+
+
+async def test_scenario_10_of_two_writes_that_expect_the_same_one_commits(stage: Stage) -> None:
+    ann, bob = await stage.member(), await stage.member()
+    write = ann.tasks.insert(title="a", votes=3)
+    await write
+    await until(lambda: write.key in bob.tasks)
+    raised = [member.tasks.update(write.key, votes=4, expect={"votes": 3}) for member in (ann, bob)]
+    results = await asyncio.gather(*(_outcome(each) for each in raised))
+    assert sorted(results) == ["EXPECTATION_FAILED", "confirmed"]
+    await until(lambda: ann.doc.state == bob.doc.state)
+    assert (await stage.rows("tasks"))[str(write.key)]["votes"] == 4
+
+
+async def _outcome(write: Write) -> str:
+    try:
+        await write
+    except RejectedError as exc:
+        return exc.reason.split(":")[0]
+    return "confirmed"
+
+
+async def test_scenario_11_an_action_is_shown_and_replaced_by_the_truth(stage: Stage) -> None:
+    ann, bob = await stage.member(), await stage.member()
+    for number in range(4):
+        await ann.tasks.insert(id=f"t{number}", title="t", done=number % 2 == 0)
+    await until(lambda: len(bob.tasks) == 4)
+    write = bob.doc.call(clear_done)
+    assert sorted(bob.tasks) == ["t1", "t3"]
+    await write
+    await until(lambda: sorted(ann.tasks) == ["t1", "t3"])
+    assert (await stage.rows("tasks")).keys() == {"t1", "t3"}
+
+
+async def test_scenario_18_offline_writes_arrive_once_and_in_order(
+    stage: Stage, tmp_path: Path
+) -> None:
+    bob = await stage.member()
+    file = tmp_path / "ann.db"
+    ann = await stage.member(connect=False, store=file)
+    for run in range(3):
+        for number in range(16):
+            ann.tasks.insert(id=f"t{run}-{number:02}", title="t")
+        ann.tasks.update("t0-00", votes=run + 1)
+        await ann.doc.flush()
+        await ann.client.close()
+        stage.server.clients.remove(ann.client)
+        ann = await stage.member(connect=False, store=file)
+    assert len(ann.doc.writes) == 51
+    base = bob.doc.committed_rev
+    await ann.client.sync.connect()
+    await until(lambda: not ann.doc.has_pending)
+    await until(lambda: bob.doc.committed_rev == ann.doc.committed_rev)
+    assert bob.doc.committed_rev == base + 51, "each once"
+    assert bob.tasks["t0-00"]["votes"] == 3
+    assert bob.doc.state == ann.doc.state
+
+
+async def test_scenario_19_a_lost_answer_has_one_effect(stage: Stage) -> None:
+    ann, bob = await stage.member(websocket=False), await stage.member()
+    base = bob.doc.committed_rev
+    ann.client.link.lose_answer("commitChanges")
+    write = ann.tasks.insert(title="Spec")
+    await until(lambda: write.key in bob.tasks)
+    assert write.status == "sent"
+    ann.client.link.cut()
+    await write
+    assert bob.doc.committed_rev == base + 1
+    await ann.client.sync.settled(10)
+    assert ann.doc.committed_rev == base + 1
+
+
+async def test_scenario_20_a_frozen_server_makes_a_write_unconfirmed(stage: Stage) -> None:
+    ann = await stage.member(websocket=False, algorithm={"confirm_timeout_s": 0.1})
+    told: list[Write] = []
+    ann.doc.on_unconfirmed(told.append)
+    with ann.client.link.held():
+        write = ann.tasks.insert(title="Spec")
+        await until(lambda: told)
+        await asyncio.sleep(0.15)
+        assert told == [write]
+        assert write.status == "unconfirmed"
+        assert write.key in ann.tasks
+        write.retry()
+    await write
+    assert (await stage.rows("tasks")).keys() == {write.key}
+
+
+async def test_scenario_21_a_discarded_write_that_was_done_comes_back(stage: Stage) -> None:
+    ann, bob = await stage.member(websocket=False), await stage.member()
+    with ann.client.link.held("to_client"):
+        write = ann.tasks.insert(title="Spec")
+        await until(lambda: write.key in bob.tasks)
+        write.discard()
+        assert write.key not in ann.tasks
+    await until(lambda: write.key in ann.tasks)
+    await ann.client.sync.settled(10)
+    assert ann.client.errors == []
+
+
+async def fill_items(stage: Stage, count: int) -> None:
+    """Items in two categories, with votes of their own."""
+    values = ", ".join(f"('i{n:04}', '{'ab'[n % 2]}', {n * 7 % count})" for n in range(count))
+    await stage.write(f"INSERT INTO items (id, category, votes) VALUES {values}")  # noqa: S608
+
+
+async def test_scenario_27_a_category_comes_with_load_and_leaves_with_close(stage: Stage) -> None:
+    ann = await stage.member()
+    await fill_items(stage, 10)
+    assert len(ann.items) == 0
+    query = ann.items.where(F.category == "a")
+    await query.load()
+    assert {row["category"] for row in query.rows} == {"a"}
+    assert len(ann.items) == 5
+    await query.close()
+    assert len(ann.items) == 0
+
+
+async def test_scenario_28_rows_move_in_and_out(stage: Stage) -> None:
+    await fill_items(stage, 10)
+    ann = await stage.member(websocket=False)
+    query = await ann.items.where(F.category == "a").load()
+    await stage.write(
+        "UPDATE items SET category = 'a' WHERE id = 'i0001'",
+        "UPDATE items SET category = 'b' WHERE id = 'i0000'",
+    )
+    await until(lambda: "i0001" in ann.items)
+    assert "i0000" not in ann.items
+    with ann.client.link.down():
+        await stage.write(
+            "UPDATE items SET category = 'a' WHERE id = 'i0003'",
+            "UPDATE items SET category = 'b' WHERE id = 'i0001'",
+            "DELETE FROM items WHERE id = 'i0002'",
+        )
+    await until(lambda: "i0003" in ann.items)
+    expected = {"i0003", "i0004", "i0006", "i0008"}
+    assert {row["id"] for row in query.rows} == set(ann.items) == expected
+    await stage.write("UPDATE items SET category = 'a' WHERE id = 'i0005'")
+    await until(lambda: "i0005" in ann.items)
+
+
+async def test_scenario_29_a_window_is_exact_at_every_notification(stage: Stage) -> None:
+    await fill_items(stage, 2_000)
+    ann = await stage.member()
+    top = await ann.items.order_by("votes", desc=True).limit(50).load()
+    source, votes = seeded(3), {f"i{n:04}": n * 7 % 2_000 for n in range(2_000)}
+    by_rev: dict[int, list[str]] = {}
+
+    def first(count: int) -> list[str]:
+        return sorted(votes, key=lambda key: (-votes[key], key))[:count]
+
+    seen: list[tuple[int, list[str]]] = []
+    top.subscribe(lambda rows: seen.append((ann.doc.committed_rev, [row["id"] for row in rows])))
+    rev = ann.doc.committed_rev
+    by_rev[rev] = first(50)
+    for _ in range(200):
+        key = f"i{source.randrange(2_000):04}"
+        votes[key] = source.randrange(2_500)
+        await stage.write(f"UPDATE items SET votes = {votes[key]} WHERE id = '{key}'")  # noqa: S608
+        rev += 1
+        by_rev[rev] = first(50)
+    await until(lambda: [row["id"] for row in top.rows] == first(50))
+    for at, keys in seen:
+        assert keys == by_rev[at]
+    assert len(seen) > 5
+    assert set(ann.items) == set(first(50))
+    await top.more(50)
+    assert [row["id"] for row in top.rows] == first(100)
+
+
+async def test_scenario_30_two_queries_with_one_subset_share_it(stage: Stage) -> None:
+    await fill_items(stage, 10)
+    ann = await stage.member()
+    one, other = (ann.items.where(F.category == "a") for _ in range(2))
+    await asyncio.gather(one.load(), other.load())
+    assert len(ann.doc.interest.subsets) == 1
+    await one.close()
+    assert len(ann.items) == 5
+    await other.close()
+    assert len(ann.items) == 0
+
+
+async def test_scenario_34_a_function_of_two_tables(stage: Stage) -> None:
+    ann, bob = await stage.member(), await stage.member()
+    made = ann.doc.collection("lists").insert(name="Home")
+    live = bob.doc.live(
+        lambda state: {
+            each["name"]: sum(
+                task["votes"] for task in state["tasks"].values() if task["list_id"] == key
+            )
+            for key, each in state["lists"].items()
+        }
+    )
+    told: list[dict[str, int]] = []
+    live.subscribe(told.append)
+    await made
+    await ann.tasks.insert(title="a", votes=2, list_id=made.key)
+    await until(lambda: live.value == {"Home": 2})
+    assert told == [{}, {"Home": 0}, {"Home": 2}]
+
+
+async def test_scenario_41_documents_of_several_algorithms_on_one_socket(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        stage = Stage(tmp_path / "boards", stack)
+        await stage.start()
+        member = await stage.member(websocket=False)
+        assert len(member.tasks) == 0
+
+
+async def test_scenario_43_cuts_at_any_frame_end_equal(stage: Stage) -> None:
+    source = seeded(11)
+    members = [await stage.member(websocket=False) for _ in range(3)]
+    await fill_items(stage, 20)
+    top = await members[0].items.order_by("votes", desc=True).limit(5).load()
+    for number in range(60):
+        member = source.choice(members)
+        member.tasks.insert(id=f"t{number}", title="t")
+        keys = list(member.tasks)
+        member.tasks.update(source.choice(keys), votes=number)
+        if number % 5 == 0:
+            key = f"i{source.randrange(20):04}"
+            await stage.write(f"UPDATE items SET votes = {number} WHERE id = '{key}'")  # noqa: S608
+        if source.random() < 0.2:
+            source.choice(members).client.link.cut()
+        await asyncio.sleep(source.random() / 100)
+    for member in members:
+        async with asyncio.timeout(30):
+            await member.client.sync.settled()
+    await until(lambda: len({member.doc.committed_rev for member in members}) == 1)
+    tasks = await stage.rows("tasks")
+    for member in members:
+        assert member.doc.state["tasks"].keys() == tasks.keys()
+        assert {key: row["votes"] for key, row in member.tasks.items()} == {
+            key: row["votes"] for key, row in tasks.items()
+        }
+        assert member.client.errors == []
+    items = await stage.rows("items")
+    ranked = sorted(items, key=lambda key: (-int(items[key]["votes"]), key))[:5]
+    assert [row["id"] for row in top.rows] == ranked
