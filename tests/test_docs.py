@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "collections").glob("*.md")),
     *sorted((ROOT / "docs" / "internals").glob("*.md")),
 ]
 CODE = [
