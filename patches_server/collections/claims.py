@@ -17,7 +17,10 @@ def caller_of(doc_id: str, context: CallContext, claims_of: ClaimsOf | None) -> 
     """The caller of a call. A principal has an `id`, or is one; its `claims` are its own."""
     principal = context.principal
     user_id = getattr(principal, "id", principal)
-    claims = getattr(principal, "claims", {}) if claims_of is None else claims_of(principal)
+    if principal is None or claims_of is None:  # nobody: the application's own call
+        claims = getattr(principal, "claims", {})
+    else:
+        claims = claims_of(principal)
     return Caller(
         doc_id=doc_id,
         user_id=user_id if isinstance(user_id, str) else None,

@@ -20,7 +20,7 @@ from tests.support.raw_peer import Peers, RawPeer
 DOC = "board/1"
 
 
-def new_declaration() -> Collections:
+def new_declaration(*, labels: Literal["eager", "on_demand"] = "eager") -> Collections:
     board = Collections("board", version=1)
 
     @board.table("tasks", visible=(F.private == False) | (F.owner == claim.user_id))  # noqa: E712  # a condition
@@ -33,7 +33,7 @@ def new_declaration() -> Collections:
         note: str | None = None
         tags: list[str] = []  # noqa: RUF012  # read once, and copied
 
-    @board.table("labels")
+    @board.table("labels", sync=labels)
     class Label:
         id: str
         name: str
