@@ -18,13 +18,14 @@ from typing import Any
 from patches import Document, Limits, Patches, PatchesSync
 from patches.change import ChangeInput
 from patches.testing.local_server import LocalServer
-from patches_server import CallContext, MemoryBackend, OTServer, call_context
+from patches_server import CallContext, LWWServer, MemoryBackend, OTServer, call_context
 
 QUICK = bool(os.environ.get("QUICK"))
 ROUNDS = 2 if QUICK else 5
 EDITS = 200 if QUICK else 1_000
 #: Nothing here may be refused for being too much.
 LIMITS = Limits(max_pending_per_doc=None, max_pending_bytes_per_doc=None, max_doc_bytes=None)
+Kind = type[OTServer] | type[LWWServer]
 Measure = Callable[[int], Awaitable[float]]
 
 
@@ -35,8 +36,12 @@ async def main() -> None:
     await table("local edit (us), by keys, LWW", (10, 1_000, 10_000), keys_on_client("lww"))
     await table("local edit (us), by characters of a text", lengths, text_on_client("x"))
     await table("the same, with one emoji in it", lengths, text_on_client("x", "\U0001f600"))
-    await table("commit on the server (us), by keys", (10, 1_000, 10_000), keys_on_server)
-    await table("commit on the server (us), by history", (100, 1_000, 10_000), history_on_server)
+    for name, server in (("OT", OTServer), ("LWW", LWWServer)):
+        by_keys, by_history = partial(keys_on_server, server), partial(history_on_server, server)
+        await table(f"commit on the server (us), by keys, {name}", (10, 1_000, 10_000), by_keys)
+        await table(
+            f"commit on the server (us), by history, {name}", (100, 1_000, 10_000), by_history
+        )
     await table("commit on the server (us), by characters of a text", lengths, text_on_server)
     await table("commit to all (us), by clients on one document", (2, 4, 8, 16), clients)
 
@@ -101,24 +106,28 @@ def set_number(draft: Any, number: int) -> None:
     draft["n"] = number
 
 
-async def keys_on_server(size: int) -> float:
+async def keys_on_server(kind: Kind, size: int) -> float:
     """Commits to a document with `size` keys."""
     state = {f"key{number}": number for number in range(size)}
     return await committed(
-        state, 0, lambda number: {"op": "replace", "path": f"/key{number % size}", "value": -1}
+        kind,
+        state,
+        0,
+        lambda number: {"op": "replace", "path": f"/key{number % size}", "value": number},
     )
 
 
-async def history_on_server(size: int) -> float:
+async def history_on_server(kind: Kind, size: int) -> float:
     """Commits to a document with `size` changes before them."""
     return await committed(
-        {"n": 0}, size, lambda number: {"op": "replace", "path": "/n", "value": number}
+        kind, {"n": 0}, size, lambda number: {"op": "replace", "path": "/n", "value": number}
     )
 
 
 async def text_on_server(size: int) -> float:
     """Commits of one character each to a text of `size` characters."""
     return await committed(
+        OTServer,
         {"text": {"ops": [{"insert": "x" * size + "\n"}]}},
         0,
         lambda number: {
@@ -129,12 +138,19 @@ async def text_on_server(size: int) -> float:
     )
 
 
-async def committed(state: Any, history: int, op: Callable[[int], dict[str, Any]]) -> float:
+async def committed(
+    kind: Kind, state: Any, history: int, op: Callable[[int], dict[str, Any]]
+) -> float:
     """Microseconds of a commit of one operation."""
-    server = OTServer(MemoryBackend(), limits=LIMITS)
+    server = kind(MemoryBackend(), limits=LIMITS)
     with call_context(CallContext(client_id="a", connection_id="a")):
-        root = {"op": "replace", "path": "", "value": state}
-        await server.commit_changes("doc", [ChangeInput(id="first", ops=[root], base_rev=0)])
+        first = [{"op": "replace", "path": "", "value": state}]
+        if kind is LWWServer:  # where each key is a field
+            first = [
+                {"op": "replace", "path": f"/{key}", "value": value, "ts": 1}
+                for key, value in state.items()
+            ]
+        await server.commit_changes("doc", [ChangeInput(id="first", ops=first, base_rev=0)])
         rev = 1
         for start in range(0, history, 100):
             changes = [

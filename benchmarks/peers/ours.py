@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from patches import Document, Patches, PatchesSync
 from patches.change import ChangeInput
 from patches.model.json_values import Op
 from patches_server import SERVER, CallContext, allow_all, call_context, create_app
+from patches_server.cli.main import SWITCH_INTERVAL_S
 
 BATCH = 200
 
@@ -49,6 +51,7 @@ def operations(edit: Edit) -> list[Op]:
 
 async def start_server(params: dict[str, Any]) -> tuple[int, object]:
     """Serve; `params`: `dir`, `durability` (none: memory), `seed` (`{"doc", "count"}`)."""
+    sys.setswitchinterval(SWITCH_INTERVAL_S)  # as the command does
     durability = params.get("durability")
     store = Path(params["dir"], "patches.db") if durability else "memory:"
     app = create_app(store, auth=allow_all, durability=durability or "full")

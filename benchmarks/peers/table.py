@@ -70,6 +70,8 @@ class Row:
     figures: tuple[str, ...]
     params: Figures = field(default_factory=dict)
     quick: bool = False
+    #: Runs that take long are made once.
+    once: bool = False
 
 
 ALL = (OURS, "sharedb", "hocuspocus", "pycrdt")
@@ -108,12 +110,14 @@ ROWS = (
         peers=("ours-sqlite-full", "sharedb", "hocuspocus"),
         figures=("cold_open_ms", "warm_open_ms", "open_bytes", "server_rss_mb"),
         params={"count": 100_000, "n": 100_000},
+        once=True,
     ),
     Row(
         title="W7",
         workload="W7",
         peers=(OURS, "sharedb", "hocuspocus"),
         figures=("kib_per_idle_connection", "kib_per_open_doc"),
+        once=True,
     ),
     Row(
         title="W8-1k",
@@ -129,6 +133,7 @@ ROWS = (
         peers=(OURS, "sharedb", "hocuspocus"),
         figures=("converge_ms", "server_cpu_s", "client_cpu_s", "longest_turn_ms"),
         params={"pending": 10_000, "pend": 10_000, "limit": 60_000},
+        once=True,
     ),
 )
 
@@ -271,7 +276,7 @@ def main(arguments: Sequence[str], out: IO[str] = sys.stdout) -> None:
             continue
         names = [name for name in row.peers if name not in missing]
         runs: dict[str, list[Figures]] = {name: [] for name in names}
-        for repetition in range(repetitions):
+        for repetition in range(1 if row.once else repetitions):
             for name in names:
                 print(f"  {row.title}: {name}, run {repetition + 1}", file=sys.stderr, flush=True)
                 runs[name].append(once(name, row))

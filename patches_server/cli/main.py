@@ -33,6 +33,8 @@ from patches_server.stores.url import sqlite_path, sqlite_url
 
 _log = logging.getLogger("patches_server.cli.main")
 
+#: For the interpreter's switch between threads.
+SWITCH_INTERVAL_S: Final = 0.001
 _OK: Final = 0
 _FAILED: Final = 1
 #: How long a peer may take to send a whole HTTP request, and be idle between two.
@@ -56,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet = logging.INFO if options.log_format else logging.WARNING
     set_up_logs(options.log_format or "text", level=logging.DEBUG if options.verbose else quiet)
     try:
+        # The thread that writes a file gives way at every statement, and would then wait for its
+        # turn for as long as the loop is busy, at most this long.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         return asyncio.run(_serve(options))
     except (_UsageError, PatchesError) as exc:
         sys.stderr.write(f"patches-server: {exc}\n")
