@@ -18,7 +18,6 @@ from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.tasks import TaskScope
 from patches.errors import (
     DocDeletedError,
-    InvalidRequestError,
     StatusError,
     TooManyRequestsError,
 )
@@ -30,12 +29,16 @@ from patches_server.auth.access import Access, principal_key
 from patches_server.documents.document_server import DocumentServer
 from patches_server.documents.records import CommitOptions, Tombstone
 from patches_server.service.fanout.answers_first import AnswersFirst
+from patches_server.service.fanout.events import (
+    committed_event,
+    deletion_event,
+    ended_event,
+    wanted_ids,
+)
 from patches_server.service.fanout.held_broadcasts import HeldBroadcasts, Key, Reason
 from patches_server.service.fanout.outbox import ASK_LATER, About, Event
 from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.stats import ServerStats
-from patches_server.wire.checks import is_doc_id
-from patches_server.wire.frames import as_text, committed_params
 
 _log = logging.getLogger("patches_server.service.fanout.hub")
 
@@ -118,7 +121,7 @@ class Hub:
 
         Refused ids are left out. One with a tombstone is left out and announced as deleted first.
         """
-        ids = self._ids(wanted)
+        ids = wanted_ids(wanted, self._limits)
         maximum = self._limits.max_subscriptions
         if maximum is not None and len(subscriber.subscriptions.keys() | ids) > maximum:
             raise TooManyRequestsError(
@@ -133,7 +136,11 @@ class Hub:
 
     def unsubscribe(self, subscriber: Subscriber, unwanted: Json) -> list[str]:
         """End subscriptions; those that there were."""
-        return [doc_id for doc_id in self._ids(unwanted) if self._remove(subscriber, doc_id)]
+        return [
+            doc_id
+            for doc_id in wanted_ids(unwanted, self._limits)
+            if self._remove(subscriber, doc_id)
+        ]
 
     def is_subscribed(self, subscriber: Subscriber, doc_id: str) -> bool:
         """Whether a subscriber gets this document's changes."""
@@ -176,29 +183,16 @@ class Hub:
                 if principal is None or principal_key(subscriber.context.principal) == principal:
                     self._start_asking(each, subscriber)
 
-    def _ids(self, wanted: Json) -> list[str]:
-        if isinstance(wanted, str):
-            wanted = [wanted]
-        if not isinstance(wanted, list):
-            raise InvalidRequestError(
-                f"INVALID_REQUEST: a document id or a list of them is required "
-                f"(got {as_text(wanted)})"
-            )
-        maximum = self._limits.max_ids_per_call
-        if maximum is not None and len(wanted) > maximum:
-            raise InvalidRequestError(f"INVALID_REQUEST: at most {maximum} ids in one call")
-        return list(dict.fromkeys(item for item in wanted if is_doc_id(item, self._limits)))
-
     async def _grant(self, subscriber: Subscriber, doc_id: str) -> bool:
         while True:
             try:
                 await self._require_read(subscriber, doc_id)
             except DocDeletedError:
-                subscriber.outbox.answer(_deletion(doc_id))
+                subscriber.outbox.answer(deletion_event(doc_id))
                 return False
             except StatusError as exc:
                 if exc.code == 503:  # nobody said no: the client is to ask again
-                    subscriber.outbox.answer(_ended(doc_id, exc))
+                    subscriber.outbox.answer(ended_event(doc_id, exc))
                 return False
             if subscriber.ended:
                 return False
@@ -211,7 +205,7 @@ class Hub:
                 return self.is_subscribed(subscriber, doc_id)
             self._remove(subscriber, doc_id)
             if revocations == self._revocations:
-                subscriber.outbox.answer(_deletion(doc_id))
+                subscriber.outbox.answer(deletion_event(doc_id))
                 return False
             # The right may be gone since it was asked, and with it the right to know this.
 
@@ -248,12 +242,12 @@ class Hub:
     ) -> None:
         """Tell every subscriber but `origin` what was committed."""
         if doc_id in self._table:
-            self._deliver(doc_id, _committed(doc_id, changes, options), origin)
+            self._deliver(doc_id, committed_event(doc_id, changes, options), origin)
 
     def publish_deletion(self, doc_id: str, origin: str | None) -> None:
         """Tell every subscriber but `origin` that a document was deleted."""
         if doc_id in self._table:
-            self._deliver(doc_id, _deletion(doc_id), origin)
+            self._deliver(doc_id, deletion_event(doc_id), origin)
 
     def notify(
         self,
@@ -307,7 +301,7 @@ class Hub:
                     continue
                 seen = await view(doc_id, changes, subscriber.context)
                 if seen is not None:
-                    self.deliver_one(doc_id, subscriber, _committed(doc_id, seen, options))
+                    self.deliver_one(doc_id, subscriber, committed_event(doc_id, seen, options))
 
     def _deliver(self, doc_id: str, event: Event, origin: str | None) -> None:
         if self._access.open and not self._held:
@@ -381,7 +375,7 @@ class Hub:
             return
         self._remove(subscriber, doc_id)
         deleted = isinstance(refusal, DocDeletedError)
-        subscriber.outbox.put(_deletion(doc_id) if deleted else _ended(doc_id, refusal))
+        subscriber.outbox.put(deletion_event(doc_id) if deleted else ended_event(doc_id, refusal))
         if refusal.code == 503:
             # Nobody said no: the peer is to come back and to catch up. The connection is closed for
             # clients that do not know the notification.
@@ -398,18 +392,3 @@ class Hub:
     def _put(self, subscriber: Subscriber, event: Event) -> None:
         subscriber.outbox.put(event)
         self._stats.broadcast_frames += 1
-
-
-def _committed(doc_id: str, changes: Iterable[Change], options: CommitOptions | None) -> Event:
-    wire: dict[str, Any] | None = options.to_wire() if options is not None else None
-    return Event("changesCommitted", committed_params(doc_id, changes, wire))
-
-
-def _deletion(doc_id: str) -> Event:
-    return Event("docDeleted", b'{"docId":' + codec.encode(doc_id) + b"}")
-
-
-def _ended(doc_id: str, refusal: StatusError) -> Event:
-    """A subscription that its client did not end. A client of @dabble/patches ignores this."""
-    why = {"docId": doc_id, "code": refusal.code, "message": str(refusal)}
-    return Event("subscriptionEnded", codec.encode(why))
