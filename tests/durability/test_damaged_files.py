@@ -22,13 +22,14 @@ from typing import Any, TypeAlias
 import pytest
 
 from patches.algorithms.ot import apply_changes_for_reconstruction
-from patches.errors import PatchesError
+from patches.errors import CorruptDataError, PatchesError
 from patches.model.change import ChangeInput
 from patches.model.json_values import Json
 from patches_server.algorithms import CHECKUPS, services_on
 from patches_server.documents.context import CallContext, call_context
 from patches_server.stores.sqlite.backend import SqliteBackend
 from patches_server.stores.sqlite.doctor import problems_of
+from patches_server.stores.sqlite.repair import repair
 
 Damage: TypeAlias = Callable[[Path, random.Random], str]
 FILES = int(os.environ.get("PATCHES_DAMAGED_FILES", "24"))
@@ -188,3 +189,94 @@ async def test_nothing_wrong_is_served_from_a_damaged_file(tmp_path: Path, damag
             wrong.append(f"{number}: {what}: {silent}")
     print(f"\n{damage.__name__}: {FILES} files, {dict(figures)}")  # noqa: T201 -- the figures
     assert wrong == []
+
+
+def cells(path: Path) -> list[tuple[str, str]]:
+    """Every column of every table of a file that has a row."""
+    with closing(sqlite3.connect(path)) as conn:
+        names = [
+            name
+            for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            if not name.startswith("sqlite_")
+        ]
+        return [
+            (table, column[1])
+            for table in names
+            if conn.execute(f"SELECT 1 FROM {table}").fetchone()  # noqa: S608 -- its own tables
+            for column in conn.execute(f"PRAGMA table_info({table})")
+        ]
+
+
+def change_a_value(path: Path, _chance: random.Random, *, table: str, column: str) -> str:
+    """Give one row another value: a larger number, a longer text, another last byte."""
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("PRAGMA ignore_check_constraints=ON")
+        key = [row[1] for row in conn.execute(f"PRAGMA table_info({table})") if row[5]]
+        order = ", ".join(key or ["rowid"])
+        found = conn.execute(
+            f"SELECT {order}, {column} FROM {table} ORDER BY {order} LIMIT 1"  # noqa: S608 -- its own columns
+        ).fetchone()
+        *row, value = found
+        test = " AND ".join(f"{name} = ?" for name in (key or ["rowid"]))
+        if isinstance(value, int | float):
+            other: object = value + 1_000_003
+        elif isinstance(value, bytes):
+            other = value[:-1] + bytes([value[-1] ^ 1]) if value else b"x"
+        else:
+            other = f"{value or ''}x"
+        conn.execute(f"UPDATE {table} SET {column} = ? WHERE {test}", (other, *row))  # noqa: S608 -- its own columns
+    return f"{column} of {table}"
+
+
+async def test_the_doctor_finds_a_changed_value_in_every_column(tmp_path: Path) -> None:
+    whole, copy = tmp_path / "whole.db", tmp_path / "copy.db"
+    await fill(whole)
+    unseen = []
+    # Numbers of rows, which nothing is read by, and which only order those of one revision.
+    numbers = {"server_versions.seq", "server_branches.seq"}
+    for table, column in cells(whole):
+        change = partial(change_a_value, table=table, column=column)
+        damaged(whole, copy, change, random.Random(0))
+        if not await asyncio.to_thread(found_by_doctor, copy):
+            unseen.append(f"{table}.{column}")
+    assert set(unseen) <= numbers
+    assert {table for table, _ in cells(whole)} >= {
+        "file_parts",
+        "server_file",
+        "server_lives",
+        "server_time",
+    }
+
+
+@pytest.mark.parametrize("table", ["server_file", "server_lives", "server_time"])
+async def test_what_a_file_says_of_itself_is_refused_damaged_and_mended(
+    tmp_path: Path, table: str
+) -> None:
+    path = tmp_path / "server.db"
+    await fill(path)
+    column = "epoch" if table == "server_file" else "last"
+    change_a_value(path, random.Random(0), table=table, column=column)
+    backend = SqliteBackend(path)
+    with pytest.raises(CorruptDataError, match=table):
+        await backend.epoch()
+    await backend.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        assert len(repair(conn, CHECKUPS)) == 1
+        assert list(problems_of(conn, CHECKUPS)) == []
+    backend = SqliteBackend(path)
+    documents = services_on(backend)["ot"].documents
+    assert await documents.change("new", lambda patch: patch.replace("/a", 1)) is not None
+    await backend.close()
+
+
+async def test_a_file_whose_recorded_version_is_damaged_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "server.db"
+    await fill(path)
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("UPDATE file_parts SET version = 1 WHERE name = 'documents'")
+    before = path.read_bytes()
+    backend = SqliteBackend(path)
+    with pytest.raises(CorruptDataError, match="version of its documents"):
+        await backend.epoch()
+    await backend.close()
+    assert path.read_bytes() == before

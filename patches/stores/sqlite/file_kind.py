@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from patches.errors import CorruptDataError, WrongFileError
+from patches.stores.sqlite.checksums import row_sum
 
 #: Changes the tables of one version into those of the next, inside a transaction.
 Migration: TypeAlias = Callable[[sqlite3.Connection], None]
@@ -25,7 +26,7 @@ _VERSION_AT: Final = 60
 _APPLICATION_AT: Final = 68
 
 _PARTS: Final = """CREATE TABLE IF NOT EXISTS file_parts (
-    name TEXT PRIMARY KEY, version INTEGER NOT NULL
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, sum INTEGER NOT NULL
 ) WITHOUT ROWID"""
 
 
@@ -44,8 +45,9 @@ class FileKind:
 class Schema:
     """The tables of one part of a file, with a version of their own.
 
-    `migrations[n]` changes version n into n + 1. Tables without a recorded version are version 1:
-    those named in `known_by`, or whose names begin with the name of the part.
+    `migrations[n]` changes version n into n + 1. `fill` puts the first rows into new tables.
+    Tables without a recorded version are version 1: those named in `known_by`, or whose names begin
+    with the name of the part.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Schema:
     version: int = 1
     known_by: frozenset[str] = frozenset()
     migrations: Mapping[int, Migration] = field(default_factory=dict)
+    fill: Migration | None = None
 
 
 #: What `Patches` and its branch stores keep. The id reads "PTCC".
@@ -119,11 +122,13 @@ def build(connection: sqlite3.Connection, path: str, schemas: Iterable[Schema]) 
     Raises `WrongFileError` for a part that a newer version wrote.
     """
     schemas = list(schemas)
-    if all(_version(connection, schema) == schema.version for schema in schemas):
+    if "sum" in _columns(connection) and all(
+        _version(connection, schema) == schema.version for schema in schemas
+    ):
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(_PARTS)
+        _make_parts(connection)
         for schema in schemas:
             _build(connection, path, schema)
         connection.execute("COMMIT")
@@ -148,6 +153,8 @@ def _build(connection: sqlite3.Connection, path: str, schema: Schema) -> None:
     if found is None:
         for statement in statements(schema.script):
             connection.execute(statement)
+        if schema.fill is not None:
+            schema.fill(connection)
     elif found > schema.version:
         raise WrongFileError(
             f"{path} was written by a newer version of patches ({schema.name} {found}, this one "
@@ -160,8 +167,40 @@ def _build(connection: sqlite3.Connection, path: str, schema: Schema) -> None:
                 raise CorruptDataError(f"{path} says that its {schema.name} has version {found}")
             migration(connection)
     connection.execute(
-        "INSERT OR REPLACE INTO file_parts VALUES (?, ?)", (schema.name, schema.version)
+        "INSERT OR REPLACE INTO file_parts VALUES (?, ?, ?)",
+        (schema.name, schema.version, _part_sum(schema.name, schema.version)),
     )
+
+
+def damaged_parts(connection: sqlite3.Connection) -> list[str]:
+    """The parts of a file whose recorded version fails its checksum."""
+    if "sum" not in _columns(connection):
+        return []
+    return [
+        str(name)
+        for name, version, checksum in connection.execute("SELECT * FROM file_parts")
+        if _part_sum(name, version) != checksum
+    ]
+
+
+def _make_parts(connection: sqlite3.Connection) -> None:
+    connection.execute(_PARTS)
+    if "sum" in _columns(connection):
+        return
+    connection.execute("ALTER TABLE file_parts ADD COLUMN sum INTEGER NOT NULL DEFAULT 0")
+    for name, version, _ in connection.execute("SELECT * FROM file_parts").fetchall():
+        connection.execute(
+            "UPDATE file_parts SET sum = ? WHERE name = ?", (_part_sum(name, version), name)
+        )
+
+
+def _columns(connection: sqlite3.Connection) -> set[str]:
+    """Of the table of versions; none if there is no table."""
+    return {row[1] for row in connection.execute("PRAGMA table_info(file_parts)")}
+
+
+def _part_sum(name: object, version: object) -> int:
+    return row_sum(str(name).encode("utf-8", "backslashreplace"), version)
 
 
 def _version(connection: sqlite3.Connection, schema: Schema) -> int | None:
@@ -169,10 +208,15 @@ def _version(connection: sqlite3.Connection, schema: Schema) -> int | None:
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
     if "file_parts" in tables:
         row = connection.execute(
-            "SELECT version FROM file_parts WHERE name = ?", (schema.name,)
+            "SELECT * FROM file_parts WHERE name = ?", (schema.name,)
         ).fetchone()
         if row is not None:
-            return int(row[0])
+            if len(row) > 2 and row[2] != _part_sum(*row[:2]):
+                raise CorruptDataError(
+                    f"what the file says of the version of its {schema.name} is damaged; "
+                    f"nothing was written to it"
+                )
+            return int(row[1])
     prefix = f"{schema.name}_"
     known = schema.known_by or {name for name in tables if name.startswith(prefix)}
     return None if tables.isdisjoint(known) else 1

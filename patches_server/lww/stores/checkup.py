@@ -42,7 +42,7 @@ class LWWCheckup:
                 yield from _of_doc(conn, doc_id, found)
         snapshots = "SELECT doc_id, snapshot_rev, snapshot FROM lww_docs"
         for doc_id, rev, packed in conn.execute(snapshots):
-            if rev is not None and state_of(packed) is None:
+            if (rev is None) != (packed is None) or (rev is not None and not state_of(packed)):
                 yield Problem("checksum", doc_id, "its snapshot is damaged", rev)
         for table, sql in _ORPHANS.items():
             for (doc_id,) in conn.execute(sql):

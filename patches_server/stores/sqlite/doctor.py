@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 
 from patches.errors import CorruptDataError
+from patches.stores.sqlite.file_kind import damaged_parts
 from patches_server.documents.checkup import Checkup, Problem
 from patches_server.stores.sqlite import branches, documents, versions
 from patches_server.stores.sqlite.checksums import load_sums, row_crc
@@ -33,7 +34,7 @@ def problems_of(
         if "server_documents" not in tables:
             yield Problem("file", None, "this is no file of a Patches server")
             return
-        if "server_sums" not in tables:
+        if "server_sums" not in tables or not _has_column(conn, "server_time", "crc"):
             yield Problem("file", None, "an older server wrote it; start this one on it once")
             return
         for check in (_record_problems, _tombstone_problems, _version_problems, _branch_problems):
@@ -58,6 +59,10 @@ def present(conn: sqlite3.Connection, checkups: Iterable[Checkup]) -> list[Check
     return [checkup for checkup in checkups if checkup.tables[0] in tables]
 
 
+def _has_column(conn: sqlite3.Connection, table: str, column: str) -> bool:
+    return column in {row[1] for row in conn.execute(f"PRAGMA table_info({table})")}
+
+
 def _file_problems(conn: sqlite3.Connection) -> Iterator[Problem]:
     for (line,) in conn.execute("PRAGMA integrity_check"):
         if line != "ok":
@@ -65,6 +70,10 @@ def _file_problems(conn: sqlite3.Connection) -> Iterator[Problem]:
 
 
 def _record_problems(conn: sqlite3.Connection) -> Iterator[Problem]:
+    for part in damaged_parts(conn):
+        yield Problem("checksum", None, f"the recorded version of its {part} is damaged")
+    for table in documents.damaged_singles(conn):
+        yield Problem("checksum", None, f"{table} is damaged")
     if conn.execute("SELECT 1 FROM server_file").fetchone() is None:
         yield Problem("file", None, "it has no epoch")
     for doc_id, algorithm, life, crc in conn.execute("SELECT * FROM server_documents"):

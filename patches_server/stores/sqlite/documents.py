@@ -35,23 +35,30 @@ SERVER_FILE: Final = FileKind(
 # `schema` is for servers from before a file had parts: they refuse a file above 1.
 _SCRIPT: Final = """
 CREATE TABLE IF NOT EXISTS server_file (
-    one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, schema INTEGER NOT NULL
+    one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL, schema INTEGER NOT NULL,
+    crc INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS server_documents (
     doc_id TEXT PRIMARY KEY, algorithm TEXT NOT NULL, life INTEGER NOT NULL, crc INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS server_lives (
-    one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL
+    one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL, crc INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS server_tombstones (
     doc_id TEXT PRIMARY KEY, deleted_at INTEGER NOT NULL, last_rev INTEGER NOT NULL,
     deleted_by_client_id TEXT, expires_at INTEGER, crc INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS server_time (
-    one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL
+    one INTEGER PRIMARY KEY CHECK (one = 1), last INTEGER NOT NULL, crc INTEGER NOT NULL
 );
-INSERT OR IGNORE INTO server_file VALUES (1, lower(hex(randomblob(8))), 2);
 """
+#: The tables of one row each, and what their checksum covers.
+_SINGLES: Final = {"server_file": "epoch, schema", "server_lives": "last", "server_time": "last"}
+
+
+def _fill(conn: sqlite3.Connection) -> None:
+    (epoch,) = conn.execute("SELECT lower(hex(randomblob(8)))").fetchone()
+    put_epoch(conn, epoch)
 
 
 def _to_version_2(conn: sqlite3.Connection) -> None:
@@ -74,12 +81,22 @@ def _to_version_2(conn: sqlite3.Connection) -> None:
     conn.execute("UPDATE server_file SET schema = 2")
 
 
+def _to_version_3(conn: sqlite3.Connection) -> None:
+    """Give the tables about the file checksums."""
+    for table, columns in _SINGLES.items():
+        if "crc" not in {row[1] for row in conn.execute(f"PRAGMA table_info({table})")}:
+            conn.execute(f"ALTER TABLE {table} ADD COLUMN crc INTEGER NOT NULL DEFAULT 0")
+        for row in conn.execute(f"SELECT {columns} FROM {table}").fetchall():  # noqa: S608 -- fixed names
+            conn.execute(f"UPDATE {table} SET crc = ?", (row_crc(*row),))  # noqa: S608 -- a fixed name
+
+
 DOCUMENTS_SCHEMA: Final = Schema(
     name="documents",
-    version=2,
+    version=3,
     script=_SCRIPT,
     known_by=frozenset({"server_documents"}),
-    migrations={1: _to_version_2},
+    migrations={1: _to_version_2, 2: _to_version_3},
+    fill=_fill,
 )
 
 
@@ -115,16 +132,54 @@ class SqliteDocuments:
 
 
 def epoch_of(conn: sqlite3.Connection) -> str:
-    """The file's epoch."""
+    """The file's epoch. Raises `CorruptDataError` if it is lost or damaged."""
+    if damaged_singles(conn) != []:
+        raise CorruptDataError(
+            f"{', '.join(damaged_singles(conn))}: damaged; patches-server doctor --repair"
+        )
     row = conn.execute("SELECT epoch FROM server_file").fetchone()
     if row is None:
         raise CorruptDataError("the file has lost its epoch; patches-server doctor --repair")
     return str(row[0])
 
 
+def damaged_singles(conn: sqlite3.Connection) -> list[str]:
+    """The tables about the file whose row fails its checksum."""
+    return [
+        table
+        for table, columns in _SINGLES.items()
+        for *row, crc in conn.execute(f"SELECT {columns}, crc FROM {table}")  # noqa: S608 -- fixed names
+        if row_crc(*row) != crc
+    ]
+
+
+def mend_singles(conn: sqlite3.Connection) -> list[str]:
+    """Replace what is damaged or lost of what the file says about itself; what was done.
+
+    A file with a new epoch is another history to clients: they load their documents anew. The
+    server's time goes on from its clock.
+    """
+    damaged = damaged_singles(conn)
+    done = []
+    if "server_file" in damaged or not conn.execute("SELECT 1 FROM server_file").fetchone():
+        _fill(conn)
+        done.append("gave the file a new epoch")
+    if "server_lives" in damaged:
+        (last,) = conn.execute("SELECT coalesce(max(life), 0) FROM server_documents").fetchone()
+        _put_last_life(conn, last)
+        done.append("numbered the lives of documents from those that are there")
+    if "server_time" in damaged:
+        conn.execute("DELETE FROM server_time")
+        put_server_time(conn, 0)
+        done.append("let the server's time begin with its clock")
+    return done
+
+
 def put_epoch(conn: sqlite3.Connection, epoch: str) -> None:
     """Give the file an epoch, a new one if it has one."""
-    conn.execute("INSERT OR REPLACE INTO server_file VALUES (1, ?, 2)", (epoch,))
+    conn.execute(
+        "INSERT OR REPLACE INTO server_file VALUES (1, ?, 2, ?)", (epoch, row_crc(epoch, 2))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,19 +247,27 @@ def require_writable(
 def put_server_time(conn: sqlite3.Connection, now: Millis) -> None:
     """Note the server time of a write, unless a later one is noted."""
     conn.execute(
-        "INSERT INTO server_time VALUES (1, ?) ON CONFLICT DO UPDATE SET last = excluded.last "
-        "WHERE last < excluded.last",
-        (now,),
+        "INSERT INTO server_time VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET last = excluded.last, "
+        "crc = excluded.crc WHERE last < excluded.last",
+        (now, row_crc(now)),
     )
 
 
 def record_document(conn: sqlite3.Connection, doc_id: str, algorithm: str, *, now: Millis) -> None:
     """Record a document that is made now, with a life of its own."""
-    row = conn.execute("SELECT last FROM server_lives").fetchone()
-    life = next_life(now, row[0] if row else 0)
-    conn.execute("INSERT OR REPLACE INTO server_lives VALUES (1, ?)", (life,))
+    last, checksum = conn.execute("SELECT last, crc FROM server_lives").fetchone() or (
+        0,
+        row_crc(0),
+    )
+    require_row(checksum == row_crc(last), "the record of the lives of documents")
+    life = next_life(now, last)
+    _put_last_life(conn, life)
     crc = row_crc(doc_id, algorithm, life)
     conn.execute("INSERT INTO server_documents VALUES (?, ?, ?, ?)", (doc_id, algorithm, life, crc))
+
+
+def _put_last_life(conn: sqlite3.Connection, life: int) -> None:
+    conn.execute("INSERT OR REPLACE INTO server_lives VALUES (1, ?, ?)", (life, row_crc(life)))
 
 
 def forget_document(conn: sqlite3.Connection, doc_id: str) -> None:
@@ -274,5 +337,6 @@ def _tombstone(doc_id: str, row: tuple[Any, ...]) -> Tombstone:
 
 def last_server_time(conn: sqlite3.Connection) -> Millis:
     """The server time of the latest write, 0 if there was none."""
-    row = conn.execute("SELECT last FROM server_time").fetchone()
-    return row[0] if row else 0
+    last, crc = conn.execute("SELECT last, crc FROM server_time").fetchone() or (0, row_crc(0))
+    require_row(crc == row_crc(last), "the server's time in the file")
+    return int(last)

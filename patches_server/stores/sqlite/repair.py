@@ -19,7 +19,7 @@ from patches_server.documents.checkup import Checkup, Problem
 from patches_server.stores.sqlite import branches, versions
 from patches_server.stores.sqlite.checksums import NO_ROWS, load_sums, put_sums, row_crc
 from patches_server.stores.sqlite.doctor import present, problems_of
-from patches_server.stores.sqlite.documents import TOMBSTONES
+from patches_server.stores.sqlite.documents import TOMBSTONES, mend_singles
 
 _COUNTED: Final = {versions.VERSIONS: "server_versions", branches.BRANCHES: "server_branches"}
 
@@ -39,6 +39,7 @@ def repair(conn: sqlite3.Connection, checkups: Iterable[Checkup]) -> list[str]:
                 for doc_id, problems in by_document.items():
                     if doc_id is not None and _has_rows(conn, checkup, doc_id):
                         done += checkup.mended(conn, doc_id, problems)
+            done += mend_singles(conn)
             done += _records_made(conn, checkups)
             done += _counted_anew(conn)
         conn.execute("COMMIT")

@@ -27,6 +27,8 @@ def docs(request: pytest.FixtureRequest) -> Iterator[Any]:
         return
     conn = sqlite3.connect(":memory:")
     conn.executescript(SUMS_SCHEMA.script + documents.DOCUMENTS_SCHEMA.script)
+    assert documents.DOCUMENTS_SCHEMA.fill is not None
+    documents.DOCUMENTS_SCHEMA.fill(conn)
     names = (
         "algorithm_of",
         "check_not_deleted",

@@ -108,6 +108,29 @@ async def test_an_older_file_is_brought_up_to_date(tmp_path: Path) -> None:
         ]
 
 
+async def test_tables_about_the_file_get_checksums(tmp_path: Path) -> None:
+    path = tmp_path / "server.db"
+    backend = SqliteBackend(path)
+    documents = services_on(backend)["ot"].documents
+    assert await documents.change("plan", lambda patch: patch.replace("/a", 1)) is not None
+    epoch = await backend.epoch()
+    await backend.close()
+    with closing(sqlite3.connect(path)) as conn, conn:  # as version 2 had it
+        conn.execute("ALTER TABLE file_parts DROP COLUMN sum")
+        conn.execute("UPDATE file_parts SET version = 2 WHERE name = 'documents'")
+        for table in ("server_file", "server_lives", "server_time"):
+            conn.execute(f"ALTER TABLE {table} DROP COLUMN crc")
+        problems = [str(problem) for problem in problems_of(conn, CHECKUPS)]
+        assert problems == ["file: an older server wrote it; start this one on it once"]
+    backend = SqliteBackend(path)
+    assert await backend.epoch() == epoch
+    documents = services_on(backend)["ot"].documents
+    assert await documents.change("plan", lambda patch: patch.replace("/b", 1)) is not None
+    await backend.close()
+    with closing(sqlite3.connect(path)) as conn:
+        assert list(problems_of(conn, CHECKUPS)) == []
+
+
 async def test_the_file_of_a_client_is_refused_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "client.db"
     async with Patches(store=path) as patches:

@@ -120,7 +120,9 @@ async def test_tables_are_made_once_and_marked_with_their_version(tmp_path: Path
         database = SqliteDatabase(tmp_path / "n.db", kind=NOTES)
         database.add_schema(TABLES)
         database.add_schema(TABLES)
-        parts = await database.read(lambda db: db.execute("SELECT * FROM file_parts").fetchall())
+        parts = await database.read(
+            lambda db: db.execute("SELECT name, version FROM file_parts").fetchall()
+        )
         assert parts == [("notes", 1)]
         await database.close()
 
