@@ -118,7 +118,7 @@ class LiveDoc:
     def place(self, submitted: Submitted, now: Millis) -> list[Logged]:
         """Run an action at its place: the change that it becomes, and the sync change, if any.
 
-        They are part of this document from now on: let go of it if they cannot be stored. Raises
+        They are part of this document from now on: drop it if they cannot be stored. Raises
         `ActionRefusedError` for one that takes too long; nothing is left of it then.
         """
         key = submitted.clock.key(submitted.id)

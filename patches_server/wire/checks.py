@@ -35,7 +35,7 @@ _CHANGE_FIELDS: Final = frozenset(
 )
 #: The option by which a client says what it takes a document for.
 ALGORITHM_OPTION: Final = "algorithm"
-#: Options that everybody may use.
+#: Options that need no capability.
 OPEN_OPTIONS: Final = frozenset({*HISTORY_OPTIONS, ALGORITHM_OPTION})
 #: Options that rewrite history: only for callers with the capability (T11).
 _PRIVILEGED_OPTIONS: Final = ("historicalImport", "allowRootReplace", "maxChangesPerVersion")
