@@ -341,6 +341,23 @@ async def test_scenario_28_rows_move_in_and_out(stage: Stage) -> None:
     await until(lambda: "i0005" in ann.items)
 
 
+async def test_a_row_that_left_its_subset_and_was_written_here_meanwhile_leaves(
+    stage: Stage,
+) -> None:
+    await fill_items(stage, 4)
+    ann = await stage.member(websocket=False)
+    query = await ann.items.where(F.category == "a").load()
+    with ann.client.link.down():
+        write = ann.items.update("i0000", votes=99)
+        await ann.doc.flush()
+        await stage.write("UPDATE items SET category = 'b' WHERE id = 'i0000'")
+    await write
+    await ann.client.sync.settled(10)
+    assert (await stage.rows("items"))["i0000"]["votes"] == 99
+    assert [row["id"] for row in query.rows] == ["i0002"]
+    assert list(ann.items) == ["i0002"]
+
+
 async def test_scenario_29_a_window_is_exact_at_every_notification(stage: Stage) -> None:
     await fill_items(stage, 2_000)
     ann = await stage.member()

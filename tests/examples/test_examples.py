@@ -12,6 +12,12 @@ ROOT = Path(__file__).parent.parent.parent
 
 EXAMPLES = {
     "agent_edits_document.py": ["What is 6 times 7? 42", "Who edits this? You and I."],
+    "board.py": [
+        "5000 tasks on the board, 20 on a client",
+        "ann sees her task first, before the server does: Urgent",
+        "the guest deletes a task: only ann plans this board",
+        "200 votes; the two top 20 are equal",
+    ],
     "counter_lww.py": ["600 votes counted of 600, equal"],
     "custom_transport.py": ["carried {'text': 'over a new line'}"],
     "offline_notes.py": ["phone, offline: ['Call Ann'], connected: False", "equal"],
