@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias
 
-from patches.model.change import Change, QuarantinedChange, TrackedDoc
+from patches.model.change import Change, QuarantinedChange
 from patches.rows.row_ops import Row
-
-T = TypeVar("T")
+from patches.stores.tables import TablesStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,21 +90,5 @@ class DocTables(Protocol):
         """Remove one from the quarantine, or all of the document."""
 
 
-class CollectionsStore(Protocol):
-    """A client's store of collections documents.
-
-    A function that raises leaves nothing of what it did; it raises before its first write, so a
-    store that cannot undo is enough. It may run in another thread.
-    """
-
-    async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function that writes nothing over one consistent view."""
-
-    async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function in a transaction and return its result when that is durable."""
-
-    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        """All documents, with `include_deleted` also those marked as deleted."""
-
-    async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        """The quarantine of one document, or of all, oldest first."""
+#: A client's documents, each in its `DocTables`.
+CollectionsStore: TypeAlias = TablesStore[DocTables]

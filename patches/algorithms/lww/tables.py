@@ -7,16 +7,15 @@ what must hold together is read and written by one function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeAlias
 
 from patches.algorithms.histories import installation_of
 from patches.algorithms.lww.field_table import Rows
-from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.model.history import History
-
-T = TypeVar("T")
+from patches.stores.tables import TablesStore
 
 #: How many stored edits a store remembers by id. As many are stored in one transaction, and may be
 #: tried again.
@@ -115,21 +114,5 @@ class DocTables(Protocol):
         """Remove the record."""
 
 
-class LWWStore(Protocol):
-    """A client's store of LWW documents.
-
-    A function that raises must leave nothing of what it did; it raises before its first write, so a
-    store that cannot undo is enough. It may run in another thread.
-    """
-
-    async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function that writes nothing over one consistent view."""
-
-    async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function in a transaction and return its result when that is durable."""
-
-    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        """All documents, with `include_deleted` also those marked as deleted."""
-
-    async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        """The quarantine of one document, or of all."""
+#: A client's documents, each in its `DocTables`.
+LWWStore: TypeAlias = TablesStore[DocTables]

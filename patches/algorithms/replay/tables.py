@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias
 
 from patches.algorithms.replay.clock import Time
-from patches.model.change import Change, QuarantinedChange, TrackedDoc
+from patches.model.change import Change, QuarantinedChange
 from patches.model.history import History
 from patches.rows.row_ops import Row, State
-
-T = TypeVar("T")
+from patches.stores.tables import TablesStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,17 +85,5 @@ class DocTables(Protocol):
         """Remove rows, pending changes and history."""
 
 
-class ReplayStore(Protocol):
-    """A client's documents. Every call of `change` is one transaction."""
-
-    async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function that writes nothing over one consistent view."""
-
-    async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function over the document's tables: all that it writes, or nothing."""
-
-    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        """All documents, with `include_deleted` also those marked as deleted."""
-
-    async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        """The quarantine of one document, or of all."""
+#: A client's documents, each in its `DocTables`.
+ReplayStore: TypeAlias = TablesStore[DocTables]

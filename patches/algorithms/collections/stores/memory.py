@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import TypeVar
+from collections.abc import Collection, Mapping
 
-from patches.algorithms.collections.tables import DocTables, Head
-from patches.model.change import Change, QuarantinedChange, TrackedDoc
+from patches.algorithms.collections.tables import Head
+from patches.model.change import Change, QuarantinedChange
 from patches.rows.row_ops import Row
+from patches.stores.memory.tables import MemoryTablesStore
 
-T = TypeVar("T")
 
-
-class CollectionsMemoryStore:
+class CollectionsMemoryStore(MemoryTablesStore["_MemoryTables"]):
     """Forgets everything when the process ends. What it holds is shared, not copied."""
 
     def __init__(self) -> None:
-        self._docs: dict[str, _MemoryTables] = {}
-
-    async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function that writes nothing over one consistent view."""
-        return fn(self._docs.get(doc_id) or _MemoryTables())
-
-    async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function over the document's tables. It raises before its first write or never."""
-        tables = self._docs.get(doc_id) or _MemoryTables()
-        result = fn(tables)
-        if tables.is_empty:
-            self._docs.pop(doc_id, None)
-        else:
-            self._docs[doc_id] = tables
-        return result
-
-    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        """All documents, with `include_deleted` also those marked as deleted."""
-        heads = [(doc_id, tables.head()) for doc_id, tables in self._docs.items()]
-        return [
-            TrackedDoc(
-                doc_id=doc_id,
-                committed_rev=head.committed_rev,
-                deleted=head.deleted,
-                algorithm="collections",
-            )
-            for doc_id, head in heads
-            if head is not None and (include_deleted or not head.deleted)
-        ]
-
-    async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        """The quarantine of one document, or of all."""
-        return [
-            entry
-            for name, tables in self._docs.items()
-            if doc_id is None or name == doc_id
-            for entry in tables.quarantine.values()
-        ]
+        super().__init__("collections", _MemoryTables)
 
 
 class _MemoryTables:

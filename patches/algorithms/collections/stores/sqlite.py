@@ -10,22 +10,21 @@ which names the document and the part.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from patches.algorithms.collections.stores.schema import RECORDS, SCHEMA
-from patches.algorithms.collections.tables import DocTables, Head
+from patches.algorithms.collections.tables import Head
 from patches.errors import CorruptDataError
 from patches.model import codec
-from patches.model.change import Change, QuarantinedChange, TrackedDoc
+from patches.model.change import Change, QuarantinedChange
 from patches.rows.row_ops import Row
 from patches.stores.sqlite.checksums import row_sum
 from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.document_records import damaged
 from patches.stores.sqlite.keys import from_key, to_key
-
-T = TypeVar("T")
+from patches.stores.sqlite.tables import SqliteTablesStore
 
 #: Sums of checksums are kept below this, which SQLite can hold.
 _SUM_MODULUS: Final = 1 << 62
@@ -67,38 +66,12 @@ def _checked(key: bytes, row: Sequence[Any]) -> _Record:
     return _Record(**dict(zip(_Record.__slots__, values, strict=True)))
 
 
-class CollectionsSqliteStore:
+class CollectionsSqliteStore(SqliteTablesStore["_SqliteTables"]):
     """Rows, pending changes and quarantine that survive a restart."""
 
     def __init__(self, database: SqliteDatabase) -> None:
-        self._database = database
+        super().__init__(database, RECORDS, _SqliteTables, columns=_COLUMNS, checked=_checked)
         database.add_schema(SCHEMA)
-
-    async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function that writes nothing over one view of the file."""
-        return await self._database.read(lambda db: fn(_SqliteTables(db, doc_id)))
-
-    async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function in a transaction and return its result when that is on disk."""
-
-        def write(db: sqlite3.Connection) -> T:
-            tables = _SqliteTables(db, doc_id)
-            result = fn(tables)
-            tables.finish()
-            return result
-
-        return await self._database.write(write)
-
-    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        """All documents, with `include_deleted` also those marked as deleted."""
-        return await self._database.read(
-            lambda db: RECORDS.list_docs(db, _COLUMNS, _checked, include_deleted=include_deleted)
-        )
-
-    async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        """The quarantine of one document, or of all, oldest first."""
-        key = None if doc_id is None else to_key(doc_id)
-        return await self._database.read(lambda db: RECORDS.list_quarantined(db, key))
 
 
 class _SqliteTables:

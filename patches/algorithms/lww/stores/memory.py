@@ -3,66 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
-from typing import Final, TypeVar
+from typing import Final
 
 from patches.algorithms.histories import version_after_install
 from patches.algorithms.lww.field_table import FieldTable
-from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, Head
-from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.algorithms.lww.tables import EDITS_KEPT, Head
+from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.model.history import NO_HISTORY, History
 from patches.runtime import Runtime
-
-T = TypeVar("T")
+from patches.stores.memory.tables import MemoryTablesStore
 
 _VERSION_BITS: Final = 40
 
 
-class LWWMemoryStore:
+class LWWMemoryStore(MemoryTablesStore["_MemoryTables"]):
     """Forgets everything when the process ends. What it holds is shared, not copied."""
 
     def __init__(self, *, runtime: Runtime | None = None) -> None:
-        self._docs: dict[str, _MemoryTables] = {}
-        self._records = count(1)
-
-    async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function that writes nothing over one consistent view."""
-        return fn(self._docs.get(doc_id) or _MemoryTables(self._records))
-
-    async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function over the document's tables. It raises before its first write or never."""
-        tables = self._docs.get(doc_id) or _MemoryTables(self._records)
-        result = fn(tables)
-        if tables.is_empty:
-            self._docs.pop(doc_id, None)
-        else:
-            self._docs[doc_id] = tables
-        return result
-
-    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        """All documents, with `include_deleted` also those marked as deleted."""
-        heads = [(doc_id, tables.head()) for doc_id, tables in self._docs.items()]
-        return [
-            TrackedDoc(
-                doc_id=doc_id,
-                committed_rev=head.committed_rev,
-                deleted=head.deleted,
-                algorithm="lww",
-            )
-            for doc_id, head in heads
-            if head is not None and (include_deleted or not head.deleted)
-        ]
-
-    async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        """The quarantine of one document, or of all."""
-        return [
-            quarantined
-            for name, tables in self._docs.items()
-            if doc_id is None or name == doc_id
-            for quarantined in tables.quarantine.values()
-        ]
+        records = count(1)
+        super().__init__("lww", lambda: _MemoryTables(records))
 
 
 class _MemoryTables:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from patches.algorithms.lww.stores.schema import RECORDS
-from patches.model.change import TrackedDoc
 from patches.stores.sqlite.checksums import row_sum
 from patches.stores.sqlite.document_records import damaged
 
@@ -33,25 +32,21 @@ class Record:
     position: int = 0
 
 
-_COLUMNS: Final = ", ".join((*Record.__slots__, "sum"))
+COLUMNS: Final = ", ".join((*Record.__slots__, "sum"))
 
 
 def record_of(db: sqlite3.Connection, key: bytes) -> Record | None:
     """The record of a document, `None` if it is unknown."""
-    row = db.execute(f"SELECT {_COLUMNS} FROM lww_docs WHERE doc_id = ?", (key,)).fetchone()  # noqa: S608 -- fixed names
+    row = db.execute(f"SELECT {COLUMNS} FROM lww_docs WHERE doc_id = ?", (key,)).fetchone()  # noqa: S608 -- fixed names
     if row is not None:
-        return _checked(key, row)
+        return checked(key, row)
     RECORDS.check_unknown(db, key)
     return None
 
 
-def _checked(key: bytes, row: Sequence[int | bytes]) -> Record:
+def checked(key: bytes, row: Sequence[int | bytes]) -> Record:
+    """The record of a row. Raises `CorruptDataError` for a damaged one."""
     *values, checksum = row
     if row_sum(key, *values) != checksum:
         raise damaged(key, "record", "its record fails its checksum")
     return Record(**dict(zip(Record.__slots__, values, strict=True)))  # type: ignore[arg-type]  # as summed
-
-
-def list_docs(db: sqlite3.Connection, include_deleted: bool) -> list[TrackedDoc]:
-    """All documents, without those marked as deleted if not wanted."""
-    return RECORDS.list_docs(db, _COLUMNS, _checked, include_deleted=include_deleted)

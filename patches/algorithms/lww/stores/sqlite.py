@@ -12,18 +12,18 @@ the part.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from patches.algorithms.histories import version_after_install
 from patches.algorithms.lww.stores import records
 from patches.algorithms.lww.stores.records import NO_STATE, Record, record_of
 from patches.algorithms.lww.stores.schema import RECORDS, SCHEMA
-from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, Head
+from patches.algorithms.lww.tables import EDITS_KEPT, Head
 from patches.errors import CorruptDataError, DamagedPart
 from patches.model import codec
-from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.model.history import History
 from patches.model.json_values import Op
 from patches.runtime import Runtime
@@ -32,44 +32,18 @@ from patches.stores.sqlite.checksums import row_sum
 from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.document_records import damaged
 from patches.stores.sqlite.keys import from_key, range_below, to_key
+from patches.stores.sqlite.tables import SqliteTablesStore
 
-T = TypeVar("T")
 
-
-class LWWSqliteStore:
+class LWWSqliteStore(SqliteTablesStore["_SqliteTables"]):
     """Documents, pending ops, pieces and quarantine that survive a restart."""
 
     def __init__(self, database: SqliteDatabase, *, runtime: Runtime | None = None) -> None:
-        self._database = database
+        super().__init__(
+            database, RECORDS, _SqliteTables, columns=records.COLUMNS, checked=records.checked
+        )
         database.add_schema(SCHEMA)
         database.add_schema(histories.HISTORIES_SCHEMA)
-
-    async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function that writes nothing over one view of the file."""
-        return await self._database.read(lambda db: fn(_SqliteTables(db, doc_id)))
-
-    async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function in a transaction and return its result when that is on disk."""
-
-        def write(db: sqlite3.Connection) -> T:
-            tables = _SqliteTables(db, doc_id)
-            result = fn(tables)
-            tables.finish()
-            return result
-
-        return await self._database.write(write)
-
-    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        """All documents, with `include_deleted` also those marked as deleted.
-
-        One whose record is damaged counts as a document at revision 0, whose opening tells of it.
-        """
-        return await self._database.read(lambda db: records.list_docs(db, include_deleted))
-
-    async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        """The quarantine of one document, or of all."""
-        key = None if doc_id is None else to_key(doc_id)
-        return await self._database.read(lambda db: RECORDS.list_quarantined(db, key))
 
 
 class _SqliteTables:

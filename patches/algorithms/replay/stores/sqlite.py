@@ -8,16 +8,16 @@ that a row that was changed or removed by something else is found when the docum
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Final, TypeVar
+from typing import Final
 
 from patches.algorithms.replay.changes import in_order
 from patches.algorithms.replay.clock import Time
-from patches.algorithms.replay.tables import DocTables, Head
+from patches.algorithms.replay.tables import Head
 from patches.errors import CorruptDataError, DamagedPart
 from patches.model import codec
-from patches.model.change import Change, QuarantinedChange, TrackedDoc
+from patches.model.change import Change, QuarantinedChange
 from patches.model.history import History
 from patches.rows.row_ops import Row, State
 from patches.stores.sqlite import histories
@@ -26,8 +26,7 @@ from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.document_records import DocumentRecords, damaged
 from patches.stores.sqlite.file_kind import Schema
 from patches.stores.sqlite.keys import from_key, to_key
-
-T = TypeVar("T")
+from patches.stores.sqlite.tables import SqliteTablesStore
 
 RECORDS: Final = DocumentRecords("replay", "replay_rows", "replay_pending")
 _SCRIPT: Final = """
@@ -83,39 +82,13 @@ class _Record:
     pending: int = 0
 
 
-class ReplaySqliteStore:
+class ReplaySqliteStore(SqliteTablesStore["_SqliteTables"]):
     """Rows, pending changes and quarantine that survive a restart."""
 
     def __init__(self, database: SqliteDatabase) -> None:
-        self._database = database
+        super().__init__(database, RECORDS, _SqliteTables, columns=_COLUMNS, checked=_checked)
         database.add_schema(SCHEMA)
         database.add_schema(histories.HISTORIES_SCHEMA)
-
-    async def read(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function that writes nothing over one view of the file."""
-        return await self._database.read(lambda db: fn(_SqliteTables(db, doc_id)))
-
-    async def change(self, doc_id: str, fn: Callable[[DocTables], T]) -> T:
-        """Run a function in a transaction and return its result when that is on disk."""
-
-        def write(db: sqlite3.Connection) -> T:
-            tables = _SqliteTables(db, doc_id)
-            result = fn(tables)
-            tables.finish()
-            return result
-
-        return await self._database.write(write)
-
-    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        """All documents, with `include_deleted` also those marked as deleted."""
-        return await self._database.read(
-            lambda db: RECORDS.list_docs(db, _COLUMNS, _checked, include_deleted=include_deleted)
-        )
-
-    async def list_quarantined(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        """The quarantine of one document, or of all."""
-        key = None if doc_id is None else to_key(doc_id)
-        return await self._database.read(lambda db: RECORDS.list_quarantined(db, key))
 
 
 class _SqliteTables:
