@@ -23,9 +23,10 @@ def add_edits(
     """Fold local edits, each with its id, into the pending ops, all of them at one time.
 
     The time is later than that of every row that was seen here, whatever the clock says: what an
-    author has read, the author's write replaces. An edit whose id was noted is stored already, by a
-    try that seemed to fail. Gives a step for each edit that has operations, and everything if the
-    steps are not enough for an open document.
+    author has read, the author's write replaces. It is not earlier than that of any write that was
+    stored here before: another process that shares the store may have another clock. An edit whose
+    id was noted is stored already, by a try that seemed to fail. Gives a step for each edit that
+    has operations, and everything if the steps are not enough for an open document.
     """
     is_behind = known is not None and known != version_of(tables)
     steps: list[Step | None] = []
@@ -95,7 +96,8 @@ def _add_pending(tables: DocTables, ops: Sequence[Op], edit_id: str | None) -> S
     put_consolidated(
         tables.pending, [in_unit(op, unit) for op in result.ops_to_save], removed_paths
     )
-    head = tables.put_head(committed_rev=rev, pending_id=pending_id)
+    newest = max([0 if head is None else head.newest_ts, *(op["ts"] - 1 for op in ops)])
+    head = tables.put_head(committed_rev=rev, pending_id=pending_id, newest_ts=newest)
     return Step(
         before=before,
         after=head.version,

@@ -185,9 +185,10 @@ class DocSteps:
         batch = await algorithm.next_batch(self.id, self.open_doc, options)
         batch = batch[: self.doc.commit_limit]
         if not batch:
-            has_pending = await algorithm.has_pending(self.id)
+            rev = await algorithm.get_committed_rev(self.id)
+            left = await algorithm.has_pending(self.id)
             self.set_state(
-                transitions.nothing_to_send(self.doc, has_pending=has_pending, edits=edits)
+                transitions.nothing_to_send(self.doc, rev=rev, has_pending=left, edits=edits)
             )
             return
         ids = tuple(change.id for change in batch)

@@ -176,9 +176,11 @@ def committed(doc: DocSync, ids: tuple[str, ...]) -> DocSync:
     return evolve(doc, sent=ids, storage_budget=None, commit_limit=limit, resets=((), 0))
 
 
-def nothing_to_send(doc: DocSync, *, has_pending: bool, edits: int) -> DocSync:
-    """There was no batch. Work that is in the store all the same is not for sending now."""
-    doc = evolve(doc, has_pending=has_pending or doc.edits != edits)
+def nothing_to_send(doc: DocSync, *, rev: int, has_pending: bool, edits: int) -> DocSync:
+    """There was no batch: the store may have received what a failed step was to receive, and is at
+    `rev`. Work that is in the store all the same is not for sending now.
+    """
+    doc = evolve(doc, committed_rev=rev, has_pending=has_pending or doc.edits != edits)
     return evolve(doc, stalled_at=edits) if has_pending and doc.edits == edits else doc
 
 

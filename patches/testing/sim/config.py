@@ -112,7 +112,7 @@ class Config:
     def disks(self) -> list[int]:
         """Per client, the one whose disk it uses: its own but where several share a file."""
         owners = list(range(self.clients))
-        if "shared_file" in self.faults and self.clients > 1 and not self.lww_docs:
+        if "shared_file" in self.faults and self.clients > 1:
             owners[-1] = self.stream("shared").randrange(self.clients - 1)
         return owners
 

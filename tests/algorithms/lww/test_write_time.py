@@ -81,6 +81,20 @@ async def test_a_clock_that_is_ahead_of_all_rows_tells_the_time() -> None:
     assert sent.ops[0]["ts"] == SERVER_TIME + 7
 
 
+@pytest.mark.parametrize("path", ["/x", "/x/y"])
+async def test_a_write_over_what_another_process_is_sending_is_not_earlier(path: str) -> None:
+    store = LWWMemoryStore()
+    ahead, behind = await Client(store, now=9_000).open(), await Client(store, now=5_000).open()
+    await ahead.edit({"op": "replace", "path": "/x", "value": {}})
+    (sent,) = await ahead.batch()
+    await behind.edit({"op": "replace", "path": path, "value": "later"}, change_id="later")
+    await behind.algorithm.receive_answer(
+        DOC, [sent], [sent.replace(rev=1, committed_at=1)], behind.doc
+    )
+    (then,) = await behind.batch()
+    assert then.ops[0]["ts"] >= sent.ops[0]["ts"]
+
+
 async def test_pending_edits_are_sent_under_the_id_of_the_first() -> None:
     client = await Client().open()
     await client.edit({"op": "@inc", "path": "/n", "value": 1}, change_id="one")

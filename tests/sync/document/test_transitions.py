@@ -129,10 +129,12 @@ def test_a_snapshot_may_go_back_behind_what_was_known() -> None:
 
 
 def test_work_that_cannot_be_sent_waits_for_an_edit() -> None:
-    doc = transitions.nothing_to_send(replace(DOC, has_pending=True), has_pending=True, edits=0)
+    pending = replace(DOC, has_pending=True)
+    doc = transitions.nothing_to_send(pending, rev=6, has_pending=True, edits=0)
+    assert doc.committed_rev == 6  # a step that seemed to fail has stored it
     assert not doc.sendable
     assert transitions.edited(doc).sendable
-    assert not transitions.nothing_to_send(doc, has_pending=False, edits=0).has_pending
+    assert not transitions.nothing_to_send(doc, rev=6, has_pending=False, edits=0).has_pending
 
 
 def test_the_size_of_changes_shrinks_with_failures_and_is_given_back_by_a_commit() -> None:
