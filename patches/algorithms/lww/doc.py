@@ -118,6 +118,7 @@ class LWWDoc(Document):
             touched += [op["path"] for op in step.rows]
             before, self._committed = self._committed, committed_state(self._committed, step.rows)
             if shows_history(before, self._committed, step.rows):
+                self.version = UNKNOWN_VERSION  # until it is installed, should the store fail now
                 return False
         self._unsent.save(step.saved, step.removed_paths)
         if step.sending is not None:

@@ -72,8 +72,10 @@ class FinalChecks:
                 self._fail("I10", f"{entry.doc_id}: {entry.change_id} is committed and set aside")
             # On another history than it was made on, an edit may be one that cannot be applied.
             is_forked = entry.doc_id in self._checker.forked
-            is_asked_for = entry.reason == "app-requested" or is_vetoed(entry.change.ops)
-            is_expected = is_forked or is_asked_for
+            # What was made on top of a change goes with it, and says why that went.
+            is_asked_for = entry.reason.endswith("app-requested") or is_vetoed(entry.change.ops)
+            is_on_top = any(f"change {other.change_id}," in entry.reason for other in self._aside)
+            is_expected = is_forked or is_asked_for or is_on_top
             if not is_expected and entry.doc_id in self._config.lasting_ids:
                 message = f"{entry.change_id}: {entry.reason}"
                 self._fail("I10", f"{entry.doc_id}: an honest change was set aside: {message}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from patches.algorithms.lww import LWWDoc
+from patches.algorithms.lww.doc import UNKNOWN_VERSION
 from patches.algorithms.lww.steps import Step
 from patches.model.change import Change, Snapshot
 from patches.model.json_values import Json, Op
@@ -76,6 +77,14 @@ def test_the_committed_revision_never_goes_down() -> None:
     doc = LWWDoc("doc", Snapshot(state={}, rev=8))
     doc.follow(step({**put("/a"), "rev": 3}, committed_rev=3))
     assert doc.committed_rev == 8
+
+
+def test_a_document_that_cannot_follow_claims_no_version() -> None:
+    """The store may fail before it is installed: the next step then takes everything."""
+    doc = LWWDoc("doc", Snapshot(state={"a": {"b": 1}}, rev=1))
+    removal: Op = {"op": "remove", "path": "/a/b", "ts": 5, "rev": 2}
+    assert not doc.follow(step(removal, committed_rev=2))
+    assert doc.version == UNKNOWN_VERSION
 
 
 def test_rolling_back_forgets_only_what_is_unsaved() -> None:
