@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from patches.errors import ApplyChangesError, MissingChangesError, StaleSubmissionError, StatusError
@@ -63,6 +65,29 @@ async def test_an_apply_failure_in_a_catch_up_reloads_the_snapshot_and_is_report
         await idle()
         assert doc.state == {"r2": 2}
         assert [type(error) for error, _ in scene.errors] == [ApplyChangesError]
+        assert scene.entry().status == "synced"
+
+
+@virtual_time
+async def test_many_changes_that_cannot_be_applied_cost_one_reload_after_a_wait() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.opened_at(1)
+        for rev in range(2, 40):
+            scene.algorithm.unappliable.add(f"other{rev}")
+        for rev in (2, 3, 4):
+            scene.broadcast(committed(rev))
+            (await scene.connection.next_call("getDoc")).answer(Snapshot(state={}, rev=rev))
+            await idle()
+        for rev in range(5, 40):  # a fourth reload in a row waits
+            scene.broadcast(committed(rev))
+        await idle()
+        assert scene.connection.methods[-1] == "getDoc"
+        calls = len(scene.connection.calls)
+        await asyncio.sleep(1.0)
+        (await scene.connection.next_call("getDoc")).answer(Snapshot(state={}, rev=39))
+        await idle()
+        assert len(scene.connection.calls) == calls + 1
+        assert doc.committed_rev == 39
         assert scene.entry().status == "synced"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from patches.errors import OutdatedAnswerError, PatchesError
+from patches.errors import ApplyChangesError, MissingChangesError, OutdatedAnswerError, PatchesError
 from patches.model.change import Change
 from patches.net.backoff import jittered
 from patches.sync.document.failure import Failure
@@ -290,8 +290,10 @@ def failed(
         case Kind.INTERRUPTED:
             return _interruption(doc, error, link=link, now=now, jitter=jitter)
         case _ if attempt.step == "Receive" and kind is not Kind.FINAL:
+            doc = _reload_later(doc, error, attempt, resolved)
             return _not_applied(doc, error, now=now, jitter=jitter)
         case _:
+            doc = _reload_later(doc, error, attempt, resolved)
             return _failure(doc, error, kind, now=now, jitter=jitter)
 
 
@@ -305,6 +307,18 @@ def hastened(failure: Failure | None) -> Failure | None:
     if failure.until is not None and failure.until <= soon:
         return failure
     return replace(failure, until=soon)
+
+
+def _reload_later(
+    doc: DocSync, error: BaseException, attempt: Attempt, resolved: Sequence[Change]
+) -> DocSync:
+    """After many reloads in a row the next one waits as any retry does. It is a reload all the
+    same: what cannot be applied now cannot be when it is fetched again either.
+    """
+    is_cured_by_it = isinstance(error, ApplyChangesError | MissingChangesError)
+    if not is_cured_by_it or attempt.step == "Reload" or doc.reload is not None:
+        return doc
+    return evolve(doc, reload=NeedsReload(tuple(resolved)))
 
 
 def _interruption(
