@@ -181,6 +181,7 @@ NOT_PURE = (
     "patches.algorithms.ot.quarantine",
     "patches.algorithms.ot.stored_docs",
     "patches.algorithms.lww.algorithm",
+    "patches.algorithms.lww.stored_docs",
     "patches.algorithms.replay.algorithm",
     "patches.algorithms.replay.doc",
     "patches.algorithms.lww.doc",

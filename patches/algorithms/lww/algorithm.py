@@ -12,119 +12,32 @@ The state that is shown is derived, so nothing is counted twice.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, TypeVar
+from collections.abc import Sequence
+from typing import ClassVar
 
-from patches.aio.keyed_locks import KeyedLocks
-from patches.aio.signals import Signal
-from patches.algorithms.base import Algorithm, LocalEdit, SyncHost
-from patches.algorithms.histories import Copy, Histories, installation_of
+from patches.algorithms.base import LocalEdit
+from patches.algorithms.histories import installation_of
 from patches.algorithms.lww import local_edits, quarantine, reading, sending, transactions
-from patches.algorithms.lww.doc import UNKNOWN_VERSION, LWWDoc, LWWSnapshot
-from patches.algorithms.lww.steps import Step, Work
-from patches.algorithms.lww.stores.factory import LWW_STORES
-from patches.algorithms.lww.tables import EDITS_KEPT, DocTables, LWWStore
-from patches.algorithms.recovery import Recovery
+from patches.algorithms.lww.doc import LWWDoc
+from patches.algorithms.lww.steps import Step
+from patches.algorithms.lww.stored_docs import StoredDocs, lww_doc
+from patches.algorithms.lww.tables import EDITS_KEPT
 from patches.documents.document import Document
-from patches.errors import ErrorContext, OutdatedAnswerError, PatchesError
-from patches.limits import Limits
-from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
-from patches.model.ids import IdSource, change_ids
-from patches.model.json_values import Json, Op
+from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.options import DocOptions
-from patches.runtime import Runtime
-from patches.stores.backend import Backend
-
-T = TypeVar("T")
 
 
-class LWWAlgorithm(Algorithm):
+class LWWAlgorithm(StoredDocs):
     """Keeps LWW documents equal. `store` is usually left to `open_store`."""
 
     name: ClassVar[str] = "lww"
     edits_at_once: ClassVar[int] = EDITS_KEPT
-
-    def __init__(
-        self,
-        store: LWWStore | None = None,
-        *,
-        options: DocOptions | None = None,
-        runtime: Runtime | None = None,
-        limits: Limits | None = None,
-    ) -> None:
-        self.on_error: Signal[[Exception, ErrorContext]] = Signal("on_error")
-        self._given_store = store
-        self._options = options or DocOptions()
-        self._runtime = runtime or Runtime()
-        self._limits = limits or Limits()
-        self._locks = KeyedLocks()
-        self._histories = Histories(self.name, self._load_copy, self._save_token)
-        self._recovery = Recovery(self)
-
-    def attach(self, host: SyncHost) -> None:
-        self._recovery.host = host
-
-    def open_store(self, backend: Backend) -> None:
-        """Open this algorithm's store in a backend, unless it was built with one."""
-        if self._given_store is None:
-            self._given_store = backend.open_store(LWW_STORES)
-
-    @property
-    def _store(self) -> LWWStore:
-        if self._given_store is None:
-            raise PatchesError("the LWW algorithm has no store yet; pass one, or use it in Patches")
-        return self._given_store
-
-    # ---- tracking --------------------------------------------------------------------------------
-
-    async def track_docs(self, doc_ids: Sequence[str]) -> None:
-        """Keep these documents from now on; one that was deleted starts again at revision 0."""
-        for doc_id in doc_ids:
-            async with self._locks(doc_id):
-                await self._store.change(doc_id, transactions.track)
-
-    async def untrack_docs(self, doc_ids: Sequence[str]) -> None:
-        """Forget these documents' local data. What is in quarantine stays."""
-        for doc_id in doc_ids:
-            async with self._locks(doc_id):
-                await self._store.change(doc_id, transactions.untrack)
-                self._histories.drop(doc_id)
-
-    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        """The tracked documents, and with `include_deleted` those whose deletion is unconfirmed."""
-        return self._recovery.listed(await self._store.list_docs(include_deleted))
-
-    async def get_committed_rev(self, doc_id: str) -> int:
-        """The last revision known here, 0 if none."""
-        return await self._store.read(doc_id, reading.committed_rev)
-
-    async def delete_doc(self, doc_id: str) -> None:
-        """Replace the document's data by a tombstone until the server has deleted it too."""
-        async with self._locks(doc_id):
-            await self._store.change(doc_id, transactions.mark_deleted)
-            self._histories.drop(doc_id)
-
-    async def confirm_delete_doc(self, doc_id: str) -> None:
-        """Drop the tombstone."""
-        async with self._locks(doc_id):
-            await self._store.change(doc_id, transactions.confirm_deleted)
 
     # ---- documents and local edits ---------------------------------------------------------------
 
     def create_doc(self, doc_id: str, snapshot: Snapshot | None = None) -> LWWDoc:
         """An open document over what `load_doc` gave."""
         return LWWDoc(doc_id, snapshot, limits=self._limits)
-
-    async def load_doc(self, doc_id: str) -> Snapshot | None:
-        """The committed state, the pieces being sent and one change of all pending ops."""
-        work = await self._recovery.load(doc_id, lambda: self._store.read(doc_id, reading.load))
-        if work is None:
-            return None
-        changes = list(work.sending)
-        if work.pending:
-            changes.append(self._change(work.pending, work.committed_rev))
-        return LWWSnapshot(work, changes)
 
     async def handle_doc_changes(
         self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
@@ -135,7 +48,7 @@ class LWWAlgorithm(Algorithm):
         The changes that are returned are for listeners; what is sent has ids and no metadata of its
         own.
         """
-        now, opened = self._runtime.wall_ms(), _lww(doc)
+        now, opened = self._runtime.wall_ms(), lww_doc(doc)
         async with self._locks(doc_id):
             # what was rolled back while it waited is empty
             written = [(list(edit.ops), edit.change_id) for edit in edits]
@@ -179,7 +92,7 @@ class LWWAlgorithm(Algorithm):
     async def _next_piece(
         self, doc_id: str, doc: Document | None, options: DocOptions | None
     ) -> list[Change]:
-        opened, new_id, now = _lww(doc), self._own_ids(), self._runtime.wall_ms()
+        opened, new_id, now = lww_doc(doc), self._own_ids(), self._runtime.wall_ms()
         async with self._locks(doc_id):
             known = None if opened is None else opened.version
             piece, step = await self._store.change(
@@ -207,7 +120,7 @@ class LWWAlgorithm(Algorithm):
         """As `Algorithm` has it: the sent pieces are confirmed by id, in the one transaction that
         applies the answer's rows.
         """
-        opened = _lww(doc)
+        opened = lww_doc(doc)
         async with self._locks(doc_id):
             known = None if opened is None else opened.version
             asked = self._histories.asked_about(doc_id)
@@ -228,7 +141,7 @@ class LWWAlgorithm(Algorithm):
         """As `Algorithm` has it. A document that another process has left behind takes what is
         stored.
         """
-        opened = _lww(doc)
+        opened = lww_doc(doc)
         if not changes and opened is None:
             return []
         async with self._locks(doc_id):
@@ -240,15 +153,6 @@ class LWWAlgorithm(Algorithm):
             )
             await self._follow(doc_id, opened, step)
         return _newly_committed(step)
-
-    async def _received(self, doc_id: str, receive: Callable[[DocTables], T]) -> T:
-        """The result of a transaction that applies what the server said."""
-        try:
-            return await self._store.change(doc_id, receive)
-        except OutdatedAnswerError as exc:
-            if exc.is_replaced:
-                self._histories.forget(doc_id)
-            raise
 
     async def install_snapshot(
         self,
@@ -265,7 +169,7 @@ class LWWAlgorithm(Algorithm):
 
         `resolved` pieces are dropped. There is no `tail`: rows need no rebasing.
         """
-        opened, now = _lww(doc), self._runtime.wall_ms()
+        opened, now = lww_doc(doc), self._runtime.wall_ms()
         ids = {change.id for change in resolved}
         if asked_at is None and opened is not None:
             asked_at = opened.committed_rev
@@ -309,7 +213,7 @@ class LWWAlgorithm(Algorithm):
         only_if_unappliable: bool = False,
     ) -> QuarantinedChange | None:
         """Move a piece into quarantine. Pending ops have no id yet and cannot be ejected."""
-        opened, now = _lww(doc), self._runtime.wall_ms()
+        opened, now = lww_doc(doc), self._runtime.wall_ms()
         async with self._locks(doc_id):
             ejected = await self._store.change(
                 doc_id,
@@ -329,7 +233,7 @@ class LWWAlgorithm(Algorithm):
         self, doc_id: str, change_id: str, doc: Document | None
     ) -> bool:
         """As `Algorithm` has it: a piece holds many edits, and is divided between them."""
-        opened, new_id = _lww(doc), self._own_ids()
+        opened, new_id = lww_doc(doc), self._own_ids()
         async with self._locks(doc_id):
             work = await self._store.change(
                 doc_id, lambda tables: quarantine.divide(tables, change_id, new_id=new_id)
@@ -353,7 +257,7 @@ class LWWAlgorithm(Algorithm):
 
         Raises `PendingChangeError` if it is not in quarantine.
         """
-        opened = _lww(doc)
+        opened = lww_doc(doc)
         async with self._locks(doc_id):
             piece, work = await self._store.change(
                 doc_id, lambda tables: quarantine.retry(tables, doc_id, change_id)
@@ -362,85 +266,6 @@ class LWWAlgorithm(Algorithm):
                 self._take(opened, work)
         return [piece]
 
-    # ---- history ---------------------------------------------------------------------------------
-
-    async def sync_options(self, doc_id: str) -> Mapping[str, Json] | None:
-        return await self._histories.options(doc_id)
-
-    async def commit_options(self, doc_id: str) -> Mapping[str, Json] | None:
-        return await self._histories.commit_options(doc_id)
-
-    async def receive_token(self, doc_id: str, token: str | None, *, is_given: bool = True) -> None:
-        async with self._locks(doc_id):
-            await self._histories.receive_token(doc_id, token, is_given=is_given)
-
-    async def _load_copy(self, doc_id: str) -> Copy:
-        return await self._store.read(doc_id, reading.copy_of)
-
-    async def _save_token(self, doc_id: str, token: str | None) -> None:
-        asked = self._histories.asked_about(doc_id)
-        await self._store.change(
-            doc_id, lambda tables: transactions.put_token(tables, token, asked)
-        )
-
-    # ---- inside ----------------------------------------------------------------------------------
-
-    async def _follow(
-        self, doc_id: str, doc: LWWDoc | None, step: Step | None, saved_edit: list[Op] | None = None
-    ) -> None:
-        """Bring the open document to where a step has brought the tables; under the lock."""
-        if step is not None and step.history is not None:
-            self._histories.advance(doc_id, step.history.last_rev, step.history.last_id)
-        if doc is None or step is None:
-            return
-        known = doc.version
-        if not doc.follow(step, saved_edit):
-            work = await self._store.read(doc.id, reading.load)
-            if work is not None:
-                doc.install(work)
-        self._notice(doc, known)
-
-    def _take(self, doc: LWWDoc, work: Work) -> None:
-        """Show everything that is stored."""
-        known = doc.version
-        doc.install(work)
-        self._notice(doc, known)
-
-    def _notice(self, doc: LWWDoc, known: int | None) -> None:
-        """Tell the coordinator if a document has taken over what another process has installed."""
-        if known is None or known == UNKNOWN_VERSION or not doc.committed_rev:
-            return
-        if installation_of(known) != installation_of(doc.version):
-            self._histories.forget(doc.id)
-            if self._recovery.host is not None:
-                self._recovery.host.replaced(doc.id, doc.committed_rev)
-
-    def _change(
-        self,
-        ops: Sequence[Op],
-        rev: int,
-        *,
-        change_id: str | None = None,
-        metadata: Mapping[str, Json] | None = None,
-    ) -> Change:
-        return Change(
-            id=change_id or change_ids(self._runtime.random)(rev + 1),
-            ops=list(ops),
-            base_rev=rev,
-            rev=rev + 1,
-            created_at=self._runtime.wall_ms(),
-            metadata=dict(metadata or {}),
-        )
-
-    def _own_ids(self) -> IdSource:
-        """Ids for a function in another thread, where the runtime's source must not be used."""
-        return change_ids(random.Random(self._runtime.random.getrandbits(64)))
-
 
 def _newly_committed(step: Step) -> list[Change]:
     return [change for change in step.accepted if change.rev > step.before_rev]
-
-
-def _lww(doc: Document | None) -> LWWDoc | None:
-    assert doc is None or isinstance(doc, LWWDoc)
-    return doc
