@@ -80,20 +80,21 @@ def commit_piece(
     rev = job.tx.rev
     ops: list[Op] = []
     windows: dict[str, list[str]] = {}
-    is_behind = answer.since < rev - 1
-    if is_behind:
+    if answer.since == rev - 1:
+        if view is not None:
+            ops, windows = view.ops, view.windows
+    else:
+        # The log has one entry for a row: one that was touched meanwhile, and by this change again,
+        # is told with the change. So the change is told as to one who was away, too.
         ops, windows = job.missed(held, answer.since, rev - 1)
-    if answer.at < rev - 1:
-        change_id = f"head-{job.tx.epoch}-{rev - 1}"
-        answer.changes.append(job.change_of(change_id, answer.at, rev - 1, ops, windows=windows))
-        ops, windows = [], {}
-    if is_behind:
-        # What it wrote may have left its subsets while it was away: then it holds rows that were
-        # not sent on this connection, and that `missed` left out because they were written again.
         own_ops, own_windows = job.missed(held, rev - 1, rev)
+        if answer.at < rev - 1:
+            change_id = f"head-{job.tx.epoch}-{rev - 1}"
+            answer.changes.append(
+                job.change_of(change_id, answer.at, rev - 1, ops, windows=windows)
+            )
+            ops, windows = [], {}
         ops, windows = [*ops, *own_ops], {**windows, **own_windows}
-    elif view is not None:
-        ops, windows = [*ops, *view.ops], {**windows, **view.windows}
     own = job.change_of(
         plan.change_id,
         rev - 1,

@@ -226,7 +226,7 @@ def _documents_in(folder: Path) -> list[str]:
             continue
         name = path.name.removesuffix(_SUFFIX)
         if name.startswith("%23") and len(name) == 67:
-            conn = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+            conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
             try:
                 (doc_id,) = conn.execute("SELECT doc_id FROM _patches_meta").fetchone()
             finally:

@@ -65,6 +65,19 @@ async def test_an_answer_brings_what_its_sender_has_missed(board: Board) -> None
     assert changes[1]["id"] == "d1"
 
 
+async def test_an_answer_takes_away_what_its_sender_may_see_no_more(board: Board) -> None:
+    bob = board.peer("u2")
+    await follow(bob)
+    await commit(bob, task("t", owner="u2", private=True), id="c1", base=0)
+    await board.documents.write(DOC, lambda sql: sql("UPDATE tasks SET owner = 'u1'"))
+    # It has not heard of that yet, and touches the row itself.
+    vote = {"op": "replace", "path": "/tasks/t/votes", "value": 1}
+    changes = await commit(bob, vote, id="c2", base=1)
+    assert [op for change in changes for op in change["ops"]] == [
+        {"op": "remove", "path": "/tasks/t"}
+    ]
+
+
 async def test_a_change_that_is_sent_again_is_not_carried_out_again(board: Board) -> None:
     peer = board.peer()
     await follow(peer)
@@ -635,6 +648,29 @@ async def test_handlers_are_told_in_order(board: Board) -> None:
         ("update", "l", 2, None),
         ("delete", "l", 3, None),
     ]
+
+
+async def test_a_row_that_was_replaced_and_deleted_at_once_is_gone(board: Board) -> None:
+    events: list[str] = []
+    board.documents.on("labels", "create", "update", "delete")(
+        lambda event: events.append(event.action)
+    )
+    peer = board.peer()
+    await board.documents.push(DOC, "labels", id="l", name="a")
+    await follow(peer)
+
+    def replace_and_delete(sql: Any) -> None:
+        sql("INSERT OR REPLACE INTO labels VALUES ('l', 'b')")
+        sql("DELETE FROM labels")
+
+    await board.documents.write(DOC, replace_and_delete)
+    (change,) = (await peer.notification("changesCommitted"))["changes"]
+    assert change["ops"] == [{"op": "remove", "path": "/labels/l"}]
+    await board.documents.push(DOC, "labels", id="l", name="c")
+    async with asyncio.timeout(5):
+        while len(events) < 3:  # noqa: ASYNC110  # handlers are called on their own
+            await asyncio.sleep(0.01)
+    assert events == ["create", "delete", "create"]
 
 
 async def test_a_durable_handler_gets_what_it_missed(tmp_path: Path) -> None:
