@@ -171,7 +171,7 @@ def _triggers(table: DeclaredTable) -> dict[str, str]:
 
     def enter(row: str, *, is_new: bool = False) -> str:
         place = f"tbl = {tbl} AND key = {row}.{key}"
-        # REPLACE deletes a row without firing a trigger: an entry that is not of a deleted row stays.
+        # REPLACE deletes without firing a trigger: what has an entry was there, unless deleted.
         born = "born = CASE WHEN gone_at IS NULL THEN born END, " if is_new else ""
         # Not an upsert: the conflict clause of the statement outside would take its place.
         again = f"UPDATE _patches_log SET {born}rev = NULL, gone_at = NULL WHERE {place}; "  # noqa: S608 -- declared names
