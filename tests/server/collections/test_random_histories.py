@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from patches.json_patch.pointer import parse
 from tests.server.collections.board import DOC, Board, open_board
 from tests.support.raw_peer import RawPeer
 
-WINDOW = {"id": "top", "table": "cards", "orderBy": [["votes", "desc"]], "limit": 5}
-PLAIN = {"id": "x", "table": "cards", "where": ["=", "category", "x"]}
-NARROW = {
+WINDOW: dict[str, Any] = {"id": "top", "table": "cards", "orderBy": [["votes", "desc"]], "limit": 5}
+PLAIN: dict[str, Any] = {"id": "x", "table": "cards", "where": ["=", "category", "x"]}
+NARROW: dict[str, Any] = {
     "id": "low",
     "table": "cards",
     "where": ["<", "votes", 6],
@@ -215,7 +216,7 @@ async def test_copies_equal_what_their_users_may_see(seed: int, tmp_path: Path) 
             kind = rng.random()
             if kind < 0.4:
                 work = statements(rng)
-                await board.documents.write(DOC, lambda sql, work=work: run_all(work, sql))
+                await board.documents.write(DOC, partial(run_all, work))
             elif kind < 0.55:
                 with closing(sqlite3.connect(tmp_path / "board%2f1.sqlite")) as conn:
                     run_all(statements(rng), lambda query, *params: conn.execute(query, params))

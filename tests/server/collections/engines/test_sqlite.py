@@ -20,7 +20,7 @@ from patches.testing.contracts.collections_engine import (
     CollectionsEngineContract,
     note,
 )
-from patches_server.collections.engines.engine import Engine, Where
+from patches_server.collections.engines.engine import Engine, Transaction, Where
 from patches_server.collections.engines.sqlite import SQLiteEngine, file_name
 
 
@@ -78,9 +78,16 @@ async def test_a_document_has_a_file_of_its_own(
     )
 
 
+def add(tx: Transaction, *keys: str) -> None:
+    """Some notes, numbered."""
+    for key in keys:
+        tx.insert(NOTES, note(key))
+    tx.number(1)
+
+
 @pytest.mark.parametrize("clause", ["", "OR IGNORE", "OR REPLACE", "OR FAIL", "OR ABORT"])
 async def test_no_conflict_clause_hides_a_write(clause: str, engine: SQLiteEngine) -> None:
-    await engine.begin(DOC, lambda tx: (tx.insert(NOTES, note("a")), tx.number(1)))
+    await engine.begin(DOC, lambda tx: add(tx, "a"))
     with closing(sqlite3.connect(engine.folder / file_name(DOC))) as conn:  # type: ignore[operator]  # there is one
         conn.execute(f"UPDATE {clause} notes SET votes = 1")  # noqa: S608 -- fixed words
         conn.execute(f"INSERT {clause} INTO notes (id, text) VALUES ('b', 't')")  # noqa: S608 -- fixed words
@@ -92,8 +99,7 @@ async def test_no_conflict_clause_hides_a_write(clause: str, engine: SQLiteEngin
 async def test_a_table_that_was_made_anew_is_followed_again(tmp_path: Path) -> None:
     first = SQLiteEngine(tmp_path)
     first.declare(DECLARED)
-    await first.begin(DOC, lambda tx: (tx.insert(NOTES, note("a")), tx.insert(NOTES, note("b"))))
-    await first.begin(DOC, lambda tx: tx.number(1))
+    await first.begin(DOC, lambda tx: add(tx, "a", "b"))
     await first.close()
     with closing(sqlite3.connect(tmp_path / file_name(DOC))) as conn:
         conn.execute("CREATE TABLE made AS SELECT * FROM notes WHERE id <> 'b'")
@@ -198,7 +204,7 @@ async def test_few_files_stay_open(tmp_path: Path) -> None:
     engine = SQLiteEngine(tmp_path, max_open=3, durability="relaxed")
     engine.declare(DECLARED)
     for number in range(12):
-        await engine.begin(f"d{number}", lambda tx: (tx.insert(NOTES, note("a")), tx.number(1)))
+        await engine.begin(f"d{number}", lambda tx: add(tx, "a"))
     await asyncio.sleep(0)
     assert len(engine._open) <= 4
     for number in range(12):
