@@ -8,131 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from patches.algorithms.collections import CollectionsAlgorithm, CollectionsDoc, Write
-from patches.algorithms.replay import ReplayAlgorithm
-from patches.errors import DeniedError, RejectedError, StatusError
+from patches.algorithms.collections import EventStore, SingularStore, Write
+from patches.errors import RejectedError, StatusError
 from patches.model.json_values import Json
 from patches.rows.condition_syntax import F
-from patches.rows.row_ops import Row
-from patches.testing.fixtures import ClientFixture, ServerFixture
+from patches_server.auth.access import Principal
 from patches_server.collections import (
-    Caller,
     CollectionsServer,
-    RowWrite,
     SQLiteEngine,
-    collections,
 )
-from patches_server.replay.algorithm import replay
-from tests.algorithms.replay.a_board import a_board
-from tests.support.board import Item, Task, board, clear_done, seeded
-
-DOC = "board/1"
-
-todos = a_board(limit=1_000)
-
-
-@dataclass(eq=False)
-class Member:
-    """A client with the document open."""
-
-    client: ClientFixture
-    doc: CollectionsDoc
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.doc, name)
-
-    @property
-    def tasks(self) -> Any:
-        return self.doc.collection(Task)
-
-    @property
-    def items(self) -> Any:
-        return self.doc.collection(Item)
-
-
-class Stage:
-    """A server with the board, and clients that follow it."""
-
-    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
-        self.folder, self._stack = folder, stack
-        self.documents = CollectionsServer(board, engine=SQLiteEngine(folder))
-        for table in ("tasks", "lists", "items"):
-            for kind in ("insert", "update", "delete"):
-                if (table, kind) != ("tasks", "insert"):
-                    self.documents.authorize(table, kind, self.documents.ANYONE)
-
-        @self.documents.authorize("tasks", "insert")
-        def not_this(_ctx: Caller, op: RowWrite) -> None:
-            if op.row["title"] == "forbidden":
-                raise DeniedError("not this title")
-
-        @self.documents.action("clear_done")
-        def clear(sql: Any, ctx: Any) -> None:
-            sql("DELETE FROM tasks WHERE done")
-
-        self.server = ServerFixture(
-            {
-                "algorithms": [collections(self.documents), replay(todos)],
-                "routes": {"board/*": "collections", "lists/*": "replay", "lww/*": "lww"},
-            }
-        )
-
-    async def start(self) -> None:
-        await self._stack.enter_async_context(self.server)
-
-    async def member(
-        self, *, connect: bool = True, websocket: bool = True, **options: Any
-    ) -> Member:
-        algorithm = CollectionsAlgorithm(board, **options.pop("algorithm", {}))
-        client = await self.server.client(
-            algorithms=[algorithm, ReplayAlgorithm(todos)],
-            connect=connect,
-            websocket=websocket,
-            **options,
-        )
-        doc = await client.open_doc(DOC, algorithm="collections")
-        assert isinstance(doc, CollectionsDoc)
-        if connect:
-            async with asyncio.timeout(10):
-                await client.sync.settled()
-        return Member(client, doc)
-
-    async def write(self, *statements: str) -> None:
-        """SQL of the server's own."""
-
-        def run(sql: Any) -> None:
-            for statement in statements:
-                sql(statement)
-
-        await self.documents.write(DOC, run)
-
-    async def rows(self, table: str) -> dict[str, Row]:
-        """The table as the server has it."""
-        found = await self.documents.write(DOC, lambda sql: sql(f"SELECT * FROM {table}"))  # noqa: S608
-        return {row["id"]: row for row in found}
-
-
-@pytest.fixture
-async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with AsyncExitStack() as stack:
-        stage = Stage(tmp_path / "boards", stack)
-        await stage.start()
-        yield stage
-
-
-async def until(condition: Any) -> None:
-    """Wait until something holds."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # of anything that shows, on any client
-            await asyncio.sleep(0.005)
+from tests.support.board import Account, Message, Task, board, clear_done, seeded
+from tests.support.collections_stage import DOC, Member, Stage, fill_items, until
 
 
 async def test_scenario_1_what_one_writes_the_other_sees(stage: Stage) -> None:
@@ -298,12 +190,6 @@ async def test_scenario_21_a_discarded_write_that_was_done_comes_back(stage: Sta
     await until(lambda: write.key in ann.tasks)
     await ann.client.sync.settled(10)
     assert ann.client.errors == []
-
-
-async def fill_items(stage: Stage, count: int) -> None:
-    """Items in two categories, with votes of their own."""
-    values = ", ".join(f"('i{n:04}', '{'ab'[n % 2]}', {n * 7 % count})" for n in range(count))
-    await stage.write(f"INSERT INTO items (id, category, votes) VALUES {values}")  # noqa: S608
 
 
 async def test_scenario_27_a_category_comes_with_load_and_leaves_with_close(stage: Stage) -> None:
@@ -491,3 +377,153 @@ async def test_scenario_43_cuts_at_any_frame_end_equal(stage: Stage) -> None:
     items = await stage.rows("items")
     ranked = sorted(items, key=lambda key: (-int(items[key]["votes"]), key))[:5]
     assert [row["id"] for row in top.rows] == ranked
+
+
+async def settled_after_refusals(member: Member) -> None:
+    """Settled; refusals are raised on the way, each once."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await member.client.sync.settled()
+            except StatusError:
+                continue
+            return
+
+
+async def a_random_step(
+    stage: Stage, source: random.Random, members: list[Member], number: int
+) -> Write | None:
+    """One thing that somebody does: a client, the server's own SQL, or the network."""
+    member, kind = source.choice(members), source.randrange(10)
+    keys, items = list(member.tasks), list(member.items)
+    write: Write | None = None
+    if kind == 0:
+        title = source.choice(["t", "forbidden"])
+        write = member.tasks.insert(title=title, done=source.random() < 0.5)
+    elif kind == 1 and keys:
+        write = member.tasks.update(source.choice(keys), votes=number)
+    elif kind == 2 and keys and source.random() < 0.5:
+        write = member.tasks.delete(source.choice(keys))
+    elif kind == 3 and source.random() < 0.4:
+        write = member.doc.call(clear_done)
+    elif kind == 4 and keys:
+        with member.doc.transaction() as write:
+            member.tasks.update(source.choice(keys), title=f"n{number}")
+            member.doc.collection("lists").insert(name="l")
+    elif kind == 5 and items:
+        write = member.items.update(source.choice(items), votes=source.randrange(200))
+    elif kind == 6:
+        member.client.link.cut()
+    elif kind == 7:
+        values = f"('s{number}', 's', 0, 1)"
+        await stage.write(f"INSERT INTO tasks (id, title, votes, done) VALUES {values}")  # noqa: S608
+    else:
+        key, category = f"i{source.randrange(20):04}", source.choice("abc")
+        await stage.write(
+            f"UPDATE items SET votes = {number}, category = '{category}' WHERE id = '{key}'"  # noqa: S608
+        )
+    await asyncio.sleep(source.choice([0, 0, 0.001, 0.01]))
+    return write
+
+
+@pytest.mark.parametrize("seed", [101, 109])
+async def test_scenario_50_four_clients_end_equal_to_the_tables(stage: Stage, seed: int) -> None:
+    source = seeded(seed)
+    members = [await stage.member(websocket=False) for _ in range(4)]
+    await fill_items(stage, 20)
+    tops = [await each.items.order_by("votes", desc=True).limit(5).load() for each in members[:2]]
+    plains = [await each.items.where(F.category == "a").load() for each in members[1:3]]
+    writes = [
+        write
+        for number in range(120)
+        if (write := await a_random_step(stage, source, members, number)) is not None
+    ]
+    for member in members:
+        await settled_after_refusals(member)
+        member.client.link.cut()
+    for member in members:
+        await settled_after_refusals(member)
+    await until(lambda: len({member.doc.committed_rev for member in members}) == 1)
+    tasks, items = await stage.rows("tasks"), await stage.rows("items")
+    for member in members:
+        assert {key: row["title"] for key, row in member.tasks.items()} == {
+            key: row["title"] for key, row in tasks.items()
+        }
+        for key, row in member.items.items():
+            assert (row["votes"], row["category"]) == (items[key]["votes"], items[key]["category"])
+        assert member.doc.writes == ()
+    ranked = sorted(items, key=lambda key: (-int(items[key]["votes"]), key))[:5]
+    assert [[row["id"] for row in top.rows] for top in tops] == [ranked, ranked]
+    in_a = {key for key, row in items.items() if row["category"] == "a"}
+    assert [{row["id"] for row in plain.rows} for plain in plains] == [in_a, in_a]
+    assert {write.status for write in writes} <= {"confirmed", "rejected"}
+
+
+# ---- stores and rows in progress -----------------------------------------------------------------
+
+
+def events_of(member: Member) -> EventStore:
+    store = member.doc.store(Message)
+    assert isinstance(store, EventStore)
+    return store
+
+
+def account_of(member: Member) -> SingularStore:
+    store = member.doc.store(Account)
+    assert isinstance(store, SingularStore)
+    return store
+
+
+async def test_scenario_36_events_in_the_order_of_the_servers_clock(stage: Stage) -> None:
+    user = Principal(id="ann")
+    ann = await stage.member(websocket=False, principal=user)
+    bob = await stage.member(websocket=False, principal=user)
+    for member in (ann, bob):
+        await events_of(member).newest(2).load()
+    for number in range(3):
+        await events_of(ann).add(role="user", content=f"hi {number}", created_at=-number)
+    newest = [await events_of(member).newest(2).load() for member in (ann, bob)]
+    await until(lambda: all(len(query.rows) == 2 for query in newest))
+    for query in newest:
+        await until(lambda query=query: query.rows[0]["content"] == "hi 2")
+        assert [row["content"] for row in query.rows] == ["hi 2", "hi 1"]
+        assert all(int(row["created_at"]) > 0 for row in query.rows)
+
+
+async def test_scenario_37_a_singular_record_set_offline_on_two_devices(stage: Stage) -> None:
+    user = Principal(id="ann")
+    phone = await stage.member(websocket=False, principal=user)
+    laptop = await stage.member(websocket=False, principal=user)
+    accounts = [account_of(device) for device in (phone, laptop)]
+    assert [account.value for account in accounts] == [{"theme": "light"}] * 2
+    with phone.client.link.down(), laptop.client.link.down():
+        accounts[0].set(theme="dark")
+        accounts[1].set(theme="dark")
+        accounts[1].set(theme="light")
+        await phone.doc.flush()
+        await laptop.doc.flush()
+        assert [account.value["theme"] for account in accounts] == ["dark", "light"]
+    for device in (phone, laptop):
+        await device.client.sync.settled(10)
+    await until(lambda: phone.doc.committed_rev == laptop.doc.committed_rev)
+    assert accounts[0].value == accounts[1].value
+    assert len(await stage.rows("account")) == 1
+
+
+async def test_scenario_39_a_row_in_progress_is_replaced_by_the_final_one(stage: Stage) -> None:
+    ann = await stage.member(websocket=False, principal=Principal(id="ann"))
+    seen: list[str] = []
+    live = ann.doc.live(lambda state: [str(row["content"]) for row in state["messages"].values()])
+    live.subscribe(lambda contents: seen.extend(contents))
+    await events_of(ann).newest(10).load()
+    stream = stage.documents.stream(DOC, Message, role="assistant", content="", user_id="ann")
+    async with stream as message:
+        await message.update(content="Hel")
+        await until(lambda: "Hel" in seen)
+        (key,) = ann.doc.collection(Message)
+        assert ann.doc.is_partial(Message, key)
+        assert await stage.rows("messages") == {}
+        await message.update(content="Hello")
+    await until(lambda: not ann.doc.is_partial(Message, key))
+    assert ann.doc.collection(Message)[key]["content"] == "Hello"
+    assert (await stage.rows("messages"))[key]["content"] == "Hello"
