@@ -15,9 +15,7 @@ from fnmatch import fnmatchcase
 from typing import ClassVar, Final
 from weakref import WeakValueDictionary
 
-from patches.aio.keyed_locks import KeyedLocks
-from patches.aio.signals import Signal
-from patches.algorithms.base import Algorithm, LocalEdit, SyncHost
+from patches.algorithms.base import LocalEdit, SyncHost
 from patches.algorithms.collections import call_ops, transactions
 from patches.algorithms.collections.declaration import Collections
 from patches.algorithms.collections.doc import CollectionsDoc, CollectionsSnapshot
@@ -25,24 +23,31 @@ from patches.algorithms.collections.stores.factory import COLLECTIONS_STORES
 from patches.algorithms.collections.tables import CollectionsStore, DocTables, Work
 from patches.algorithms.collections.transactions import NewWrite
 from patches.algorithms.histories import check_not_outdated
-from patches.algorithms.recovery import Recovery
+from patches.algorithms.tables import TablesAlgorithm, TrackingSteps
 from patches.documents.document import Document
-from patches.errors import ErrorContext, PatchesError, UnsplittableChangeError
+from patches.errors import PatchesError, UnsplittableChangeError
 from patches.limits import Limits
-from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.model.ids import random_id, uuid7
 from patches.model.json_values import Json
 from patches.options import DocOptions
 from patches.rows.row_ops import Row
 from patches.runtime import Runtime
-from patches.stores.backend import Backend
 
 CONFIRM_TIMEOUT_S: Final = 10.0
 _ID_LENGTH: Final = 20
 _EDITS_AT_ONCE: Final = 64
 
 
-class CollectionsAlgorithm(Algorithm):
+_TRACKING: Final = TrackingSteps(
+    transactions.committed_rev,
+    transactions.untrack,
+    transactions.mark_deleted,
+    transactions.confirm_deleted,
+)
+
+
+class CollectionsAlgorithm(TablesAlgorithm[DocTables]):
     """Keeps collections documents equal.
 
     `declarations`: the declaration of all documents, or by pattern of the document's id, the first
@@ -61,33 +66,12 @@ class CollectionsAlgorithm(Algorithm):
         runtime: Runtime | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.on_error: Signal[[Exception, ErrorContext]] = Signal("on_error")
         self.confirm_timeout_s = confirm_timeout_s
         self._declarations: Mapping[str, Collections] = (
             {"*": declarations} if isinstance(declarations, Collections) else declarations
         )
-        self._given_store = store
-        self._runtime = runtime or Runtime()
-        self._limits = limits or Limits()
-        self._locks = KeyedLocks()
-        self._recovery = Recovery(self)
+        super().__init__(store, COLLECTIONS_STORES, _TRACKING, runtime=runtime, limits=limits)
         self._in_memory: WeakValueDictionary[str, CollectionsDoc] = WeakValueDictionary()
-
-    def attach(self, host: SyncHost) -> None:
-        self._recovery.host = host
-
-    def open_store(self, backend: Backend) -> None:
-        """Open this algorithm's store in a backend, unless it was built with one."""
-        if self._given_store is None:
-            self._given_store = backend.open_store(COLLECTIONS_STORES)
-
-    @property
-    def _store(self) -> CollectionsStore:
-        if self._given_store is None:
-            raise PatchesError(
-                "the collections algorithm has no store yet; pass one, or use it in Patches"
-            )
-        return self._given_store
 
     def declaration_of(self, doc_id: str) -> Collections:
         """The declaration of a document. Raises `PatchesError` if no pattern matches its id."""
@@ -115,25 +99,6 @@ class CollectionsAlgorithm(Algorithm):
         for doc_id in doc_ids:
             async with self._locks(doc_id):
                 await self._store.change(doc_id, transactions.track)
-
-    async def untrack_docs(self, doc_ids: Sequence[str]) -> None:
-        for doc_id in doc_ids:
-            async with self._locks(doc_id):
-                await self._store.change(doc_id, transactions.untrack)
-
-    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        return self._recovery.listed(await self._store.list_docs(include_deleted))
-
-    async def get_committed_rev(self, doc_id: str) -> int:
-        return await self._store.read(doc_id, transactions.committed_rev)
-
-    async def delete_doc(self, doc_id: str) -> None:
-        async with self._locks(doc_id):
-            await self._store.change(doc_id, transactions.mark_deleted)
-
-    async def confirm_delete_doc(self, doc_id: str) -> None:
-        async with self._locks(doc_id):
-            await self._store.change(doc_id, transactions.confirm_deleted)
 
     # ---- documents and local edits ---------------------------------------------------------------
 
@@ -315,12 +280,6 @@ class CollectionsAlgorithm(Algorithm):
             if opened is not None:
                 opened.rejected(change_id, reason, step)
         return entry
-
-    async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        return await self._store.list_quarantined(doc_id)
-
-    async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
-        await self._store.change(doc_id, lambda tables: tables.discard_quarantined(change_id))
 
     async def retry_quarantined_change(
         self, doc_id: str, change_id: str, doc: Document | None

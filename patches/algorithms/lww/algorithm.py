@@ -19,7 +19,6 @@ from patches.algorithms.base import LocalEdit
 from patches.algorithms.histories import installation_of
 from patches.algorithms.lww import local_edits, quarantine, reading, sending, transactions
 from patches.algorithms.lww.doc import LWWDoc
-from patches.algorithms.lww.steps import Step
 from patches.algorithms.lww.stored_docs import StoredDocs, lww_doc
 from patches.algorithms.lww.tables import EDITS_KEPT
 from patches.documents.document import Document
@@ -131,7 +130,7 @@ class LWWAlgorithm(StoredDocs):
                 ),
             )
             await self._follow(doc_id, opened, step)
-        return _newly_committed(step)
+        return step.newly_committed
 
     # ---- receiving -------------------------------------------------------------------------------
 
@@ -152,7 +151,7 @@ class LWWAlgorithm(StoredDocs):
                 lambda tables: transactions.fold_changes(tables, doc_id, changes, (), known, asked),
             )
             await self._follow(doc_id, opened, step)
-        return _newly_committed(step)
+        return step.newly_committed
 
     async def install_snapshot(
         self,
@@ -242,14 +241,6 @@ class LWWAlgorithm(StoredDocs):
                 self._take(opened, work)
         return work is not None
 
-    async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        """What is in quarantine, for one document or all."""
-        return await self._store.list_quarantined(doc_id)
-
-    async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
-        """Forget a quarantined change for good. Unknown ones are no error."""
-        await self._store.change(doc_id, lambda tables: tables.discard_quarantined(change_id))
-
     async def retry_quarantined_change(
         self, doc_id: str, change_id: str, doc: Document | None
     ) -> list[Change]:
@@ -265,7 +256,3 @@ class LWWAlgorithm(StoredDocs):
             if opened is not None:
                 self._take(opened, work)
         return [piece]
-
-
-def _newly_committed(step: Step) -> list[Change]:
-    return [change for change in step.accepted if change.rev > step.before_rev]

@@ -43,3 +43,8 @@ class Step:
     before_rev: int = 0
     work: Work | None = None
     history: History | None = None  # of the copy after this, if it has received something
+
+    @property
+    def newly_committed(self) -> list[Change]:
+        """The changes above the revision before."""
+        return [change for change in self.accepted if change.rev > self.before_rev]

@@ -8,32 +8,36 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final, TypeVar
 
-from patches.aio.keyed_locks import KeyedLocks
-from patches.aio.signals import Signal
-from patches.algorithms.base import Algorithm, SyncHost
 from patches.algorithms.histories import Copy, Histories, installation_of
 from patches.algorithms.lww import reading, transactions
 from patches.algorithms.lww.doc import UNKNOWN_VERSION, LWWDoc, LWWSnapshot
 from patches.algorithms.lww.steps import Step, Work
 from patches.algorithms.lww.stores.factory import LWW_STORES
 from patches.algorithms.lww.tables import DocTables, LWWStore
-from patches.algorithms.recovery import Recovery
+from patches.algorithms.tables import TablesAlgorithm, TrackingSteps
 from patches.documents.document import Document
-from patches.errors import ErrorContext, OutdatedAnswerError, PatchesError
+from patches.errors import OutdatedAnswerError
 from patches.limits import Limits
-from patches.model.change import Change, Snapshot, TrackedDoc
+from patches.model.change import Change, Snapshot
 from patches.model.ids import IdSource, change_ids
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 from patches.runtime import Runtime
-from patches.stores.backend import Backend
 
 T = TypeVar("T")
 
 
-class StoredDocs(Algorithm):
+_TRACKING: Final = TrackingSteps(
+    reading.committed_rev,
+    transactions.untrack,
+    transactions.mark_deleted,
+    transactions.confirm_deleted,
+)
+
+
+class StoredDocs(TablesAlgorithm[DocTables]):
     """The part of LWW's algorithm that knows the store."""
 
     name: ClassVar[str] = "lww"
@@ -46,28 +50,9 @@ class StoredDocs(Algorithm):
         runtime: Runtime | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.on_error: Signal[[Exception, ErrorContext]] = Signal("on_error")
-        self._given_store = store
+        super().__init__(store, LWW_STORES, _TRACKING, runtime=runtime, limits=limits)
         self._options = options or DocOptions()
-        self._runtime = runtime or Runtime()
-        self._limits = limits or Limits()
-        self._locks = KeyedLocks()
         self._histories = Histories(self.name, self._load_copy, self._save_token)
-        self._recovery = Recovery(self)
-
-    def attach(self, host: SyncHost) -> None:
-        self._recovery.host = host
-
-    def open_store(self, backend: Backend) -> None:
-        """Open this algorithm's store in a backend, unless it was built with one."""
-        if self._given_store is None:
-            self._given_store = backend.open_store(LWW_STORES)
-
-    @property
-    def _store(self) -> LWWStore:
-        if self._given_store is None:
-            raise PatchesError("the LWW algorithm has no store yet; pass one, or use it in Patches")
-        return self._given_store
 
     # ---- tracking --------------------------------------------------------------------------------
 
@@ -77,31 +62,8 @@ class StoredDocs(Algorithm):
             async with self._locks(doc_id):
                 await self._store.change(doc_id, transactions.track)
 
-    async def untrack_docs(self, doc_ids: Sequence[str]) -> None:
-        """Forget these documents' local data. What is in quarantine stays."""
-        for doc_id in doc_ids:
-            async with self._locks(doc_id):
-                await self._store.change(doc_id, transactions.untrack)
-                self._histories.drop(doc_id)
-
-    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        """The tracked documents, and with `include_deleted` those whose deletion is unconfirmed."""
-        return self._recovery.listed(await self._store.list_docs(include_deleted))
-
-    async def get_committed_rev(self, doc_id: str) -> int:
-        """The last revision known here, 0 if none."""
-        return await self._store.read(doc_id, reading.committed_rev)
-
-    async def delete_doc(self, doc_id: str) -> None:
-        """Replace the document's data by a tombstone until the server has deleted it too."""
-        async with self._locks(doc_id):
-            await self._store.change(doc_id, transactions.mark_deleted)
-            self._histories.drop(doc_id)
-
-    async def confirm_delete_doc(self, doc_id: str) -> None:
-        """Drop the tombstone."""
-        async with self._locks(doc_id):
-            await self._store.change(doc_id, transactions.confirm_deleted)
+    def _forgotten(self, doc_id: str) -> None:
+        self._histories.drop(doc_id)
 
     async def load_doc(self, doc_id: str) -> Snapshot | None:
         """The committed state, the pieces being sent and one change of all pending ops."""

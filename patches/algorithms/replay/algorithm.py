@@ -10,40 +10,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from patches.aio.keyed_locks import KeyedLocks
-from patches.aio.signals import Signal
-from patches.algorithms.base import Algorithm, LocalEdit, SyncHost
+from patches.algorithms.base import LocalEdit
 from patches.algorithms.histories import check_not_outdated
-from patches.algorithms.recovery import Recovery
 from patches.algorithms.replay import steps
 from patches.algorithms.replay.actions import Actions
 from patches.algorithms.replay.changes import ActionOps
 from patches.algorithms.replay.doc import Maker, ReplayDoc, ReplaySnapshot
 from patches.algorithms.replay.stores.factory import REPLAY_STORES
 from patches.algorithms.replay.tables import DocTables, ReplayStore
+from patches.algorithms.tables import TablesAlgorithm, TrackingSteps
 from patches.documents.document import Document
 from patches.errors import (
     ActionsOnlyError,
     DocNotTrackedError,
-    ErrorContext,
-    PatchesError,
     StatusError,
 )
 from patches.limits import Limits
-from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
+from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.model.ids import change_ids, random_id
 from patches.model.json_values import Json
 from patches.options import DocOptions
 from patches.runtime import Runtime
-from patches.stores.backend import Backend
 
 _CLIENT_CHARS = 12
 _MOST_AT_ONCE = 500
 
 
-class ReplayAlgorithm(Algorithm):
+_TRACKING: Final = TrackingSteps(
+    steps.committed_rev, steps.untrack, steps.mark_deleted, steps.confirm_deleted
+)
+
+
+class ReplayAlgorithm(TablesAlgorithm[DocTables]):
     """Keeps documents of one kind equal: those of `actions`.
 
     `author`: the signed-in user, as actions see it in `tx.author` before the server has spoken.
@@ -62,13 +62,8 @@ class ReplayAlgorithm(Algorithm):
         runtime: Runtime | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.on_error: Signal[[Exception, ErrorContext]] = Signal("on_error")
-        self._given_store = store
+        super().__init__(store, REPLAY_STORES, _TRACKING, runtime=runtime, limits=limits)
         self._options = options or DocOptions()
-        self._runtime = runtime or Runtime()
-        self._limits = limits or Limits()
-        self._locks = KeyedLocks()
-        self._recovery = Recovery(self)
         self._schema = actions.schema
         self._maker = Maker(
             actions=actions,
@@ -77,20 +72,6 @@ class ReplayAlgorithm(Algorithm):
             author=author,
         )
 
-    def attach(self, host: SyncHost) -> None:
-        self._recovery.host = host
-
-    def open_store(self, backend: Backend) -> None:
-        """Open this algorithm's store in a backend, unless it was built with one."""
-        if self._given_store is None:
-            self._given_store = backend.open_store(REPLAY_STORES)
-
-    @property
-    def _store(self) -> ReplayStore:
-        if self._given_store is None:
-            raise PatchesError("the replay algorithm has no store yet; pass one, or use Patches")
-        return self._given_store
-
     # ---- tracking --------------------------------------------------------------------------------
 
     async def track_docs(self, doc_ids: Sequence[str]) -> None:
@@ -98,25 +79,6 @@ class ReplayAlgorithm(Algorithm):
             async with self._locks(doc_id):
                 client = random_id(self._runtime.random, _CLIENT_CHARS)
                 await self._store.change(doc_id, partial(steps.track, client=client))
-
-    async def untrack_docs(self, doc_ids: Sequence[str]) -> None:
-        for doc_id in doc_ids:
-            async with self._locks(doc_id):
-                await self._store.change(doc_id, steps.untrack)
-
-    async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
-        return self._recovery.listed(await self._store.list_docs(include_deleted))
-
-    async def get_committed_rev(self, doc_id: str) -> int:
-        return await self._store.read(doc_id, steps.committed_rev)
-
-    async def delete_doc(self, doc_id: str) -> None:
-        async with self._locks(doc_id):
-            await self._store.change(doc_id, steps.mark_deleted)
-
-    async def confirm_delete_doc(self, doc_id: str) -> None:
-        async with self._locks(doc_id):
-            await self._store.change(doc_id, steps.confirm_deleted)
 
     # ---- documents and actions -------------------------------------------------------------------
 
@@ -316,12 +278,6 @@ class ReplayAlgorithm(Algorithm):
             if work is not None and opened is not None:
                 opened.restamped(work)
         return work is not None
-
-    async def list_quarantined_changes(self, doc_id: str | None = None) -> list[QuarantinedChange]:
-        return await self._store.list_quarantined(doc_id)
-
-    async def discard_quarantined_change(self, doc_id: str, change_id: str) -> None:
-        await self._store.change(doc_id, lambda tables: tables.discard_quarantined(change_id))
 
     async def retry_quarantined_change(
         self, doc_id: str, change_id: str, doc: Document | None
