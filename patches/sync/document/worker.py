@@ -22,7 +22,7 @@ from patches.errors import (
     PendingChangeError,
     StatusError,
 )
-from patches.sync.document import transitions
+from patches.sync.document import setbacks, transitions
 from patches.sync.document.failures import (
     LEAST_PAYLOAD_BYTES,
     Attempt,
@@ -160,7 +160,7 @@ class DocWorker(DocSteps):
             return
         if kind is Kind.SMALLER_BATCHES:
             self.host.learn_max_commit(halved(attempt.batch_bytes, LEAST_PAYLOAD_BYTES))
-        doc, report = transitions.failed(
+        doc, report = setbacks.failed(
             self.doc,
             error,
             kind,

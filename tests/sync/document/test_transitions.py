@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from patches.errors import NetworkError, OutdatedAnswerError, StatusError
-from patches.sync.document import transitions
+from patches.sync.document import setbacks, transitions
 from patches.sync.document.failure import Failure
 from patches.sync.document.failures import Attempt, Kind
 from patches.sync.document.plan import INBOX_FRAMES, Committed, DocSync, NeedsReload, Pull, Push
@@ -22,7 +22,7 @@ ATTEMPT = Attempt(step="Push")
 
 
 def failed(doc: DocSync, error: Exception, kind: Kind, *, link: object = LINK) -> DocSync:
-    return transitions.failed(doc, error, kind, ATTEMPT, link=link, now=100.0, jitter=0.0)[0]
+    return setbacks.failed(doc, error, kind, ATTEMPT, link=link, now=100.0, jitter=0.0)[0]
 
 
 def test_a_reason_to_look_that_comes_while_looking_is_not_lost() -> None:
@@ -99,7 +99,7 @@ def test_of_what_ends_without_a_connection_only_the_final_is_reported(
     kind: Kind, told: bool
 ) -> None:
     doc = replace(DOC, link=None, failure=replace(LADDER, attempt=9))
-    _, report = transitions.failed(
+    _, report = setbacks.failed(
         doc, StatusError(403, "x"), kind, ATTEMPT, link=LINK, now=0, jitter=0
     )
     assert (report is not None) is told
@@ -139,7 +139,7 @@ def test_work_that_cannot_be_sent_waits_for_an_edit() -> None:
 
 def test_the_size_of_changes_shrinks_with_failures_and_is_given_back_by_a_commit() -> None:
     attempt = Attempt(step="Push", batch=("c",), batch_bytes=8_000, storage_budget=300_000)
-    doc, report = transitions.failed(
+    doc, report = setbacks.failed(
         DOC, StatusError(413, "x"), Kind.SMALLER_CHANGES, attempt, link=LINK, now=0, jitter=0
     )
     assert (report, doc.storage_budget) == (None, 150_000)
