@@ -47,6 +47,27 @@ class Subscription:
     claims: Mapping[str, Json]
     parts: dict[PartName, Part] = field(default_factory=dict)
     sent_rev: int = 0
+    #: Equal for those who are told the same; `None` until it is asked for.
+    same_as: tuple[object, ...] | None = None
+
+    def hold(self, name: PartName, part: Part) -> None:
+        """It holds a part."""
+        self.parts[name] = part
+        self.same_as = None
+
+    def drop(self, name: PartName) -> None:
+        """It holds a part no more."""
+        if self.parts.pop(name, None) is not None:
+            self.same_as = None
+
+    def signature(self) -> tuple[object, ...]:
+        """Two connections with the same one are told the same: clients name windows themselves."""
+        if self.same_as is None:
+            self.same_as = tuple(
+                (id(part), name if isinstance(part, Window) else None)
+                for name, part in self.parts.items()
+            )
+        return self.same_as
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +140,7 @@ class Interests:
         for name, table in self._declared.tables.items():
             place = ("table", name)
             if name in statement.on_demand:
-                held.parts.pop(place, None)
+                held.drop(place)
             elif place not in held.parts:
                 rows = self._hold(tx, held, place, Subset(id=name, table=table))
                 if rows is not None:
@@ -140,7 +161,7 @@ class Interests:
 
     def unload(self, held: Subscription, subset_id: str) -> None:
         """A connection holds a subset no more."""
-        held.parts.pop(("subset", subset_id), None)
+        held.drop(("subset", subset_id))
         self._drop_unused()
 
     def absorb(
@@ -163,17 +184,18 @@ class Interests:
         made: dict[tuple[object, ...], View | None] = {}
         told: dict[tuple[object, ...], list[str]] = {}
         own = None
+        is_hidden = bool(self._hides.intersection(touched.rows))
         for held in self._subscriptions.values():
-            parts = [(name, part) for name, part in held.parts.items() if id(part) in changes]
             is_own = held.connection_id == origin
-            key = (
+            shows_author = author is not None and (not is_hidden or author == held.user_id)
+            key: tuple[object, ...] = (
                 is_own,
                 held.sent_rev,
-                self._shows_author(held.user_id, author, touched.rows),
-                *((id(part), name if isinstance(part, Window) else None) for name, part in parts),
+                shows_author,
+                held.signature(),
             )
             if key not in made:
-                made[key] = self._view(held, parts, changes, touched, author)
+                made[key] = self._view(held, changes, touched, author if shows_author else None)
             view = made[key]
             if is_own:
                 held.sent_rev = tx.rev
@@ -182,8 +204,8 @@ class Interests:
                 held.sent_rev = tx.rev
                 told.setdefault(key, []).append(held.connection_id)
         views = []
-        for key, connection_ids in told.items():
-            view = made[key]
+        for same, connection_ids in told.items():
+            view = made[same]
             assert view is not None, "only what there is is told"
             views.append(_to(view, frozenset(connection_ids)))
         return views, own
@@ -276,22 +298,16 @@ class Interests:
                 rows = part.load(tx, MAX_SUBSET_ROWS if name[0] == "subset" else None)
             if held.connection_id:
                 self._parts[identity] = part
-        held.parts[name] = part
+        held.hold(name, part)
         return rows
 
     def _drop_unused(self) -> None:
         used = {id(part) for held in self.all() for part in held.parts.values()}
         self._parts = {key: part for key, part in self._parts.items() if id(part) in used}
 
-    def _shows_author(
-        self, user_id: str | None, author: str | None, rows: Mapping[str, object]
-    ) -> bool:
-        return author is not None and (author == user_id or not self._hides.intersection(rows))
-
     def _view(
         self,
         held: Subscription,
-        parts: Sequence[tuple[PartName, Part]],
         changes: Mapping[int, PartChange],
         touched: Touched,
         author: str | None,
@@ -299,8 +315,10 @@ class Interests:
         ops: list[Op] = []
         windows: dict[str, list[str]] = {}
         by_table: dict[str, list[PartChange]] = {}
-        for (_, name), part in parts:
-            change = changes[id(part)]
+        for (_, name), part in held.parts.items():
+            change = changes.get(id(part))
+            if change is None:
+                continue
             by_table.setdefault(part.table, []).append(change)
             if change.keys is not None:
                 windows[name] = change.keys
@@ -322,13 +340,12 @@ class Interests:
             ]
         if not ops and not windows:
             return None
-        shown = author if self._shows_author(held.user_id, author, touched.rows) else None
         return View(
             connection_ids=frozenset(),
             base_rev=held.sent_rev,
             ops=ops,
             windows=windows,
-            author=shown,
+            author=author,
         )
 
 
