@@ -118,7 +118,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches_server.lww": DOCUMENTS,
     "patches_server.lww.stores": DOCUMENTS | {"patches_server.lww", "patches_server.stores"},
     "patches_server.collections": DOCUMENTS | {"patches_server.collections.engines"},
-    "patches_server.collections.engines": DOCUMENTS,
+    "patches_server.collections.engines": DOCUMENTS | {"patches_server.stores"},
     "patches_server.stores": DOCUMENTS,
     "patches_server.stores.memory": DOCUMENTS,
     "patches_server.stores.sqlite": DOCUMENTS,

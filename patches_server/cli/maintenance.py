@@ -14,6 +14,11 @@ from patches.errors import InvalidRequestError
 from patches.model.ids import random_id
 from patches.runtime import Runtime
 from patches_server.algorithms import CHECKUPS
+from patches_server.collections.engines.sqlite_files import (
+    backup_folder,
+    problems_in,
+    repair_folder,
+)
 from patches_server.documents.checkup import Problem
 from patches_server.stores.sqlite.backup import backup
 from patches_server.stores.sqlite.doctor import problems_of
@@ -30,11 +35,12 @@ def run_backup(argv: Sequence[str], default_store: str) -> int:
     _add_store(parser)
     parser.add_argument("dest", metavar="DEST", type=Path, help="the copy's path")
     options = parser.parse_args(argv)
-    made = backup(
-        _file(default_store if options.store is None else options.store),
-        options.dest,
-        epoch=random_id(Runtime().random, 12),
-    )
+    epoch = random_id(Runtime().random, 12)
+    if options.collections is not None:
+        made = backup_folder(options.collections, options.dest, epoch=epoch)
+    else:
+        store = default_store if options.store is None else options.store
+        made = backup(_file(store), options.dest, epoch=epoch)
     sys.stdout.write(
         f"{_counted(made.documents, 'document')}, {made.size:,} bytes, "
         f"in {options.dest} (epoch {made.epoch})\n"
@@ -59,6 +65,8 @@ def run_doctor(argv: Sequence[str], default_store: str) -> int:
         help="mend what can be mended from versions and logs; stop the server, copy the file first",
     )
     options = parser.parse_args(argv)
+    if options.collections is not None:
+        return _examine_folder(options.collections, is_repaired=options.repair)
     path = _file(default_store if options.store is None else options.store)
     with closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as conn:
         if options.repair:
@@ -74,6 +82,17 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str], str], int]]] = {
     "backup": run_backup,
     "doctor": run_doctor,
 }
+
+
+def _examine_folder(folder: Path, *, is_repaired: bool) -> int:
+    if not folder.is_dir():
+        raise InvalidRequestError(f"there is no folder {folder}")
+    if is_repaired:
+        for line in repair_folder(folder):
+            sys.stdout.write(f"mended: {line}\n")
+    left = _show(problems_in(folder))
+    sys.stdout.write(f"{folder}: {_counted(left, 'problem')}\n")
+    return 1 if left else 0
 
 
 def _repaired(conn: sqlite3.Connection, path: str) -> list[str]:
@@ -99,6 +118,12 @@ def _show(problems: Iterable[Problem]) -> int:
 
 
 def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--collections",
+        metavar="FOLDER",
+        type=Path,
+        help="the folder of a SQLiteEngine, with documents of collections, in place of a store",
+    )
     parser.add_argument(
         "--store", metavar="URL", help="sqlite:///path of the file (the one in your data directory)"
     )

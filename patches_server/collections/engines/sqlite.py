@@ -27,8 +27,8 @@ from patches_server.collections.engines.sqlite_transaction import SqliteTransact
 
 T = TypeVar("T")
 
-_SUFFIX: Final = ".sqlite"
-_RECORDS: Final = f"_documents{_SUFFIX}"
+SUFFIX: Final = ".sqlite"
+RECORDS_FILE: Final = f"_documents{SUFFIX}"
 _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-")
 #: Longer names are kept as a hash, with the id inside of the file.
 _MAX_NAME: Final = 200
@@ -173,7 +173,7 @@ class SQLiteEngine:
 
     def _deletions(self) -> SqliteDatabase:
         if self._records is None:
-            self._records = self._database(_RECORDS)
+            self._records = self._database(RECORDS_FILE)
             self._records.add_schema(_RECORDS_SCHEMA)
         return self._records
 
@@ -216,15 +216,15 @@ def file_name(doc_id: str) -> str:
     name = "".join(parts)
     if len(name) > _MAX_NAME:
         name = "%23" + hashlib.sha256(doc_id.encode()).hexdigest()
-    return name + _SUFFIX
+    return name + SUFFIX
 
 
 def _documents_in(folder: Path) -> list[str]:
     found = []
-    for path in sorted(folder.glob(f"*{_SUFFIX}")) if folder.is_dir() else ():
-        if path.name == _RECORDS:
+    for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else ():
+        if path.name == RECORDS_FILE:
             continue
-        name = path.name.removesuffix(_SUFFIX)
+        name = path.name.removesuffix(SUFFIX)
         if name.startswith("%23") and len(name) == 67:
             conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
             try:

@@ -48,6 +48,8 @@ _TYPES: Final[dict[Kind, str]] = {
     "boolean": "BOOLEAN",
     "json": "TEXT",
 }
+#: The kinds of triggers of each table.
+TRIGGERS: Final = ("insert", "update", "rekey", "delete")
 _TEXT_TYPES: Final = ("TEXT", "CHAR", "CLOB")  # what gives a column of SQLite the affinity TEXT
 
 
@@ -182,7 +184,7 @@ def _triggers(table: DeclaredTable) -> dict[str, str]:
         )
 
     changed_key = f"NEW.{key} IS NOT OLD.{key}"
-    bodies = {
+    bodies: dict[str, str] = {
         "insert": f"AFTER INSERT ON {name} BEGIN {enter('NEW', is_new=True)}END",
         "update": f"AFTER UPDATE ON {name} WHEN NOT {changed_key} BEGIN {enter('NEW')}END",
         "rekey": f"AFTER UPDATE ON {name} WHEN {changed_key} "
