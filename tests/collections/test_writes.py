@@ -540,3 +540,39 @@ async def test_scenario_19_a_lost_answer_is_asked_again_and_has_one_effect() -> 
         await write
         assert server.executed == [write.id]
         assert ann.tasks["a"]["votes"] == 4
+
+
+async def test_a_write_that_is_discarded_while_it_is_stored_reaches_nobody(tmp_path: Path) -> None:
+    server = server_of()
+    async with client_of(server, store=tmp_path / "client.db") as ann:
+        write = ann.tasks.insert(title="Spec")
+        storing = asyncio.ensure_future(ann.doc.flush())
+        await asyncio.sleep(0)  # its transaction has begun, in a thread
+        await asyncio.sleep(0)
+        write.discard()
+        await storing
+        await ann.sync.settled(10)
+        assert dict(ann.tasks) == {}
+        assert not ann.doc.has_pending
+        assert ann.doc.writes == ()
+    async with client_of(server, store=tmp_path / "client.db", connect=False) as ann:
+        assert ann.doc.writes == ()
+
+
+@virtual_time
+async def test_a_write_of_another_task_does_not_join_a_transaction() -> None:
+    server = server_of(ONE)
+    async with client_of(server) as ann:
+
+        async def beside() -> Write:
+            return ann.tasks.update("a", votes=8)
+
+        with ann.doc.transaction() as write:
+            ann.tasks.update("a", votes=5, title="both")
+            other = await asyncio.ensure_future(beside())
+            ann.tasks.update("a", votes=6)
+            assert ann.tasks["a"] == task("a", "both", votes=8), "the later write is on top"
+        assert other.id != write.id
+        await write
+        await other
+        assert [change_id in server.ids for change_id in (write.id, other.id)] == [True, True]

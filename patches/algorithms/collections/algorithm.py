@@ -10,28 +10,26 @@ so sending it again is always safe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 from weakref import WeakValueDictionary
 
 from patches.algorithms.base import LocalEdit, SyncHost
 from patches.algorithms.collections import call_ops, transactions
-from patches.algorithms.collections.declaration import Collections
+from patches.algorithms.collections.declaration import Collections, Declarations, completing
 from patches.algorithms.collections.doc import CollectionsDoc, CollectionsSnapshot
+from patches.algorithms.collections.sending import fitting
 from patches.algorithms.collections.stores.factory import COLLECTIONS_STORES
 from patches.algorithms.collections.tables import CollectionsStore, DocTables, Work
 from patches.algorithms.collections.transactions import NewWrite
 from patches.algorithms.histories import check_not_outdated
 from patches.algorithms.tables import TablesAlgorithm, TrackingSteps
 from patches.documents.document import Document
-from patches.errors import PatchesError, UnsplittableChangeError
 from patches.limits import Limits
 from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.model.ids import random_id, uuid7
 from patches.model.json_values import Json
 from patches.options import DocOptions
-from patches.rows.row_ops import Row
 from patches.runtime import Runtime
 
 CONFIRM_TIMEOUT_S: Final = 10.0
@@ -67,29 +65,17 @@ class CollectionsAlgorithm(TablesAlgorithm[DocTables]):
         limits: Limits | None = None,
     ) -> None:
         self.confirm_timeout_s = confirm_timeout_s
-        self._declarations: Mapping[str, Collections] = (
-            {"*": declarations} if isinstance(declarations, Collections) else declarations
-        )
+        self._declarations = Declarations(declarations)
         super().__init__(store, COLLECTIONS_STORES, _TRACKING, runtime=runtime, limits=limits)
         self._in_memory: WeakValueDictionary[str, CollectionsDoc] = WeakValueDictionary()
 
     def declaration_of(self, doc_id: str) -> Collections:
         """The declaration of a document. Raises `PatchesError` if no pattern matches its id."""
-        for pattern, declaration in self._declarations.items():
-            if fnmatchcase(doc_id, pattern):
-                return declaration
-        raise PatchesError(
-            f"no collections are declared for document {doc_id!r}, only for "
-            f"{', '.join(self._declarations)}"
-        )
+        return self._declarations.of(doc_id)
 
     def _is_stored(self, doc_id: str) -> transactions.IsStored:
-        on_demand = self._on_demand(doc_id)
+        on_demand = self.declaration_of(doc_id).on_demand
         return lambda table: table not in on_demand
-
-    def _on_demand(self, doc_id: str) -> frozenset[str]:
-        tables = self.declaration_of(doc_id).tables.values()
-        return frozenset(table.name for table in tables if table.sync == "on_demand")
 
     # ---- tracking --------------------------------------------------------------------------------
 
@@ -124,7 +110,7 @@ class CollectionsAlgorithm(TablesAlgorithm[DocTables]):
                 await self._store.change(
                     doc_id,
                     lambda tables: transactions.complete_rows(
-                        tables, _completing(declaration), declaration.version
+                        tables, completing(declaration), declaration.version
                     ),
                 )
                 work = await self._store.read(doc_id, transactions.load)
@@ -146,6 +132,9 @@ class CollectionsAlgorithm(TablesAlgorithm[DocTables]):
             )
             if opened is not None:
                 opened.saved([edit.ops for edit in kept], step)
+            for edit, write in zip(kept, writes, strict=True):
+                if not edit.ops:  # taken back while it was being stored
+                    await self._forget(doc_id, write.id, opened)
         changes = iter(stored)
         written = {id(edit) for edit in kept}
         return [[next(changes)] if id(edit) in written else [] for edit in edits]
@@ -171,7 +160,7 @@ class CollectionsAlgorithm(TablesAlgorithm[DocTables]):
     ) -> list[Change]:
         async with self._locks(doc_id):
             pending = await self._store.read(doc_id, transactions.sendable)
-        batch = _fitting(pending, options, self._limits)
+        batch = fitting(pending, options, self._limits)
         opened = _opened(doc)
         if opened is not None:
             opened.sent(batch)
@@ -311,7 +300,7 @@ class CollectionsAlgorithm(TablesAlgorithm[DocTables]):
     async def _options(self, doc_id: str) -> dict[str, Json]:
         token = await self._store.read(doc_id, transactions.token_of)
         options: dict[str, Json] = {"algorithm": self.name, "token": token}
-        if on_demand := sorted(self._on_demand(doc_id)):
+        if on_demand := sorted(self.declaration_of(doc_id).on_demand):
             doc = self._document(doc_id)
             options["onDemand"] = list(on_demand)
             options["subsets"] = [] if doc is None else doc.interest.stated()
@@ -352,46 +341,19 @@ class CollectionsAlgorithm(TablesAlgorithm[DocTables]):
     async def forget_write(self, doc_id: str, write_id: str) -> None:
         """Take a stored write out of the store."""
         async with self._locks(doc_id):
-            step = await self._store.change(
-                doc_id, lambda tables: transactions.remove_write(tables, write_id, None)
-            )
-        if self.host is not None and step is not None:
+            await self._forget(doc_id, write_id, self._document(doc_id))
+        if self.host is not None:
             self.host.work_changed(doc_id)
+
+    async def _forget(self, doc_id: str, write_id: str, opened: CollectionsDoc | None) -> None:
+        known = None if opened is None else opened.version
+        step = await self._store.change(
+            doc_id, lambda tables: transactions.remove_write(tables, write_id, known)
+        )
+        if opened is not None and step is not None:
+            opened.follow(step)
 
 
 def _opened(doc: Document | None) -> CollectionsDoc | None:
     assert doc is None or isinstance(doc, CollectionsDoc)
     return doc
-
-
-def _completing(declaration: Collections) -> Callable[[str, Row], Row]:
-    def complete(table: str, row: Row) -> Row:
-        declared = declaration.tables.get(table)
-        if declared is None:
-            return row
-        defaults = {
-            name: column.default
-            for name, column in declared.table.columns.items()
-            if name not in row and (column.has_default or column.nullable)
-        }
-        return {**row, **defaults} if defaults else row
-
-    return complete
-
-
-def _fitting(pending: Sequence[Change], options: DocOptions, limits: Limits) -> list[Change]:
-    """The first changes that fit into one commit. Raises `UnsplittableChangeError`."""
-    most_bytes, most = options.max_payload_bytes, limits.max_changes_per_commit
-    batch: list[Change] = []
-    size = 0
-    for change in pending[:most]:
-        own = len(change.encoded) + 1
-        if not batch and most_bytes is not None and own > most_bytes:
-            raise UnsplittableChangeError(
-                "add", "", size=own, limit=most_bytes, doc_id=None, change_id=change.id
-            )
-        size += own
-        if batch and most_bytes is not None and size > most_bytes:
-            break
-        batch.append(change)
-    return batch

@@ -17,10 +17,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
-from patches.errors import InvalidError, SchemaError
+from patches.errors import InvalidError, PatchesError, SchemaError
 from patches.rows.conditions import Claim, Comparison, Condition
 from patches.rows.row_ops import Row
 from patches.rows.schema import KEY, Schema, Table
@@ -92,6 +93,11 @@ class Collections:
     def actions(self) -> Mapping[str, Callable[..., object]]:
         """The optimistic halves of the actions that have one, by name."""
         return MappingProxyType(self._actions)
+
+    @property
+    def on_demand(self) -> frozenset[str]:
+        """The tables whose rows come by subsets alone."""
+        return frozenset(name for name, table in self._tables.items() if table.sync == "on_demand")
 
     def table_of(self, declared: type | str) -> DeclaredTable:
         """The table that a class declares, or of a name. Raises `SchemaError`."""
@@ -201,6 +207,23 @@ class Collections:
         self._by_class[table.declared] = table
 
 
+class Declarations:
+    """The declarations of a client's documents: one for all, or by pattern of the document's id."""
+
+    def __init__(self, given: Collections | Mapping[str, Collections]) -> None:
+        self._by_pattern = {"*": given} if isinstance(given, Collections) else dict(given)
+
+    def of(self, doc_id: str) -> Collections:
+        """That of the first pattern that matches. Raises `PatchesError` if none does."""
+        for pattern, declaration in self._by_pattern.items():
+            if fnmatchcase(doc_id, pattern):
+                return declaration
+        raise PatchesError(
+            f"no collections are declared for document {doc_id!r}, only for "
+            f"{', '.join(self._by_pattern)}"
+        )
+
+
 def _with_store_columns(declared: type) -> type:
     annotations = {KEY: str, USER: str, CREATED: int}
     return type(declared.__name__, (declared,), {"__annotations__": annotations, CREATED: 0})
@@ -248,3 +271,20 @@ def _validate_of_model(declared: type) -> Validate | None:
                 raise InvalidError(f"{declared.__name__}: {exc}") from exc
 
     return validate
+
+
+def completing(declaration: Collections) -> Callable[[str, Row], Row]:
+    """The function that adds to a row what its table has declared since, with defaults."""
+
+    def complete(table: str, row: Row) -> Row:
+        declared = declaration.tables.get(table)
+        if declared is None:
+            return row
+        defaults = {
+            name: column.default
+            for name, column in declared.table.columns.items()
+            if name not in row and (column.has_default or column.nullable)
+        }
+        return {**row, **defaults} if defaults else row
+
+    return complete

@@ -114,12 +114,14 @@ class Overlay:
         return changed
 
     def extend(self, layer: Layer, ops: Sequence[RowOp]) -> Changed:
-        """Add operations to the write on top."""
+        """Add operations to a write."""
         known = layer.places
         layer.ops += ops
         for place in layer.places:
             if place not in known:
-                self._by_place.setdefault(place, []).append(layer)
+                self._index_at(place, layer)
+        if layer.number != self._next_number - 1:  # others were laid on top meanwhile
+            return self.step(review=layer.places)
         changed: Changed = {}
         self._lay(ops, changed)
         return _differing(changed)
@@ -281,10 +283,13 @@ class Overlay:
 
     def _index(self, layer: Layer) -> None:
         for place in layer.places:
-            layers = self._by_place.setdefault(place, [])
-            layers.append(layer)
-            if len(layers) > 1 and layers[-2].number > layer.number:  # an action that ran again
-                layers.sort(key=lambda each: each.number)
+            self._index_at(place, layer)
+
+    def _index_at(self, place: Place, layer: Layer) -> None:
+        layers = self._by_place.setdefault(place, [])
+        layers.append(layer)
+        if len(layers) > 1 and layers[-2].number > layer.number:  # an action that ran again
+            layers.sort(key=lambda each: each.number)
 
     def _unindex(self, layer: Layer) -> None:
         for place in layer.places:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 from patches.aio.signals import Signal
@@ -31,6 +32,16 @@ from patches.rows.row_ops import parse_row_ops
 MAX_PENDING: Final = 10_000
 
 
+@dataclass(slots=True)
+class _Transaction:
+    """An open `with doc.transaction():`; writes of its task join it."""
+
+    layer: Layer
+    ops: list[Op]  # its live list
+    write: Write
+    task: asyncio.Task[object] | None
+
+
 class WritingDoc(ShownDoc):
     """The document as far as it writes."""
 
@@ -51,7 +62,7 @@ class WritingDoc(ShownDoc):
         self.on_unconfirmed: Signal[[Write]] = self._book.on_unconfirmed
         #: A write was refused for good and is undone.
         self.on_rejected: Signal[[Write]] = self._book.on_rejected
-        self._transaction: tuple[Layer, list[Op], Write] | None = None
+        self._transaction: _Transaction | None = None
         self._watching = False
 
     @property
@@ -77,7 +88,7 @@ class WritingDoc(ShownDoc):
     def write(self, ops: list[Op], key: str | None = None) -> Write:
         """Show row operations that were checked, and queue them. In a transaction, they join it."""
         self._check_open()
-        if self._transaction is not None:
+        if self._is_in_transaction:
             return self._extend_transaction(ops, key)
         if not any(op["op"] != "test" for op in ops):  # nothing to write
             write = self._book.begin(self._host.new_id(), key)
@@ -94,7 +105,7 @@ class WritingDoc(ShownDoc):
         """
         self._check_open()
         name = self.declaration.action_name(action)
-        if self._transaction is not None:
+        if self._is_in_transaction:
             raise PatchError("an action is a change of its own: call it outside the transaction")
         ops = call_ops.encode(name, arguments)
         write = self._show_write(ops, metadata_bytes=self.metadata_bytes)
@@ -114,7 +125,7 @@ class WritingDoc(ShownDoc):
         layer, ops = Layer(write_id), list[Op]()
         self._overlay.add(layer)
         write = self._book.begin(write_id)
-        self._transaction = (layer, ops, write)
+        self._transaction = _Transaction(layer, ops, write, _current_task())
         self._unsaved_ids[id(ops)] = write_id
         try:
             yield write
@@ -150,7 +161,7 @@ class WritingDoc(ShownDoc):
         self._check_open()
         if self._overlay.layer(write_id) is None:
             return
-        if self._transaction is not None and self._transaction[0].id == write_id:
+        if self._transaction is not None and self._transaction.write.id == write_id:
             raise PatchError("raise an error in the block to take its transaction back")
         is_stored = True
         for ops in [each for each in self.unsaved if self._unsaved_ids[id(each)] == write_id]:
@@ -169,6 +180,12 @@ class WritingDoc(ShownDoc):
     def pending_count(self) -> int:
         """How many stored writes wait for the server."""
         return len(self._overlay.layers) - len(self._unsaved_ids)
+
+    def measure_pending(self) -> int:
+        """Bytes of the stored writes that wait for the server."""
+        unsaved = set(self._unsaved_ids.values())
+        stored = [layer for layer in self._overlay.layers if layer.id not in unsaved]
+        return sum(json_size(call_ops.row_op(op)) for layer in stored for op in layer.ops)
 
     def write_id_of(self, ops: list[Op]) -> str | None:
         """The id of an unsaved edit, by its live list."""
@@ -199,7 +216,7 @@ class WritingDoc(ShownDoc):
 
     def _apply_locally(self, ops: list[Op], metadata_bytes: int) -> list[Op]:
         prepared = self.prepare_ops(ops)
-        if self._transaction is not None:
+        if self._is_in_transaction:
             self._extend_transaction(prepared, None)
             return []
         if any(op["op"] != "test" for op in prepared):
@@ -222,6 +239,7 @@ class WritingDoc(ShownDoc):
             self._overlay.step(remove=[layer.id])
             raise
         self._unsaved_ids[id(ops)] = layer.id
+        self._work_bytes += json_size(ops)
         self.unsaved.append(ops)
         write = self._book.begin(layer.id, key)
         self._settle(changed)
@@ -240,9 +258,14 @@ class WritingDoc(ShownDoc):
             )
         self._check_queue(size)
 
+    @property
+    def _is_in_transaction(self) -> bool:
+        return self._transaction is not None and self._transaction.task is _current_task()
+
     def _extend_transaction(self, ops: list[Op], key: str | None) -> Write:
         assert self._transaction is not None
-        layer, live, write = self._transaction
+        layer, live = self._transaction.layer, self._transaction.ops
+        write = self._transaction.write
         changed = self._overlay.extend(layer, parse_row_ops(_written(ops)))
         try:
             self._check_written([*live, *ops], changed, self.metadata_bytes)
@@ -299,6 +322,10 @@ class WritingDoc(ShownDoc):
             await self._book.watch()
         finally:
             self._watching = False
+
+
+def _current_task() -> asyncio.Task[object] | None:
+    return asyncio.current_task()
 
 
 def _written(ops: Sequence[Op]) -> list[Op]:
