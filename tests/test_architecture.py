@@ -181,6 +181,7 @@ NOT_PURE = (
     "patches.algorithms.ot.doc",
     "patches.algorithms.ot.quarantine",
     "patches.algorithms.ot.saving",
+    "patches.algorithms.ot.tiers",
     "patches.algorithms.ot.stored_docs",
     "patches.algorithms.lww.algorithm",
     "patches.algorithms.lww.stored_docs",

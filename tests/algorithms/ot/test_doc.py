@@ -9,6 +9,7 @@ import pytest
 from patches import Patches
 from patches.algorithms.ot import OTDoc
 from patches.algorithms.ot import doc as doc_module
+from patches.algorithms.ot import tiers as tiers_module
 from patches.errors import ApplyChangesError, PatchError, PatchesError
 from patches.model.change import Change, Snapshot
 from patches.model.json_values import Op
@@ -92,7 +93,8 @@ def test_an_echo_does_not_touch_the_state_nor_compute_one(
         raise AssertionError("a state was computed")
 
     monkeypatch.setattr(doc_module, "apply_changes", refuse)
-    monkeypatch.setattr(doc_module, "apply_pending_for_view", refuse)
+    monkeypatch.setattr(tiers_module, "apply_changes", refuse)
+    monkeypatch.setattr(tiers_module, "apply_pending_for_view", refuse)
     doc.receive([committed("p", put("x"))], [pending("q", put("y"), base_rev=6, rev=7)])
     doc.receive([committed("q", put("y"), rev=7)], [])
     assert doc.state is shown
