@@ -18,7 +18,7 @@ from patches.algorithms.ot.store import Conflict, QueuePosition
 from patches.algorithms.ot.stores.memory import OTMemoryStore
 from patches.model.change import Change
 from patches.model.json_values import Op
-from patches_server.documents.tombstones import MemoryDocuments
+from patches_server.documents.tombstones import MemoryDocuments, require_algorithm
 from patches_server.ot import commit
 from patches_server.ot.committer import Committer
 from patches_server.ot.stores import memory as ot_memory
@@ -120,7 +120,11 @@ def a_retried_change_that_counts_twice(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_tombstone_that_is_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(MemoryDocuments, "check_not_deleted", lambda *_args, **_options: None)
+    def of_this_algorithm(self: MemoryDocuments, doc_id: str, algorithm: str) -> None:
+        require_algorithm(doc_id, self.algorithm_of(doc_id), algorithm)
+
+    patch.setattr(MemoryDocuments, "check_not_deleted", lambda *_args: None)
+    patch.setattr(MemoryDocuments, "check_writable", of_this_algorithm)
 
 
 def a_gap_that_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
