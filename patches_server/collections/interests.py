@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from patches.algorithms.collections.declaration import Collections
-from patches.errors import StatusError
+from patches.errors import InvalidRequestError, StatusError
 from patches.json_patch.pointer import escape
 from patches.model.json_values import Json, Op
 from patches.rows.row_ops import Row, delete_op, insert_op
@@ -32,7 +32,7 @@ from patches_server.collections.parts import (
     Window,
     part_id,
 )
-from patches_server.collections.statement import Statement, Subset
+from patches_server.collections.statement import MAX_SUBSETS, Statement, Subset
 
 #: The name of a part: a subset's id, or the table of an eager one.
 PartName: TypeAlias = tuple[str, str]
@@ -145,6 +145,9 @@ class Interests:
                 rows = self._hold(tx, held, place, Subset(id=name, table=table))
                 if rows is not None:
                     loaded[place] = rows
+        named = {name for kind, name in held.parts if kind == "subset"}
+        if len(named.union(subset.id for subset in statement.subsets)) > MAX_SUBSETS:
+            raise InvalidRequestError(f"INVALID_REQUEST: at most {MAX_SUBSETS} subsets")
         for subset in statement.subsets:
             rows = self._hold(tx, held, ("subset", subset.id), subset)
             if rows is not None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from patches.algorithms.collections.declaration import Collections
 from patches.errors import DeniedError, InvalidError
+from patches.limits import Limits
 from patches.rows import F, claim
 from patches_server.auth.access import Principal, allow_all
 from patches_server.collections import Caller, CollectionsServer, RowWrite, SQLiteEngine
@@ -112,14 +113,19 @@ def add_rules(documents: CollectionsServer) -> None:
 
 @asynccontextmanager
 async def open_board(
-    folder: Path | None = None, *, rules: bool = True, **options: Any
+    folder: Path | None = None,
+    *,
+    rules: bool = True,
+    limits: Limits | None = None,
+    **options: Any,
 ) -> AsyncIterator[Board]:
     engine = SQLiteEngine(folder, durability="relaxed")
     documents = CollectionsServer(new_declaration(), engine=engine, **options)
     if rules:
         add_rules(documents)
     services = {"collections": Services(documents)}
-    async with PatchesServer(services, auth=allow_all, routes={"*": "collections"}) as server:
+    routes = {"*": "collections"}
+    async with PatchesServer(services, auth=allow_all, routes=routes, limits=limits) as server:
         yield Board(documents, server)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from patches.limits import Limits
 from tests.server.collections.board import DOC, Board, commit, follow, open_board, refused, task
 
 
@@ -247,6 +248,76 @@ async def test_a_rule_that_fails_is_no_permission(board: Board) -> None:
 
     op = {"op": "add", "path": "/labels/l", "value": {"id": "l", "name": "n"}}
     assert (await refused(board.peer(), op))["code"] == 503
+
+
+async def test_sql_that_runs_too_long_is_broken_off(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("patches_server.collections.execute.TIME_LIMIT_S", 0.05)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+
+    @board.documents.action("read")
+    def read(sql: Any, ctx: Any) -> None:
+        sql(endless + "SELECT count(*) AS n FROM n")
+
+    @board.documents.action("write")
+    def write(sql: Any, ctx: Any) -> None:
+        sql("DELETE FROM tasks")
+        sql(endless + "INSERT INTO labels SELECT 'l' || i, 'n' FROM n")
+
+    peer, other = board.peer(), board.peer("u2")
+    await follow(peer)
+    await follow(other)
+    await commit(peer, task("a"), id="c1", base=0)
+    for name in ("read", "write"):
+        error = await refused(peer, id=name, action={"name": name, "args": {}})
+        assert error["code"] == 503, name
+    found = await peer.result("getDoc", DOC)
+    assert (found["rev"], set(found["state"]["tasks"]), found["state"]["labels"]) == (1, {"a"}, {})
+    await commit(peer, task("b"), id="c2", base=1)
+    revs = [
+        change["rev"]
+        for frame in other.unread("changesCommitted")
+        for change in frame["params"]["changes"]
+    ]
+    assert revs == [1, 2]
+
+
+async def test_a_connection_holds_a_bounded_number_of_subsets(board: Board) -> None:
+    peer = board.peer()
+    await follow(peer)
+    for start in (0, 100):
+        stated = [
+            {"id": f"s{number}", "table": "cards", "where": ["=", "votes", number]}
+            for number in range(start, start + 100)
+        ]
+        answer = await peer.call("getDoc", DOC, {"subsets": stated})
+        assert ("error" in answer) == (start == 100)
+    error = await peer.error("loadSubset", DOC, {"id": "more", "table": "cards"})
+    assert error["code"] == 400
+
+
+async def test_scenario_46_many_subscribers_are_told_and_a_slow_one_is_let_go() -> None:
+    limits = Limits(max_response_buffer_bytes=20_000)
+    async with open_board(limits=limits) as board:
+        peers = [board.peer(f"u{number}") for number in range(200)]
+        for peer in peers:
+            await follow(peer)
+        slow = board.peer("slow")
+        await follow(slow)
+        for number in range(50):
+            await board.documents.push(DOC, "labels", id=f"l{number}", name="x" * 1_000)
+            for peer in peers:
+                (frame,) = peer.unread("changesCommitted")
+                assert frame["params"]["changes"][0]["rev"] == number + 1
+                peer._unread.clear()
+        closing = slow.session.outbox.closing
+        assert closing is not None
+        assert closing.code == 1013
+        again = board.peer("slow")
+        await again.result("subscribe", DOC)
+        (change,) = await again.result("getChangesSince", DOC, 0)
+        assert len(change["ops"]) == 50
 
 
 # ---- catching up -------------------------------------------------------------------------------
