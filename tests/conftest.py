@@ -28,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 LONG = (
     "browser/",
     "client/test_shared_file.py",
+    "collections/test_killed_server.py",
     "durability/",
     "examples/",
     "interop/",
