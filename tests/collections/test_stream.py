@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from patches.errors import PatchError, StatusError
+from patches.errors import NetworkError, PatchError, StatusError
 from patches.model.change import Change
 from patches.rows.condition_syntax import F
 from patches.rows.row_ops import delete_op, insert_op
+from patches.testing.fake_connection import Call
 from patches.testing.virtual_time import VirtualTimeLoop, idle, virtual_time
 from tests.support.board import Account, Client, Message, Task, client_of, item, server_of, task
 from tests.support.table_server import Peer, TableServer, deliver, refusal
@@ -239,7 +240,20 @@ async def settled_after_refusals(client: Client) -> None:
         return
 
 
-async def _random_world(seed: int) -> None:
+def lose_some_answers(client: Client, source: random.Random) -> None:
+    """Some commits are done, and their answers do not arrive."""
+    commit = client.connection.replies["commitChanges"]
+
+    def losing(call: Call) -> object:
+        answer = commit(call)
+        if source.random() < 0.1:
+            raise NetworkError("the answer was lost")
+        return answer
+
+    client.connection.replies["commitChanges"] = losing
+
+
+async def random_world(seed: int) -> None:
     source = random.Random(seed)
     server = server_of({"tasks": {"a": task("a")}, "items": {"i": item("i")}})
     decided: dict[str, str] = {}
@@ -258,6 +272,8 @@ async def _random_world(seed: int) -> None:
         clients = [
             await stack.enter_async_context(client_of(server, seed=seed + n)) for n in range(4)
         ]
+        for client in clients:
+            lose_some_answers(client, source)
         writes = []
         windows = []
         for client in clients[:2]:
@@ -329,4 +345,4 @@ async def _random_world(seed: int) -> None:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_scenario_50_four_clients_end_equal_to_the_tables(seed: int) -> None:
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        runner.run(_random_world(seed))
+        runner.run(random_world(seed))
