@@ -101,8 +101,11 @@ def test_of_two_writes_the_later_wins_and_of_equal_ones_the_second(
 def test_a_seed_is_the_same_run_in_every_process() -> None:
     code = (
         "import logging; logging.disable(logging.ERROR)\n"
+        "from dataclasses import replace\n"
         "from patches.testing.sim import draw, run\n"
-        "print([run(draw(seed, 'light')).digest for seed in (3, 20)])"
+        "draws = [draw(seed, 'light') for seed in (3, 20, 105)]\n"
+        "draws[2] = replace(draws[2], faults=draws[2].faults | {'presence'})\n"
+        "print([run(each).digest for each in draws])"
     )
     digests = {
         subprocess.run(
