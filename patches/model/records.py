@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Protocol, Self, TypeAlias
 
 from patches.errors import BranchError
 from patches.model.json_values import Json
@@ -13,30 +13,31 @@ from patches.runtime import Millis
 #: A change of a branch record that was not sent to the server yet.
 PendingOp: TypeAlias = Literal["create", "update", "delete"]
 
-_VERSION_FIELDS: Final = {
+#: Fields by their names on the wire, in the order in which a server writes them.
+VERSION_FIELDS: Final = {
     "id": "id",
     "origin": "origin",
-    "startRev": "start_rev",
-    "endRev": "end_rev",
     "startedAt": "started_at",
     "endedAt": "ended_at",
+    "startRev": "start_rev",
+    "endRev": "end_rev",
     "parentId": "parent_id",
     "groupId": "group_id",
-    "name": "name",
 }
-_BRANCH_FIELDS: Final = {
+BRANCH_FIELDS: Final = {
     "id": "id",
     "docId": "doc_id",
     "branchedAtRev": "branched_at_rev",
-    "contentStartRev": "content_start_rev",
     "createdAt": "created_at",
     "modifiedAt": "modified_at",
-    "name": "name",
+    "contentStartRev": "content_start_rev",
     "lastMergedRev": "last_merged_rev",
     "mergeBaseRev": "merge_base_rev",
-    "pendingOp": "pending_op",
     "deleted": "deleted",
 }
+#: What a client's records have beside those.
+_CLIENTS_VERSION: Final = {**VERSION_FIELDS, "name": "name"}
+_CLIENTS_BRANCH: Final = {**BRANCH_FIELDS, "name": "name", "pendingOp": "pending_op"}
 #: What an update of a branch cannot set, by the names of the wire.
 _FIXED_BRANCH_FIELDS: Final = frozenset(
     {
@@ -52,6 +53,13 @@ _FIXED_BRANCH_FIELDS: Final = frozenset(
 )
 #: Set by merges alone; silently left out of what anybody else gives.
 _MERGE_FIELDS: Final = frozenset({"lastMergedRev", "mergeBaseRev", "mergeFrame"})
+
+
+class HasMetadata(Protocol):
+    """A record with keys of its owner's."""
+
+    @property
+    def metadata(self) -> Mapping[str, Json]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +80,7 @@ class Version:
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
         """From a wire object; unknown keys become metadata."""
-        return cls(**_read(wire, _VERSION_FIELDS))
+        return cls(**fields_of(wire, _CLIENTS_VERSION))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,16 +103,11 @@ class Branch:
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
         """From a wire object or a stored record; unknown keys become metadata."""
-        return cls(**_read(wire, _BRANCH_FIELDS))
+        return cls(**fields_of(wire, _CLIENTS_BRANCH))
 
     def to_wire(self) -> dict[str, Any]:
         """The stored record: all of it. What is sent is less."""
-        wire = {
-            key: value
-            for key, name in _BRANCH_FIELDS.items()
-            if (value := getattr(self, name)) is not None and value is not False
-        }
-        return {**wire, **self.metadata}
+        return record_of(self, _CLIENTS_BRANCH)
 
 
 def check_branch_metadata(metadata: Mapping[str, Json]) -> None:
@@ -128,9 +131,20 @@ def own_fields(metadata: Mapping[str, Json]) -> dict[str, Json]:
     }
 
 
-def _read(wire: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def fields_of(wire: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of a record; unknown keys become its metadata."""
     fields = {
         names[key]: value for key, value in wire.items() if key in names and value is not None
     }
     fields["metadata"] = {key: value for key, value in wire.items() if key not in names}
     return fields
+
+
+def record_of(record: HasMetadata, names: Mapping[str, str]) -> dict[str, Any]:
+    """The wire object of a record: its fields that are set, and its metadata."""
+    wire = {
+        key: value
+        for key, name in names.items()
+        if (value := getattr(record, name)) is not None and value is not False
+    }
+    return {**wire, **record.metadata}

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from patches.errors import VersionError
 from patches.model.change import Change
 from patches.model.json_values import Json
+from patches.model.records import BRANCH_FIELDS, VERSION_FIELDS, fields_of, record_of
 from patches.runtime import Millis
 
 
@@ -82,16 +83,7 @@ class CommitResult:
 
 
 #: Fields of a version that only the server sets, by their wire names.
-PROTECTED_VERSION_FIELDS: Final = (
-    "id",
-    "parentId",
-    "groupId",
-    "origin",
-    "startedAt",
-    "endedAt",
-    "startRev",
-    "endRev",
-)
+PROTECTED_VERSION_FIELDS: Final = frozenset(VERSION_FIELDS)
 
 
 def check_version_metadata(metadata: Mapping[str, Json] | None) -> None:
@@ -117,37 +109,12 @@ class Version:
 
     def to_wire(self) -> dict[str, Any]:
         """The wire object."""
-        wire: dict[str, Any] = {
-            "id": self.id,
-            "origin": self.origin,
-            "startedAt": self.started_at,
-            "endedAt": self.ended_at,
-            "startRev": self.start_rev,
-            "endRev": self.end_rev,
-        }
-        if self.parent_id is not None:
-            wire["parentId"] = self.parent_id
-        if self.group_id is not None:
-            wire["groupId"] = self.group_id
-        wire.update(self.metadata)
-        return wire
+        return record_of(self, VERSION_FIELDS)
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
         """From its wire or stored form."""
-        return cls(
-            id=wire["id"],
-            origin=wire["origin"],
-            start_rev=wire["startRev"],
-            end_rev=wire["endRev"],
-            started_at=wire["startedAt"],
-            ended_at=wire["endedAt"],
-            parent_id=wire.get("parentId"),
-            group_id=wire.get("groupId"),
-            metadata={
-                key: value for key, value in wire.items() if key not in PROTECTED_VERSION_FIELDS
-            },
-        )
+        return cls(**fields_of(wire, VERSION_FIELDS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,44 +158,12 @@ class Branch:
                 "modifiedAt": self.modified_at,
                 "deleted": True,
             }
-        wire: dict[str, Any] = {
-            "id": self.id,
-            "docId": self.doc_id,
-            "branchedAtRev": self.branched_at_rev,
-            "createdAt": self.created_at,
-            "modifiedAt": self.modified_at,
-        }
-        if self.content_start_rev is not None:
-            wire["contentStartRev"] = self.content_start_rev
-        if self.last_merged_rev is not None:
-            wire["lastMergedRev"] = self.last_merged_rev
-        if self.merge_base_rev is not None:
-            wire["mergeBaseRev"] = self.merge_base_rev
-        if with_frame and self.merge_frame is not None:
-            wire["mergeFrame"] = self.merge_frame
-        if self.deleted:
-            wire["deleted"] = True
-        wire.update(self.metadata)
-        return wire
+        return record_of(self, _STORED_BRANCH if with_frame else BRANCH_FIELDS)
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
         """From its stored record; unknown keys become metadata."""
-        fields = {name: wire[key] for key, name in _BRANCH_FIELDS.items() if key in wire}
-        fields.setdefault("content_start_rev", None)
-        metadata = {key: value for key, value in wire.items() if key not in _BRANCH_FIELDS}
-        return cls(**fields, metadata=metadata)
+        return cls(**{"content_start_rev": None, **fields_of(wire, _STORED_BRANCH)})
 
 
-_BRANCH_FIELDS: Final = {
-    "id": "id",
-    "docId": "doc_id",
-    "branchedAtRev": "branched_at_rev",
-    "contentStartRev": "content_start_rev",
-    "createdAt": "created_at",
-    "modifiedAt": "modified_at",
-    "lastMergedRev": "last_merged_rev",
-    "mergeBaseRev": "merge_base_rev",
-    "mergeFrame": "merge_frame",
-    "deleted": "deleted",
-}
+_STORED_BRANCH: Final = {**BRANCH_FIELDS, "mergeFrame": "merge_frame"}
