@@ -283,6 +283,33 @@ async def test_sql_that_runs_too_long_is_broken_off(
     assert revs == [1, 2]
 
 
+async def test_what_was_not_stored_after_all_is_taken_back(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("patches_server.collections.execute.TIME_LIMIT_S", 0.05)
+
+    @board.documents.action("endless")
+    def endless(sql: Any, ctx: Any) -> None:
+        sql(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+            "INSERT INTO labels SELECT 'l' || i, 'n' FROM n"
+        )
+
+    documents, peer = board.documents, board.peer()
+    await follow(peer)
+    results = await asyncio.gather(  # one transaction on disk, which SQLite gives up
+        documents.push(DOC, "labels", id="first", name="n"),
+        documents.call(DOC, "endless"),
+        return_exceptions=True,
+    )
+    assert all(isinstance(result, Exception) for result in results)
+    assert (await peer.result("getChangesSince", DOC, 0)) == []
+    await documents.push(DOC, "labels", id="second", name="n")
+    told = [frame["params"]["changes"] for frame in peer.unread("changesCommitted")]
+    ops = [op["path"] for changes in told for change in changes for op in change["ops"]]
+    assert ops == ["/labels/second"]
+
+
 async def test_a_connection_holds_a_bounded_number_of_subsets(board: Board) -> None:
     peer = board.peer()
     await follow(peer)
