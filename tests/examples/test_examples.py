@@ -18,6 +18,11 @@ EXAMPLES = {
         "the guest deletes a task: only ann plans this board",
         "200 votes; the two top 20 are equal",
     ],
+    "chat_assistant.py": [
+        "a forged answer: only user messages can be created",
+        "the answer was shown in parts",
+        "assistant: Milk, bread and a good book.",
+    ],
     "counter_lww.py": ["600 votes counted of 600, equal"],
     "custom_transport.py": ["carried {'text': 'over a new line'}"],
     "offline_notes.py": ["phone, offline: ['Call Ann'], connected: False", "equal"],
