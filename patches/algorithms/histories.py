@@ -1,8 +1,8 @@
 """`Histories`: the histories of an algorithm's documents, in memory beside the store.
 
-Each is read from the store on first use. Another process that shares the store may have stored a
-later one since: what is kept here is then older and still true, so the server judges by it
-correctly.
+Each is read from the store on first use, and again when another process that shares the store has
+written the copy: the server judges by the newest change of the copy, and it has to be that of the
+revision that it is asked about.
 """
 
 from __future__ import annotations
@@ -124,8 +124,16 @@ class Histories:
         if history.token is not None:
             self._are_given = True
 
+    def seen_at(self, doc_id: str, rev: int) -> None:
+        """The stored copy is at a revision. If another process has brought it there, what is known
+        here is older than what will be asked about.
+        """
+        known = self._known.get(doc_id)
+        if known is not None and known.history.last_rev != rev:
+            self.forget(doc_id)
+
     def forget(self, doc_id: str) -> None:
-        """Another process has replaced the copy: read it from the store for the next question."""
+        """Another process has written the copy: read it from the store for the next question."""
         self._known.pop(doc_id, None)
 
     def drop(self, doc_id: str) -> None:

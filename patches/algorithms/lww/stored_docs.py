@@ -122,6 +122,12 @@ class StoredDocs(TablesAlgorithm[DocTables]):
                 doc.install(work)
         self._notice(doc, known)
 
+    async def get_committed_rev(self, doc_id: str) -> int:
+        """The last revision known here, 0 if none."""
+        rev = await super().get_committed_rev(doc_id)
+        self._histories.seen_at(doc_id, rev)
+        return rev
+
     def _take(self, doc: LWWDoc, work: Work) -> None:
         """Show everything that is stored."""
         known = doc.version
@@ -130,6 +136,7 @@ class StoredDocs(TablesAlgorithm[DocTables]):
 
     def _notice(self, doc: LWWDoc, known: int | None) -> None:
         """Tell the coordinator if a document has taken over what another process has installed."""
+        self._histories.seen_at(doc.id, doc.committed_rev)
         if known is None or known == UNKNOWN_VERSION or not doc.committed_rev:
             return
         if installation_of(known) != installation_of(doc.version):

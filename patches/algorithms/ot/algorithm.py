@@ -176,6 +176,8 @@ class OTAlgorithm(Saving):
         async def step() -> list[Change] | Conflict:
             queue = await self._known_queue(doc_id, doc)
             self._check_is_asked_about(doc_id, queue)
+            if changes[0].rev <= queue.committed_rev:
+                await self._check_overlap(doc_id, queue, changes)
             steps = reception_steps(queue, changes)
             if doc is not None:
                 steps += STEPS_TO_APPLY * doc.unfolded_count

@@ -117,7 +117,9 @@ class StoredDocs(Algorithm):
         return self._recovery.listed(await self.store.list_docs(include_deleted))
 
     async def get_committed_rev(self, doc_id: str) -> int:
-        return (await self.store.load_position(doc_id)).committed_rev
+        rev = (await self.store.load_position(doc_id)).committed_rev
+        self._histories.seen_at(doc_id, rev)
+        return rev
 
     async def delete_doc(self, doc_id: str) -> None:
         async with self._locks(doc_id):
@@ -158,6 +160,21 @@ class StoredDocs(Algorithm):
             self._histories.forget(doc_id)
             raise OutdatedAnswerError(doc_id, rev=queue.committed_rev, is_replaced=True)
 
+    async def _check_overlap(
+        self, doc_id: str, queue: PendingQueue, changes: Sequence[Change]
+    ) -> None:
+        """Raise `OutdatedAnswerError` if the newest stored change is another one than the server
+        has at its revision: another process has stored it, of a history that is no more.
+        """
+        rev = queue.committed_rev
+        there = next((change.id for change in changes if change.rev == rev), None)
+        if there is None:
+            return
+        history = await self.store.get_history(doc_id)
+        if history.last_rev == rev and history.last_id not in (None, there):
+            self._histories.forget(doc_id)
+            raise OutdatedAnswerError(doc_id, rev=rev, is_replaced=True)
+
     # ---- reading ---------------------------------------------------------------------------------
 
     async def load_doc(self, doc_id: str) -> Snapshot | None:
@@ -179,7 +196,9 @@ class StoredDocs(Algorithm):
     async def _current_queue(self, doc_id: str, doc: OTDoc | None) -> PendingQueue:
         """The stored queue; an open document has caught up with it, and its changes are decoded."""
         if doc is None:
-            return await self.store.load_queue(doc_id)
+            queue = await self.store.load_queue(doc_id)
+            self._histories.seen_at(doc_id, queue.committed_rev)
+            return queue
         if doc.position is None or doc.position != await self.store.load_position(doc_id):
             await self._catch_up(doc_id, doc)
         return doc.queue()
@@ -219,6 +238,7 @@ class StoredDocs(Algorithm):
             self._report_unstored(doc_id, doc, queue)
             if not doc.take_over(queue):
                 await self._take_over_all(doc_id, doc, queue)
+            self._histories.seen_at(doc_id, doc.committed_rev)
             return None
 
         await self._converge("catchUp", doc_id, step)

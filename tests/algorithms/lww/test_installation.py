@@ -103,3 +103,13 @@ async def test_the_token_of_another_copy_is_not_stored(processes: Processes) -> 
     await processes.two.receive_token(DOC, "late")
     history = await processes.store.read(DOC, lambda tables: tables.history())
     assert history.token == "new"
+
+
+async def test_the_server_is_asked_about_the_newest_change_that_any_process_has_stored(
+    processes: Processes,
+) -> None:
+    await processes.one.apply_server_changes(DOC, [committed(2, "/lost")], processes.docs[0])
+    assert await processes.two.get_committed_rev(DOC) == 2
+    options = await processes.two.sync_options(DOC)
+    assert options is not None
+    assert options["last"] == [2, "s2"]

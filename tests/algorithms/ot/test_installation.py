@@ -227,3 +227,32 @@ async def test_the_token_of_another_copy_is_not_stored(processes: Processes) -> 
     await processes.one.install_snapshot(DOC, snapshot(1, "new"), None, is_new_history=True)
     await processes.two.receive_token(DOC, "late")
     assert (await processes.store.get_history(DOC)).token == "new"
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_the_server_is_asked_about_the_newest_change_that_any_process_has_stored(
+    processes: Processes, is_open: bool
+) -> None:
+    """By an older one it would find nothing wrong with a copy whose newest change it has lost."""
+    doc = processes.docs[1] if is_open else None
+    await processes.one.apply_server_changes(DOC, [committed(2, add("/lost"))], processes.docs[0])
+    assert await processes.two.get_committed_rev(DOC) == 2
+    await processes.two.apply_server_changes(DOC, [], doc)
+    options = await processes.two.sync_options(DOC)
+    assert options is not None
+    assert options["last"] == [2, "s2"]
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+async def test_what_follows_on_another_change_than_the_stored_one_is_not_applied(
+    processes: Processes, is_open: bool
+) -> None:
+    doc = processes.docs[1] if is_open else None
+    await processes.one.apply_server_changes(DOC, [committed(2, add("/lost"))], processes.docs[0])
+    theirs = [committed(2, add("/n")).replace(id="other"), committed(3, add("/m"))]
+    with pytest.raises(OutdatedAnswerError) as caught:
+        await processes.two.apply_server_changes(DOC, theirs, doc)
+    assert caught.value.is_replaced
+    assert await committed_rev(processes.store) == 2
+    same = [committed(2, add("/lost")), committed(3, add("/m"))]
+    assert await processes.two.apply_server_changes(DOC, same, doc) == same[1:]
