@@ -218,7 +218,9 @@ BUGS = [
     Planted(a_broadcast_without_asking_the_right, "ot", 0, "I5", frozenset({"rights"})),
     Planted(a_revocation_that_is_forgotten, "ot", 5, "I5"),
     Planted(a_refusal_that_is_not_sent, "ot", 0, "I8"),
-    Planted(an_outbox_without_bound, "ot", 0, "I4"),
+    Planted(
+        an_outbox_without_bound, "ot", 0, "I4", faults=frozenset({"busy", "slow_reader", "wide"})
+    ),
     Planted(a_commit_on_a_head_that_has_moved, "ot", 4, "I1"),
     Planted(a_room_that_is_not_left, "ot", 0, "I12"),
     Planted(a_change_put_back_under_a_new_id, "ot", 9, "I11"),
