@@ -6,12 +6,14 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from patches.errors import InvalidRowError, QueueFullError
 from patches.limits import Limits
 from tests.server.collections.board import DOC, Board, commit, follow, open_board, refused, task
 
@@ -843,6 +845,41 @@ async def test_a_stream_is_shown_and_then_committed(board: Board) -> None:
         shown = (await ann.notification("changesPartial"))["changes"][0]
     assert shown["ops"] == [{"op": "remove", "path": f"/chat_message/{row.key}"}]
     assert not bob.unread("changesPartial")
+
+
+async def test_a_stream_is_shown_twenty_times_a_second(board: Board) -> None:
+    peer = board.peer("u1")
+    await follow(peer)
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    async with board.documents.stream(DOC, "labels", name="") as row:
+        while loop.time() < begun + 0.4:
+            await row.update(name=row.name + "x")
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(0.06)
+        shown = peer.unread("changesPartial")
+        took = loop.time() - begun
+        assert 2 <= len(shown) <= 20 * took + 2
+        assert shown[-1]["params"]["changes"][0]["ops"][0]["value"]["name"] == row.name
+
+
+async def test_a_document_has_a_bounded_number_of_streams(board: Board) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(100):
+            await stack.enter_async_context(board.documents.stream(DOC, "labels", name="a"))
+        with pytest.raises(QueueFullError):
+            await stack.enter_async_context(board.documents.stream(DOC, "labels", name="a"))
+    assert (await board.documents.get_doc(DOC)).rev == 100
+
+
+async def test_a_stream_takes_what_its_table_takes(board: Board) -> None:
+    with pytest.raises(InvalidRowError, match=r"labels\.name"):
+        board.documents.stream(DOC, "labels", name=3)
+    async with board.documents.stream(DOC, "labels", name="a") as row:
+        with pytest.raises(InvalidRowError, match=r"labels\.name"):
+            await row.update(name=3)
+    with pytest.raises(RuntimeError, match="ended"):
+        await row.update(name="b")
 
 
 async def test_a_stream_that_fails_is_taken_back(board: Board) -> None:
