@@ -158,6 +158,7 @@ class CollectionsDoc(WritingDoc):
                 self._book.confirmed(write_id)
         self._lay_stored(work.pending)
         self._notify()
+        self.queries.load_again()  # what was lost above
 
     def import_snapshot(self, snapshot: Snapshot) -> None:
         """Replace synced rows and pending writes. An older one does nothing."""

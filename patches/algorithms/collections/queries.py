@@ -36,6 +36,9 @@ class QueryDoc(Protocol):
     def tables(self) -> Mapping[str, Mapping[str, Row]]:
         """The visible rows."""
 
+    def synced_rows(self, table: str) -> Mapping[str, Row]:
+        """The synced rows of a table."""
+
     def take_rows(self, ops: list[RowOp], review: list[Place]) -> None:
         """Synced rows of an on-demand table came, and others may go."""
 
@@ -188,7 +191,7 @@ class Queries:
         except BaseException:
             self._interest.fail_load(subset)
             raise
-        taken = self._interest.finish_load(subset, answer)
+        taken = self._interest.finish_load(subset, answer, self._doc.synced_rows(subset.table))
         if taken is None:
             self._interest.fail_load(subset)
         else:

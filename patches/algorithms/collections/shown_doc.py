@@ -131,6 +131,10 @@ class ShownDoc(Document):
         """Run this while the client is open."""
         self._spawned(coroutine)
 
+    def synced_rows(self, table: str) -> Mapping[str, Row]:
+        """The synced rows of a table, without unconfirmed writes."""
+        return self._overlay.synced.get(table, {})
+
     def take_rows(self, ops: list[RowOp], review: list[Place]) -> None:
         """Synced rows of an on-demand table came, and others may go."""
         self._changed(self._overlay.step(ops, review=review, keep=self._keep))

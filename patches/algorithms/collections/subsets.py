@@ -129,11 +129,13 @@ class Interest:
         subset.state = "wanted" if subset.state == "loading" else subset.state
 
     def finish_load(
-        self, subset: Subset, answer: Mapping[str, Any]
+        self, subset: Subset, answer: Mapping[str, Any], held: Mapping[str, Row]
     ) -> tuple[list[RowOp], list[Place]] | None:
         """What the answer to `loadSubset` brings, as `taken` gives it.
 
-        `None`: it is older than the whole document that was fetched meanwhile; ask again.
+        `held`: the synced rows of its table. One that looks as if it belonged to the subset and is
+        not in the answer is out of date, and leaves. `None`: the answer is older than the whole
+        document that was fetched meanwhile; ask again.
         """
         touched = self._since_load.pop(subset.id, {})
         rev: int = answer["rev"]
@@ -147,6 +149,16 @@ class Interest:
             for op in parse_row_ops(answer["ops"])
             if max(touched.get((op.table, op.key), -1), emptied) <= rev
         ]
+        if subset.limit is None:
+            answered = {op.key for op in parse_row_ops(answer["ops"])}
+            ops += [
+                RowOp("remove", subset.table, key)
+                for key, row in held.items()
+                if key not in answered
+                and subset.covers(key, row)
+                and max(touched.get((subset.table, key), -1), emptied) <= rev
+                and not self._is_covered_by_another(subset, key, row)
+            ]
         if rev > self.cursor:
             for op in ops:
                 if op.key is not None:
@@ -170,6 +182,13 @@ class Interest:
         for subset in self.subsets.values():
             if subset.state == "loaded":
                 subset.state = "wanted"
+
+    def _is_covered_by_another(self, subset: Subset, key: str, row: Row) -> bool:
+        return any(
+            other.covers(key, row)
+            for other in self.subsets.values()
+            if other is not subset and other.table == subset.table
+        )
 
     def _set_keys(self, subset: Subset, keys: Sequence[str], rev: int) -> list[Place]:
         before, subset.keys = subset.keys or {}, dict.fromkeys(keys)
