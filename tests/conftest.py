@@ -28,7 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
 LONG = (
     "browser/",
     "client/test_shared_file.py",
+    "collections/test_end_to_end.py",
     "collections/test_killed_server.py",
+    "collections/test_planted_bugs.py",
     "durability/",
     "examples/",
     "interop/",
@@ -39,6 +41,8 @@ LONG = (
     "simulation/",
     "soak/",
     "sync/test_history.py",
+    "sync/test_one_check.py",
+    "sync/test_refused_end_to_end.py",
     "testing/test_pytest_plugin.py",
     "traces/",
 )
