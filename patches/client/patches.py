@@ -265,6 +265,10 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
     async def confirm_deletion(self, doc_id: str, algorithm: Algorithm) -> None:
         """The server has deleted a document that was deleted here: drop its tombstone."""
         await algorithm.confirm_delete_doc(doc_id)
+        self.deletion_confirmed(doc_id)
+
+    def deletion_confirmed(self, doc_id: str) -> None:
+        """The tombstone of a document is gone: it can be opened again."""
         self._tracking.deletion_confirmed(doc_id)
 
     def run_task(self, coroutine: Coroutine[Any, Any, Any]) -> None:

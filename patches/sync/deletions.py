@@ -48,6 +48,8 @@ class Deletions:
         self._report = report
         self._changed = changed
         self._under_way: set[str] = set()
+        #: Those that the server has carried out, while dropping their tombstones seemed to fail.
+        self._unconfirmed: dict[str, None] = {}
         self._forgetting: set[str] = set()
         self._forgotten = asyncio.Event()
 
@@ -74,7 +76,14 @@ class Deletions:
             await self._delete_on_server(doc_id, None)
 
     def delete_all(self, tombstones: Mapping[str, Algorithm]) -> None:
-        """Delete on the server what was deleted here without a connection, all at one time."""
+        """Delete on the server what was deleted here without a connection, all at one time.
+
+        `tombstones` is what the stores hold. One that seemed to stay and is not there was dropped.
+        """
+        for doc_id in self._unconfirmed:
+            if doc_id not in tombstones:
+                self._patches.deletion_confirmed(doc_id)
+        self._unconfirmed.clear()
         for doc_id, algorithm in tombstones.items():
             if doc_id not in self._under_way:
                 self._under_way.add(doc_id)
@@ -111,7 +120,11 @@ class Deletions:
                     if not refuses_for_good(exc):
                         raise
                     self._report(exc, doc_id)
-            await self._patches.confirm_deletion(doc_id, algorithm)
+            try:
+                await self._patches.confirm_deletion(doc_id, algorithm)
+            except Exception:
+                self._unconfirmed[doc_id] = None
+                raise
         except Exception as exc:  # boundary: a store, or a connection of the application's own
             self._report(exc, doc_id)
 

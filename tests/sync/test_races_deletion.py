@@ -8,7 +8,13 @@ from collections.abc import Sequence
 import pytest
 
 from patches import Patches, PatchesSync
-from patches.errors import DeletionPendingError, DocDeletedError, ForbiddenError, StatusError
+from patches.errors import (
+    DeletionPendingError,
+    DocDeletedError,
+    ForbiddenError,
+    StatusError,
+    StorageError,
+)
 from patches.model.change import Change, Snapshot
 from patches.testing.fake_connection import FakeConnection, committed
 from patches.testing.virtual_time import idle, virtual_time
@@ -361,6 +367,28 @@ async def test_a_failed_deletion_is_reported_kept_and_tried_again() -> None:
         connection.restore()
         await idle()
         assert_gone(scene)
+
+
+@virtual_time
+async def test_a_tombstone_whose_dropping_seemed_to_fail_does_not_keep_the_document_shut() -> None:
+    connection = quiet()
+    connection.replies["deleteDoc"] = None
+    async with sync_scene(connection) as scene:
+        await scene.opened_at(1)
+        confirm = scene.algorithm.confirm_delete_doc
+
+        async def seems_to_fail(doc_id: str) -> None:
+            await confirm(doc_id)
+            raise StorageError("the outcome is unknown")
+
+        scene.algorithm.confirm_delete_doc = seems_to_fail  # type: ignore[method-assign]  # arranged
+        await scene.patches.delete_doc("d")
+        with pytest.raises(DeletionPendingError):
+            await scene.open()
+        connection.drop()
+        connection.restore()
+        await idle()
+        assert not (await scene.open()).is_closed
 
 
 @virtual_time
