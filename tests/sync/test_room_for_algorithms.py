@@ -154,6 +154,43 @@ async def test_an_algorithm_can_call_the_server_and_have_a_document_fetched_whol
         assert doc.state == {"new": 1, "mine": 1}
 
 
+class Listening(SmallAlgorithm):
+    """Notes when a connection has ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost: list[tuple[str, bool]] = []
+
+    def connection_lost(self, doc_id: str, doc: Document | None) -> None:
+        self.lost.append((doc_id, doc is not None))
+
+
+@virtual_time
+async def test_the_algorithm_is_told_of_each_document_whose_connection_has_ended() -> None:
+    algorithm = Listening()
+    async with sync_scene(algorithm=algorithm) as scene:
+        await scene.opened_at(1)
+        assert algorithm.lost == []
+        scene.connection.drop()
+        assert algorithm.lost == [("d", True)]
+
+
+@virtual_time
+async def test_an_algorithm_can_have_unsent_work_sent_at_once() -> None:
+    async with sync_scene() as scene:
+        doc = await scene.opened_at(1)
+        await scene.edit(doc, mine=1)
+        push = await scene.connection.next_call("commitChanges")
+        push.fail(StatusError(503, "later"))
+        await idle()
+        assert not scene.connection.waiting, "it waits before it tries again"
+        assert scene.algorithm.host is not None
+        scene.algorithm.host.work_changed("d")
+        (await scene.connection.next_call("commitChanges")).commit(2)
+        await scene.sync.settled(1)
+        assert scene.entry() == SyncedDoc(2, False, "synced")
+
+
 # ---- end to end: the algorithm, the coordinator, the wire, the hub and a document server ---------
 
 

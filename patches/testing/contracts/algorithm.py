@@ -392,3 +392,15 @@ class AlgorithmContract:
         assert [change.id for change in await client.batch()] == [bad.id]
         await client.push(2)
         assert await client.shown() == client.suite.state_of(r1=1, bad=1)
+
+    # ---- connections -----------------------------------------------------------------------------
+
+    async def test_the_end_of_a_connection_changes_nothing_that_is_stored(
+        self, client: Client
+    ) -> None:
+        await client.receive(self.theirs(1))
+        await client.edit("mine")
+        client.algorithm.connection_lost(DOC, client.doc)
+        assert await client.rev() == 1
+        assert await client.has_pending()
+        assert await client.shown() == self.state_of(r1=1, mine=1)
