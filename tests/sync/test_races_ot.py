@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -201,8 +201,11 @@ async def test_an_edit_made_between_the_store_and_the_view_of_a_reload_survives(
             read: PendingQueue,
             history: History = NO_HISTORY,
             aside: Sequence[QuarantinedChange] = (),
+            committed_ids: Collection[str] = (),
         ) -> Any:
-            result = await install_doc(doc_id, snapshot, rebased_pending, read, history, aside)
+            result = await install_doc(
+                doc_id, snapshot, rebased_pending, read, history, aside, committed_ids
+            )
             doc.apply([put("two", 2)])
             await idle()
             return result

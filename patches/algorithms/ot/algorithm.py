@@ -63,7 +63,10 @@ class OTAlgorithm(Saving):
     # ---- sending ---------------------------------------------------------------------------------
 
     async def needs_tail(self, doc_id: str) -> bool:
-        return await self.has_pending(doc_id)
+        # The tail tells what of the queue, and of what was set aside under way, is committed.
+        if await self.has_pending(doc_id):
+            return True
+        return bool(await self.store.list_quarantined_changes(doc_id))
 
     async def next_batch(
         self, doc_id: str, doc: Document | None, options: DocOptions
@@ -262,7 +265,9 @@ class OTAlgorithm(Saving):
                 )
             committed = Snapshot(state=state, rev=head)
             aside = [self._aside(doc_id, change, reason) for change, reason in plan.aside]
-            if await self.store.install_doc(doc_id, committed, rebased, queue, history, aside):
+            if await self.store.install_doc(
+                doc_id, committed, rebased, queue, history, aside, gone
+            ):
                 return CONFLICT
             version = version_after_install(queue.version)
             self._histories.put(doc_id, history, installation_of(version))

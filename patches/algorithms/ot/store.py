@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -146,10 +146,11 @@ class OTClientStore(Protocol):
         read: PendingQueue,
         history: History = NO_HISTORY,
         aside: Sequence[QuarantinedChange] = (),
+        committed_ids: Collection[str] = (),
     ) -> Conflict | None:
         """Replace the committed part by a state and *committed* changes, the queue, the history.
 
-        `aside` goes into quarantine.
+        `aside` goes into quarantine; changes that are known to be committed leave it.
         """
 
     async def get_history(self, doc_id: str) -> History:

@@ -253,6 +253,9 @@ class OTClientStoreContract(OTClientRecordsContract):
         assert ids(await queued(store)) == [("b", 6)]
         again = await store.install_doc(DOC, snapshot, left, read, NO_HISTORY, [entry])
         assert again == CONFLICT
+        read = await store.load_queue(DOC)  # it was committed after all
+        assert await store.install_doc(DOC, snapshot, left, read, committed_ids={"a"}) is None
+        assert await store.list_quarantined_changes(DOC) == []
 
     async def test_an_edit_that_was_never_queued_goes_into_quarantine(
         self, store: OTClientStore

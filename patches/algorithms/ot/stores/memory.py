@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -91,6 +91,7 @@ class OTMemoryStore:
         read: PendingQueue,
         history: History = NO_HISTORY,
         aside: Sequence[QuarantinedChange] = (),
+        committed_ids: Collection[str] = (),
     ) -> Conflict | None:
         if self._known(doc_id).position != read.position:
             return CONFLICT
@@ -100,6 +101,8 @@ class OTMemoryStore:
         doc.history = history
         doc.pending = list(rebased_pending)
         doc.version = version_after_install(doc.version)
+        for change_id in committed_ids:
+            self._quarantine.pop((doc_id, change_id), None)
         for entry in aside:
             self._quarantine[doc_id, entry.change_id] = entry
         self._fold(doc_id, doc)

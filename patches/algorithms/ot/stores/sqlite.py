@@ -7,7 +7,7 @@ method is one transaction of the functions in `rows.py`.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -87,6 +87,7 @@ class OTSqliteStore:
         read: PendingQueue,
         history: History = NO_HISTORY,
         aside: Sequence[QuarantinedChange] = (),
+        committed_ids: Collection[str] = (),
     ) -> Conflict | None:
         def write(db: sqlite3.Connection) -> Conflict | None:
             key = to_key(doc_id)
@@ -96,6 +97,7 @@ class OTSqliteStore:
             head = rows.replace_pending(db, key, rows.fold(db, doc_id, head), rebased_pending)
             rows.put_head(db, key, replace(head, version=version_after_install(read.version)))
             histories.put_history(db, doc_id, history)
+            RECORDS.take_from_quarantine(db, key, committed_ids)
             for entry in aside:
                 RECORDS.quarantine(db, entry)
             return None
