@@ -85,6 +85,7 @@ class Conversation:
     name: str
     outbox: WatchedOutbox = field(init=False)
     _asked: dict[bytes, list[_Asked]] = field(default_factory=dict)
+    _times_used: Counter[bytes] = field(default_factory=Counter)  # of each id
 
     def __post_init__(self) -> None:
         self.outbox = WatchedOutbox(LIMITS, self._told)
@@ -99,7 +100,9 @@ class Conversation:
         params = message.get("params")
         subject = params[0] if isinstance(params, list) and params else None
         asked = _Asked(_now(), str(message.get("method")), subject)
-        self._asked.setdefault(_key(message["id"]), []).append(asked)
+        key = _key(message["id"])
+        self._times_used[key] += 1
+        self._asked.setdefault(key, []).append(asked)
 
     def overdue(self) -> Iterator[str]:
         """The requests that have waited for too long."""
@@ -139,8 +142,8 @@ class Conversation:
         is_hostile = self.who == HOSTILE
         if not waiting and not is_hostile:
             self.watch.fail("I8", f"{self.name}: an answer that nobody waits for: {message}")
-        if len(waiting) != 1:
-            return  # the hostile peer may use an id twice
+        if len(waiting) != 1 or (self._times_used[_key(message["id"])] > 1 and is_hostile):
+            return  # the hostile peer may use an id twice: nobody knows which one this answers
         asked = waiting.pop()
         if "error" in message:
             return
