@@ -183,6 +183,9 @@ class DocSteps:
         algorithm, edits = self.algorithm, self.doc.edits
         options = self.host.options_of(self.doc)
         batch = await algorithm.next_batch(self.id, self.open_doc, options)
+        if not batch and await algorithm.has_pending(self.id):
+            # Another process that shares the store has added to it since.
+            batch = await algorithm.next_batch(self.id, self.open_doc, options)
         batch = batch[: self.doc.commit_limit]
         if not batch:
             rev = await algorithm.get_committed_rev(self.id)
