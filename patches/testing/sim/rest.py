@@ -85,9 +85,8 @@ class Rest:
         """Whether there is what a client learns, or does again, only with a new connection."""
         if "servers" in self._config.faults:
             return True
-        # What the server has refused to read, and a deletion that failed for whatever reason, is
-        # asked again with a new connection.
-        return any(
+        # What the server has refused, to delete or to read, is asked again with a new connection.
+        return "rights" in self._config.faults and any(
             self._is_deleted_here(client, doc_id) or self._is_refused(client, doc_id)
             for client in self._clients
             for doc_id in self._config.doc_ids
