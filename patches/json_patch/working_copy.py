@@ -203,11 +203,7 @@ class WorkingCopy:
         try:
             yield
         except BaseException:
-            for container, key, value in reversed(self._undo):
-                if value is ABSENT:
-                    del container[key]
-                else:
-                    container[key] = value
+            self._take_back()
             self._holder.clear()
             self._holder.update(before)
             self._owned = {id(self._holder): self._holder}
@@ -216,6 +212,14 @@ class WorkingCopy:
             self._earlier.update(self._owned)
             self._owned, self._earlier = self._earlier, {}
             self._undo.clear()
+
+    def _take_back(self) -> None:
+        while self._undo:
+            container, key, value = self._undo.pop()
+            if value is ABSENT:
+                del container[key]
+            else:
+                container[key] = value
 
 
 def put_at(container: list[Json], index: int, value: Json) -> None:
