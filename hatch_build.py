@@ -32,7 +32,8 @@ COMPILED = (
 )
 #: Modules of records, and what takes untyped arguments from users: a compiled `int` takes `True`.
 INTERPRETED = frozenset({"__init__.py", "delta.py", "kinds.py", "patch.py", "path_proxy.py"})
-REQUIREMENTS = ["mypy>=1.13", "setuptools>=70"]
+#: orjson for its types: without them the compiler takes whatever the base interpreter has.
+REQUIREMENTS = ["mypy>=1.13", "setuptools>=70", "orjson>=3.11.6"]
 
 _SETUP = """
 import sys

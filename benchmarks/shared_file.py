@@ -107,7 +107,7 @@ async def work(path: str, url: str, author: str, count: int, mode: str) -> None:
         revs = json.loads(await asyncio.to_thread(sys.stdin.readline))
         async with asyncio.timeout(_PATIENCE_S):  # a broadcast may still be on its way
             for doc, rev in zip((ot, lww), revs, strict=True):
-                while doc.committed_rev < rev:  # noqa: ASYNC110
+                while doc.committed_rev < rev:  # noqa: ASYNC110  # a poll: other processes tell nobody
                     await asyncio.sleep(0.02)  # an echo updates nothing that could be awaited
         _say(json.dumps({"ot": ot.state, "lww": lww.state, "errors": errors}))
         await sync.disconnect()

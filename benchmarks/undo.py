@@ -45,10 +45,10 @@ def _edits(doc: Document) -> float:
     began = time.process_time()
     if "body" in doc.state:
         for place in range(_EDITS):
-            doc.change(lambda draft, place=place: draft.text("body").insert(place, "x"))  # type: ignore[misc]
+            doc.change(lambda draft, place=place: draft.text("body").insert(place, "x"))  # type: ignore[misc]  # a lambda with a default
     else:
         for value in range(_EDITS):
-            doc.change(lambda draft, value=value: draft.update(title=value))  # type: ignore[misc]
+            doc.change(lambda draft, value=value: draft.update(title=value))  # type: ignore[misc]  # a lambda with a default
     return time.process_time() - began
 
 
@@ -75,7 +75,7 @@ def _deep() -> tuple[float, float]:
     undo = UndoManager(doc, group_within=0, limit=_STEPS)
     doc.unsaved.clear()  # as if stored and confirmed: their own work is measured elsewhere
     for step in range(_STEPS):
-        doc.change(lambda draft, step=step: draft.text("body").insert(2 * step, "m"))  # type: ignore[misc]
+        doc.change(lambda draft, step=step: draft.text("body").insert(2 * step, "m"))  # type: ignore[misc]  # a lambda with a default
         doc.unsaved.clear()
         ops = [{"op": "@txt", "path": "/body", "value": [{"insert": "t"}]}]
         with undo.untracked():

@@ -261,7 +261,7 @@ async def test_scenario_29_a_window_is_exact_at_every_notification(stage: Stage)
     for _ in range(200):
         key = f"i{source.randrange(2_000):04}"
         votes[key] = source.randrange(2_500)
-        await stage.write(f"UPDATE items SET votes = {votes[key]} WHERE id = '{key}'")  # noqa: S608
+        await stage.write(f"UPDATE items SET votes = {votes[key]} WHERE id = '{key}'")
         rev += 1
         by_rev[rev] = first(50)
     await until(lambda: [row["id"] for row in top.rows] == first(50))
@@ -359,7 +359,7 @@ async def test_scenario_43_cuts_at_any_frame_end_equal(stage: Stage) -> None:
         member.tasks.update(source.choice(keys), votes=number)
         if number % 5 == 0:
             key = f"i{source.randrange(20):04}"
-            await stage.write(f"UPDATE items SET votes = {number} WHERE id = '{key}'")  # noqa: S608
+            await stage.write(f"UPDATE items SET votes = {number} WHERE id = '{key}'")
         if source.random() < 0.2:
             source.choice(members).client.link.cut()
         await asyncio.sleep(source.random() / 100)
@@ -416,11 +416,11 @@ async def a_random_step(
         member.client.link.cut()
     elif kind == 7:
         values = f"('s{number}', 's', 0, 1)"
-        await stage.write(f"INSERT INTO tasks (id, title, votes, done) VALUES {values}")  # noqa: S608
+        await stage.write(f"INSERT INTO tasks (id, title, votes, done) VALUES {values}")
     else:
         key, category = f"i{source.randrange(20):04}", source.choice("abc")
         await stage.write(
-            f"UPDATE items SET votes = {number}, category = '{category}' WHERE id = '{key}'"  # noqa: S608
+            f"UPDATE items SET votes = {number}, category = '{category}' WHERE id = '{key}'"
         )
     await asyncio.sleep(source.choice([0, 0, 0.001, 0.01]))
     return write

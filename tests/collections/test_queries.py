@@ -28,7 +28,7 @@ def vote(key: str, votes: int, table: str = "items") -> Op:
 async def test_a_query_follows_rows_and_tells_only_of_what_differs() -> None:
     server = server_of({"tasks": {key: task(key, votes=n) for n, key in enumerate("abcd")}})
     async with client_of(server) as ann:
-        top = ann.tasks.where(F.done == False).order_by("votes", desc=True).limit(2)  # noqa: E712
+        top = ann.tasks.where(F.done == False).order_by("votes", desc=True).limit(2)  # noqa: E712  # makes a condition
         told: list[list[str]] = []
         top.subscribe(lambda rows: told.append([str(row["id"]) for row in rows]))
         for op in (
@@ -305,7 +305,7 @@ async def test_changes_beside_a_load_come_out_right_whichever_comes_first() -> N
             load = ann.connection.replies.pop("loadSubset")
             everything, late = ann.items.where(F.votes >= 0), list[tuple[Any, list[Change]]]()
             await _loaded(ann, load, everything)
-            server.deliver = lambda peer, changes, late=late: late.append((peer, changes))  # type: ignore[misc]
+            server.deliver = lambda peer, changes, late=late: late.append((peer, changes))  # type: ignore[misc]  # a lambda with a default
             query = ann.items.where(F.category == "a")
             server.write(vote("i0", 100))
             loading = asyncio.ensure_future(query.load())

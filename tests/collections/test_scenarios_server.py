@@ -144,7 +144,7 @@ async def until(condition: Callable[[], object]) -> None:
 def many(count: int) -> str:
     """SQL that adds so many labels."""
     return (
-        f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) "  # noqa: S608
+        f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) "
         "INSERT INTO labels SELECT 'l' || i, 'n' FROM n"
     )
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from patches.algorithms.collections.store_views import EventStore, SingularStore
 from patches.errors import NetworkError, PatchError, StatusError
 from patches.model.change import Change
 from patches.rows.condition_syntax import F
@@ -145,9 +146,10 @@ async def test_an_event_store_refuses_at_once_what_its_rules_refuse() -> None:
     server = server_of()
     async with client_of(server) as ann:
         messages = ann.doc.store(Message)
-        newest = await messages.newest(2).load()  # type: ignore[union-attr]
+        assert isinstance(messages, EventStore)
+        newest = await messages.newest(2).load()
         for number in range(3):
-            write = messages.add(role="user", content=f"hi {number}")  # type: ignore[union-attr]
+            write = messages.add(role="user", content=f"hi {number}")
             await write
             server.write(
                 {"op": "replace", "path": f"/messages/{write.key}/created_at", "value": number}
@@ -155,7 +157,7 @@ async def test_an_event_store_refuses_at_once_what_its_rules_refuse() -> None:
             await idle()
         assert [row["content"] for row in newest.rows] == ["hi 2", "hi 1"]
         with pytest.raises(PatchError, match="only user messages"):
-            messages.add(role="assistant", content="no")  # type: ignore[union-attr]
+            messages.add(role="assistant", content="no")
         with pytest.raises(PatchError, match="not changed"):
             ann.doc.collection(Message).update(str(newest.rows[0]["id"]), content="other")
 
@@ -165,13 +167,14 @@ async def test_a_singular_store_has_defaults_until_it_is_set() -> None:
     server = server_of()
     async with client_of(server) as ann:
         account = ann.doc.store(Account)
+        assert isinstance(account, SingularStore)
         told: list[object] = []
-        account.subscribe(told.append)  # type: ignore[union-attr]
-        assert account.value == {"theme": "light"}  # type: ignore[union-attr]
-        account.set(theme="dark")  # type: ignore[union-attr]
-        assert account.value == {"theme": "dark"}  # type: ignore[union-attr]
+        account.subscribe(told.append)
+        assert account.value == {"theme": "light"}
+        account.set(theme="dark")
+        assert account.value == {"theme": "dark"}
         await ann.settled()
-        account.set(theme="light")  # type: ignore[union-attr]
+        account.set(theme="light")
         await ann.settled()
         assert told == [{"theme": "light"}, {"theme": "dark"}, {"theme": "light"}]
 

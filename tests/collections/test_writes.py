@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,8 +111,8 @@ async def test_a_draft_is_written_as_row_operations() -> None:
     server = server_of(ONE)
     async with client_of(server) as ann:
 
-        def edit(draft: object) -> None:
-            tasks = draft["tasks"]  # type: ignore[index]
+        def edit(draft: Any) -> None:
+            tasks = draft["tasks"]
             tasks["a"]["votes"] = 5
             tasks["b"] = {"id": "b", "title": "new"}
 
@@ -350,9 +351,9 @@ async def test_scenario_11_an_action_shows_its_optimistic_half_until_the_answer(
         assert dict(bob.tasks) == dict(ann.tasks) == {}
 
 
-def _commit(server: object, client: object, call: object) -> object:
-    peer = next(each for each in server.peers if each.connection is client.connection)  # type: ignore[attr-defined]
-    return server._commit(peer, call)  # type: ignore[attr-defined]
+def _commit(server: Any, client: Any, call: Any) -> Any:
+    peer = next(each for each in server.peers if each.connection is client.connection)
+    return server._commit(peer, call)
 
 
 @virtual_time

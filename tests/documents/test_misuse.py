@@ -92,9 +92,9 @@ async def test_the_other_functions_that_edit_refuse_them_too() -> None:
 
 async def test_change_takes_a_function(doc: Document) -> None:
     with pytest.raises(TypeError, match=r"change\(\) takes a function, .* doc\.set\(\)"):
-        doc.change({"title": "b"})  # type: ignore[arg-type]
+        doc.change({"title": "b"})  # type: ignore[arg-type]  # a mistake
     with pytest.raises(TypeError, match="on_update takes a function, not None"):
-        doc.subscribe(None)  # type: ignore[arg-type]
+        doc.subscribe(None)  # type: ignore[arg-type]  # a mistake
 
 
 # ---- a document taken for its state --------------------------------------------------------------
@@ -214,7 +214,7 @@ async def test_an_edit_from_another_thread_raises_and_changes_nothing(doc: Docum
     raised: list[BaseException] = []
 
     def work() -> None:
-        flush: Callable[[], object] = lambda: asyncio.run(doc.flush())  # noqa: E731
+        flush: Callable[[], object] = lambda: asyncio.run(doc.flush())  # noqa: E731  # typed
         for edit in [*edits_of(doc), flush]:
             try:
                 edit()

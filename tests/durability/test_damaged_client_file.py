@@ -91,7 +91,7 @@ async def test_a_document_without_its_record_is_told_of_and_can_be_forgotten(
     path = tmp_path / "client.db"
     async with LocalServer() as server:
         table = "lww_docs" if doc_id.startswith("lww/") else "ot_docs"
-        await prepare(server, path, doc_id, f"UPDATE {table} SET committed_rev = 7")  # noqa: S608
+        await prepare(server, path, doc_id, f"UPDATE {table} SET committed_rev = 7")
         patches = Patches(store=path)
         errors: list[Exception] = []
         patches.on_error(noting(errors))

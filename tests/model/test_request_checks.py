@@ -53,4 +53,4 @@ def test_metadata_is_copied() -> None:
     assert copy["a"] is not given["a"]
     assert checked_metadata(None, Limits()) == {}
     with pytest.raises(PatchError, match="must be a mapping, not a list"):
-        checked_metadata([("a", 1)], Limits())  # type: ignore[arg-type]
+        checked_metadata([("a", 1)], Limits())  # type: ignore[arg-type]  # a mistake

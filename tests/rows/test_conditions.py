@@ -95,7 +95,7 @@ def in_sqlite(condition: Condition, row: Row) -> bool:
         ]
         connection.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?)", values)
         sql, parameters = condition.to_sql(TABLE, CLAIMS)
-        query = f"SELECT {sql} FROM items"  # noqa: S608  # what is tested
+        query = f"SELECT {sql} FROM items"
         ((found,),) = connection.execute(query, parameters)
         assert found in (0, 1)
         return bool(found)
@@ -148,7 +148,7 @@ MEANINGS: list[tuple[Condition, bool]] = [
     (F.done.in_([1]), False),
     (F["name"] == claim.me, True),
     (F.name == claim.nobody, False),
-    ((F.name == "Ann") & ((F.weight > 2) | (F.done == True)), True),  # noqa: E712
+    ((F.name == "Ann") & ((F.weight > 2) | (F.done == True)), True),  # noqa: E712  # makes a condition
     (F.tags == "a", False),
     (F.tags != "a", True),
 ]

@@ -42,7 +42,7 @@ def test_a_history_is_found_again_and_goes_on(db: sqlite3.Connection) -> None:
 )
 def test_of_a_damaged_row_nothing_is_known(db: sqlite3.Connection, change: str) -> None:
     put_history(db, "d", KNOWN)
-    db.execute(f"UPDATE histories SET {change}")  # noqa: S608 -- as above
+    db.execute(f"UPDATE histories SET {change}")
     assert load_history(db, "d") == NO_HISTORY
 
 

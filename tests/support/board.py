@@ -76,7 +76,7 @@ class Account:
 
 @board.action("clear_done")
 def clear_done(tx: Tx) -> None:
-    for task in tx.tasks.where(F.done == True):  # noqa: E712
+    for task in tx.tasks.where(F.done == True):  # noqa: E712  # makes a condition
         tx.tasks.delete(str(task["id"]))
 
 

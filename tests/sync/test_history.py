@@ -179,7 +179,7 @@ async def test_a_copy_that_was_offline_while_the_document_was_made_again_notices
             await bob.sync.settled(10)
         await ann.patches.delete_doc("d")
         await until(lambda: "d" not in ann.sync.synced)
-        assert await ann.sync.connection.undelete_doc("d")  # type: ignore[attr-defined]
+        assert await ann.sync.connection.undelete_doc("d")  # type: ignore[attr-defined]  # the real one
         ann.doc = await ann.patches.open_doc("d", algorithm=algorithm)
         for number in range(3):
             ann.put(f"new{number}")

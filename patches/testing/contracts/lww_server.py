@@ -84,14 +84,19 @@ class LWWServerStoreContract:
             pytest.skip("it keeps no change ids")
         for rev in (1, 2, 3):
             ids = [f"c{rev}"]
-            await write(store, "d", rev, {"/a": rev}, head_id=ids[0], change_ids=ids, expires_at=NOW + rev)  # fmt: skip  # noqa: E501
+            await write(
+                store, "d", rev, {"/a": rev}, head_id=ids[0], change_ids=ids, expires_at=NOW + rev
+            )
         assert await store.made_by("d", 3, "c3") is True
         assert await store.made_by("d", 2, "c2") is True
         assert await store.made_by("d", 2, "c1") is False
         assert await store.made_by("d", 2, "other") is False
         assert await store.made_by("none", 1, "c1") is False
         # The first two ids expire, and are pruned with the next write.
-        await write(store, "d", 4, {"/a": 4}, head_id="c4", change_ids=["c4"], now=NOW + 2, expires_at=NOW + 9)  # fmt: skip  # noqa: E501
+        later = NOW + 9
+        await write(
+            store, "d", 4, {"/a": 4}, head_id="c4", change_ids=["c4"], now=NOW + 2, expires_at=later
+        )
         assert await store.made_by("d", 2, "c2") is None
         assert await store.made_by("d", 2, "other") is None
         assert await store.made_by("d", 3, "other") is False

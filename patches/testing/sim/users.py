@@ -69,7 +69,8 @@ class Users:
 
     def _shares(self, client: SimClient) -> bool:
         """Whether another client works on the same file: its data is not this one's to remove."""
-        return any(other is not client and other.node.disk is client.node.disk for other in self._clients)  # fmt: skip  # noqa: E501
+        disk = client.node.disk
+        return any(other is not client and other.node.disk is disk for other in self._clients)
 
     async def _act(self, client: SimClient, action: Action) -> None:
         try:

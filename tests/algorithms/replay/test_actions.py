@@ -64,7 +64,7 @@ def test_an_action_inserts_reads_and_changes_rows() -> None:
         assert tx.todos.get("none") is None
         assert tx.todos.count() == 2
         assert tx.todos.count(list_id="home") == 1
-        assert [row["id"] for row in tx.todos.where(F.done == True)] == ["own"]  # noqa: E712
+        assert [row["id"] for row in tx.todos.where(F.done == True)] == ["own"]  # noqa: E712  # makes a condition
         assert [row["id"] for row in tx.todos.where(F.title.prefix("M"), done=False)] == [key]
         assert len(tx.table("todos").all()) == 2
         assert tx.todos.update(key, title="Bread")

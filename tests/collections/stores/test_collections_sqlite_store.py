@@ -89,10 +89,10 @@ async def test_a_row_put_back_to_an_older_content_is_found(tmp_path: Path) -> No
     await store.change(DOC, fill)
     where = "WHERE name = CAST('tasks' AS BLOB) AND key = CAST('a' AS BLOB)"
     with closing(sqlite3.connect(file)) as db:
-        old = db.execute(f"SELECT row, sum FROM collections_rows {where}").fetchone()  # noqa: S608
+        old = db.execute(f"SELECT row, sum FROM collections_rows {where}").fetchone()
     await store.change(DOC, lambda tables: tables.put_row("tasks", "a", {"id": "a", "n": 2}))
     with closing(sqlite3.connect(file)) as db, db:
-        db.execute(f"UPDATE collections_rows SET row = ?, sum = ? {where}", old)  # noqa: S608
+        db.execute(f"UPDATE collections_rows SET row = ?, sum = ? {where}", old)
     with pytest.raises(CorruptDataError, match="another time"):
         await store.read(DOC, transactions.load)
     await database.close()

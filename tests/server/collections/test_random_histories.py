@@ -149,7 +149,7 @@ class Copy:
             cards = sql("SELECT * FROM cards WHERE category = 'x'")
             windows = {
                 name: sql(
-                    "SELECT * FROM cards "  # noqa: S608 -- numbers of this test's own
+                    "SELECT * FROM cards "
                     + ("WHERE votes < 6 ORDER BY category, votes DESC" if name == "low" else "")
                     + ("ORDER BY votes DESC" if name == "top" else "")
                     + f", id LIMIT {subset['limit']}"

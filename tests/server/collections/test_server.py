@@ -260,12 +260,12 @@ async def test_sql_that_runs_too_long_is_broken_off(
 
     @board.documents.action("read")
     def read(sql: Any, ctx: Any) -> None:
-        sql(endless + "SELECT count(*) AS n FROM n")  # noqa: S608 -- fixed words
+        sql(endless + "SELECT count(*) AS n FROM n")
 
     @board.documents.action("write")
     def write(sql: Any, ctx: Any) -> None:
         sql("DELETE FROM tasks")
-        sql(endless + "INSERT INTO labels SELECT 'l' || i, 'n' FROM n")  # noqa: S608 -- fixed words
+        sql(endless + "INSERT INTO labels SELECT 'l' || i, 'n' FROM n")
 
     peer, other = board.peer(), board.peer("u2")
     await follow(peer)

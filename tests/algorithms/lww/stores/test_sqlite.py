@@ -70,9 +70,7 @@ async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
 
 
 def count_rows(connection: sqlite3.Connection, *, table: str) -> int:
-    count: int = connection.execute(
-        f"SELECT COUNT(*) FROM {table}"  # noqa: S608 - the names in the test
-    ).fetchone()[0]
+    count: int = connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
     return count
 
 

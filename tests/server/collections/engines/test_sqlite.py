@@ -89,8 +89,8 @@ def add(tx: Transaction, *keys: str) -> None:
 async def test_no_conflict_clause_hides_a_write(clause: str, engine: SQLiteEngine) -> None:
     await engine.begin(DOC, lambda tx: add(tx, "a"))
     with closing(sqlite3.connect(engine.folder / file_name(DOC))) as conn:  # type: ignore[operator]  # there is one
-        conn.execute(f"UPDATE {clause} notes SET votes = 1")  # noqa: S608 -- fixed words
-        conn.execute(f"INSERT {clause} INTO notes (id, text) VALUES ('b', 't')")  # noqa: S608 -- fixed words
+        conn.execute(f"UPDATE {clause} notes SET votes = 1")
+        conn.execute(f"INSERT {clause} INTO notes (id, text) VALUES ('b', 't')")
         conn.commit()
     touched = await engine.begin(DOC, lambda tx: tx.number(2))
     assert set(touched.rows["notes"]) == {"a", "b"}
