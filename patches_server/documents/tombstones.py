@@ -9,6 +9,8 @@ The last server time is kept here too, so that a server's clock never runs backw
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from patches.errors import AlgorithmMismatchError, DocDeletedError
 from patches.runtime import Millis
 from patches_server.documents.history import token_of
@@ -102,4 +104,26 @@ def deleted(tombstone: Tombstone) -> DocDeletedError:
     """The error that a tombstone stands for."""
     return DocDeletedError(
         tombstone.doc_id, deleted_at=tombstone.deleted_at, last_rev=tombstone.last_rev
+    )
+
+
+class _Deletable(Protocol):
+    """What a store is asked before a document of it is deleted."""
+
+    async def get_tombstone(self, doc_id: str) -> Tombstone | None: ...
+
+    async def get_current_rev(self, doc_id: str) -> int: ...
+
+
+async def new_tombstone(
+    store: _Deletable, doc_id: str, *, client_id: str | None, now: Millis
+) -> Tombstone | None:
+    """The tombstone to leave at the document's head; `None` if one stands already."""
+    if await store.get_tombstone(doc_id) is not None:
+        return None
+    return Tombstone(
+        doc_id=doc_id,
+        deleted_at=now,
+        last_rev=await store.get_current_rev(doc_id),
+        deleted_by_client_id=client_id,
     )

@@ -39,10 +39,10 @@ from patches_server.documents.offload import Offloader, steps_of, steps_of_encod
 from patches_server.documents.records import (
     CommitOptions,
     CommitResult,
-    Tombstone,
     Version,
     check_version_metadata,
 )
+from patches_server.documents.tombstones import new_tombstone
 from patches_server.lww.commit import AnyChange, client_rev_of
 from patches_server.lww.committer import LWWCommitter, Saving
 from patches_server.lww.decided import CommitCall, Committed, check
@@ -233,14 +233,10 @@ class LWWServer(DocumentServer):
         """Remove the document, leaving a tombstone. One that stands already is kept."""
         context = current_context()
         async with self._locks(doc_id):
-            now = await self.clock.now()
-            tombstone = None
-            if not skip_tombstone and await self.store.get_tombstone(doc_id) is None:
-                tombstone = Tombstone(
-                    doc_id=doc_id,
-                    deleted_at=now,
-                    last_rev=await self.store.get_current_rev(doc_id),
-                    deleted_by_client_id=context.client_id,
+            now, tombstone = await self.clock.now(), None
+            if not skip_tombstone:
+                tombstone = await new_tombstone(
+                    self.store, doc_id, client_id=context.client_id, now=now
                 )
             await self.store.delete_doc(doc_id, tombstone, now=now)
             self._committer.forget(doc_id)

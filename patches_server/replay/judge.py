@@ -7,10 +7,21 @@ from typing import Any, Final
 
 from patches.algorithms.replay.actions import Actions
 from patches.algorithms.replay.changes import ACTION, call_of, clock_of
-from patches.errors import ChangeRefusedError, UnavailableError
+from patches.errors import (
+    ChangeRefusedError,
+    OtherHistoryError,
+    StaleSubmissionError,
+    UnavailableError,
+)
 from patches.model.change import Change, ChangeInput
 from patches.runtime import Millis
-from patches_server.replay.live import Submitted
+from patches_server.documents.history import (
+    KnownHistory,
+    require_same_change,
+    require_same_history,
+)
+from patches_server.replay.live import LiveDoc, Submitted
+from patches_server.replay.views import HIDDEN
 
 #: How far a client's clock may be ahead of the server's.
 MAX_DRIFT_MS: Final = 60_000
@@ -81,3 +92,21 @@ def refused(
     error = ChangeRefusedError(change.id, f"change {change.id}: {message}", code=code)
     error.data = {**(error.data or {}), **(more or {})}
     return error
+
+
+def require_kept(doc_id: str, live: LiveDoc, rev: int) -> None:
+    """Raise if a copy at `rev` cannot follow on by changes: another history, or folded ones."""
+    if rev > live.rev:
+        raise OtherHistoryError(doc_id)
+    if rev < live.floor:
+        raise StaleSubmissionError(
+            f"Document {doc_id}: revision {rev} is older than the changes that are kept "
+            f"(from {live.floor} on). Reload the document."
+        )
+
+
+def require_history(doc_id: str, live: LiveDoc, known: KnownHistory, rev: int) -> None:
+    """Raise `OtherHistoryError` for a copy at `rev` that is of another history."""
+    require_same_history(doc_id, known, token=live.token, head_rev=live.rev, rev=rev)
+    if known.last_id is not None and not known.last_id.startswith(HIDDEN):
+        require_same_change(doc_id, known, live.id_at(known.last_rev))

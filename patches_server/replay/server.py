@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
-from time import perf_counter
 from typing import Any, Final
 
 from patches.aio.keyed_locks import KeyedLocks
@@ -16,9 +14,7 @@ from patches.algorithms.replay.clock import Time
 from patches.errors import (
     ActionTooSlowError,
     ForbiddenError,
-    OtherHistoryError,
     PatchesError,
-    StaleSubmissionError,
     StatusError,
     UnavailableError,
     VersionError,
@@ -38,28 +34,32 @@ from patches_server.documents.history import (
     HistoryMark,
     KnownHistory,
     known_history,
-    require_same_change,
-    require_same_history,
 )
 from patches_server.documents.records import (
     CommitOptions,
     CommitResult,
-    Tombstone,
     Version,
     check_version_metadata,
 )
-from patches_server.replay.judge import AnyChange, judged, refused
+from patches_server.documents.tombstones import new_tombstone
+from patches_server.replay.judge import (
+    AnyChange,
+    judged,
+    refused,
+    require_history,
+    require_kept,
+)
 from patches_server.replay.live import LiveDoc, Submitted
+from patches_server.replay.loaded import LoadedDocs
 from patches_server.replay.store import Logged, ReplayServerStore
 from patches_server.replay.stores.factory import REPLAY_STORES
-from patches_server.replay.views import HIDDEN, Viewer, view_of_state, views_of
+from patches_server.replay.views import Viewer, view_of_state, views_of
 
 #: `(context, change)`: raises `ForbiddenError`, or returns false, to refuse a change.
 Authorize = Callable[[CallContext, AnyChange], bool | Awaitable[bool | None] | None]
 #: The audiences that a caller belongs to.
 Audiences = Callable[[CallContext], set[str] | frozenset[str]]
 
-_KEPT: Final = 200  # documents in memory
 _SMALL: Final = 4  # actions that are run in the event loop's own thread
 _SERVER_CLIENT: Final = "server"
 
@@ -112,8 +112,14 @@ class ReplayServer(DocumentServer):
         self._new_id = change_ids(self._runtime.random)
         self._version_ids = SortableIds(self._runtime.random)
         self._locks = KeyedLocks()
-        self._live: OrderedDict[str, LiveDoc] = OrderedDict()
-        self._max_action_s = max_action_s
+        self._docs = LoadedDocs(
+            self.store,
+            actions,
+            locks=self._locks,
+            clock=self.clock,
+            new_id=lambda: self._new_id(0),
+            max_action_s=max_action_s,
+        )
 
     @property
     def clock_jumps(self) -> int:
@@ -131,7 +137,7 @@ class ReplayServer(DocumentServer):
             raise PatchesError("replay documents are read at the head, or as a saved version")
         viewer = self._viewer(current_context())
         async with self._locks(doc_id):
-            live = await self._load(doc_id)
+            live = await self._docs.load(doc_id)
             state, head, clock = live.state, live.rev, live.clock
         schema = self.actions.schema
         return Snapshot(
@@ -149,7 +155,7 @@ class ReplayServer(DocumentServer):
     async def state(self, doc_id: str) -> State:
         """All rows at the head, whoever may see them."""
         async with self._locks(doc_id):
-            return (await self._load(doc_id)).state
+            return (await self._docs.load(doc_id)).state
 
     async def get_changes_since(self, doc_id: str, rev: int) -> list[Change]:
         """The changes after `rev`, as the caller may see them.
@@ -158,8 +164,8 @@ class ReplayServer(DocumentServer):
         """
         viewer = self._viewer(current_context())
         async with self._locks(doc_id):
-            live = await self._load(doc_id)
-            _require_kept(doc_id, live, rev)
+            live = await self._docs.load(doc_id)
+            require_kept(doc_id, live, rev)
             return views_of(live.since(rev), viewer, self._shares_args)
 
     async def history_of(
@@ -167,9 +173,9 @@ class ReplayServer(DocumentServer):
     ) -> HistoryMark:
         """The document's history. Raises `OtherHistoryError` if a copy at `rev` is of another."""
         async with self._locks(doc_id):
-            live = await self._load(doc_id)
+            live = await self._docs.load(doc_id)
             if known is not None:
-                _require_history(doc_id, live, known, rev)
+                require_history(doc_id, live, known, rev)
             return HistoryMark(live.token, live.rev, live.last_id)
 
     async def view(
@@ -210,7 +216,7 @@ class ReplayServer(DocumentServer):
         found = self.actions.action_of(action)
         plain = found.check_args(args)
         async with self._locks(doc_id):
-            live, now = await self._load(doc_id), await self.clock.now()
+            live, now = await self._docs.load(doc_id), await self.clock.now()
             clock = Time(*live.clock).tick(now).clock(_SERVER_CLIENT)
             change_id = self._new_id(live.rev + 1)
             submitted = Submitted(
@@ -240,12 +246,12 @@ class ReplayServer(DocumentServer):
         refusal: StatusError | None = None
         async with self._locks(doc_id):
             caller.require_waiting()
-            live, now = await self._load(doc_id), await self.clock.now()
+            live, now = await self._docs.load(doc_id), await self.clock.now()
             base_rev = changes[0].base_rev or 0
             known = known_history(caller.options)
             if known is not None:
-                _require_history(doc_id, live, known, base_rev)
-            _require_kept(doc_id, live, base_rev)
+                require_history(doc_id, live, known, base_rev)
+            require_kept(doc_id, live, base_rev)
             accepted: list[Submitted] = []
             try:
                 for change in changes:
@@ -337,7 +343,7 @@ class ReplayServer(DocumentServer):
             if made:
                 live.token = await self.store.append(doc_id, made, expected_rev=expected, now=now)
         except BaseException:
-            self._forget(doc_id)  # the rows are ahead of the store
+            self._docs.forget(doc_id)  # the rows are ahead of the store
             raise
         return made, slow
 
@@ -363,17 +369,13 @@ class ReplayServer(DocumentServer):
         """Remove the document, leaving a tombstone. One that stands already is kept."""
         context = current_context()
         async with self._locks(doc_id):
-            now = await self.clock.now()
-            tombstone = None
-            if not skip_tombstone and await self.store.get_tombstone(doc_id) is None:
-                tombstone = Tombstone(
-                    doc_id=doc_id,
-                    deleted_at=now,
-                    last_rev=await self.store.get_current_rev(doc_id),
-                    deleted_by_client_id=context.client_id,
+            now, tombstone = await self.clock.now(), None
+            if not skip_tombstone:
+                tombstone = await new_tombstone(
+                    self.store, doc_id, client_id=context.client_id, now=now
                 )
             await self.store.delete_doc(doc_id, tombstone, now=now)
-            self._forget(doc_id)
+            self._docs.forget(doc_id)
         await self.on_doc_deleted.emit_and_wait(doc_id, context.connection_id)
 
     async def undelete_doc(self, doc_id: str) -> bool:
@@ -386,7 +388,7 @@ class ReplayServer(DocumentServer):
         Returns how many changes. An action and its sync change are never parted.
         """
         async with self._locks(doc_id):
-            live, now = await self._load(doc_id), await self.clock.now()
+            live, now = await self._docs.load(doc_id), await self.clock.now()
             oldest = now - self._retention_ms
             count = max(len(live.log) - self._max_entries, 0)
             while count < len(live.log) and live.log[count].change.committed_at < oldest:
@@ -399,7 +401,7 @@ class ReplayServer(DocumentServer):
                 state, clock = live.fold(live.log[count - 1].change.rev)
                 await self.store.fold(doc_id, live.floor, state, clock, now=now)
             except BaseException:
-                self._forget(doc_id)
+                self._docs.forget(doc_id)
                 raise
             return count
 
@@ -411,7 +413,7 @@ class ReplayServer(DocumentServer):
         if self.store.versions is None:
             raise VersionError("this store keeps no versions")
         async with self._locks(doc_id):
-            live, now = await self._load(doc_id), await self.clock.now()
+            live, now = await self._docs.load(doc_id), await self.clock.now()
             if not live.rev:
                 return None
             state = Snapshot(state=live.state, rev=live.rev).encoded_state
@@ -437,54 +439,9 @@ class ReplayServer(DocumentServer):
         action = self.actions.find(wire_name)
         return action is not None and action.share_args
 
-    async def _load(self, doc_id: str) -> LiveDoc:
-        """The document in memory; under its lock. Raises `DocDeletedError`."""
-        live = self._live.get(doc_id)
-        if live is None:
-            loaded = await self.store.load(doc_id, now=await self.clock.now())
-            live = LiveDoc(loaded, self.actions, self._own_id, self._deadline)
-            self._live[doc_id] = live
-            while len(self._live) > _KEPT:
-                oldest = next(iter(self._live))
-                if oldest == doc_id or not self._locks.is_free(oldest):
-                    self._live.move_to_end(oldest)
-                    break
-                self._forget(oldest)
-        else:
-            self._live.move_to_end(doc_id)
-        return live
-
-    def _forget(self, doc_id: str) -> None:
-        live = self._live.pop(doc_id, None)
-        if live is not None:
-            live.close()
-
-    def _own_id(self) -> str:
-        return self._new_id(0)
-
-    def _deadline(self) -> Callable[[], bool]:
-        until = perf_counter() + self._max_action_s
-        return lambda: perf_counter() > until
-
 
 def author_of_principal(context: CallContext) -> str | None:
     """The user id of a caller: the `id` of its principal, or the principal if it is a string."""
     principal = context.principal
     author = principal if isinstance(principal, str) else getattr(principal, "id", None)
     return author if isinstance(author, str) else None
-
-
-def _require_kept(doc_id: str, live: LiveDoc, rev: int) -> None:
-    if rev > live.rev:
-        raise OtherHistoryError(doc_id)
-    if rev < live.floor:
-        raise StaleSubmissionError(
-            f"Document {doc_id}: revision {rev} is older than the changes that are kept "
-            f"(from {live.floor} on). Reload the document."
-        )
-
-
-def _require_history(doc_id: str, live: LiveDoc, known: KnownHistory, rev: int) -> None:
-    require_same_history(doc_id, known, token=live.token, head_rev=live.rev, rev=rev)
-    if known.last_id is not None and not known.last_id.startswith(HIDDEN):
-        require_same_change(doc_id, known, live.id_at(known.last_rev))
