@@ -8,29 +8,24 @@ saves it (`docs/internals/ot.md` 8.3, `docs/internals/lww.md` 12).
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from abc import abstractmethod
 from collections import deque
 from collections.abc import (
-    AsyncIterator,
     Awaitable,
     Callable,
-    Coroutine,
     Iterator,
     Sequence,
 )
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
-from patches.aio.signals import Signal, Spawn, Unsubscribe
+from patches.aio.signals import Signal, Spawn
 from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
 from patches.documents.guard import guarded
 from patches.documents.owner import NotADict, Owner
 from patches.documents.reversals import History
 from patches.documents.shown import ShownState
-from patches.documents.updates import Updates
-from patches.documents.watched import Watched
+from patches.documents.subscribed import Subscribed
 from patches.errors import (
     DocumentClosedError,
     OpsRefusedError,
@@ -46,12 +41,8 @@ from patches.model.json_values import Json, Op
 from patches.model.request_checks import CHANGE_ENVELOPE_BYTES
 from patches.runtime import Runtime
 
-_log = logging.getLogger("patches.documents.document")
 
-_MAX_ROUNDS: Final = 100
-
-
-class Document(Watched, NotADict):
+class Document(Subscribed, NotADict):
     """An open document. `Patches.open_doc` makes it and owns it."""
 
     #: The algorithm's name: `"ot"`, `"lww"`.
@@ -59,8 +50,6 @@ class Document(Watched, NotADict):
 
     #: An edit was applied here: its live operation list.
     on_change: Signal[[list[Op]]]
-    #: The shown state changed: the new state.
-    on_update: Signal[[Json]]
     #: `sync_status` or `sync_error` changed: both.
     on_status_change: Signal[[DocSyncStatus, Exception | None]]
 
@@ -87,10 +76,7 @@ class Document(Watched, NotADict):
         self.flusher: Callable[[], Awaitable[None]] | None = None
         #: The owner's clock; set by the owner.
         self.runtime: Runtime | None = None
-        #: Takes the coroutines of async subscribers; set by the owner.
-        self.spawn: Spawn | None = None
         self.on_change = Signal("on_change")
-        self.on_update = Signal("on_update", spawn=self._spawned)
         self.on_status_change = Signal("on_status_change", spawn=self._spawned)
         self._shown = shown or ShownState(state, committed_rev, self.limits)
         self._sync_status: DocSyncStatus = "unsynced"
@@ -99,8 +85,6 @@ class Document(Watched, NotADict):
         self._owner: Owner | None = None  # who may edit it; `None`: everybody
         self._debug = False
         self._guarded: tuple[Json, Json] | None = None  # a state, and its guarded copy
-        self._notifying = False  # subscribers are being called: a newer state makes one more round
-        self._waiting: set[asyncio.Future[None]] = set()
         self._largest_change: Final = self.limits.largest_change_bytes - CHANGE_ENVELOPE_BYTES
         #: Bytes of unsent work, at most; negative: unknown. Measured when it looks too much.
         self._work_bytes = -1
@@ -161,19 +145,6 @@ class Document(Watched, NotADict):
     def is_closed(self) -> bool:
         """True after the last reference was closed. `state` stays readable, edits raise."""
         return self._closed
-
-    def subscribe(self, subscriber: Callable[[Json], object]) -> Unsubscribe:
-        """Call `subscriber(state)` now and after every update. Returns the unsubscriber."""
-        unsubscribe = self.on_update(subscriber)
-        self.on_update.notify(subscriber, self.state)
-        return unsubscribe
-
-    def __aiter__(self) -> AsyncIterator[Json]:
-        """`async for state in doc`: the state now and after updates, until the document is closed.
-
-        States that a slow reader missed are left out.
-        """
-        return Updates(self)
 
     # ---- edits -----------------------------------------------------------------------------------
 
@@ -411,45 +382,3 @@ class Document(Watched, NotADict):
             self._owner.check(f"document {self.id!r}")
         if self._closed:
             raise DocumentClosedError(f"document {self.id!r} is closed; open it again to edit it")
-
-    def _notify(self) -> None:
-        """Call subscribers with the newest state. Each gets every state in order."""
-        if self._waiting:
-            self._wake()
-        if self._notifying or not self.on_update:
-            return
-        self._notifying = True
-        try:
-            for _ in range(_MAX_ROUNDS):
-                changes = self._shown.changes
-                self.on_update.emit(self.state)
-                if changes == self._shown.changes:
-                    return
-            _log.error(
-                "document %r: subscribers changed it %d times in a row; they are not called again",
-                self.id,
-                _MAX_ROUNDS,
-            )
-        finally:
-            self._notifying = False
-
-    async def next_update(self) -> None:
-        """Wait for the next update, or the close."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiter)
-        try:
-            await waiter
-        finally:
-            self._waiting.discard(waiter)
-
-    def _wake(self) -> None:
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def _spawned(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        if self.spawn is not None:
-            self.spawn(coroutine)
-        else:
-            coroutine.close()
-            _log.error("document %r: an async subscriber needs the document's Patches", self.id)
