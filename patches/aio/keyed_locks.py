@@ -60,7 +60,10 @@ class _Turn:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._pass_on()
+        if self._waiting[self._key]:
+            self._pass_on()
+        else:
+            del self._waiting[self._key]
 
     def _pass_on(self) -> None:
         """Hand the key to the next who waits; with nobody it is free."""

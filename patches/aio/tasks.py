@@ -138,15 +138,12 @@ class TaskScope:
     ) -> None:
         context = contextvars.copy_context()
         context.run(_OWNER.set, self)  # tasks that this one makes are on its behalf
-        group.create_task(self._reported(coroutine), name=name, context=context)
+        group.create_task(Reported(coroutine, self._failed), name=name, context=context)
 
     def _drop_waiting(self) -> None:
         for coroutine in self._waiting:
             coroutine.close()
         self._waiting.clear()
-
-    def _reported(self, coroutine: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, None]:
-        return Reported(coroutine, self._failed)
 
     def _failed(self, error: Exception) -> None:
         if self._on_error is not None:

@@ -42,14 +42,12 @@ class OpenDocs:
         self._tasks = tasks
         self._left_memory = left_memory
         self._open: dict[str, OpenDoc] = {}
+        #: The document of an id, if it is in memory: the dict's own method, since all ask often.
+        self.get: Callable[[str], OpenDoc | None] = self._open.get
         self._opening: dict[str, _Opening] = {}
 
     def __iter__(self) -> Iterator[OpenDoc]:
         return iter(list(self._open.values()))
-
-    def get(self, doc_id: str) -> OpenDoc | None:
-        """The document, if it is in memory."""
-        return self._open.get(doc_id)
 
     def is_opening(self, doc_id: str) -> bool:
         """Whether the document is being loaded."""

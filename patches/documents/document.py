@@ -366,7 +366,9 @@ class Document(Subscribed, NotADict):
         most = self.limits.max_pending_bytes_per_doc
         if most is None:
             return
-        if self._work_bytes < 0 or not (self.unsaved or self._shown.has_pending):
+        if not (self.unsaved or self._shown.has_pending):
+            self._work_bytes = 0
+        elif self._work_bytes < 0:
             self._work_bytes = self.measure_pending()
         if self._work_bytes + size > most:
             # What was committed meanwhile is still in the estimate.

@@ -84,12 +84,13 @@ class ShownState:
             self._apply_measured(doc_id, ops, size)
             return
         copy = self._copy or WorkingCopy(self.state)
-        if apply_to_copy(copy, ops):
-            state = copy.state
+        is_changed = apply_to_copy(copy, ops)
+        state = copy.state
+        if is_changed:
             self.changes += 1
             self.state = {} if state is None or state is ABSENT else state
-        is_same = copy.state is self.state
-        self._copy = copy if is_same and copy.owned_count <= _MAX_OWNED else None
+        is_kept = state is self.state and copy.owned_count <= _MAX_OWNED
+        self._copy = copy if is_kept else None
 
     def _has_room(self, ops: Sequence[Op], size: int) -> bool:
         """Whether an edit surely stays within the limits, which is counted then."""

@@ -68,13 +68,22 @@ def apply_to_copy(doc: WorkingCopy, ops: Sequence[Op]) -> bool:
     was.
     """
     for op in ops:
-        doc.share_all(op.get("value"))
-    with doc.atomic(is_single=len(ops) == 1 and ops[0].get("op") != "move"):
-        for op in ops:
-            message = _apply_op(doc, op, "", PLAIN_TEXT, None)
-            if message is not None:
-                raise PatchError(message)
+        if isinstance(op.get("value"), (dict, list)):
+            doc.share_all(op["value"])
+    doc.is_written = False
+    if len(ops) == 1 and ops[0].get("op") != "move":  # it fails before it writes
+        _apply_strictly(doc, ops)
+    else:
+        with doc.atomic():
+            _apply_strictly(doc, ops)
     return doc.is_written
+
+
+def _apply_strictly(doc: WorkingCopy, ops: Sequence[Op]) -> None:
+    for op in ops:
+        message = _apply_op(doc, op, "", PLAIN_TEXT, None)
+        if message is not None:
+            raise PatchError(message)
 
 
 def apply_op(

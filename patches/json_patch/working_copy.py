@@ -7,7 +7,7 @@ A copy may live from patch to patch (`atomic`), for an owner who shows the docum
 between: what was copied for one patch is then written in place by the next, so an edit of a large
 object costs no copy of it. A patch that fails is taken back write by write. Where a write cannot be
 taken back exactly (a removed member comes back at the end, a list shifts), the container is copied
-after all, unless the patch is one operation, which fails before it writes.
+after all. A patch of one operation needs none of this: it fails before it writes.
 """
 
 from __future__ import annotations
@@ -189,15 +189,8 @@ class WorkingCopy:
                 self.share_all(inner)
 
     @contextmanager
-    def atomic(self, *, is_single: bool) -> Iterator[None]:
-        """Inside, apply one patch: all of it, or nothing if it raises.
-
-        `is_single`: it is one operation that fails before it writes.
-        """
-        self.is_written = False
-        if is_single:
-            yield
-            return
+    def atomic(self) -> Iterator[None]:
+        """Inside, apply one patch: all of it, or nothing if it raises."""
         self._earlier, self._owned = self._owned, {id(self._holder): self._holder}
         before = dict(self._holder)
         try:

@@ -93,7 +93,10 @@ def _check_op(op: object, limits: Limits, custom_ops: Collection[str]) -> None:
         if not isinstance(value, str):
             _check_value(value, limits.max_value_depth)
         if known and name[0] == "@":
-            _check_special(name, value, limits)
+            if name == "@txt":
+                _check_text(value, limits)
+            else:
+                _check_operand(name, value)
     elif name in _NEEDS_VALUE:
         raise OpsRefusedError(f"[op:{name}] needs a value")
     if len(op) > 2 + ("value" in op) + ("from" in op):
@@ -155,10 +158,8 @@ def _check_value(value: object, depth: int) -> None:
         raise OpsRefusedError(f"{kind_of(value)} is not a JSON value")
 
 
-def _check_special(name: str, value: object, limits: Limits) -> None:
-    if name == "@txt":
-        _check_text(value, limits)
-    elif isinstance(value, bool) or not isinstance(value, (int, float, str)):
+def _check_operand(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise OpsRefusedError(f"[op:{name}] needs a number or a string, got {kind_of(value)}")
     elif name == "@bit" and isinstance(value, str):
         raise OpsRefusedError("[op:@bit] needs a number, got a string")
@@ -185,11 +186,11 @@ def _text_part_length(part: object) -> int:
     attributes = part.get("attributes")
     if attributes is not None and not isinstance(attributes, dict):
         raise OpsRefusedError(f"[op:@txt] attributes must be an object, got {kind_of(attributes)}")
-    kinds = [kind for kind in ("insert", "retain", "delete") if kind in part]
-    if len(kinds) != 1:
+    if ("insert" in part) + ("retain" in part) + ("delete" in part) != 1:
         raise OpsRefusedError("[op:@txt] a part is one of insert, retain and delete")
-    size = part[kinds[0]]
-    if kinds[0] == "insert":
+    kind = "insert" if "insert" in part else "retain" if "retain" in part else "delete"
+    size = part[kind]
+    if kind == "insert":
         if isinstance(size, str):
             return (
                 len(size) if size.isascii() else len(size.encode("utf-16-le", "surrogatepass")) // 2
@@ -198,7 +199,7 @@ def _text_part_length(part: object) -> int:
             return 1
         raise OpsRefusedError(f"[op:@txt] insert needs a string or an object, got {kind_of(size)}")
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= _MAX_TEXT_PART:
-        raise OpsRefusedError(f"[op:@txt] {kinds[0]} needs an integer from 0 to 2^31-1")
+        raise OpsRefusedError(f"[op:@txt] {kind} needs an integer from 0 to 2^31-1")
     return size
 
 

@@ -62,7 +62,10 @@ def decode(data: bytes | str) -> Json:
     if len(data) > _LARGE:
         with _uncollected():
             return _decode(data)
-    return _decode(data)
+    try:
+        return orjson.loads(data)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return _decode_tolerant(data)
 
 
 def json_size(value: Any) -> int:
@@ -78,10 +81,11 @@ def json_size(value: Any) -> int:
 
 
 def _decode(data: bytes | str) -> Json:
+    """`decode` for much of it."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError as exc:
-        if len(data) > _LARGE and exc.msg.startswith(_SYNTAX_ERRORS):
+        if exc.msg.startswith(_SYNTAX_ERRORS):
             raise InvalidJsonError(f"not JSON: {exc}") from exc
         return _decode_tolerant(data)
     except UnicodeEncodeError:  # a `str` that itself holds a lone surrogate

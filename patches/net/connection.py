@@ -194,7 +194,8 @@ class RpcConnection:
         self, doc_id: str, changes: Sequence[Change], options: Options = None
     ) -> CommitAnswer:
         encoded = [Encoded(change.encoded) for change in changes]
-        return answer_from_wire(await self.call("commitChanges", doc_id, encoded, options))
+        wire = await self._peer.call("commitChanges", doc_id, encoded, options)
+        return answer_from_wire(wire)
 
     async def delete_doc(self, doc_id: str) -> None:
         await self.call("deleteDoc", doc_id)
@@ -213,18 +214,16 @@ class RpcConnection:
 
     def _notified(self, method: str, params: Any) -> None:
         try:
-            self._route(method, params)
+            if method == "changesCommitted":
+                changes = changes_from_wire(params["changes"])
+                self.on_changes_committed.emit(_doc_id(params), changes)
+            elif method == "docDeleted":
+                self.on_doc_deleted.emit(_doc_id(params))
+            else:
+                self.on_notification.emit(method, params)
         except Exception as exc:  # boundary: what the peer sent cannot be understood
             _log.warning("a notification %.80r could not be read", method, exc_info=exc)
             self.on_error.emit(exc)
-
-    def _route(self, method: str, params: Any) -> None:
-        if method == "changesCommitted":
-            self.on_changes_committed.emit(_doc_id(params), changes_from_wire(params["changes"]))
-        elif method == "docDeleted":
-            self.on_doc_deleted.emit(_doc_id(params))
-        else:
-            self.on_notification.emit(method, params)
 
 
 class WebSocketConnection(RpcConnection):

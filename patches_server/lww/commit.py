@@ -103,7 +103,7 @@ def decide(table: RowTable, changes: Sequence[AnyChange], now: Millis) -> Decisi
     if _edits_text(timed):
         outcome = _in_steps(table, timed)
     else:
-        result = consolidate_into(table, (op for _, ops in timed for op in ops))
+        result = consolidate_into(table, [op for _, ops in timed for op in ops])
         outcome = _Outcome(
             {op["path"]: op for op in result.ops_to_save},
             dict.fromkeys(result.paths_to_delete),
@@ -138,7 +138,8 @@ def answer_rows(
             row.pinned and _is_under(row.path, answer.keys())
         ):  # the latter: what it takes away comes back with a row above, which comes before it
             answer[row.path] = row
-    answer.update((row.path, row) for row in stored)
+    for row in stored:
+        answer[row.path] = row
     return commit_order(answer.values())
 
 
@@ -149,8 +150,11 @@ def new_rows(loaded: LoadedRows, decision: Decision) -> list[Row]:
     rows = []
     for pos, op in enumerate(decision.ops):
         path = op["path"]
-        gone = (table.row(name) for name in (path, *table.below(path)))
-        replaced = [row.held for row in gone if row is not None]
+        replaced = []
+        for name in (path, *table.below(path)):
+            row = table.row(name)
+            if row is not None:
+                replaced.append(row.held)
         if op["op"] != "remove":
             rows.append(Row.from_op(op, rev=rev, pos=pos, held=after_write(replaced, rev)))
             continue
@@ -205,7 +209,11 @@ def _decision(table: RowTable, outcome: _Outcome) -> Decision:
 
 
 def _edits_text(timed: Sequence[tuple[AnyChange, list[Op]]]) -> bool:
-    return any(op["op"] == "@txt" for _, ops in timed for op in ops)
+    for _, ops in timed:
+        for op in ops:
+            if op["op"] == "@txt":
+                return True
+    return False
 
 
 def _in_steps(table: RowTable, timed: Sequence[tuple[AnyChange, list[Op]]]) -> _Outcome:

@@ -85,5 +85,5 @@ def decided(call: CommitCall, loaded: LoadedRows, paths: Sequence[str], limits: 
         fresh=fresh,
         decision=decision,
         stored=stored,
-        answer=[*first, *(row.encoded for row in rows)],
+        answer=first + [row.encoded for row in rows],
     )

@@ -82,7 +82,11 @@ def size_of(rows: Sequence[Row]) -> int:
     A pinned removal takes away what a row above still holds: the document becomes smaller by it,
     and its row is one more. There are no more of them than there are values to take away.
     """
-    return sum(len(row.encoded) for row in rows if not row.pinned)
+    size = 0
+    for row in rows:
+        if not row.pinned:
+            size += len(row.encoded)
+    return size
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,12 +81,13 @@ def put_consolidated(table: Rows, saved: Iterable[Op], removed_paths: Iterable[s
 class FieldTable:
     """Ops by path, in the order of first insertion. Not thread-safe; never changes an op."""
 
-    __slots__ = ("_names", "_next", "_ops", "_order", "get")
+    __slots__ = ("_names", "_next", "_order", "by_path", "get")
 
     def __init__(self, ops: Iterable[Op] = ()) -> None:
-        self._ops: dict[str, Op] = {}
+        #: The ops in order. To be read only.
+        self.by_path: dict[str, Op] = {}
         #: The op at exactly a path, or `None`: the dict's own method, since each write asks often.
-        self.get: Callable[[str], Op | None] = self._ops.get
+        self.get: Callable[[str], Op | None] = self.by_path.get
         self._order: dict[str, int] = {}
         self._next = 0
         self._names: dict[str, dict[str, None]] = {}  # path -> full paths one step below it
@@ -96,7 +97,7 @@ class FieldTable:
     def put(self, op: Op) -> None:
         """Set the op at its path; a path that has one keeps its place."""
         path = op["path"]
-        if path not in self._ops:
+        if path not in self.by_path:
             self._order[path] = self._next
             self._next += 1
             end = path.rfind("/")
@@ -105,11 +106,11 @@ class FieldTable:
                 siblings[path] = None
             else:
                 self._link(path)
-        self._ops[path] = op
+        self.by_path[path] = op
 
     def discard(self, path: str) -> None:
         """Remove the op at exactly this path, if there is one."""
-        if self._ops.pop(path, None) is not None:
+        if self.by_path.pop(path, None) is not None:
             del self._order[path]
             if path not in self._names:
                 self._unlink(path)
@@ -117,9 +118,9 @@ class FieldTable:
     def write(self, op: Op) -> None:
         """Set the op at its path, after all others."""
         path = op["path"]
-        if path in self._ops:  # it stays linked
-            del self._ops[path]
-            self._ops[path] = op
+        if path in self.by_path:  # it stays linked
+            del self.by_path[path]
+            self.by_path[path] = op
             self._order[path] = self._next
             self._next += 1
         else:
@@ -134,7 +135,7 @@ class FieldTable:
         while pending:
             for name in self._names.get(pending.pop(), ()):
                 pending.append(name)
-                if name in self._ops:
+                if name in self.by_path:
                     found.append(name)
         found.sort(key=self._order.__getitem__)
         return found
@@ -145,26 +146,26 @@ class FieldTable:
 
     def ops(self) -> list[Op]:
         """All, in the order of the paths."""
-        return list(self._ops.values())
+        return list(self.by_path.values())
 
     def any(self) -> bool:
         """Whether there is one."""
-        return bool(self._ops)
+        return bool(self.by_path)
 
     def clear(self) -> None:
         """Remove all."""
-        self._ops.clear()
+        self.by_path.clear()
         self._order.clear()
         self._names.clear()
 
     def __iter__(self) -> Iterator[Op]:
-        return iter(self._ops.values())
+        return iter(self.by_path.values())
 
     def __len__(self) -> int:
-        return len(self._ops)
+        return len(self.by_path)
 
     def __contains__(self, path: object) -> bool:
-        return path in self._ops
+        return path in self.by_path
 
     def _link(self, path: str) -> None:
         end = path.rfind("/")
@@ -175,12 +176,12 @@ class FieldTable:
                 names[path] = None
                 return
             self._names[parent] = {path: None}
-            if parent in self._ops:
+            if parent in self.by_path:
                 return
             path, end = parent, parent.rfind("/")
 
     def _unlink(self, path: str) -> None:
-        while path not in self._names and path not in self._ops:
+        while path not in self._names and path not in self.by_path:
             end = path.rfind("/")
             if end < 0:
                 return

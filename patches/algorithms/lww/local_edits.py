@@ -84,15 +84,17 @@ def _add_pending(tables: DocTables, ops: Sequence[Op], edit_id: str | None) -> S
         is_removal = existing.get(path, {}).get("op") == "remove"
         if not is_removal or any(is_below(path, op["path"]) for op in result.ops_to_save):
             removed_paths.append(path)
-    replaced = {*removed_paths, *(op["path"] for op in result.ops_to_save)}
-    unit, moved = join(
-        tables.pending,
-        result.ops_to_save,
-        [op for path, op in existing.items() if path in replaced],
-        before + 1,
-    )
-    for op in moved:
-        tables.pending.put(in_unit(op, unit))
+    unit = before + 1
+    if existing:
+        replaced = {*removed_paths, *(op["path"] for op in result.ops_to_save)}
+        unit, moved = join(
+            tables.pending,
+            result.ops_to_save,
+            [op for path, op in existing.items() if path in replaced],
+            unit,
+        )
+        for op in moved:
+            tables.pending.put(in_unit(op, unit))
     put_consolidated(
         tables.pending, [in_unit(op, unit) for op in result.ops_to_save], removed_paths
     )

@@ -78,6 +78,8 @@ def catch_up(tables: DocTables, known: int | None) -> Step | None:
 def taken(tables: DocTables, ids: Collection[str]) -> tuple[list[Change], list[Change]]:
     """The pieces being sent that have one of the ids, and the others, as they are stored."""
     sending = tables.sending()
+    if not sending:
+        return [], []
     return (
         [piece for piece in sending if piece.id in ids],
         [piece for piece in sending if piece.id not in ids],

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 
 from patches.algorithms.lww.bases import with_bases
-from patches.algorithms.lww.reading import catch_up, committed_rev, version_of, work_if_missed
+from patches.algorithms.lww.reading import catch_up, work_if_missed
 from patches.algorithms.lww.split import split_change
 from patches.algorithms.lww.steps import Step
 from patches.algorithms.lww.tables import DocTables
-from patches.algorithms.lww.units import as_parts, as_stored, bare_change, grouped
+from patches.algorithms.lww.units import as_parts, as_stored, bare, bare_change, grouped
 from patches.model.change import Change
 from patches.model.ids import IdSource
 from patches.model.json_values import Op
@@ -34,12 +34,14 @@ def next_piece(
     Pending ops become pieces when none is left. Without `options` they are sent as they are: not
     divided, and without what deltas start from.
     """
-    sending, rev = tables.sending(), committed_rev(tables)
+    sending, head = tables.sending(), tables.head()
+    rev = 0 if head is None or head.deleted else head.committed_rev
     units = [] if sending else grouped(tables.pending.ops())
     pending = [op for unit in units for op in unit]
+    if len(units) == 1:  # most often: a number would tell nothing
+        pending = [bare(op) for op in pending]
     if not sending and not pending:
         return None, catch_up(tables, known)
-    head = tables.head()
     if sending:
         first = sending[0]
     else:
@@ -54,7 +56,7 @@ def next_piece(
         )
     if sending and len(pieces) == 1:
         return bare_change(first), catch_up(tables, known)
-    before = version_of(tables)
+    before = 0 if head is None else head.version
     pieces = as_stored([*as_parts(pieces, before + 1), *sending[1:]])
     tables.put_sending(pieces)
     if not sending:

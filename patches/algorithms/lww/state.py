@@ -91,7 +91,8 @@ def holds_container(state: Json, path: str) -> bool:
 
 def in_commit_order(ops: Iterable[Op]) -> list[Op]:
     """Sorted by `(rev, ts)`, else as they came. Rows without `rev`, not echoed yet, are last."""
-    return sorted(ops, key=commit_order)
+    found = list(ops)
+    return sorted(found, key=commit_order) if len(found) > 1 else found
 
 
 def commit_order(op: Op) -> tuple[bool, float, float]:
@@ -110,7 +111,9 @@ def rederive(shown: Json, committed: Json, unsent: Unsent, touched: Iterable[str
     if unsent.are_too_many_to_search(len(paths)):
         starts = [""]
     else:
-        starts = _outermost({_start(path, shown, committed, unsent) for path in paths})
+        starts = [_start(path, shown, committed, unsent) for path in paths]
+        if len(starts) > 1:
+            starts = _outermost(set(starts))
     if not starts:
         return shown
     if "" in starts:
@@ -143,8 +146,6 @@ def _start(path: str, shown: Json, committed: Json, unsent: Unsent) -> str:
 def _outermost(paths: set[str]) -> list[str]:
     if "" in paths:
         return [""]
-    if len(paths) == 1:
-        return list(paths)
     return [path for path in sorted(paths) if not _has_above(path, paths)]
 
 

@@ -129,7 +129,9 @@ def fold_changes(
     check_timed(doc_id, changes)
     if changes:
         check_is_asked_about(tables, doc_id, asked)
-    before, cursor = version_of(tables), committed_rev(tables)
+    head = tables.head()
+    before = 0 if head is None else head.version
+    cursor = 0 if head is None or head.deleted else head.committed_rev
     accepted = accepted_changes(changes, cursor, expected_ids)
     # What another process that shares the store has sent comes as a broadcast, under its id.
     own_ids = {change.id for change in changes}
@@ -139,11 +141,15 @@ def fold_changes(
         work = work_if_missed(tables, before, known)
         return Step(before=before, after=before, committed_rev=cursor, before_rev=cursor, work=work)
     rows = _receive(tables, accepted)
-    rev = max([cursor, *(change.rev for change in accepted)])
+    rev, newest = cursor, 0 if head is None else head.newest_ts
+    for change in accepted:
+        rev = max(rev, change.rev)
+        for op in change.ops:
+            newest = max(newest, op.get("ts") or 0)
     if confirmed:
         left = rebased(left, rev)
         tables.put_sending(left)
-    head = tables.put_head(committed_rev=rev, newest_ts=_newest(tables, accepted))
+    head = tables.put_head(committed_rev=rev, newest_ts=newest)
     history = _follow_history(tables, accepted, confirms=confirms)
     missed = rows is None and known is not None
     return Step(

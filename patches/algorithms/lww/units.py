@@ -44,7 +44,10 @@ def bare(op: Op) -> Op:
 
 def bare_change(change: Change) -> Change:
     """A stored piece as it is sent and shown."""
-    if not any(_MEMBER in op for op in change.ops):
+    for op in change.ops:
+        if _MEMBER in op:
+            break
+    else:
         return change
     return change.replace(ops=[bare(op) for op in change.ops])
 

@@ -25,7 +25,7 @@ class Unsent:
     @property
     def stored_count(self) -> int:
         """How many fields wait for the server, beside unsaved edits."""
-        return len(self._sending) + len(self._pending)
+        return len(self._sending.by_path) + len(self._pending.by_path)
 
     def pending(self) -> list[Op]:
         """The pending ops, in order."""

@@ -78,7 +78,8 @@ class _Writer:
 
     def _plain(self, op: Op) -> None:
         path = op["path"]
-        if self._is_met(path) or (op["op"] == "add" and ("/0" in path or "/-" in path)):
+        makes_list = op["op"] == "add" and ("/0" in path or "/-" in path)
+        if self._ahead and (makes_list or self._is_met(path)):
             self._now()
         whole = _whole(self._state, path, op["op"] == "add")
         if whole is None:
@@ -156,9 +157,7 @@ class _Writer:
 
     def _is_met(self, path: str) -> bool:
         """Whether a write that `_state` does not have yet changes what stands at or above."""
-        return bool(self._ahead) and (
-            path in self._ahead_at or any(above in self._ahead_at for above in ancestor_paths(path))
-        )
+        return not self._ahead_at.isdisjoint((path, *ancestor_paths(path)))
 
 
 def _whole(state: Json, path: str, adds: bool) -> str | None:
@@ -176,7 +175,7 @@ def _whole(state: Json, path: str, adds: bool) -> str | None:
                 return above
             state = item
         elif isinstance(state, dict):
-            state = state.get(_key(segment), ABSENT)
+            state = state.get(_key(segment) if "~" in segment else segment, ABSENT)
         elif state is ABSENT:
             makes_list = adds and any(key in ("0", "-") for key in segments[index:])
             return above if makes_list else None

@@ -52,7 +52,9 @@ class DraftDict(Container, MutableMapping[str, Any]):
             return
         value = taken(value, self._recorder, path)
         self._recorder.ops.append({"op": "replace", "path": path, "value": value})
-        detach(self._slot(key))
+        slot = self._slot(key)  # again: taking a value may have read this member
+        if isinstance(slot, Node):
+            slot._detach()
         self._set_slot(key, value)
 
     def __delitem__(self, key: str) -> None:

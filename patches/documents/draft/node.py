@@ -13,7 +13,7 @@ from typing import Any
 
 from patches.errors import PatchError
 from patches.json_patch import ABSENT, apply_patch, pointer
-from patches.model.json_values import Json, Op, checked_copy
+from patches.model.json_values import MAX_SAFE_INTEGER, Json, Op, checked_copy
 
 put = object.__setattr__
 
@@ -146,7 +146,10 @@ def taken(value: object, recorder: Recorder, path: str) -> Json:
 
     Raises `InvalidValueError`, naming where below `path` it is not JSON.
     """
-    if value is None or value is True or value is False or type(value) is str:
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return value
+    if kind is int and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:  # type: ignore[operator]
         return value
     if isinstance(value, Node):
         return value._plain()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Final, Protocol
@@ -165,12 +165,10 @@ class DocSteps:
                 self.id, frames[0].method, frames[0].params, self.open_doc
             )
             return
-        changes = [
-            change
-            for frame in frames
-            if not isinstance(frame, Notice)
-            for change in frame.changes
-        ]  # fmt: skip
+        changes: list[Change] = []
+        for frame in frames:
+            if not isinstance(frame, Notice):
+                changes += frame.changes
         new = await self._applied(changes)
         rev = await self._rev_after(new)
         doc = self.open_doc  # it may have taken over work of another process
@@ -194,7 +192,7 @@ class DocSteps:
                 transitions.nothing_to_send(self.doc, rev=rev, has_pending=left, edits=edits)
             )
             return
-        ids = tuple(change.id for change in batch)
+        ids = tuple([change.id for change in batch])
         if ids == self.doc.sent:
             self.set_state(transitions.stalled(self.doc, edits))
             return
@@ -207,10 +205,7 @@ class DocSteps:
             return
         echoed = {change.id for change in answer.changes}
         self._resolved = [change for change in batch if change.id in echoed]
-        new = await self._without_unappliable(
-            answer.changes,
-            lambda usable: algorithm.receive_answer(self.id, batch, usable, self.open_doc),
-        )
+        new = await self._applied(answer.changes, sent=batch)
         if answer.token is not None:
             await algorithm.receive_token(self.id, answer.token)
         # Answered with what was missed and none of ours: made on an old revision, it is made again.
@@ -296,23 +291,22 @@ class DocSteps:
             except Exception:  # reported by whoever stores them; they stay on top of what comes
                 _log.info("document %r has edits that cannot be stored", self.id)
 
-    async def _applied(self, changes: Sequence[Change]) -> list[Change]:
-        algorithm = self.algorithm
-        return await self._without_unappliable(
-            changes,
-            lambda usable: algorithm.apply_server_changes(self.id, usable, self.open_doc),
-        )
-
-    async def _without_unappliable(
-        self,
-        changes: Sequence[Change],
-        apply: Callable[[Sequence[Change]], Awaitable[list[Change]]],
+    async def _applied(
+        self, changes: Sequence[Change], *, sent: Sequence[Change] | None = None
     ) -> list[Change]:
-        """Apply changes, without those that are known to be unappliable."""
+        """Apply committed changes, without those that are known to be unappliable.
+
+        `sent`: they are the answer to a commit of these.
+        """
+        algorithm = self.algorithm
         while True:
+            known = self.doc.unappliable
+            usable = without_skipped(known, changes) if known.records else changes
             try:
-                known = self.doc.unappliable
-                new = await apply(without_skipped(known, changes) if known.records else changes)
+                if sent is None:
+                    new = await algorithm.apply_server_changes(self.id, usable, self.open_doc)
+                else:
+                    new = await algorithm.receive_answer(self.id, sent, usable, self.open_doc)
             except ApplyChangesError as exc:
                 known = self.doc.unappliable  # as it is by now
                 self._set_unappliable(record_failure(known, exc.change_id))

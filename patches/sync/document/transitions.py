@@ -73,7 +73,8 @@ def disconnected(doc: DocSync) -> DocSync:
 
 def edited(doc: DocSync) -> DocSync:
     """A local edit was stored."""
-    return evolve(doc, edits=doc.edits + 1, has_pending=True, failure=hastened(doc.failure))
+    failure = None if doc.failure is None else hastened(doc.failure)
+    return evolve(doc, edits=doc.edits + 1, has_pending=True, failure=failure)
 
 
 def pull_requested(doc: DocSync) -> DocSync:
