@@ -31,24 +31,24 @@ class Signal(Generic[P]):
     def __init__(self, name: str, *, spawn: Spawn | None = None) -> None:
         self._name = name
         self._spawn = spawn
-        # Replaced, never changed: an emission goes on over the tuple that it started with.
-        self._subscribers: tuple[Callable[P, object], ...] = ()
+        #: Replaced, never changed: an emission goes on over the tuple that it started with.
+        self.subscribers: tuple[Callable[P, object], ...] = ()
         #: Whether all subscribers are plain functions, which have finished when `emit` returns.
         self.is_plain = True
 
     def __call__(self, subscriber: Callable[P, object]) -> Unsubscribe:
         if not callable(subscriber):
             raise TypeError(f"{self._name} takes a function, not {subscriber!r}")
-        if subscriber not in self._subscribers:
-            self._replace((*self._subscribers, subscriber))
+        if subscriber not in self.subscribers:
+            self._replace((*self.subscribers, subscriber))
 
         def unsubscribe() -> None:
-            self._replace(tuple(other for other in self._subscribers if other != subscriber))
+            self._replace(tuple(other for other in self.subscribers if other != subscriber))
 
         return unsubscribe
 
     def __bool__(self) -> bool:
-        return bool(self._subscribers)
+        return bool(self.subscribers)
 
     def notify(self, subscriber: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Call one subscriber, as `emit` would."""
@@ -66,7 +66,7 @@ class Signal(Generic[P]):
 
     def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Call every subscriber; async ones continue as tasks of the owner."""
-        for subscriber in self._subscribers:  # as `notify`, inlined: every keystroke passes here
+        for subscriber in self.subscribers:  # as `notify`, inlined: every keystroke passes here
             try:
                 result = subscriber(*args, **kwargs)
             except Exception:  # boundary: a subscriber's failure is its own
@@ -78,7 +78,7 @@ class Signal(Generic[P]):
     async def emit_and_wait(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Call every subscriber and wait until the async ones have finished."""
         waiting: list[Coroutine[Any, Any, None]] = []
-        for subscriber in self._subscribers:
+        for subscriber in self.subscribers:
             try:
                 result = subscriber(*args, **kwargs)
             except Exception:  # boundary: a subscriber's failure is its own
@@ -90,7 +90,7 @@ class Signal(Generic[P]):
             await asyncio.gather(*waiting)
 
     def _replace(self, subscribers: tuple[Callable[P, object], ...]) -> None:
-        self._subscribers = subscribers
+        self.subscribers = subscribers
         self.is_plain = not any(map(inspect.iscoroutinefunction, subscribers))
 
     def _hand_over(self, awaitable: Awaitable[object]) -> None:

@@ -96,12 +96,7 @@ class Histories:
 
     async def commit_options(self, doc_id: str) -> dict[str, Json] | None:
         """The options of a commit; none to a server that gives no tokens: it tells all of them."""
-        if self._are_given is False:
-            return None
-        known = self._known.get(doc_id)
-        if known is None:
-            return await self.options(doc_id)
-        return {"algorithm": self._algorithm, **known.options()}
+        return None if self._are_given is False else await self.options(doc_id)
 
     async def receive_token(self, doc_id: str, token: str | None, *, is_given: bool) -> None:
         """A server has named the history of a copy that it took for its own."""

@@ -61,7 +61,7 @@ class Subscribed(Watched):
         """Call subscribers with the newest state. Each gets every state in order."""
         if self._waiting:
             self._wake()
-        if self._notifying or not self.on_update:
+        if self._notifying or not self.on_update.subscribers:
             return
         self._notifying = True
         try:

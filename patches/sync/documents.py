@@ -181,10 +181,12 @@ class Documents:
 
     def committed(self, doc_id: str, changes: Sequence[Change]) -> None:
         """The server has committed changes of others. None: there is something to fetch."""
-        if changes:
-            self.framed(doc_id, Committed(changes))
-        else:
+        if not changes:
             self.change(doc_id, transitions.pull_requested)
+            return
+        worker = self._workers.get(doc_id)
+        if worker is not None:
+            worker.set_state(transitions.framed(worker.doc, Committed(changes)))
 
     def deleted(self, doc_id: str) -> None:
         """The server has deleted a document."""

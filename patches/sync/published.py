@@ -63,5 +63,5 @@ class Published:
         self._map = None
         if self._holding:
             self._held = True
-        elif self._on_change:
+        elif self._on_change.subscribers:
             self._on_change.emit(self.map)

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.keystroke import measure
 
 #: Calls and modules.
-BOUNDS = {"ot": (571, 97), "lww": (764, 95)}
+BOUNDS = {"ot": (540, 97), "lww": (660, 94)}
 
 
 @pytest.mark.interpreted  # what is compiled is not counted

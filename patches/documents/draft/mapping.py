@@ -48,7 +48,7 @@ class DraftDict(Container, MutableMapping[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         key = self._existing(key)
         path = self._pointer(key)
-        if is_in_place(value, self._slot(key)):
+        if isinstance(value, Node) and is_in_place(value, self._slot(key)):
             return
         value = taken(value, self._recorder, path)
         self._recorder.ops.append({"op": "replace", "path": path, "value": value})
