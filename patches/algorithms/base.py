@@ -333,7 +333,7 @@ class Algorithm(Tracking, Editing, Syncing, Quarantine):
     #: `(error, context)`: a failure that belongs to no call, with `context.doc_id`.
     on_error: Signal[[Exception, ErrorContext]]
 
-    def tell_set_aside(self, entry: QuarantinedChange) -> None:
+    def report_set_aside(self, entry: QuarantinedChange) -> None:
         """Tell of work that the algorithm itself has put into quarantine."""
         self.on_quarantined.emit(entry)
         self.on_error.emit(

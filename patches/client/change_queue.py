@@ -202,7 +202,7 @@ class ChangeQueue:
         elif self.is_latched:
             assert self.error is not None
             self._kept.append(edit)
-            self._tell(self.error, kind="environment", will_retry=False, latched=True)
+            self._report_failure(self.error, kind="environment", will_retry=False, latched=True)
         else:
             await self._attempts(edit)
 
@@ -219,7 +219,7 @@ class ChangeQueue:
                 will_retry = attempt < _MOST_ATTEMPTS and not self._closing
                 if not will_retry:
                     self._latch(edit, exc)
-                self._tell(exc, kind=kind, will_retry=will_retry, attempt=attempt)
+                self._report_failure(exc, kind=kind, will_retry=will_retry, attempt=attempt)
                 if not will_retry:
                     return
                 await self._pause(min(2.0 ** (attempt - 1), _LONGEST_WAIT_S))
@@ -239,7 +239,7 @@ class ChangeQueue:
         edit.fail(error)
         if edit.doc is not None:
             edit.doc.rollback_unsaved()
-        self._tell(error, kind=kind, will_retry=False)
+        self._report_failure(error, kind=kind, will_retry=False)
 
     def _latch(self, edit: Edit, error: Exception) -> None:
         self.is_latched = True
@@ -253,7 +253,7 @@ class ChangeQueue:
         except TimeoutError:
             pass
 
-    def _tell(
+    def _report_failure(
         self,
         error: Exception,
         *,

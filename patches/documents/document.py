@@ -232,7 +232,7 @@ class Document(Subscribed, NotADict):
         before = self._shown.handed_out() if self._watchers else None
         is_other = self._shown.replace(state)
         if self._watchers:
-            self._tell_watchers(before, self._shown.state, moves)
+            self._notify_watchers(before, self._shown.state, moves)
         if is_other:
             self._notify()
 

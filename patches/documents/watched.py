@@ -88,7 +88,7 @@ class Watched(ABC):
 
         return carry_out
 
-    def _tell_watchers(self, before: Json, after: Json, moves: History | None) -> None:
+    def _notify_watchers(self, before: Json, after: Json, moves: History | None) -> None:
         """Others have moved the shown state: by `moves`, if that is known."""
         refused, self._refused = self._refused, ()
         for watcher in self._watchers:

@@ -50,7 +50,7 @@ class Consumers:
         """The handlers that have a cursor."""
         return [each for each in self._rules.listeners if each.durable is not None]
 
-    def told(self, doc_id: str, step: Step) -> None:
+    def committed(self, doc_id: str, step: Step) -> None:
         """A revision is on disk."""
         events: list[Event] | None = None
         for number, listener in enumerate(self._rules.listeners):
@@ -77,9 +77,9 @@ class Consumers:
             self._waiting[key].extend(events)
             return
         self._waiting[key] = deque(events)
-        self._tasks.spawn(self._tell_all(key, listener), name="handler")
+        self._tasks.spawn(self._notify_all(key, listener), name="handler")
 
-    async def _tell_all(self, key: tuple[str, int], listener: Listener) -> None:
+    async def _notify_all(self, key: tuple[str, int], listener: Listener) -> None:
         try:
             while self._waiting[key]:
                 event = self._waiting[key].popleft()

@@ -185,7 +185,7 @@ class Interests:
                     changes[id(part)] = change
         author = None if commit is None else commit.author
         made: dict[tuple[object, ...], View | None] = {}
-        told: dict[tuple[object, ...], list[str]] = {}
+        recipients: dict[tuple[object, ...], list[str]] = {}
         own = None
         is_hidden = bool(self._hides.intersection(touched.rows))
         for held in self._subscriptions.values():
@@ -205,9 +205,9 @@ class Interests:
                 own = view
             elif view is not None:
                 held.sent_rev = tx.rev
-                told.setdefault(key, []).append(held.connection_id)
+                recipients.setdefault(key, []).append(held.connection_id)
         views = []
-        for same, connection_ids in told.items():
+        for same, connection_ids in recipients.items():
             view = made[same]
             assert view is not None, "only what there is is told"
             views.append(_to(view, frozenset(connection_ids)))

@@ -43,7 +43,7 @@ class Jobs:
         tell: Callable[[str, Sequence[Delivery], Sequence[Step]], object],
     ) -> None:
         self._engine, self._declared, self._runtime = engine, declared, runtime
-        self._max_eager_rows, self._tell = max_eager_rows, tell
+        self._max_eager_rows, self._notify = max_eager_rows, tell
         self._live: dict[str, LiveDocument] = {}
         self._deleting: set[str] = set()
 
@@ -116,7 +116,7 @@ class Jobs:
         if future.cancelled() or future.exception() is not None:
             return
         done = future.result()
-        self._tell(live.doc_id, done.deliveries, done.steps)
+        self._notify(live.doc_id, done.deliveries, done.steps)
 
     async def _live_document(self, doc_id: str) -> LiveDocument:
         live = self._live.get(doc_id)

@@ -80,7 +80,7 @@ class Job:
             if missed is None:
                 self.look_again(interests.clear())
             else:
-                self._tell(missed, None, "")
+                self._notify(missed, None, "")
         interests.rev = tx.rev
         touched = tx.number(self.now)
         if touched.rows:
@@ -191,9 +191,9 @@ class Job:
         self, touched: Touched, commit: Commit | None, change_id: str, origin: str | None = None
     ) -> View | None:
         self.steps.append(Step(self.tx.rev, touched, commit))
-        return self._tell(touched, commit, change_id, origin)
+        return self._notify(touched, commit, change_id, origin)
 
-    def _tell(
+    def _notify(
         self, touched: Touched, commit: Commit | None, change_id: str, origin: str | None = None
     ) -> View | None:
         views, own = self.interests.absorb(self.tx, touched, commit, origin=origin)

@@ -93,7 +93,7 @@ class CollectionsServer(DeclaresRules, OwnCalls, DocumentServer):
         self._claims, self._poll_s = claims, poll_s
         self._runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self._jobs = Jobs(
-            engine, declared, self._runtime, max_eager_rows=max_eager_rows, tell=self._tell
+            engine, declared, self._runtime, max_eager_rows=max_eager_rows, tell=self._notify
         )
         self._tasks: Final = TaskScope("collections server", on_error=self._report)
         self._consumers: Final = Consumers(self.rules, self._tasks, self._jobs.run)
@@ -338,13 +338,13 @@ class CollectionsServer(DeclaresRules, OwnCalls, DocumentServer):
             except PatchesError as exc:
                 _log.warning("document %.128r: its handlers do not run: %s", doc_id, exc)
 
-    def _tell(self, doc_id: str, deliveries: Sequence[Delivery], steps: Sequence[Step]) -> None:
+    def _notify(self, doc_id: str, deliveries: Sequence[Delivery], steps: Sequence[Step]) -> None:
         for delivery in deliveries:
             changes = [codec.Encoded(change.encoded) for change in delivery.changes]
             params: dict[str, Any] = {"changes": changes}
             self.on_notification.emit(doc_id, "changesCommitted", params, delivery.connection_ids)
         for step in steps:
-            self._consumers.told(doc_id, step)
+            self._consumers.committed(doc_id, step)
 
     # ---- small things ----------------------------------------------------------------------------
 

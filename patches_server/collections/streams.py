@@ -131,11 +131,11 @@ class Streams:
         if rows.pop((writing.table.name, writing.key), None) is not None:
             if not rows:
                 self._open.pop(writing.doc_id, None)
-            self._tell(writing, delete_op(writing.table.name, writing.key))
+            self._announce(writing, delete_op(writing.table.name, writing.key))
 
     def show_row(self, writing: Writing) -> None:
         """Tell everybody who may see it what a row is now."""
-        self._tell(writing, insert_op(writing.table.name, writing.key, writing.row))
+        self._announce(writing, insert_op(writing.table.name, writing.key, writing.row))
 
     def follow(self, doc_id: str, caller: Caller) -> None:
         """A connection follows a document: it is told what is in progress."""
@@ -161,7 +161,7 @@ class Streams:
                 writing.stop()
                 self.remove(writing)
 
-    def _tell(self, writing: Writing, op: Op) -> None:
+    def _announce(self, writing: Writing, op: Op) -> None:
         followers = self._followers.get(writing.doc_id, {})
         seeing = frozenset(each for each, who in followers.items() if _sees(who, writing))
         if seeing:

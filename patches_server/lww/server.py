@@ -296,7 +296,7 @@ class LWWServer(DocumentServer):
         if isinstance(begun, Saving):
             begun.saved.add_done_callback(partial(self._saved, begun, context, then))
             return Begun.BEGUN
-        return None if begun is None else self._told(call, begun, context)
+        return None if begun is None else self._announced(call, begun, context)
 
     def _saved(
         self, saving: Saving, context: CallContext, then: Then, saved: asyncio.Future[bool]
@@ -309,9 +309,9 @@ class LWWServer(DocumentServer):
         elif error is not None or not saved.result():
             then(None)
         else:
-            then(self._told(saving.call, saving.commit.committed, context))
+            then(self._announced(saving.call, saving.commit.committed, context))
 
-    def _told(self, call: CommitCall, done: Committed, context: CallContext) -> CommitResult:
+    def _announced(self, call: CommitCall, done: Committed, context: CallContext) -> CommitResult:
         """Tell the subscribers of a commit; its result."""
         broadcast = _broadcast(call.changes, done, call.now)
         self.on_changes_committed.emit(call.doc_id, [broadcast], None, context.connection_id)

@@ -221,9 +221,9 @@ class OTServer(DocumentServer):
     def commit_at_once(
         self, context: CallContext, doc_id: str, changes: Sequence[ChangeInput], then: Then
     ) -> CommitResult | Begun | None:
-        told = self.on_changes_committed
+        committed_signal = self.on_changes_committed
         now = self.clock.now_at_once()
-        if now is None or not told.is_plain or not self._locks.is_free(doc_id):
+        if now is None or not committed_signal.is_plain or not self._locks.is_free(doc_id):
             return None
         call = CommitCall(context, doc_id, changes, None, now, MAX_STEPS_AT_ONCE)
         begun = self._committer.commit_at_once(call)
@@ -233,7 +233,7 @@ class OTServer(DocumentServer):
         if begun is None:
             return None
         self._heads.committed(doc_id, len(begun.decision.to_store))
-        told.emit(doc_id, begun.decision.to_store, None, context.connection_id)
+        committed_signal.emit(doc_id, begun.decision.to_store, None, context.connection_id)
         return _result(begun)
 
     def _saved(self, saving: Saving, then: Then, saved: asyncio.Future[None]) -> None:
@@ -243,13 +243,13 @@ class OTServer(DocumentServer):
             return
         error = saved.exception()
         if error is None:
-            call, told = saving.call, self.on_changes_committed
+            call, committed_signal = saving.call, self.on_changes_committed
             arguments = (call.doc_id, saving.done.decision.to_store, None)
             self._heads.committed(call.doc_id, len(arguments[1]))
-            if told.is_plain:
-                told.emit(*arguments, call.caller.connection_id)
+            if committed_signal.is_plain:
+                committed_signal.emit(*arguments, call.caller.connection_id)
             else:
-                self._own(told.emit_and_wait(*arguments, call.caller.connection_id))
+                self._own(committed_signal.emit_and_wait(*arguments, call.caller.connection_id))
             then(_result(saving.done))
         elif isinstance(error, (RevConflictError, DuplicateChangeIdsError)):
             then(None)

@@ -229,7 +229,7 @@ class ReplayServer(DocumentServer):
                 rights=None,
             )
             made = await self._placed(doc_id, live, [submitted], now)
-        await self._tell(doc_id, made, None, None)
+        await self._notify(doc_id, made, None, None)
         return made[0].change
 
     async def _commit(
@@ -266,7 +266,7 @@ class ReplayServer(DocumentServer):
             answer = self._answer(live, changes, base_rev)
             token = live.token if known is not None else None
         if made:
-            await self._tell(doc_id, made, options, caller.connection_id)
+            await self._notify(doc_id, made, options, caller.connection_id)
         else:
             self.on_nothing_stored.emit(doc_id, caller.connection_id)
         if refusal is not None:
@@ -353,7 +353,7 @@ class ReplayServer(DocumentServer):
         early = [live.at(rev) for rev in sorted(revs) if rev <= base_rev]
         return [*early, *live.since(base_rev)]
 
-    async def _tell(
+    async def _notify(
         self,
         doc_id: str,
         made: Sequence[Logged],

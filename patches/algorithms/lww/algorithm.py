@@ -192,7 +192,7 @@ class LWWAlgorithm(StoredDocs):
             if opened is not None:
                 opened.install(work)
             for entry in aside:
-                self.tell_set_aside(entry)
+                self.report_set_aside(entry)
 
     # ---- changes that the server refuses ---------------------------------------------------------
 

@@ -289,7 +289,7 @@ class OTAlgorithm(Saving):
                 )
                 open_doc.mark_loaded()
             for entry in aside:
-                self.tell_set_aside(entry)
+                self.report_set_aside(entry)
             return None
 
         async with self._locks(doc_id):

@@ -334,7 +334,7 @@ class StoredDocs(Algorithm):
             entry = self._aside(doc_id, change, reason)
             await self.store.quarantine_edit(entry)
             doc.edits.set_aside(edit.ops)
-            self.tell_set_aside(entry)
+            self.report_set_aside(entry)
 
     def _aside(self, doc_id: str, change: Change, reason: str) -> QuarantinedChange:
         return QuarantinedChange(

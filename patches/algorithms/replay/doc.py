@@ -270,7 +270,7 @@ class ReplayDoc(Document):
         self.has_pending = bool(self._saved)
         if self._show_all():
             self._notify()
-        self._tell_failures(step.new)
+        self._report_failures(step.new)
 
     def rollback_unsaved(self) -> None:
         """Forget unsaved actions: empty their lists in place, show the rest."""
@@ -350,7 +350,7 @@ class ReplayDoc(Document):
         is_same = all(rows is shown.get(name) for name, rows in state.items())
         return not is_same and self._shown.replace(state)
 
-    def _tell_failures(self, new: Sequence[Change]) -> None:
+    def _report_failures(self, new: Sequence[Change]) -> None:
         for change in new:
             error, call = change.metadata.get("error"), call_of(change)
             if isinstance(error, str) and call is not None:

@@ -312,7 +312,7 @@ async def send_pending(store: BranchStore, connection: Caller) -> tuple[int, lis
     Each group ends at its first failure, all of them when the connection is lost: what follows is
     the next connection's, from the beginning. Returns how many were told, and the failures.
     """
-    told = 0
+    sent = 0
     failures: list[PatchesError] = []
     pending = await store.list_pending()
     for pending_op in ("create", "update", "delete"):
@@ -322,13 +322,13 @@ async def send_pending(store: BranchStore, connection: Caller) -> tuple[int, lis
             try:
                 await _send(branch, connection)
             except NetworkError as exc:
-                return told, [*failures, exc]
+                return sent, [*failures, exc]
             except PatchesError as exc:
                 failures.append(exc)
                 break
             await _confirm(store, branch)
-            told += 1
-    return told, failures
+            sent += 1
+    return sent, failures
 
 
 async def _send(branch: Branch, connection: Caller) -> None:

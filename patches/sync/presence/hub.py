@@ -30,10 +30,10 @@ class OpenRoom(Protocol):
     def heard(self, peer: str, state: State) -> None:
         """A peer says its state."""
 
-    def tell(self, peer: str) -> None:
+    def announce(self, peer: str) -> None:
         """Say the own state to one peer soon."""
 
-    def tell_all(self) -> None:
+    def announce_all(self) -> None:
         """Say the own state to everybody soon."""
 
     def forget(self, peer: str) -> None:
@@ -99,7 +99,7 @@ class PresenceHub:
         """The connection is subscribed to what it needs: the rooms are open to it."""
         self.greet()
         for room in list(self.rooms):
-            room.tell_all()
+            room.announce_all()
 
     def greet(self) -> None:
         """Make this connection known to the others, once, if it has any room."""
@@ -132,7 +132,7 @@ class PresenceHub:
             if not self.names_no_room(peer):
                 self.send(peer, gone, doc_id)
             elif self.rooms:
-                self.rooms[-1].tell(peer)  # it keeps one state of us, which is not this room's
+                self.rooms[-1].announce(peer)  # it keeps one state of us, which is not this room's
         self._notify("peer-leave", doc_id)
         if not self.rooms:
             self._greeted = False
@@ -157,7 +157,7 @@ class PresenceHub:
         self._peers.update(dict.fromkeys(present))
         self.greet()
         for room in list(self.rooms):
-            room.tell_all()
+            room.announce_all()
 
     def _left(self, peer: Any, doc_id: Any) -> None:
         if not isinstance(peer, str):
@@ -184,7 +184,7 @@ class PresenceHub:
             if room_id in (None, room.doc_id) and "id" in state:
                 room.heard(peer, state)
             elif is_new:
-                room.tell(peer)
+                room.announce(peer)
 
     def _remember(self, peer: str, room_id: str | None, state: State) -> None:
         rooms = self._said.setdefault(peer, {})

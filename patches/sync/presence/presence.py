@@ -91,7 +91,7 @@ class Room:
         Raises `InvalidRequestError` if it becomes larger than the server passes on.
         """
         self._state = _checked({**self._state, **fields}, self.doc_id)
-        self.tell_all()
+        self.announce_all()
 
     async def __aenter__(self) -> Self:
         self._hub.rooms.append(self)
@@ -100,7 +100,7 @@ class Room:
         )
         self._watch()
         self._hub.greet()
-        self.tell_all()
+        self.announce_all()
         for peer, state in self._hub.states_in(self.doc_id).items():
             self.heard(peer, state)
         return self
@@ -129,14 +129,14 @@ class Room:
         self._watch()
         self._show({**self._others, peer: MappingProxyType({**state, "id": peer})})
         if is_new:
-            self.tell(peer)
+            self.announce(peer)
 
-    def tell(self, peer: str) -> None:
+    def announce(self, peer: str) -> None:
         """Say the own state to one peer soon."""
         self._owed[peer] = None
         self._is_owed.set()
 
-    def tell_all(self) -> None:
+    def announce_all(self) -> None:
         """Say the own state to everybody soon; who is not in the room does not get it."""
         self._owed.update(dict.fromkeys(self._hub.peers))
         self._is_owed.set()
