@@ -29,11 +29,7 @@ STRUCTURAL_OPS: Final = frozenset({"move", "copy", "test"})
 
 def has_structural_ops(changes: Iterable[AnyChange]) -> bool:
     """Whether the whole document is needed to know what changes write."""
-    for change in changes:
-        for op in change.ops:
-            if op["op"] in STRUCTURAL_OPS:
-                return True
-    return False
+    return any(op["op"] in STRUCTURAL_OPS for change in changes for op in change.ops)
 
 
 def as_field_writes(

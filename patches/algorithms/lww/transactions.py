@@ -32,7 +32,7 @@ from patches.algorithms.lww.receive import (
     since_reset,
 )
 from patches.algorithms.lww.steps import Step, Work
-from patches.algorithms.lww.tables import DocTables
+from patches.algorithms.lww.tables import DocTables, Head
 from patches.algorithms.lww.units import bare, bare_change
 from patches.errors import OutdatedAnswerError
 from patches.model.change import Change, QuarantinedChange, Snapshot
@@ -141,11 +141,9 @@ def fold_changes(
         work = work_if_missed(tables, before, known)
         return Step(before=before, after=before, committed_rev=cursor, before_rev=cursor, work=work)
     rows = _receive(tables, accepted)
-    rev, newest = cursor, 0 if head is None else head.newest_ts
+    rev, newest = cursor, _newest(head, accepted)
     for change in accepted:
         rev = max(rev, change.rev)
-        for op in change.ops:
-            newest = max(newest, op.get("ts") or 0)
     if confirmed:
         left = rebased(left, rev)
         tables.put_sending(left)
@@ -205,11 +203,13 @@ def _receive(tables: DocTables, accepted: Sequence[Change]) -> list[Op] | None:
     return None
 
 
-def _newest(tables: DocTables, changes: Sequence[Change]) -> Millis:
+def _newest(head: Head | None, changes: Sequence[Change]) -> Millis:
     """The time of the newest write that was seen here, these changes included."""
-    head = tables.head()
-    seen = 0 if head is None else head.newest_ts
-    return max([seen, *(op.get("ts") or 0 for change in changes for op in change.ops)])
+    newest = 0 if head is None else head.newest_ts
+    for change in changes:
+        for op in change.ops:
+            newest = max(newest, op.get("ts") or 0)
+    return newest
 
 
 # ---- the server's snapshot -----------------------------------------------------------------------
@@ -249,7 +249,7 @@ def install(
     if is_new_history:
         tables.put_sending(rebased(tables.sending(), head))
         aside = set_unappliable_aside(tables, doc_id, now)
-    newest = _newest(tables, snapshot.changes)
+    newest = _newest(tables.head(), snapshot.changes)
     tables.put_head(committed_rev=head, newest_ts=newest, is_installed=True)
     last_id = made_by(snapshot.changes[-1], is_answer=True) if snapshot.changes else None
     tables.put_history(history_in(snapshot.metadata, head, last_id))
