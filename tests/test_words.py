@@ -39,6 +39,9 @@ IN_CODE = {
     r"\bchance\b(?=\s*[=:]\s*(float|random))": "jitter",
     r"\bdef settle\b|\.settle\(": "wait_idle",
     r"\bthe original\b": "@dabble/patches 0.28.1",
+    r"(?<!to )\btell(s|ing)?\b(?! (most|them|\w+ apart))|\btold\b": "notifies, reports, is sent",
+    r"\b_?heard\b|\b_said\b|\b_owed\b": "received, states, recipients",
+    r"\b_?looked_at\b|\b_look\b|\blook(s|ed|ing)? at\b": "checks, reads, visits",
 }
 
 

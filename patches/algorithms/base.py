@@ -111,7 +111,7 @@ class Editing(ABC):
     ) -> list[list[Change]]:
         """Make edits durable, at most `edits_at_once`, and confirm them to the open document.
 
-        All or nothing: when it raises, none is stored, as far as it can tell; an edit whose id is
+        All or nothing: when it raises, none is stored, as far as it knows; an edit whose id is
         stored already by a call that failed is not stored again. One whose list of operations a
         rebase has emptied meanwhile is skipped. Returns the changes stored for each, `[]` if none.
         """
@@ -152,7 +152,7 @@ class Syncing(ABC):
         """The changes to send in the next `commitChanges`, `[]` if there are none.
 
         Asked again after each answer, so nothing is computed ahead. What it returns is in the store
-        under the ids that are sent; asked again without an answer in between, it returns the same
+        under the ids that are sent; called again without an answer in between, it returns the same
         ids. `options` is complete except where a limit is off (`None`). Raises
         `UnsplittableChangeError`.
         """
@@ -214,7 +214,7 @@ class Syncing(ABC):
 
         `is_new_history`: its revisions number other changes than those here, so nothing can be
         transformed; unsent work stands on the snapshot from now on. What of it does not apply is
-        set aside by the same transaction and told by `on_quarantined`.
+        set aside by the same transaction and reported by `on_quarantined`.
 
         `tail`: what was committed between the local revision and the snapshot's head, if
         `needs_tail`. `resolved`: changes known to be committed, to be dropped from pending.
@@ -253,7 +253,7 @@ class Syncing(ABC):
         return None
 
     def connection_lost(self, doc_id: str, doc: Document | None) -> None:
-        """The connection that synced the document has ended. What it alone told is out of date."""
+        """The connection that synced the document has ended. What it alone brought is stale."""
         return None
 
 

@@ -50,7 +50,7 @@ class Copy:
 class Histories:
     """Owned by the algorithm of that name. `load` reads a copy, `save_token` stores a token.
 
-    What the server says is about the copy that it was asked about. `is_asked_about` tells whether
+    What the server says is about the copy that it was asked about. `is_asked_about`: whether
     that is the one in the store: another process may have installed a snapshot since.
     """
 
@@ -62,7 +62,7 @@ class Histories:
     ) -> None:
         self._algorithm, self._load, self._save_token = algorithm, load, save_token
         self._known: dict[str, Copy] = {}
-        self._asked: dict[str, int] = {}  # installations that the server was asked about
+        self._asked: dict[str, int] = {}  # the installations that questions to the server are about
         #: Whether the server gives tokens; `None`: it was not asked yet.
         self._are_given: bool | None = None
 
@@ -95,7 +95,7 @@ class Histories:
         return self._asked.get(doc_id)
 
     async def commit_options(self, doc_id: str) -> dict[str, Json] | None:
-        """The options of a commit; none to a server that gives no tokens: it tells all of them."""
+        """The options of a commit; none to a server that gives no tokens, which forwards them."""
         return None if self._are_given is False else await self.options(doc_id)
 
     async def receive_token(self, doc_id: str, token: str | None, *, is_given: bool) -> None:

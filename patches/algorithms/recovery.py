@@ -37,7 +37,7 @@ class Recovery:
     async def load(self, doc_id: str, load: Callable[[], Awaitable[T]]) -> T:
         """What `load` gives, after the committed part was fetched anew if that is damaged.
 
-        Raises `CorruptDataError` for other damage, and where the server cannot be asked.
+        Raises `CorruptDataError` for other damage, and without a connection to the server.
         """
         try:
             return await load()

@@ -7,8 +7,8 @@ An edit is shown before it is stored. If storing fails, the queue decides by who
   back, all of them, since the later ones were made on top; a new epoch begins, and what was queued
   before it is skipped.
 - *environment*: the disk is full, the file is locked. It is tried again under the same id; after
-  the third time the document is *latched*: edits stay in the document, unsaved, until `retry` is
-  told to try again.
+  the third time the document is *latched*: edits stay in the document, unsaved, until
+  `retry` is called.
 
 A failed try may have stored the change all the same, so an edit keeps its id through all of them.
 """
@@ -178,15 +178,15 @@ class ChangeQueue:
         return run
 
     async def _store_together(self, run: Sequence[Edit]) -> bool:
-        """Store several edits in one go. Says no where the first must be looked at by itself: it is
-        the only one, or one of them fails.
+        """Store several edits in one go. `False` if the first has to be stored by itself: it is the
+        only one, or one of them failed.
         """
         if len(run) < 2:
             return False
         edits = [LocalEdit(edit.ops, edit.metadata, edit.id) for edit in run]
         try:
             stored = await run[0].algorithm.handle_doc_changes(self.doc_id, edits, run[0].doc)
-        except Exception:  # boundary: `_attempts` finds out whose failure it is, and tells it
+        except Exception:  # boundary: `_attempts` finds the edit that fails, and reports it
             return False
         for changes in stored:
             self._waiting.popleft().finish(changes)

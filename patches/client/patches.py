@@ -1,6 +1,6 @@
 """`Patches`: the documents of one client. It opens them, stores their edits, and tracks them.
 
-It has never heard of a server. `PatchesSync` listens to its signals and talks to the algorithms it
+It knows no server. `PatchesSync` listens to its signals and talks to the algorithms it
 holds.
 """
 
@@ -305,13 +305,13 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
             await self.coordinator.show_docs(doc_ids)
 
     async def _load(
-        self, doc_id: str, asked: str | None, preferred: str, metadata: Mapping[str, Json]
+        self, doc_id: str, requested: str | None, preferred: str, metadata: Mapping[str, Json]
     ) -> OpenDoc:
         async with self._life(doc_id):
             recorded = self._tracking.name_of(doc_id)
             name = recorded or preferred
-            if asked is not None and asked != name:
-                raise AlgorithmMismatchError(doc_id, expected=name, got=asked)
+            if requested is not None and requested != name:
+                raise AlgorithmMismatchError(doc_id, expected=name, got=requested)
             self._check_not_deleted([doc_id])
             algorithm = self.algorithms[name]
             await self._tracking.add([doc_id], name)

@@ -50,7 +50,7 @@ class ShownState:
         self.has_pending = False
         #: Whether the state is that of the document, not only an empty start.
         self.is_loaded = committed_rev > 0
-        #: To be looked at; whoever keeps it takes it by `handed_out`.
+        #: For reading only; whoever keeps it takes it by `handed_out`.
         self.state: Json = {} if state is None else state
         #: How often it changed.
         self.changes = 0

@@ -1,4 +1,4 @@
-"""`Subscribed`: the part of a document that tells subscribers of every new state."""
+"""`Subscribed`: the part of a document that notifies subscribers of every new state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Watched`: the part of a document that tells watchers how its shown state moves."""
+"""`Watched`: the part of a document that notifies watchers how its shown state moves."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Watched(ABC):
         self._watchers = tuple(other for other in self._watchers if other is not watcher)
 
     def apply_as(self, editor: object, ops: list[Op], metadata: Mapping[str, Json]) -> None:
-        """As `apply`, by a watcher, which is told so. `metadata` goes onto the change."""
+        """As `apply`, by a watcher, which is notified. `metadata` goes onto the change."""
         self._editor, self.edit_metadata = editor, metadata
         try:
             self.apply(ops)
@@ -77,7 +77,7 @@ class Watched(ABC):
     # ---- inside ----------------------------------------------------------------------------------
 
     def _planned(self, ops: list[Op]) -> Callable[[], None]:
-        """Let the watchers look at the state before an edit. Call the result once it is made."""
+        """Show the watchers the state before an edit. Call the result once it is made."""
         plans = [watcher.plan(self._shown.state, ops, self._editor) for watcher in self._watchers]
         if any(plan.keeps_values for plan in plans):
             self._shown.handed_out()

@@ -1,4 +1,4 @@
-"""`EditWatcher`: who is told how the shown state of a document moves, edit by edit."""
+"""`EditWatcher`: is notified how the shown state of a document moves, edit by edit."""
 
 from __future__ import annotations
 

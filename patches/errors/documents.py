@@ -78,19 +78,18 @@ class DocumentClosedError(PatchesError):
 
 
 class OutdatedAnswerError(PatchesError):
-    """What the server said is about another copy of the document than the one here now.
+    """An answer of the server is about another copy of the document than the one here now.
 
     Since the server was asked, the copy has been replaced by another process that shares the store
     (`is_replaced`), or has received more than the answer holds. It is at `rev` now. Nothing was
-    changed; the server has to be asked again.
+    changed; the request has to be repeated.
     """
 
     def __init__(self, doc_id: str, *, rev: int, is_replaced: bool) -> None:
         self.doc_id, self.rev, self.is_replaced = doc_id, rev, is_replaced
         what = "was replaced" if is_replaced else "has moved on"
         super().__init__(
-            f"document {doc_id!r} {what} since the server was asked about it; it is at revision "
-            f"{rev} now"
+            f"document {doc_id!r} {what} since the request was sent; it is at revision {rev} now"
         )
 
 

@@ -9,7 +9,7 @@ from patches.errors.base import PatchesError
 
 
 class BranchError(PatchesError):
-    """A branch call that cannot be carried out as asked."""
+    """A branch call that cannot be carried out."""
 
 
 class MergePartialProgressError(BranchError):
@@ -68,4 +68,4 @@ class MergeContentDuplicationError(BranchError):
 
 
 class VersionError(PatchesError):
-    """A version call that cannot be carried out as asked."""
+    """A version call that cannot be carried out."""

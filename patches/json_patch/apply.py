@@ -33,12 +33,12 @@ def apply_patch(
 
     An operation that fails is skipped, and a failing `test` ends the patch and gives back `state`.
     With `strict` the first failure raises `PatchError` instead; with `rigid` any failure ends the
-    patch; with `partial` an end gives what was built so far. `on_error(message, index)` is told of
-    each failure that is not raised. A write below a text, a number or `true`, and an operation
+    patch; with `partial` an end gives what was built so far. `on_error(message, index)` gets each
+    failure that is not raised. A write below a text, a number or `true`, and an operation
     without a usable path, raise `PatchError` in any case.
 
-    `at_path` goes before all paths. `on_text_overrun(length)` is told how much of a text change ran
-    past the end and was dropped; `legacy_text_overrun_padding` is for the history of very old
+    `at_path` goes before all paths. `on_text_overrun(length)` gets the length of what ran past
+    the end of a text and was dropped; `legacy_text_overrun_padding` is for the history of very old
     releases.
     """
     if not ops:

@@ -39,7 +39,7 @@ def invert_patch(
     for op in ops:
         if like_of(op, custom_ops) is None:
             raise PatchError("Unknown patch operation, cannot invert")
-        undo = _invert_op(op, _look(doc, path_of(op)), custom_ops)
+        undo = _invert_op(op, _find(doc, path_of(op)), custom_ops)
         if undo is not None:
             if OBJECT_KEY in op:
                 undo = _with_mark_of(op, undo)
@@ -61,7 +61,7 @@ class _Found(NamedTuple):
     key: str
 
 
-def _look(doc: WorkingCopy, path: str) -> _Found:
+def _find(doc: WorkingCopy, path: str) -> _Found:
     keys = holder_keys(path)
     container: Json = doc.holder
     for key in keys[:-1]:

@@ -118,7 +118,7 @@ def _text_back(op: Op, base: Sequence[DeltaOp]) -> list[DeltaOp]:
 
 
 def _insertions_back(change: Sequence[DeltaOp], length: int) -> list[DeltaOp] | None:
-    """What takes insertions within a text back, without a look at it; `None` for other edits."""
+    """What takes insertions within a text back, without reading it; `None` for other edits."""
     back: list[DeltaOp] = []
     place = 0
     for part in change:

@@ -33,7 +33,7 @@ def _without_empty_parts(value: Json) -> Json:
     if not isinstance(parts, list):
         return value
     for part in parts:
-        # Of most parts, their values tell at once that they are not empty.
+        # The value alone shows for most parts that they are not empty.
         if isinstance(part, dict) and (0 in part.values() or "" in part.values()):
             if _is_empty(part):
                 break

@@ -24,7 +24,7 @@ from patches.model.json_values import Json
 #: ones are few, and of their room only what was written is in memory.
 _COPIED_BYTES: Final = 65_536
 #: Of more than this, what orjson finds to be no JSON is not read a second time, and what is read is
-#: not looked through by the collector over and over: both take seconds where a peer wants them to.
+#: not scanned by the garbage collector again and again: a hostile peer can make both take seconds.
 _LARGE: Final = 262_144
 _SYNTAX_ERRORS: Final = ("unexpected character", "unexpected content", "unexpected end of data")
 

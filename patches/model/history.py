@@ -2,8 +2,8 @@
 
 A server's revisions number the changes of one history. When its storage is replaced or set back, or
 the document is deleted and made again, the same revisions number other changes. The server names a
-history by an opaque token; the newest change of a copy, by its revision and id, tells how far the
-copy has followed it.
+history by an opaque token; the newest change of a copy, by its revision and id, shows how far
+the copy has followed it.
 """
 
 from __future__ import annotations

@@ -173,13 +173,13 @@ class RpcPeer:
             _log.warning("ignored an answer to an unknown call %.80r", message["id"])
         elif "error" in message:
             call.fail(error_from_wire(message["error"]))
-            self._heard()
+            self._record_answer()
         else:
             if not call.answer.done():
                 call.answer.set_result(message.get("result"))
-            self._heard()
+            self._record_answer()
 
-    def _heard(self) -> None:
+    def _record_answer(self) -> None:
         self._answered_at = asyncio.get_running_loop().time()
         self.on_answer.emit()
 

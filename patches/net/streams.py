@@ -90,7 +90,7 @@ class StreamTransport:
         task, self._task = self._task, None
         if task is None:
             return
-        self._outbox = None  # first: whatever the old stream still says is not heard
+        self._outbox = None  # first: frames that the old stream still delivers are dropped
         self._settle_first(NetworkError(f"{self._name}: disconnected before it was connected"))
         self._failure = NetworkError(f"{self._name}: disconnected")
         self._set_state("disconnected")
@@ -219,8 +219,8 @@ class StreamTransport:
             return exc
 
     async def _until_offline(self) -> NetworkError:
-        # an event, not the present state: who is told that the host went offline takes the stream
-        # for lost, even if the host is online again before this task has a turn
+        # an event, not the present state: a task that was notified treats the stream
+        # as lost, even if the host is online again before the task has a turn
         await self._went_offline.wait()
         return NetworkError(f"{self._name}: offline")
 

@@ -1,4 +1,4 @@
-"""`Transport`: what carries frames. It has never heard of a document.
+"""`Transport`: what carries frames. It knows no documents.
 
 A frame is one JSON text as UTF-8 bytes. Frames leave in the order of `send` and arrive in the order
 in which the peer sent them; those that were under way when a connection ends are lost.

@@ -85,7 +85,7 @@ class Condition(ABC):
         """The conditions that it is made of; none of a comparison."""
 
     def columns(self) -> set[str]:
-        """The columns that it looks at."""
+        """The columns that it uses."""
         return {column for part in self.parts() for column in part.columns()}
 
     def check(self, table: Table) -> None:

@@ -71,7 +71,7 @@ def delete_op(table: str, key: str) -> Op:
 
 def parse_row_ops(ops: Sequence[Op]) -> list[RowOp]:
     """The operations as changes of rows. Raises `NotARowOperationError`, naming the first that is
-    none. Whether tables, columns and values are a schema's is not looked at.
+    none. Tables, columns and values are not checked against a schema.
     """
     return [_parse(number, op) for number, op in enumerate(ops)]
 

@@ -1,8 +1,8 @@
 """Which SQL an action may use: what gives the same result wherever it runs. Pure.
 
-The authorizer of SQLite says what a statement uses. What it does not tell of is refused by a look
-at the words: the time (`CURRENT_TIMESTAMP`), `RETURNING` and upserts, which views do not support,
-and comments.
+The authorizer of SQLite reports what a statement uses. What it does not report is refused by
+searching the SQL for words: the time (`CURRENT_TIMESTAMP`), `RETURNING` and upserts, which views
+do not support, and comments.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """`WorkingCopy`: rows in an SQLite database in memory, and a journal of what is written to them.
 
-Triggers tell of every row that is written, cascades and `INSERT OR REPLACE` included. Without an
+Triggers report every row that is written, cascades and `INSERT OR REPLACE` included. Without an
 open journal they abort the write. The rows are kept beside, as Python values: the state is made of
 them, and a number is the number that was written. No rule is checked by SQLite: a committed row is
-put whatever it holds; what an action writes is checked in Python, where the triggers tell of it.
+put whatever it holds; what an action writes is checked in Python, where the triggers report it.
 
 Actions see the tables under their own names, by views that hide what the author may not see. The
 authorizer keeps an action's SQL to these views, to reading and writing rows, and to functions that
@@ -31,7 +31,7 @@ Rights: TypeAlias = frozenset[str] | None
 #: Our own statements begin with it: the statements of actions have no comments, so none of theirs
 #: is ever taken for one of ours, which was prepared without the authorizer.
 _OURS: Final = "/**/"
-_STEPS: Final = 1_000  # of SQLite's machine, between two looks at the time
+_STEPS: Final = 1_000  # of SQLite's machine, between two checks of the time
 
 
 class WorkingCopy:

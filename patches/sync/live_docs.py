@@ -96,7 +96,7 @@ class LiveDocs:
         """The server sends no broadcasts of a document: ask for them again, and for what was
         missed. Whoever may not read the document any more sees that in the answer.
 
-        `code` says why. A subscription that was never made is asked for again only if that may
+        `code` says why. A subscription that was never made is requested again only if that may
         pass, and not at once.
         """
         if link.granted.pop(doc_id, doc_id) is None:  # it was granted

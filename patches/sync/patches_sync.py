@@ -335,8 +335,8 @@ class PatchesSync(Linking):
             self._stop_listening()
 
     def _stop_listening(self) -> None:
-        """Another one keeps the documents in sync, and nothing is heard of it: what is known here
-        would grow stale, and be shown in documents that are the other's.
+        """Another object keeps the documents in sync and does not notify this one: what is known
+        here would become stale, and would be shown in documents of the other one.
         """
         for unsubscribe in self._listening:
             unsubscribe()

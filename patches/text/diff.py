@@ -33,7 +33,7 @@ from patches.text.ops import (
 )
 from patches.text.utf16 import utf16_length
 
-_EMBED: Final = "\0"  # stands for an embed; whether two are equal is asked later
+_EMBED: Final = "\0"  # stands for an embed; equality of embeds is checked later
 _MOST_EDITS: Final = 400
 _TOKENS: Final = (re.compile(r"[^\n]*\n|[^\n]+"), re.compile(r"\w+|\s+|[^\w\s]"))
 

@@ -178,7 +178,7 @@ class Cursor:
     def take_insert(self, units: int | None) -> tuple[DeltaOp, int | None]:
         """At an insert: the next at most `units` of it (`None`: the rest) as an op, and its length.
 
-        The length is `None` where the rest was asked for: it costs time to measure.
+        The length is `None` where the rest is wanted: measuring it costs time.
         """
         op = self.op
         assert op is not None

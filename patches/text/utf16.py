@@ -2,8 +2,8 @@
 
 An emoji counts 2, and an edit may cut it in two. Python then holds two lone surrogates, which are
 joined where they meet again (`docs/decisions.md`). ASCII text, which Python recognises at
-no cost, is never encoded; nor is text without such pairs, where CPython tells. Text with emoji is
-encoded as far as the place that is looked for.
+no cost, is never encoded; nor, on CPython, is text without such pairs. Text with
+emoji is encoded up to the wanted position.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def has_no_pairs(text: str) -> bool:
     """Whether `text` surely has as many code units as characters; false where that is unknown.
 
     CPython gives all characters of a text the width that the widest one needs (PEP 393): with one
-    beyond U+FFFF each takes four bytes. So the size tells, at no cost.
+    beyond U+FFFF each takes four bytes. So the size is enough, at no cost.
     """
     return text.isascii() or (_IS_CPYTHON and sys.getsizeof(text) < 3 * len(text))
 

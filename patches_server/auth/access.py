@@ -89,8 +89,8 @@ def deny_all(
 
 
 def principal_key(principal: object) -> Hashable | None:
-    """What tells two principals apart: the `id` they have, else themselves. `None` is anonymous,
-    and so is what can be neither."""
+    """The identity of a principal: its `id` if it has one, else the object itself. `None` is
+    anonymous, and so is what can be neither."""
     key: Any = getattr(principal, "id", principal)
     try:
         hash(key)
@@ -180,7 +180,7 @@ class Access:
             return False
         try:
             allowed = self._can_access(principal, doc_id, kind, method, params)
-        except Exception:  # boundary: `require` asks again, and tells
+        except Exception:  # boundary: `require` calls it again, and reports
             return False
         if inspect.isawaitable(allowed):
             self._is_plain = False
@@ -193,12 +193,12 @@ class Access:
         """What is granted beyond read and write: the principal's own, and per document what a
         provider's `capabilities(principal, doc_id)` says, if it has one."""
         own = frozenset(getattr(principal, "capabilities", ()))
-        ask = getattr(self._provider, "capabilities", None)
-        if ask is None:
+        granted = getattr(self._provider, "capabilities", None)
+        if granted is None:
             return own
         try:
             async with asyncio.timeout(self._timeout_s):
-                return own | frozenset(await _maybe_await(ask(principal, doc_id)))
+                return own | frozenset(await _maybe_await(granted(principal, doc_id)))
         except Exception:  # boundary: a hook that fails grants nothing
             _log.exception("capabilities failed")
             return own

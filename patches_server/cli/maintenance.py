@@ -49,7 +49,7 @@ def run_backup(argv: Sequence[str], default_store: str) -> int:
 
 
 def run_doctor(argv: Sequence[str], default_store: str) -> int:
-    """List what is wrong with a server's file, and mend it if asked; 1 if anything is left."""
+    """List what is wrong with a server's file, and repair it on request; 1 if anything is left."""
     parser = argparse.ArgumentParser(
         prog="patches-server doctor",
         description="Look for damage in a server's SQLite file: SQLite's own check, the checksum "

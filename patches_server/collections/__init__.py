@@ -1,7 +1,7 @@
 """Collections on the server: documents whose rows the server owns.
 
-What is here decides who may write, carries it out in SQL and says who is told what. It knows the
-databases only as `engines`, and neither sockets nor subscriptions.
+What is here decides who may write, carries it out in SQL and decides who is sent what. It knows
+the databases only as `engines`, and neither sockets nor subscriptions.
 """
 
 from patches_server.collections.algorithm import collections

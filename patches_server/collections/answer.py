@@ -54,7 +54,7 @@ def commit_piece(
     created_at: Millis | None,
     job: Job,
 ) -> Sequence[RowWrite]:
-    """Carry one change out, unless it was, and add to the answer what its sender is told."""
+    """Carry one change out, unless it was, and add to the answer what its sender gets."""
     caller = answer.caller
     held = None
     if answer.statement is not None:
@@ -85,7 +85,7 @@ def commit_piece(
             ops, windows = view.ops, view.windows
     else:
         # The log has one entry for a row: one that was touched meanwhile, and by this change again,
-        # is told with the change. So the change is told as to one who was away, too.
+        # comes with the change. So the answer has the change as for a client that was away.
         ops, windows = job.missed(held, answer.since, rev - 1)
         own_ops, own_windows = job.missed(held, rev - 1, rev)
         if answer.at < rev - 1:

@@ -72,7 +72,7 @@ class CalledAction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What a handler of `server.on` is told: the latest state of one row.
+    """What a handler of `server.on` gets: the latest state of one row.
 
     `row` is `None` of a deletion. `author` and `change_id` are those of the change that touched the
     row last, `None` where another program wrote it.

@@ -67,7 +67,7 @@ class Consumers:
                 self._queue(doc_id, number, listener, own)
 
     def wake(self, doc_id: str) -> None:
-        """Durable handlers look for what they have missed of a document."""
+        """Durable handlers fetch what they have missed of a document."""
         for listener in self.durable:
             self._wake(doc_id, listener)
 
@@ -91,7 +91,7 @@ class Consumers:
             del self._waiting[key]
 
     def _wake(self, doc_id: str, listener: Listener) -> None:
-        assert listener.durable is not None, "the others are told"
+        assert listener.durable is not None, "the others are notified"
         key = (doc_id, listener.durable)
         is_new = key not in self._at_work
         self._at_work[key] = True

@@ -57,7 +57,7 @@ class DeclaresRules:
         return declare
 
     def after_commit(self, table: type | str, kind: str) -> Callable[[C], C]:
-        """Declare what is done after a client's write was committed, answered and told."""
+        """Declare what is done after a client's write was committed, answered and broadcast."""
 
         def declare(rule: C) -> C:
             self.rules.after.setdefault(self.rules.place(table, kind), []).append(rule)

@@ -145,7 +145,7 @@ def carry_out(
 
 
 def refusal(exc: Exception, change_id: str, runtime: Runtime) -> Exception:
-    """What the sender of a change is told of an error that it met.
+    """What the sender of a change gets for an error that it met.
 
     An error of the application's code is 503 and logged: the change is kept, and tried again.
     """

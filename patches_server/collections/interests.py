@@ -5,7 +5,7 @@ rules of `visible` let its user see rows. What a commit changes is found once fo
 together once for all connections that hold the same parts, and encoded once for them.
 
 Revisions have holes for those who cannot see everything: each change is sent with the revision
-that was sent before it as its base, so that a client can tell a hole from a loss.
+that was sent before it as its base, so that a client can distinguish a hole from a loss.
 
 All of it lives in the thread of the document's transactions, and nothing else touches it.
 """
@@ -47,7 +47,7 @@ class Subscription:
     claims: Mapping[str, Json]
     parts: dict[PartName, Part] = field(default_factory=dict)
     sent_rev: int = 0
-    #: Equal for those who are told the same; `None` until it is asked for.
+    #: Equal for those who are sent the same; `None` until it is computed.
     same_as: tuple[object, ...] | None = None
 
     def hold(self, name: PartName, part: Part) -> None:
@@ -61,7 +61,7 @@ class Subscription:
             self.same_as = None
 
     def signature(self) -> tuple[object, ...]:
-        """Two connections with the same one are told the same: clients name windows themselves."""
+        """Two connections with the same one are sent the same: clients name windows themselves."""
         if self.same_as is None:
             self.same_as = tuple(
                 (id(part), name if isinstance(part, Window) else None)
@@ -72,7 +72,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """What some connections are told of one commit."""
+    """What some connections are sent of one commit."""
 
     connection_ids: frozenset[str]
     base_rev: int
@@ -175,7 +175,7 @@ class Interests:
         *,
         origin: str | None = None,
     ) -> tuple[list[View], View | None]:
-        """A commit was made: what the connections are told, and what `origin`, whose it is, is."""
+        """A commit was made: what the connections are sent, and what its author `origin` gets."""
         self.rev = tx.rev
         changes: dict[int, PartChange] = {}
         for part in self._parts.values():
@@ -209,7 +209,7 @@ class Interests:
         views = []
         for same, connection_ids in recipients.items():
             view = made[same]
-            assert view is not None, "only what there is is told"
+            assert view is not None, "only what there is is sent"
             views.append(_to(view, frozenset(connection_ids)))
         return views, own
 

@@ -1,4 +1,4 @@
-"""`Jobs`: runs jobs on documents, and looks for what other programs have written to them."""
+"""`Jobs`: runs jobs on documents, and polls for what other programs have written to them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Done:
 
 
 class Jobs:
-    """The documents of one server that are used. `tell` is called when a job is on disk."""
+    """The documents of one server that are used. `notify` is called when a job is on disk."""
 
     def __init__(
         self,
@@ -40,10 +40,10 @@ class Jobs:
         runtime: Runtime,
         *,
         max_eager_rows: int,
-        tell: Callable[[str, Sequence[Delivery], Sequence[Step]], object],
+        notify: Callable[[str, Sequence[Delivery], Sequence[Step]], object],
     ) -> None:
         self._engine, self._declared, self._runtime = engine, declared, runtime
-        self._max_eager_rows, self._notify = max_eager_rows, tell
+        self._max_eager_rows, self._notify = max_eager_rows, notify
         self._live: dict[str, LiveDocument] = {}
         self._deleting: set[str] = set()
 
@@ -68,7 +68,7 @@ class Jobs:
             self._deleting.discard(doc_id)
 
     async def run(self, doc_id: str, work: Callable[[Job], T]) -> T:
-        """Run a job on a document; its result when it is on disk and was told."""
+        """Run a job on a document; its result when it is on disk and was broadcast."""
         live = await self._live_document(doc_id)
         now = self._runtime.wall_ms()
 
@@ -86,7 +86,7 @@ class Jobs:
 
         live.jobs += 1
         future = self._engine.begin(doc_id, run)
-        # A callback, not what follows an await: what is told stays in order, whoever is cancelled.
+        # A callback, not what follows an await: broadcasts stay in order, whoever is cancelled.
         future.add_done_callback(partial(self._finished, live))
         done = await asyncio.shield(future)
         if done.error is not None:
@@ -106,7 +106,7 @@ class Jobs:
             for doc_id in await self._engine.has_unnumbered(followed):
                 await self.run(doc_id, no_work)
         except PatchesError as exc:
-            _log.warning("looking for the writes of other programs failed: %s", exc)
+            _log.warning("reading the writes of other programs failed: %s", exc)
         for doc_id, live in list(self._live.items()):
             if not live.jobs and not len(live.interests) and not is_used(doc_id):
                 del self._live[doc_id]

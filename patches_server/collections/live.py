@@ -1,7 +1,7 @@
 """`LiveDocument`: one document while it is used: its connections, and the jobs on it, in order.
 
 A job is a function that runs in one transaction, after what other programs have written since the
-last one was numbered. What it commits is told to the connections when it is on disk, in the order
+last one was numbered. What it commits is sent to the connections when it is on disk, in the order
 of the jobs. `Job` is what it gets: the transaction, and the ways to make a change and to answer.
 """
 
@@ -30,7 +30,7 @@ MAX_MISSED: Final = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Changes that some connections are told; none of them: look again."""
+    """Changes for some connections; none of them: the connections have to fetch."""
 
     connection_ids: frozenset[str]
     changes: Sequence[Change]
@@ -72,7 +72,7 @@ class Job:
         while self._live.left:
             interests.leave([self._live.left.popleft()])
         known = interests.rev
-        if known > tx.rev:  # what was told was not stored after all
+        if known > tx.rev:  # what was sent was not stored after all
             self.look_again(interests.clear())
             known = tx.rev
         elif known < tx.rev and len(interests):  # another process has committed
@@ -94,7 +94,7 @@ class Job:
         *,
         origin: str | None = None,
     ) -> View | None:
-        """Make one change: run `work`, number what it wrote, tell. What `origin` is told of it.
+        """Make one change: run `work`, number and broadcast what it wrote. What `origin` gets.
 
         If `work` raises, nothing is left of the change. Raises what it raises.
         """

@@ -35,7 +35,7 @@ class OwnCalls:
     async def write(
         self, doc_id: str, work: Callable[[Sql], T], *, as_user: str | None = None
     ) -> T:
-        """Run any SQL as one change, and tell everybody. Gives what `work` returns.
+        """Run any SQL as one change, and broadcast it. Returns what `work` returns.
 
         Raises what it raises; nothing is left of it then.
         """

@@ -1,9 +1,9 @@
 """Parts of tables that subscribers hold, shared by all who hold the same.
 
 A `Part` is the rows of a table that some conditions hold for, claims filled in. It remembers which
-keys it has, so that a row which leaves it is told to those who have it, and to nobody else: a
-trigger tells only which keys were touched, never what the rows were before. A `Window` is the first
-rows of such a part in an order.
+keys it has, so that a row which leaves it is sent to those who have it, and to nobody else: a
+trigger reports only which keys were touched, never what the rows were before. A `Window` is the
+first rows of such a part in an order.
 
 Parts live in the thread of their document's transactions.
 """

@@ -12,7 +12,7 @@ from patches_server.collections.calls import Caller
 from patches_server.collections.engines.engine import Transaction
 from patches_server.collections.execute import TIME_LIMIT_S, Plan, key_of, planned
 from patches_server.collections.mutations import parse_action, parse_change
-from patches_server.collections.rules import Rules, anyone, ask, validate
+from patches_server.collections.rules import Rules, anyone, require, validate
 
 T = TypeVar("T")
 
@@ -47,20 +47,20 @@ async def plan_change(
         return Plan(change_id=change.id, action=called)
     expected, mutations = parse_change(rules_of.declared, change.ops)
     rules = [rules_of.rule_of(each.table, each.type) for each in mutations]
-    asked = [
+    checked = [
         (mutation, rule)
         for mutation, rule in zip(mutations, rules, strict=True)
         if rule is not None and rule is not anyone
     ]
-    if not asked:
+    if not checked:
         return Plan(change_id=change.id, expected=expected, mutations=mutations)
     places = [(each.table, key_of(each, caller)) for each in mutations]
 
-    def look(tx: Transaction) -> tuple[bool, dict[tuple[str, str], Any]]:
+    def load(tx: Transaction) -> tuple[bool, dict[tuple[str, str], Any]]:
         is_known = bool(tx.commits([change.id]))
         return is_known, {(table.name, key): tx.get(table, key) for table, key in places}
 
-    is_known, seen = await read(caller.doc_id, look)
+    is_known, seen = await read(caller.doc_id, load)
     if is_known:  # it is answered, not carried out again
         return Plan(change_id=change.id)
     rows = dict(seen)
@@ -71,6 +71,6 @@ async def plan_change(
             continue
         validate(mutation.table, write.type, write.row, caller)
         if rule is not None:
-            await ask(rule, caller, write, TIME_LIMIT_S)
+            await require(rule, caller, write, TIME_LIMIT_S)
         rows[place] = None if write.type == "delete" else write.row
     return Plan(change_id=change.id, expected=expected, mutations=mutations, seen=seen)

@@ -1,4 +1,4 @@
-"""`Rules`: what the application says about writes: who may, what is executed, who is told after.
+"""`Rules`: what the application says about writes: rights, execution, and handlers.
 
 Nothing is allowed until it is declared: a table and type with neither `authorize` nor `execute`
 refuses the writes of clients. A store is its owner's unless something is declared.
@@ -132,7 +132,7 @@ class Rules:
     ) -> None:
         """Declare a handler of what was committed. Raises `SchemaError`."""
         if not actions or not set(actions) <= set(_EVENTS):
-            raise SchemaError(f"a handler is told of create, update, delete, not {actions!r}")
+            raise SchemaError(f"a handler is called for create, update, delete, not {actions!r}")
         if durable is not None and any(each.durable == durable for each in self.listeners):
             raise SchemaError(f"two handlers have the cursor {durable!r}")
         name = self.declared.table_of(table).name
@@ -166,8 +166,8 @@ def _owner_only(caller: Caller, op: RowWrite) -> None:
         raise DeniedError(f"the record of {op.table} is another user's")
 
 
-async def ask(rule: Authorize, caller: Caller, op: RowWrite, timeout_s: float) -> None:
-    """Ask one rule. Raises what it raises, `TimeoutError`."""
+async def require(rule: Authorize, caller: Caller, op: RowWrite, timeout_s: float) -> None:
+    """Run one rule. Raises what it raises, `TimeoutError`."""
     answer = rule(caller, op)
     if inspect.isawaitable(answer):
         async with asyncio.timeout(timeout_s):

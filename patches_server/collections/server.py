@@ -93,7 +93,7 @@ class CollectionsServer(DeclaresRules, OwnCalls, DocumentServer):
         self._claims, self._poll_s = claims, poll_s
         self._runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self._jobs = Jobs(
-            engine, declared, self._runtime, max_eager_rows=max_eager_rows, tell=self._notify
+            engine, declared, self._runtime, max_eager_rows=max_eager_rows, notify=self._notify
         )
         self._tasks: Final = TaskScope("collections server", on_error=self._report)
         self._consumers: Final = Consumers(self.rules, self._tasks, self._jobs.run)
@@ -106,7 +106,7 @@ class CollectionsServer(DeclaresRules, OwnCalls, DocumentServer):
     # ---- life ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to look for what other programs write, and give durable handlers what they missed.
+        """Begin to poll for what other programs write, and give durable handlers what they missed.
 
         Doing it again changes nothing.
         """
@@ -168,7 +168,7 @@ class CollectionsServer(DeclaresRules, OwnCalls, DocumentServer):
     async def get_changes_since(self, doc_id: str, rev: int) -> list[Change]:
         """The net difference since a revision, as one change; none if there is nothing.
 
-        Raises `StaleSubmissionError` if it cannot be told, `DocDeletedError`.
+        Raises `StaleSubmissionError` if that is not known, `DocDeletedError`.
         """
         context = current_context()
         caller = self._caller(doc_id, context)
@@ -352,7 +352,7 @@ class CollectionsServer(DeclaresRules, OwnCalls, DocumentServer):
         return caller_of(doc_id, context, self._claims)
 
     def _view_of(self, caller: Caller) -> str:
-        """What tells the views of two users apart: what their claims make of the rules."""
+        """What distinguishes the views of two users: their claims, as the rules use them."""
         claims = caller.known_claims()
         rules = [
             repr(table.visible.to_sql(table.table, claims))

@@ -138,7 +138,7 @@ class Streams:
         self._announce(writing, insert_op(writing.table.name, writing.key, writing.row))
 
     def follow(self, doc_id: str, caller: Caller) -> None:
-        """A connection follows a document: it is told what is in progress."""
+        """A connection follows a document: it is sent what is in progress."""
         if caller.connection_id is None:
             return
         self._followers.setdefault(doc_id, {})[caller.connection_id] = caller

@@ -43,7 +43,7 @@ class ServerClock:
         return self._read(self._last)
 
     def now_at_once(self) -> Millis | None:
-        """The same without waiting; `None` until the store has been asked once."""
+        """The same without waiting; `None` until the store was read once."""
         return None if self._last is None else self._read(self._last)
 
     def _read(self, last: Millis) -> Millis:

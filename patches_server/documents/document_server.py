@@ -1,7 +1,7 @@
 """`DocumentServer`: what the service needs of a server of documents.
 
 `OTServer` and `LWWServer` are two; others may be registered beside them. A document server owns the
-rules of its documents and their store; it has never heard of sockets or subscriptions.
+rules of its documents and their store; it knows no sockets or subscriptions.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class DocumentServer(ABC):
 
         `changes` hold no more than `MAX_STEPS_AT_ONCE` values. The result, if the store waits for
         nothing. `BEGUN`: the changes are on their way to disk; `then` is called once they are
-        there, after the subscribers, in the turn in which they are told.
+        there, after the subscribers, in the turn in which they are notified.
 
         `None`: that cannot be done now, or there is something to refuse. Nothing was done then,
         `commit_changes` has to be called, and `then` is not.

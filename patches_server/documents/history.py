@@ -45,7 +45,7 @@ class HistoryMark:
 
 
 def known_history(options: Mapping[str, Json]) -> KnownHistory | None:
-    """What the options of a call say, `None` if they do not ask for the token."""
+    """What the options of a call hold, `None` if they do not request the token."""
     if "token" not in options:
         return None
     token, last = options["token"], options.get("last")

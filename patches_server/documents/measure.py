@@ -19,7 +19,7 @@ class Bounds:
 
 
 def measure(state: Json) -> Bounds:
-    """The size and depth of a value. What a state holds several times is looked at once."""
+    """The size and depth of a value. What a state holds several times is measured once."""
     known: dict[int, tuple[int, int]] = {}
     waiting: list[Any] = [state]
     while waiting:

@@ -26,7 +26,7 @@ _LONG_STEPS: Final = 100_000
 _LONG_AT_ONCE: Final = 2
 #: More than this is large, however much more.
 _ENOUGH: Final = 2_500
-_LOOKED_AT: Final = 500
+_SAMPLED: Final = 500
 
 
 class HasOps(Protocol):
@@ -44,7 +44,7 @@ class HasBytes(Protocol):
 
 
 def steps_of(changes: Sequence[HasOps]) -> int:
-    """About how many steps it takes to look at all that changes hold: by their values, since one
+    """About how many steps it takes to read all that changes hold: by their values, since one
     operation can write megabytes. Counting stops once the work is known to be large."""
     steps = len(changes)
     for change in changes:
@@ -57,7 +57,7 @@ def steps_of(changes: Sequence[HasOps]) -> int:
 def steps_of_encoded(rows: Sequence[HasBytes]) -> int:
     """About how many steps it takes to decode and work on changes or rows as they are stored."""
     size = 0
-    for row in rows[:_LOOKED_AT]:  # of many, their number says enough
+    for row in rows[:_SAMPLED]:  # of many, their number says enough
         size += len(row.encoded)
     return 4 * len(rows) + size // BYTES_PER_STEP
 

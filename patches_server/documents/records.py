@@ -74,7 +74,7 @@ class CommitOptions:
 class CommitResult:
     """The answer to a commit: catch-up first, then the own changes as they were stored.
 
-    `token`: of the document's history, for a caller that asked for it.
+    `token`: of the document's history, for a caller that requested it.
     """
 
     changes: Sequence[Change]

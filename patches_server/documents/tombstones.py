@@ -108,7 +108,7 @@ def deleted(tombstone: Tombstone) -> DocDeletedError:
 
 
 class _Deletable(Protocol):
-    """What a store is asked before a document of it is deleted."""
+    """What a store is checked for before a document of it is deleted."""
 
     async def get_tombstone(self, doc_id: str) -> Tombstone | None: ...
 

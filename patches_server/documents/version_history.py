@@ -103,5 +103,5 @@ def state_unavailable(doc_id: str, version_id: str) -> UnavailableError:
 
 
 def explained(exc: PatchesError, message: str) -> PatchesError:
-    """The store's own error if it has a code that tells a client what to do, else `message`."""
+    """The store's own error if it has a code for the client to act on, else `message`."""
     return exc if isinstance(exc.code, int) else VersionError(message)

@@ -226,7 +226,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
 
 def _is_for_this_machine(request: web.Request) -> bool:
     """Whether a request came to a loopback address, and not through a proxy: no page can set the
-    headers that tell of one."""
+    headers of a proxy."""
     if any(name in request.headers for name in _PROXY_HEADERS) or request.transport is None:
         return False
     address = request.transport.get_extra_info("sockname")

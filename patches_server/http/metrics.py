@@ -1,7 +1,7 @@
-"""`/metrics` for Prometheus: what the server counts, read when it is asked for.
+"""`/metrics` for Prometheus: what the server counts, read for each request.
 
 Needs the extra `patches-sync[metrics]`. There are no ids in the labels: neither documents nor
-people can be told from the figures, and their number is bounded.
+people can be recognised in the figures, and their number is bounded.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One websocket: frames in to a session, the session's outbox out, from one task.
 
-The only part of the server that writes to a socket. It has never heard of a document.
+The only part of the server that writes to a socket. It knows no documents.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from patches_server.service.json_rpc import JsonRpcPeer, render
 SUBPROTOCOLS: Final = ("patches",)
 #: How long a peer may take to answer a closing handshake.
 _CLOSE_TIMEOUT_S: Final = 2.0
-#: Frames are written without looking at the clock up to this many bytes.
+#: Frames are written without reading the clock up to this many bytes.
 _BATCH_BYTES: Final = 64 * 1024
 
 
@@ -90,7 +90,7 @@ async def _read(
                 return
         elif message.type is WSMsgType.PONG:
             marks.answered(message.data)
-        heartbeat.heard()
+        heartbeat.message_received()
 
 
 async def _write(
@@ -106,7 +106,7 @@ async def _write(
             with watch:
                 while item is not None:
                     if isinstance(item, Mark):
-                        await marks.ask(item)
+                        await marks.ping(item)
                     else:
                         await ws.send_frame(item, WSMsgType.TEXT)
                         written += len(item)
@@ -171,29 +171,29 @@ class _DirectWriter:
 
 
 class _Marks:
-    """Asks the peer by a ping whether it has taken what was written before a mark."""
+    """Finds out by pings whether the peer has taken what was written before a mark."""
 
     def __init__(self, ws: web.WebSocketResponse) -> None:
         self._ws = ws
-        self._asked: deque[tuple[int, Mark]] = deque()
+        self._pinged: deque[tuple[int, Mark]] = deque()
         self._count = 0
 
-    async def ask(self, mark: Mark) -> None:
+    async def ping(self, mark: Mark) -> None:
         """Write the ping of a mark."""
         self._count += 1
-        self._asked.append((self._count, mark))
+        self._pinged.append((self._count, mark))
         await self._ws.ping(b"%d" % self._count)
 
     def answered(self, data: bytes | bytearray) -> None:
         """A pong came. A peer may answer the last of several pings alone (RFC 6455, 5.5.3)."""
         if not data.isdigit() or len(data) > 19:
             return  # that of a heartbeat, or none of ours
-        while self._asked and self._asked[0][0] <= int(data):
-            self._asked.popleft()[1].taken()
+        while self._pinged and self._pinged[0][0] <= int(data):
+            self._pinged.popleft()[1].taken()
 
 
 class _Heartbeat:
-    """Asks a silent peer whether it is there, and aborts the connection if it does not answer.
+    """Pings a silent peer, and aborts the connection if it does not answer.
 
     aiohttp's own heartbeat takes any byte for life, so that a message that comes byte by byte keeps
     a connection open for ever. It also wants the answer to its ping in a fixed time, and cuts off a
@@ -207,41 +207,41 @@ class _Heartbeat:
     ) -> None:
         self._transport, self._outbox, self._interval_s = transport, outbox, interval_s
         self._loop = asyncio.get_running_loop()
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        self._has_asked = False
+        self._has_pinged = False
         self.is_reading = True
 
-    def heard(self) -> None:
+    def message_received(self) -> None:
         """A message has been dealt with; the next one is waited for."""
-        self._heard_at = self._loop.time()
-        self._has_asked = False
+        self._received_at = self._loop.time()
+        self._has_pinged = False
         self.is_reading = True
 
     def __enter__(self) -> _Heartbeat:
-        self._look()
+        self._check()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._transport is None or self._interval_s is None:
             return
-        wait_s = self._interval_s / 2 if self._has_asked else self._interval_s
-        silent_since = self._heard_at
+        wait_s = self._interval_s / 2 if self._has_pinged else self._interval_s
+        silent_since = self._received_at
         if not self.is_reading or self._is_writing():
-            self._heard_at = self._loop.time()
+            self._received_at = self._loop.time()
         elif self._loop.time() - silent_since >= wait_s:
-            if self._has_asked:
+            if self._has_pinged:
                 self._transport.abort()
                 return
-            self._has_asked = True
-            self._heard_at = self._loop.time()
-            self._outbox.when_taken(self.heard)
+            self._has_pinged = True
+            self._received_at = self._loop.time()
+            self._outbox.when_taken(self.message_received)
             wait_s = self._interval_s / 2
-        self._timer = self._loop.call_at(self._heard_at + wait_s, self._look)
+        self._timer = self._loop.call_at(self._received_at + wait_s, self._check)
 
     def _is_writing(self) -> bool:
         assert self._transport is not None
@@ -284,9 +284,9 @@ class _Stalled:
 
     def _arm(self) -> None:
         assert self._timeout_s is not None
-        self._timer = asyncio.get_running_loop().call_later(self._timeout_s, self._look)
+        self._timer = asyncio.get_running_loop().call_later(self._timeout_s, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         assert self._transport is not None
         self._timer = None
         left = self._transport.get_write_buffer_size()

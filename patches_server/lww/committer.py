@@ -67,11 +67,11 @@ class LWWCommitter:
         self._offload = offload
         self._room = DocRoom(limits.max_doc_bytes)
         # The store's own class has to say so: one that wraps it may have more to do for a commit.
-        says = type(store).__dict__
+        declared = type(store).__dict__
         self._commit_at_once = self._begin_commit = None
-        if says.get("decides_at_once") is True:
+        if declared.get("decides_at_once") is True:
             self._commit_at_once = cast("DecidesAtOnce", store).commit_at_once
-        elif says.get("decides_in_order") is True:
+        elif declared.get("decides_in_order") is True:
             self._begin_commit = cast("DecidesInOrder", store).begin_commit
 
     async def commit(self, call: CommitCall) -> Committed:

@@ -66,7 +66,7 @@ def _split(replaced: Iterable[Spans]) -> tuple[list[tuple[int, int]], int | None
 def _merged(spans: Iterable[tuple[int, int]]) -> Spans:
     """In order, overlapping ones as one; of too many, the oldest as one.
 
-    To tell a reader of a removal that it knows of does no harm.
+    Sending a reader a removal that it knows does no harm.
     """
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):

@@ -1,7 +1,7 @@
 """`Row`: what an LWW server keeps for one path, encoded once.
 
 A row's bytes are the stored value and the element of every answer, broadcast and catch-up that it
-appears in; its op is decoded only when a commit has to look at it (`docs/decisions.md`).
+appears in; its op is decoded only when a commit has to read it (`docs/decisions.md`).
 """
 
 from __future__ import annotations

@@ -181,7 +181,7 @@ class LWWServer(DocumentServer):
         edit: Callable[[JSONPatch], object],
         metadata: Mapping[str, Json] | None = None,
     ) -> Change | None:
-        """An edit by the server itself, told to everybody. Returns it as it was submitted."""
+        """An edit by the server itself, broadcast to all. Returns it as it was submitted."""
         now = await self.clock.now()
         rev = await self.store.get_current_rev(doc_id)
         patch = JSONPatch()
@@ -281,7 +281,7 @@ class LWWServer(DocumentServer):
             )
         else:
             self.on_nothing_stored.emit(doc_id, caller.connection_id)
-        return _result(changes, done, now, says_head=known is not None)
+        return _result(changes, done, now, has_head=known is not None)
 
     def commit_at_once(
         self, context: CallContext, doc_id: str, changes: Sequence[ChangeInput], then: Then
@@ -315,7 +315,7 @@ class LWWServer(DocumentServer):
         """Tell the subscribers of a commit; its result."""
         broadcast = _broadcast(call.changes, done, call.now)
         self.on_changes_committed.emit(call.doc_id, [broadcast], None, context.connection_id)
-        return _result(call.changes, done, call.now, says_head=call.known is not None)
+        return _result(call.changes, done, call.now, has_head=call.known is not None)
 
     async def _join(
         self, loaded: LoadedRows, base_rev: int, first: bytes | None = None
@@ -349,7 +349,7 @@ class _Joined:
 
 
 def _joined(loaded: LoadedRows, base_rev: int, first: bytes | None) -> _Joined | None:
-    """What a reader at a revision is told. `None`: nothing. `first` replaces all that it has."""
+    """What a reader at a revision is sent. `None`: nothing. `first` replaces all that it has."""
     reader_rev = base_rev if first is None else 0
     rows = [row for row in loaded.rows if not row.hidden or row.concerns(reader_rev)]
     if not rows and first is None:
@@ -374,9 +374,9 @@ def _broadcast(changes: Sequence[AnyChange], done: Committed, now: Millis) -> Ch
 
 
 def _result(
-    changes: Sequence[AnyChange], done: Committed, now: Millis, *, says_head: bool
+    changes: Sequence[AnyChange], done: Committed, now: Millis, *, has_head: bool
 ) -> CommitResult:
     base_rev = client_rev_of(changes[0]) or 0
-    extra = {"head": done.head_id} if says_head else None
+    extra = {"head": done.head_id} if has_head else None
     answer = change_of_rows(changes[0].id, done.answer, base_rev, done.rev, now, extra=extra)
     return CommitResult(changes=[answer], token=done.token)

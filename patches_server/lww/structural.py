@@ -5,7 +5,7 @@ A row holds one value per path, so these operations have no row of their own. Th
 again for as long as they are refused. So they mean here what they mean to our own client, which
 writes the result: `move` and `copy` become writes of what they change, a list as a whole; `test` is
 checked and left out. What cannot be carried out on the document as it is now is left out, too, and
-a change whose `test` fails stores nothing: the answer tells its sender what is there.
+a change whose `test` fails stores nothing: the answer has the current value.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How large and how deep a document can be at most, without looking at its state.
+"""How large and how deep a document can be at most, without reading its state.
 
 A commit does not build the state, and a few hundred bytes of `copy` can double a document again and
 again (`docs/internals/reliability.md` 3.3, T23). So the head carries two bounds that each commit

@@ -80,7 +80,7 @@ def decide(
 
 
 class _Rows:
-    """The committed changes since the base, told apart by whose they are."""
+    """The committed changes since the base: the sender's own, and those of others."""
 
     def __init__(self, submission: Submission, committed: Sequence[Change]) -> None:
         self._submission = submission
@@ -154,7 +154,7 @@ def _transformed(
 
 
 def _effective(submission: Submission, changes: list[Change]) -> list[Change]:
-    """The changes that are stored: those without operations only if that is asked for."""
+    """The changes that are stored: those without operations only if that is requested."""
     if submission.options.force_commit:
         return changes
     return [change for change in changes if change.ops]
@@ -198,7 +198,7 @@ def _numbered(
         for change, before in zip(changes[1:], changes, strict=False)
         if change.rev != before.rev + 1
     ]
-    if holes or changes[0].rev > current_rev + 1:  # at or below it the store tells of the conflict
+    if holes or changes[0].rev > current_rev + 1:  # at or below it the store raises the conflict
         raise InvalidRequestError(
             f"the revisions of a historical import must follow on from {current_rev} without holes",
             {"scope": "doc"},

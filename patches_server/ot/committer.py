@@ -184,8 +184,8 @@ class Committer:
         """The same, decided without waiting for anything. `None`: that cannot be done, and nothing
         was.
 
-        What is being saved is to be told to everybody by a callback of `Saving.saved`, so that
-        commits are told in their order.
+        What is being saved has to be broadcast by a callback of `Saving.saved`, so that commits
+        are broadcast in their order.
         """
         doc_id = call.doc_id
         log = self._recent.get(doc_id)

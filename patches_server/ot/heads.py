@@ -28,7 +28,7 @@ from patches_server.ot.store import OTServerStore
 MAX_BEHIND: Final = 100
 #: A document to which nothing was committed for so long is at rest.
 _REST_S: Final = 2.0
-#: Documents that are looked at when they come to rest.
+#: Documents that are checked when nothing is committed to them for a while.
 _MAX_WATCHED: Final = 10_000
 
 _log = logging.getLogger("patches_server.ot")
@@ -59,7 +59,7 @@ class HeadStates:
         self._being_built: dict[str, asyncio.Task[HeadState]] = {}
         #: How many changes were committed since a state was kept, and at the last look.
         self._behind: dict[str, int] = {}
-        self._looked_at: dict[str, int] = {}
+        self._checked: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -89,10 +89,10 @@ class HeadStates:
         return Snapshot.from_encoded(head.state, rev=head.rev)
 
     def committed(self, doc_id: str, number: int) -> None:
-        """So many changes were committed: their document is looked at when it comes to rest."""
+        """So many changes were committed: their document is checked when it is idle."""
         behind = self._behind[doc_id] = self._behind.get(doc_id, 0) + number
         if behind > MAX_BEHIND and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_REST_S, self._look)
+            self._timer = asyncio.get_running_loop().call_later(_REST_S, self._check_idle)
         if len(self._behind) > _MAX_WATCHED:
             del self._behind[next(iter(self._behind))]
 
@@ -120,20 +120,20 @@ class HeadStates:
         self._behind.pop(doc_id, None)
         return head
 
-    def _look(self) -> None:
+    def _check_idle(self) -> None:
         """Build the states of documents to which nothing was committed since the last look."""
         self._timer = None
         waiting = {doc: behind for doc, behind in self._behind.items() if behind > MAX_BEHIND}
         for doc_id, behind in waiting.items():
-            if self._looked_at.get(doc_id) == behind and doc_id not in self._being_built:
+            if self._checked.get(doc_id) == behind and doc_id not in self._being_built:
                 self._behind.pop(doc_id, None)
                 self._own(self._build_at_rest(doc_id))
-        self._looked_at = {doc: behind for doc, behind in waiting.items() if doc in self._behind}
-        if self._looked_at:
-            self._timer = asyncio.get_running_loop().call_later(_REST_S, self._look)
+        self._checked = {doc: behind for doc, behind in waiting.items() if doc in self._behind}
+        if self._checked:
+            self._timer = asyncio.get_running_loop().call_later(_REST_S, self._check_idle)
 
     async def _build_at_rest(self, doc_id: str) -> None:
         try:
             await self.snapshot(doc_id)
-        except PatchesError:  # the next reader is told
+        except PatchesError:  # the next reader gets the error
             _log.debug("document %.128r: no state was built", doc_id, exc_info=True)

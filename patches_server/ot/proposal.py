@@ -39,7 +39,7 @@ AnyChange: TypeAlias = Change | ChangeInput
 
 @dataclass(slots=True)
 class CommitCall:
-    """What a caller asks to commit, and when. `steps`: about how much there is to look at."""
+    """What a caller asks to commit, and when. `steps`: about how much there is to read."""
 
     caller: CallContext
     doc_id: str
@@ -130,7 +130,7 @@ def reaches(log: RecentLog, call: CommitCall) -> bool:
 
 
 def steps_to_propose(call: CommitCall, log: RecentLog, steps: int) -> int:
-    """About how many steps `propose` takes, for changes that take `steps` to look at."""
+    """About how many steps `propose` takes, for changes that take `steps` to read."""
     committed = log.since(call.base_rev) or () if call.base_rev < log.head.rev else ()
     return steps_to_decide(steps, committed)
 

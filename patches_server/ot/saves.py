@@ -15,7 +15,7 @@ from patches_server.ot.submission import Submission
 
 @dataclass(slots=True)
 class Done:
-    """What was submitted and decided, and the token of the history, for a caller that asked."""
+    """What was submitted and decided, and the token of the history, for a caller that wants it."""
 
     submission: Submission
     decision: Decision
@@ -39,13 +39,13 @@ class Saving:
 
 
 class SavesUnderWay:
-    """The saves that a committer has begun. `on_failed(doc_id)` is told of those that fail."""
+    """The saves that a committer has begun. `on_failed(doc_id)` is called for those that fail."""
 
     def __init__(self, on_failed: Callable[[str], None]) -> None:
         self._on_failed = on_failed
         self._last: dict[str, asyncio.Future[None]] = {}
-        #: How many saves of a document a task waits for: it tells of them a little later than a
-        #: callback would.
+        #: How many saves of a document a task waits for: it reports them a little later than
+        #: a callback would.
         self._waited_for: dict[str, int] = {}
 
     def add(self, doc_id: str, saved: asyncio.Future[None]) -> None:

@@ -262,7 +262,7 @@ class OTServer(DocumentServer):
         edit: Callable[[JSONPatch], object],
         metadata: Mapping[str, Json] | None = None,
     ) -> Change | None:
-        """An edit made by the server itself, told to everybody; as it was stored.
+        """An edit made by the server itself, broadcast to all; as it was stored.
 
         `None` when the edit adds no operation, or all of it came to nothing.
         """

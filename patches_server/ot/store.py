@@ -26,7 +26,7 @@ class DocHead:
     """Where a document's log ends."""
 
     rev: int = 0
-    change_id: str | None = None  # of the newest change; with `rev` it tells one log from another
+    change_id: str | None = None  # of the newest change; with `rev` it identifies the log
     created_at: Millis = 0  # of the newest change
     bounds: Bounds = _NOTHING
     #: Of the document's history; `None` if it does not exist, or the token is not at hand.

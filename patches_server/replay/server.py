@@ -74,7 +74,7 @@ class ReplayServer(DocumentServer):
         actions: the actions of all its documents.
         audiences: the audiences of a caller, such as `{"*", "user:7"}`; by default everybody sees
             every row.
-        authorize: asked for each change before it is run; may be async.
+        authorize: called for each change before it is run; may be async.
         author_of: the user id of a caller; by default the `id` of its principal.
         retention: changes older than this are folded into a snapshot by `compact`.
         max_entries: and those beyond so many.

@@ -1,9 +1,9 @@
-"""What one user is told of a document. Pure.
+"""What one user is sent of a document. Pure.
 
 A user sees the rows of their audiences. The name and arguments of an action go to its author, and
 to those who see all of its operations, or if the action shares its arguments; those of an action
 without effect, which nobody sees anything of, to its author. A change of which nothing may be seen
-is told as an empty one, so that revisions have no holes.
+is sent as an empty one, so that revisions have no holes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HIDDEN: Final = "hidden-"
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Whom something is told: a user, and the audiences they belong to (`None`: all)."""
+    """A receiver: a user, and the audiences they belong to (`None`: all)."""
 
     author: str | None
     rights: frozenset[str] | None
@@ -39,10 +39,10 @@ def view_of(change: Change, viewer: Viewer, shares_args: Callable[[str], bool]) 
     is_own = metadata.get("author") == viewer.author
     ops = [op for op in change.ops if viewer.sees(op.get(OP_AUDIENCE))]
     sees_all = len(ops) == len(change.ops)
-    is_told = is_own or viewer.rights is None or (sees_all and bool(ops))
+    is_shown = is_own or viewer.rights is None or (sees_all and bool(ops))
     shown: dict[str, Any] = {}
     for name, value in metadata.items():
-        if name == "action" and not (is_told or _shares(value, shares_args)):
+        if name == "action" and not (is_shown or _shares(value, shares_args)):
             continue
         if name == "error" and not is_own:
             continue

@@ -37,7 +37,7 @@ class BegunCommits:
         due_at = loop.time() + (timeout_s or 0.0)
         begun = self._begun[doc_id] = BegunCommit(asyncio.Event(), give_up, due_at)
         if self._timer is None and timeout_s is not None:
-            self._timer = loop.call_at(due_at, self._look)
+            self._timer = loop.call_at(due_at, self._check)
         return begun
 
     def end(self, doc_id: str) -> BegunCommit:
@@ -50,7 +50,7 @@ class BegunCommits:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         # Armed again only by what still waits, so a busy connection makes a timer now and then.
         self._timer = None
         loop = asyncio.get_running_loop()
@@ -59,7 +59,7 @@ class BegunCommits:
             if begun.has_given_up:
                 continue
             if begun.due_at > now:
-                self._timer = loop.call_at(begun.due_at, self._look)
+                self._timer = loop.call_at(begun.due_at, self._check)
                 return
             begun.has_given_up = True
             begun.give_up()

@@ -107,7 +107,7 @@ class Calls:
     ) -> bytes | Begun | None:
         """Carry out a commit that can be decided without waiting for anything.
 
-        Its answer, or `BEGUN`: `then` is told what it comes to. `None`: nothing was done, and the
+        Its answer, or `BEGUN`: `then` gets its outcome. `None`: nothing was done, and the
         call has to be carried out as any other. That goes for every refusal, too, so there is one
         place that says why.
         """
@@ -136,8 +136,8 @@ class Calls:
         if validation is not None and not validation.accepts_now(principal, doc_id, given):
             return None
         begun = perf_counter()
-        told = partial(self._committed, services.documents.name, begun, then)
-        result = services.documents.commit_at_once(context, doc_id, given, told) if given else None
+        done = partial(self._committed, services.documents.name, begun, then)
+        result = services.documents.commit_at_once(context, doc_id, given, done) if given else None
         if isinstance(result, CommitResult):
             self._stats.committed(services.documents.name, perf_counter() - begun)
             return encoded(result)

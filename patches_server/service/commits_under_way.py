@@ -19,7 +19,7 @@ from patches_server.documents.context import CallContext
 
 T = TypeVar("T")
 
-#: A document, the options of the commit, and what tells each of its changes from any other.
+#: A document, the options of the commit, and what identifies each of its changes.
 Key: TypeAlias = tuple[str, bytes, tuple[tuple[object, ...], ...]]
 
 
@@ -73,7 +73,7 @@ class CommitsUnderWay(Generic[T]):
 def key_of(doc_id: str, changes: Sequence[Change | ChangeInput], context: CallContext) -> Key:
     """What makes a commit the same as another one: the same changes on the same revision.
 
-    The time tells apart what two clients happen to call by one id.
+    The time distinguishes changes to which two clients happen to give one id.
     """
     options = codec.encode(dict(context.options)) if context.options else b""
     return doc_id, options, tuple((each.id, each.base_rev, each.created_at) for each in changes)

@@ -1,4 +1,4 @@
-"""`ResponseDeadline`: tells a caller to try again when its call takes too long."""
+"""`ResponseDeadline`: answers a caller with 503 when its call takes too long."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ResponseDeadline:
         self.has_passed = False
 
     def is_over(self) -> bool:
-        """Whether the caller has been told to try again."""
+        """Whether the caller was answered with 503."""
         return self.has_passed
 
     def __enter__(self) -> ResponseDeadline:

@@ -234,7 +234,7 @@ def _calling(handler: Callable[..., Any]) -> Run:
 
 @dataclass(frozen=True, slots=True)
 class _Tokened:
-    """Changes for a caller that asked for the history's token."""
+    """Changes for a caller that requested the history's token."""
 
     changes: Sequence[Change]
     token: str | None
@@ -312,10 +312,10 @@ def _read_create_branch(given: Given) -> tuple[int, dict[str, Json]]:
 
 
 async def _get_doc(on: Services, doc_id: str, rev: int | None) -> Any:
-    asks = known_history(current_context().options) is not None
+    wants_token = known_history(current_context().options) is not None
     # The token first: should the document be made again in between, an old token is noticed with
     # the next call; a new one beside old content would not be.
-    mark = await on.documents.history_of(doc_id) if asks else None
+    mark = await on.documents.history_of(doc_id) if wants_token else None
     snapshot = await on.documents.get_doc(doc_id, rev=rev)
     if mark is not None:
         own: dict[str, Json] = {"token": mark.token}

@@ -194,9 +194,9 @@ class ServerSession:
 
     def failure(self, error: Exception, ref: str = "") -> Outcome:
         """The outcome of a call that failed. `ref` is in the log beside what is not sent."""
-        told = wire_error(error, ref)
-        self._server.stats.errors[str(told["code"])] += 1
-        return Outcome(error=told)
+        answer = wire_error(error, ref)
+        self._server.stats.errors[str(answer["code"])] += 1
+        return Outcome(error=answer)
 
     def close(self, code: int, reason: str) -> None:
         """Ask the transport to close the connection, once what is queued is written."""
@@ -242,7 +242,7 @@ class ServerSession:
     ) -> Outcome | Begun | None:
         """Carry an ordinary commit out, or begin to, in the turn in which it came.
 
-        `None`: nothing was done. Nothing else that this peer has asked for about the document may
+        `None`: nothing was done. No other call of this peer about the document may
         be under way: the order of its calls, of their answers and of the broadcasts is the same
         either way.
         """
@@ -361,7 +361,7 @@ class ServerSession:
             return self._failed(call.name, exc)
 
     def _failed(self, name: str, error: Exception) -> Outcome:
-        """The outcome of a call that failed; the log has what its sender is not told."""
+        """The outcome of a call that failed; the log has what its sender does not get."""
         ref = random_id(self._server.runtime.random, 10)
         if is_unforeseen(error):
             _log.error(

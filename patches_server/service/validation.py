@@ -64,7 +64,7 @@ class Validation:
         if self._validate is None or not changes:
             return
         await self._offload(steps_of(changes), lambda: self._check(changes))
-        await self._ask(changes[0].id, self._validate, principal, doc_id, changes)
+        await self._run_hook(changes[0].id, self._validate, principal, doc_id, changes)
 
     def accepts_now(
         self, principal: object, doc_id: str, changes: Sequence[Change | ChangeInput]
@@ -79,7 +79,7 @@ class Validation:
         try:
             self._check(changes)
             verdict: object = validate(principal, doc_id, changes)
-        except Exception:  # boundary: `require` asks again, and tells
+        except Exception:  # boundary: `require` calls it again, and reports
             return False
         if inspect.isawaitable(verdict):
             self._is_plain = False
@@ -95,11 +95,11 @@ class Validation:
             return None
 
         async def review(change: Change | ChangeInput, before: Json, after: Json) -> None:
-            await self._ask(change.id, validate, principal, doc_id, change, before, after)
+            await self._run_hook(change.id, validate, principal, doc_id, change, before, after)
 
         return review
 
-    async def _ask(
+    async def _run_hook(
         self, change_id: str, hook: Callable[..., Verdict | Awaitable[Verdict]], *arguments: Any
     ) -> None:
         try:

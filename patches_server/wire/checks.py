@@ -99,7 +99,7 @@ def metadata(value: object, limits: Limits) -> dict[str, Json]:
 def commit_options(value: object, capabilities: Collection[str]) -> CommitOptions | None:
     """The options of a commit that this caller may use; the others are dropped (T11)."""
     given = dict(options(value))
-    for key in OPEN_OPTIONS:  # between this caller and us: not told to the others
+    for key in OPEN_OPTIONS:  # between this caller and us: not broadcast
         given.pop(key, None)
     if not {IMPORT, ADMIN} & set(capabilities):
         for key in _PRIVILEGED_OPTIONS:

@@ -52,7 +52,7 @@ ABSENT: Final = object()
 #: What a call answers: JSON bytes, or `None` for a method that returns nothing.
 Answer: TypeAlias = bytes | None
 
-#: Where an id is looked for in a frame that is not parsed, and in one that cannot be.
+#: Where an id is searched for in a frame that is not parsed, and in one that cannot be.
 _HEAD: Final = 2_048
 _HEAD_OF_UNPARSED: Final = 16_384
 #: Strings, also one that is cut at the end; brackets, commas, colons; anything else.
@@ -205,7 +205,7 @@ def find_id(data: bytes | str, *, is_json: bool = True) -> Json:
     """The id of a frame that has not been parsed, if it is near the beginning or at the very end;
     else `None`.
 
-    Only a member of the frame itself counts, not one of an object in it. The end is looked at for
+    Only a member of the frame itself counts, not one of an object in it. The end is searched for
     frames that are taken for JSON; of others nobody knows to what their last brace belongs.
     """
     most = _HEAD if is_json else _HEAD_OF_UNPARSED

@@ -172,7 +172,7 @@ class CollectionsDoc(WritingDoc):
         self.queries.load_again()
 
     def take_partials(self, changes: Sequence[Mapping[str, Any]]) -> None:
-        """Rows in progress, as the server tells them."""
+        """Rows in progress, as the server sends them."""
         partials: dict[Place, Row | None] = {}
         for change in changes:
             for op in parse_row_ops(change["ops"]):
@@ -181,7 +181,7 @@ class CollectionsDoc(WritingDoc):
         self._changed(self._overlay.step(partials=partials))
 
     def drop_partials(self) -> None:
-        """The connection that told of rows in progress has ended."""
+        """The connection that brought the rows in progress has ended."""
         if self._overlay.partials:
             gone = dict.fromkeys(self._overlay.partials)
             self._changed(self._overlay.step(partials=gone))

@@ -68,10 +68,10 @@ class OpenQuery:
         )
         self.users = 0
         self.is_dirty = True  # rows have to be listed again
-        self.is_told = True  # subscribers know the rows
-        self.is_held = False  # they are told of what differs when the transaction has ended
+        self.is_notified = True  # subscribers know the rows
+        self.is_held = False  # they are notified when the transaction has ended
         self.rows: list[Row] = []
-        self.is_asked = False  # somebody wants it loaded
+        self.is_wanted = False  # somebody wants it loaded
         self.loading = asyncio.Lock()
         self.on_rows: Signal[[list[Row]]] = Signal("on_rows")
 
@@ -119,7 +119,7 @@ class Queries:
             del self._interest.subsets[subset.id]
             held = self._doc.tables.get(opened.table, {})
             self._doc.take_rows([], [(opened.table, key) for key in held])
-            if opened.is_asked:
+            if opened.is_wanted:
                 self._doc.run(self._unload(subset.id))
 
     def rows(self, opened: OpenQuery) -> list[Row]:
@@ -130,7 +130,7 @@ class Queries:
         return opened.rows
 
     def update(self, changed: Changed, *, is_held: bool = False) -> None:
-        """Follow changes of visible rows; `is_held`: tell of them when `release_held` says so."""
+        """Follow changes of visible rows; `is_held`: notify when `release_held` is called."""
         for (table, key), (_, row) in changed.items():
             for opened in self._by_table.get(table, ()):
                 if opened.result.update(key, row):
@@ -138,21 +138,21 @@ class Queries:
                     if is_held:
                         opened.is_held = True
                     else:
-                        opened.is_told = False
+                        opened.is_notified = False
 
     def release_held(self, *, is_kept: bool) -> None:
         """A transaction has ended; what it changed stays, or was taken back."""
         for opened in self._open.values():
             if opened.is_held:
                 opened.is_held = False
-                opened.is_told = opened.is_told and not is_kept
+                opened.is_notified = opened.is_notified and not is_kept
 
     def notify(self) -> None:
         """Tell the subscribers of each query whose rows differ."""
         for queries in list(self._by_table.values()):
             for opened in list(queries):
-                if not opened.is_told:
-                    opened.is_told = True
+                if not opened.is_notified:
+                    opened.is_notified = True
                     if opened.on_rows:
                         opened.on_rows.emit(self.rows(opened))
 
@@ -164,7 +164,7 @@ class Queries:
         subset = opened.subset
         if subset is None:
             return
-        opened.is_asked = True
+        opened.is_wanted = True
         async with opened.loading:
             while subset.state != "loaded" and subset.id in self._interest.subsets:
                 if not await self._load_once(subset):
@@ -202,14 +202,14 @@ class Queries:
         """Load what is asked for and not loaded: what was loaded is out of date."""
         for opened in self._open.values():
             subset = opened.subset
-            if subset is not None and subset.state == "wanted" and opened.is_asked:
+            if subset is not None and subset.state == "wanted" and opened.is_wanted:
                 if not opened.loading.locked():
                     self._doc.run(self._load_quietly(opened))
 
     async def _load_quietly(self, opened: OpenQuery) -> None:
         try:
             await self.load(opened)
-        except PatchesError:  # told to whoever loads it; the rows stay as they are
+        except PatchesError:  # the loading task gets it; the rows stay as they are
             return
 
     async def _unload(self, subset_id: str) -> None:
@@ -305,7 +305,7 @@ class Query:
         wider = self.limit(self.size + count)
         opened = self._queries.open(wider)
         try:
-            if before.is_asked:
+            if before.is_wanted:
                 await self._queries.load(opened)
         except BaseException:
             self._queries.release(opened)

@@ -1,4 +1,4 @@
-"""`ShownDoc`: the rows that an open collections document shows, and who is told of them.
+"""`ShownDoc`: the rows that an open collections document shows, and its subscribers.
 
 The tables are kept in place and queries follow each changed row, so that a write costs what it
 touches. `state` is an immutable picture of them, made when it is asked for: only tables that have
@@ -146,7 +146,7 @@ class ShownDoc(Document):
         self._notify()
 
     def _settle(self, changed: Changed, *, is_held: bool = False) -> None:
-        """Take visible changes into queries and the picture; `is_held`: tell nobody of them."""
+        """Take visible changes into queries and the picture; `is_held`: notify nobody yet."""
         self.has_pending = self.pending_count > 0
         if changed:
             tables = {table for table, _ in changed}

@@ -1,7 +1,7 @@
 """`Interest`: which parts of on-demand tables a client holds, and what they take from the stream.
 
 A subset is a table, a condition, and for a window an order and a limit. Its rows come with the
-answer to `loadSubset`, which tells them as they were at a revision `rev`, and from there on with
+answer to `loadSubset`, which has them as they were at a revision `rev`, and from there on with
 the changes that everybody follows. Answer and changes travel beside each other, so
 
 - a change above `rev` may have been applied before the answer: what it touched is newer than the

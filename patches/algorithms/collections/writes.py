@@ -1,7 +1,7 @@
 """`Write`: a write of the application, from when it is shown until the server has decided.
 
-`WriteBook` knows the unconfirmed writes of one open document, and tells when one was not confirmed
-in time. A write keeps one id for ever, so sending it again never does a thing twice.
+`WriteBook` knows the unconfirmed writes of one open document, and reports one that is not
+confirmed in time. A write keeps one id for ever, so sending it again never does a thing twice.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Outcome:
         return True
 
     def abandon(self, error: Exception) -> None:
-        """Nobody will tell what becomes of it."""
+        """No answer will come: end the wait with `error`."""
         self._settle(error)
 
     def _settle(self, error: Exception | None) -> None:

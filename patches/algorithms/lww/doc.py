@@ -101,7 +101,7 @@ class LWWDoc(Document):
     def follow(self, step: Step, saved_edit: list[Op] | None = None) -> bool:
         """Follow a write to the tables. `saved_edit`: the unsaved edit that it stored.
 
-        `False`: the step alone does not tell the state, the document has to be installed anew.
+        `False`: the step does not determine the state; the document has to be installed anew.
         """
         shows_already = self._drop_saved(saved_edit)
         if step.work is not None:

@@ -1,4 +1,4 @@
-"""`FieldTable`: one op per path, with the children of a path found without looking at every path.
+"""`FieldTable`: one op per path, with the children of a path found without visiting every path.
 
 Paths are compared as raw strings (`docs/internals/lww.md` 1.6): a child of `/a` starts with `/a/`,
 escapes are not decoded. The table keeps, for each path that has something below it, the paths one

@@ -71,7 +71,7 @@ def _add_pending(tables: DocTables, ops: Sequence[Op], edit_id: str | None) -> S
     # edit and not what came of it: then a server that has seen it counts it once.
     pending_id = None if tables.pending.any() else edit_id or ""
     existing: dict[str, Op] = {}  # as they are stored
-    for op in ops:  # a pending op above is not looked at: the server corrects a write below it
+    for op in ops:  # a pending op above is not checked: the server corrects a write below it
         for path in (op["path"], *tables.pending.below(op["path"])):
             held = tables.pending.get(path)
             if held is not None:

@@ -166,7 +166,7 @@ def divide(tables: DocTables, change_id: str, *, new_id: IdSource) -> Work | Non
 def retry(tables: DocTables, doc_id: str, change_id: str) -> tuple[Change, Work]:
     """Make a quarantined change a piece again, behind those that are being sent.
 
-    Under its own id: if it was committed after all, the server is told so by that, and an increment
+    Under its own id: if it was committed after all, the server recognises it, and an increment
     counts once. Raises `PendingChangeError` if there is no such change.
     """
     quarantined = tables.quarantined(change_id)

@@ -38,7 +38,7 @@ def next_piece(
     rev = 0 if head is None or head.deleted else head.committed_rev
     units = [] if sending else grouped(tables.pending.ops())
     pending = [op for unit in units for op in unit]
-    if len(units) == 1:  # most often: a number would tell nothing
+    if len(units) == 1:  # most often: a number adds nothing
         pending = [bare(op) for op in pending]
     if not sending and not pending:
         return None, catch_up(tables, known)

@@ -168,5 +168,5 @@ class StoredDocs(TablesAlgorithm[DocTables]):
 
 def lww_doc(doc: Document | None) -> LWWDoc | None:
     """An open document as its own algorithm knows it."""
-    assert doc is None or isinstance(doc, LWWDoc)  # the algorithm is asked for its own documents
+    assert doc is None or isinstance(doc, LWWDoc)  # an algorithm gets its own documents only
     return doc

@@ -101,7 +101,7 @@ def fold_answer(
     for change_id in sent_ids - held:  # ejected while it was under way, and committed all the same
         tables.discard_quarantined(change_id)
     if not any(change.id in sent_ids for change in committed):
-        # An answer without our change tells nothing about the sent ops: they become rows here.
+        # An answer without our change does not have the sent ops: they become rows here.
         confirm(tables, sent, None)
     return fold_changes(tables, doc_id, committed, sent_ids, known, asked, confirms=True)
 

@@ -5,7 +5,7 @@ carries the number of its unit in a member of its own, which is taken off before
 the write (`bare`). Writes without a number, as older files have them, are one unit.
 
 Pending writes of several edits are folded: one write for each path. An edit that replaces a part of
-an earlier unit can no longer be told from it, so both become one unit, under the earlier number.
+an earlier unit cannot be separated from it any more, so both become one, under the earlier number.
 Units are sent in the order of their numbers, in which nothing comes before a write above it.
 """
 
@@ -81,7 +81,7 @@ def as_parts(pieces: Sequence[Change], unit: int) -> list[Change]:
 
 
 def as_stored(pieces: Sequence[Change]) -> list[Change]:
-    """Pieces without the numbers that tell nothing: of a unit that is a piece of its own."""
+    """Pieces without redundant unit numbers: those of a unit that is a piece of its own."""
     held = [{unit_of(op) for op in piece.ops} for piece in pieces]
     parts = Counter(unit for units in held for unit in units)
     return [

@@ -1,8 +1,8 @@
 """`OTAlgorithm`: operational transformation behind the interface of every algorithm.
 
 Everything that changes a document's queue or its committed part runs under the document's lock:
-read the queue, decide (pure functions), write in one store transaction, then tell the open
-document. The lock orders what this process does; between processes that share a store the
+read the queue, decide (pure functions), write in one store transaction, then update the
+open document. The lock orders what this process does; between processes that share a store the
 transaction checks that the queue is still the one that was read, and the step is done again if not.
 """
 
@@ -63,7 +63,7 @@ class OTAlgorithm(Saving):
     # ---- sending ---------------------------------------------------------------------------------
 
     async def needs_tail(self, doc_id: str) -> bool:
-        # The tail tells what of the queue, and of what was set aside under way, is committed.
+        # The tail shows which changes of the queue, and of those set aside, are committed.
         if await self.has_pending(doc_id):
             return True
         return bool(await self.store.list_quarantined_changes(doc_id))
@@ -213,7 +213,7 @@ class OTAlgorithm(Saving):
                 return new
             else:
                 doc.replace_pending(pending)
-                doc.show(again=True)  # a redelivery tells the subscribers, as it always has
+                doc.show(again=True)  # a redelivery notifies the subscribers, as it always has
             doc.position = queue.position.replaced(doc.committed_rev, pending)
             return new
 

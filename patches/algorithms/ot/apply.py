@@ -37,7 +37,7 @@ def apply_changes(state: Json, changes: Sequence[Change]) -> Json:
             ops = [op for change in changes for op in change.ops]
             return without_absent(apply_patch(state, ops, strict=True))
         except PatchError:
-            pass  # the loop below tells which change it is
+            pass  # the loop below finds out which change it is
     for index, change in enumerate(changes):
         try:
             state = apply_patch(state, change.ops, strict=True)

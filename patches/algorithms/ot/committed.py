@@ -15,7 +15,7 @@ def apply_committed_changes(snapshot: Snapshot, server_changes: Sequence[Change]
 
     Changes at or below the snapshot's revision are a redelivery: they only confirm pending changes
     by id. Raises `MissingChangesError` if the first newer one does not follow on, unless it
-    replaces the whole document; interior holes are not looked for. Raises `ApplyChangesError`.
+    replaces the whole document; interior holes are not detected. Raises `ApplyChangesError`.
     """
     new = [change for change in server_changes if change.rev > snapshot.rev]
     confirmed = {change.id for change in server_changes if change.rev <= snapshot.rev}

@@ -140,8 +140,8 @@ class OTDoc(TieredDoc):
         if preview.view is not ABSENT:
             self._tiers.viewed = len(self._tiers.pending), preview.view
         if is_behind and not others:
-            # Shown again with the next event, at the latest when the document is said to be synced:
-            # an echo as such tells no subscriber.
+            # Shown again with the next event, at the latest when the status becomes "synced": an
+            # echo by itself does not notify subscribers.
             self._tiers.is_stale = True
         else:
             self.show(moves=None if others else moves)
@@ -210,7 +210,7 @@ class OTDoc(TieredDoc):
         return True
 
     def take_over_all(self, stored: StoredSnapshot, committed: Sequence[Change] = ()) -> None:
-        """Take over the stored document, where its history does not tell how it came to that.
+        """Take over the stored document, where its history does not show how it came to that.
 
         Unsaved edits move behind what differs. `committed`: changes known to be in its state.
         """

@@ -1,11 +1,11 @@
-"""Edits of one text or one list, many in a row, passed without looking at each.
+"""Edits of one text or one list, many in a row, passed without visiting each.
 
 Typing makes long queues of edits of one text, and each of them meets each edit that somebody else
 made there. Nearly all those pairs lie apart in the text, and then the transform is a shift: what
 lies behind moves by what the other edit put in or took out, what lies before stays
 (`docs/internals/json-patch.md` 6.6, 7.5). So an edit is kept as the stretch that it touches, in the
-coordinates it was written in, and edits in blocks whose bounds tell for most blocks at once that an
-edit lies before or behind all of them. Where stretches touch, the edits meet one by one; where no
+coordinates it was written in, and edits in blocks whose bounds show for most blocks that an edit
+lies before or behind all of them. Where stretches touch, the edits meet one by one; where no
 rule for the touch is sure, the real transform decides. The result is that of the real transform
 throughout.
 """

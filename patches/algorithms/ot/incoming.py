@@ -31,7 +31,7 @@ def transform_incoming_changes(
 ) -> list[Change]:
     """Incoming changes, moved behind committed ones and numbered upwards from `current_rev`.
 
-    `is_own_committed` tells which committed changes are the sender's own come back: each of them
+    `is_own_committed` says which committed changes are the sender's own come back: each of them
     takes the incoming change with its id out of the queue. What has no operations left is dropped
     unless `force_commit`. `base_rev` is left as it was claimed. `checkpoint` is called every few
     thousand steps at most; what it raises ends the transform.

@@ -116,7 +116,7 @@ class Quarantine(StoredDocs):
         snapshot: Snapshot | None = doc.to_snapshot() if doc else await self.store.get_doc(doc_id)
         check_applies_on_top(doc_id, snapshot or Snapshot(state=None, rev=0), entry.change)
         position = await self.store.load_position(doc_id)
-        # Its id and time stay: if it was committed after all, that tells the server so.
+        # Its id and time stay: if it was committed after all, the server recognises it.
         change = entry.change.replace(
             base_rev=position.committed_rev, rev=position.tail_rev + 1, batch_id=None
         )

@@ -20,9 +20,9 @@ CONFLICT: Final[Conflict] = "conflict"
 class QueuePosition:
     """Which pending queue somebody has seen. Two equal positions are the same queue.
 
-    `version` counts what was done to the queue beside appending to it, and tells of which
-    installation the committed part is; `tail_rev` is the revision of the last pending change, or
-    the committed one.
+    `version` counts what was done to the queue beside appending to it, and identifies the
+    installation that the committed part is of; `tail_rev` is the revision of the last pending
+    change, or the committed one.
     """
 
     committed_rev: int = 0
@@ -66,7 +66,7 @@ class QueuePosition:
 class PendingQueue:
     """A document's pending changes in order, and what they were read with.
 
-    `committed`: the changes committed after the revision that was asked for, as far as they are
+    `committed`: the changes committed after the requested revision, as far as they are
     kept.
     """
 

@@ -78,7 +78,7 @@ class StoredDocs(Algorithm):
         self._new_id = change_ids(self._runtime.random)
         self._locks = KeyedLocks()
         self._histories = Histories(self.name, self._load_copy, self._save_token)
-        self._reported: dict[str, set[str]] = {}  # unstored changes told of, by document
+        self._reported: dict[str, set[str]] = {}  # unstored changes that were reported, by document
         #: By closed document: changes that a call which failed may have stored all the same.
         self._maybe_stored: dict[str, set[str]] = {}
         self._recovery = Recovery(self)
@@ -389,5 +389,5 @@ def _is_behind(queue: PendingQueue, doc: OTDoc) -> bool:
 
 def ot_doc(doc: Document | None) -> OTDoc | None:
     """An open document as its own algorithm knows it."""
-    assert doc is None or isinstance(doc, OTDoc)  # the algorithm is asked for its own documents
+    assert doc is None or isinstance(doc, OTDoc)  # an algorithm gets its own documents only
     return doc

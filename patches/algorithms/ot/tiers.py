@@ -104,7 +104,7 @@ class TieredDoc(Document):
         )
 
     def show(self, *, again: bool = False, moves: History | None = None) -> None:
-        """Compute the shown state from the three tiers. `again`: tell even if it is the same.
+        """Compute the shown state from the three tiers. `again`: notify even if it is the same.
 
         `moves`: what others did to the shown state, if that is known.
         """

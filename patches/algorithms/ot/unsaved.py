@@ -169,7 +169,7 @@ class UnsavedEdits:
                 base: Json = {} if state is None else state
                 state = without_absent(apply_patch(base, ops, strict=True))
             except PatchError:
-                continue  # a rebase has emptied its ground since; the stored one tells
+                continue  # a rebase has removed what it edits; the stored one counts
         self.stored_among(changes, clear=True)
         return state
 

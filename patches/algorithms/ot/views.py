@@ -27,7 +27,7 @@ class Preview:
 
 
 def preview_of(rev: int, pending: Sequence[Change], committed: Sequence[Change]) -> Preview:
-    """What committed changes do to a document at `rev`, as far as it takes no state to tell."""
+    """What committed changes do to a document at `rev`, as far as that needs no state."""
     if not pending:
         return Preview(is_shown=not committed, is_echo=not committed)
     own = {change.id for change in pending}

@@ -19,7 +19,7 @@ class ActionOps(list[Op]):
     """The operations of an action that was run here, on their way to the store.
 
     True even if the action wrote nothing: it is a change like any other. With `call` and without
-    `change` it is an action still to be run, where a list of operations is asked for.
+    `change` it is an action still to be run, where a list of operations is expected.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ def in_order(changes: Iterable[Change]) -> list[Change]:
 
 
 def call_of(change: Change | ChangeInput) -> tuple[str, dict[str, Json]] | None:
-    """The wire name and the arguments of an action, `None` if they are not told or malformed."""
+    """The wire name and the arguments of an action, `None` if they are hidden or malformed."""
     match change.metadata.get("action"):
         case {"name": str(name), "args": dict(args)}:
             return name, args

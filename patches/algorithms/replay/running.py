@@ -66,7 +66,7 @@ def run(
 
 
 def message_of(error: Exception) -> str:
-    """What is told of an action that raised."""
+    """The message that is reported for an action that raised."""
     return str(error) or type(error).__name__
 
 

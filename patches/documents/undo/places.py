@@ -1,4 +1,4 @@
-"""Where an edit was made, to tell whether the next one goes on with it. Pure."""
+"""Where an edit was made, to decide whether the next one continues it. Pure."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class Steps:
         self._steps = [opened for opened in self._steps if opened.entries]
 
     def stored(self, ops: list[Op], change_ids: tuple[str, ...]) -> None:
-        """An edit was given its change ids. Only the newest edits are looked at: they wait."""
+        """An edit was given its change ids. Only the newest edits are checked: they wait."""
         for opened in reversed(self._steps):
             for entry in reversed(opened.entries):
                 if entry.edit.ops is ops:

@@ -125,7 +125,7 @@ class SqliteDatabase:
         """A mark for what a writer remembers of the file from one write to the next.
 
         Another one means that it may be wrong: another connection has written, or a write of this
-        one was rolled back. To be asked in a write.
+        one was rolled back. Call it within a write.
         """
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         return version, self._rollbacks

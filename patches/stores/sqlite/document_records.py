@@ -113,7 +113,7 @@ class DocumentRecords:
     ) -> list[TrackedDoc]:
         """All documents. `checked` makes a record of the values of `columns`, or raises.
 
-        A damaged record counts as a document at revision 0, whose opening tells of it.
+        A damaged record counts as a document at revision 0; opening it raises.
         """
         found: list[TrackedDoc] = []
         keys: set[bytes] = set()

@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS histories (
 def load_history(conn: sqlite3.Connection, doc_id: str) -> History:
     """What is stored of a document's history; of a damaged row nothing is known.
 
-    The next answer of the server tells the history again.
+    The next answer of the server has the history again.
     """
     row = conn.execute("SELECT * FROM histories WHERE doc_id = ?", (to_key(doc_id),)).fetchone()
     if row is None:

@@ -65,7 +65,7 @@ class SqliteTablesStore(Generic[Tables]):
     async def list_docs(self, include_deleted: bool = False) -> list[TrackedDoc]:
         """All documents, with `include_deleted` also those marked as deleted.
 
-        One whose record is damaged counts as a document at revision 0, whose opening tells of it.
+        One whose record is damaged counts as a document at revision 0; opening it raises.
         """
         return await self._database.read(
             lambda db: self._records.list_docs(

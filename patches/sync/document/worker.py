@@ -1,7 +1,7 @@
 """`DocWorker`: keeps one tracked document in sync. Its task alone talks to the server about it.
 
 It asks `next_step` what to do, does it, and takes the outcome into the document's state. There is
-one request in flight, and the batch to send is asked for anew after each answer, so nothing that
+one request in flight, and the batch to send is computed anew after each answer, so nothing that
 was computed can grow stale.
 """
 
@@ -192,7 +192,7 @@ class DocWorker(DocSteps):
     async def _refused(
         self, error: BaseException, attempt: Attempt
     ) -> tuple[Kind, BaseException] | None:
-        """Set the change aside that the server refuses for good, or look for it in smaller commits.
+        """Set the change aside that the server refuses for good, or search it by smaller commits.
 
         Returns what to do, and about which error, if that cannot be done.
         """

@@ -1,6 +1,6 @@
 """Branch records that are kept here: what a store must do, and the rules for changing them.
 
-A record that the server has not been told of carries a `pending_op`. The rules are functions of the
+A record that was not sent to the server yet carries a `pending_op`. The rules are functions of the
 record; a store only loads and saves (`docs/internals/ot.md` 10.1).
 """
 
@@ -73,8 +73,8 @@ def merged_with_server(
 ) -> tuple[list[Branch], list[str]]:
     """What of the server's records to save, and which to remove. Local work is not overwritten.
 
-    `before` and `now` are the records here before the server was asked, and after: what was told to
-    it meanwhile may be missing in its list, and is not to be taken for deleted.
+    `before` and `now` are the records here before the server was asked, and after: a record that
+    was sent to it meanwhile may be missing in its list, and does not count as deleted.
     """
     before = list(before)
     deleted_here = {branch.id for branch in before} - now.keys()

@@ -244,7 +244,7 @@ class PatchesBranchClient:
         )
 
     async def _require_new_document(self, branch_id: str) -> None:
-        """Raise `BranchError` if the server has a document of this id, where it can be asked."""
+        """Raise `BranchError` if the server, when connected, has a document of this id."""
         try:
             found = await self._sync.connection.call("getChangesSince", branch_id, 0)
         except NetworkError:
@@ -307,10 +307,10 @@ class PatchesBranchClient:
 
 
 async def send_pending(store: BranchStore, connection: Caller) -> tuple[int, list[PatchesError]]:
-    """Tell the server of what is pending: creations, then changes, then deletions.
+    """Send what is pending to the server: creations, then changes, then deletions.
 
     Each group ends at its first failure, all of them when the connection is lost: what follows is
-    the next connection's, from the beginning. Returns how many were told, and the failures.
+    the next connection's, from the beginning. Returns how many were sent, and the failures.
     """
     sent = 0
     failures: list[PatchesError] = []

@@ -54,7 +54,7 @@ class PatchesHistoryClient:
 
     @property
     def state(self) -> Json:
-        """The state that was asked for last."""
+        """The state that was fetched last."""
         return self._state
 
     async def list_versions(
@@ -68,7 +68,7 @@ class PatchesHistoryClient:
         origin: str | None = None,
         group_id: str | None = None,
     ) -> tuple[Version, ...]:
-        """The versions, oldest first unless told otherwise.
+        """The versions, oldest first by default.
 
         `order_by` is `"startedAt"`, `"endRev"` or `"startRev"`; `start_after` and `end_before` are
         values of it, in the order of the list.

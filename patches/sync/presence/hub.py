@@ -1,4 +1,4 @@
-"""`PresenceHub`: the peers of one connection, and what they have said of themselves."""
+"""`PresenceHub`: the peers of one connection, and what they have states of themselves."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class OpenRoom(Protocol):
     def doc_id(self) -> str:
         """The document that it is at."""
 
-    def heard(self, peer: str, state: State) -> None:
-        """A peer says its state."""
+    def receive(self, peer: str, state: State) -> None:
+        """Take the state that a peer has sent."""
 
     def announce(self, peer: str) -> None:
-        """Say the own state to one peer soon."""
+        """Send the own state to one peer soon."""
 
     def announce_all(self) -> None:
-        """Say the own state to everybody soon."""
+        """Send the own state to all peers soon."""
 
     def forget(self, peer: str) -> None:
         """A peer has left."""
 
     def forget_all(self) -> None:
-        """Nobody can be heard any more."""
+        """The connection is lost: no peer can be received any more."""
 
 
 class Relay(Protocol):
@@ -59,7 +59,7 @@ class PresenceHub:
         self._peers: dict[str, None] = {}
         self._greeted = False
         #: The newest state of each peer by the room that it named; `None`: it named none.
-        self._said: dict[str, dict[str | None, State]] = {}
+        self._states: dict[str, dict[str | None, State]] = {}
         self.rooms: list[OpenRoom] = []
         #: Held by the room that says its state, until the next may.
         self.turn: Final = asyncio.Lock()
@@ -84,14 +84,14 @@ class PresenceHub:
             elif method == "peer-disconnected":
                 self._left(params.get("id"), params.get("room"))
             else:
-                self._heard(params)
+                self._receive(params)
         return True
 
     def lost(self) -> None:
         """The connection is gone, and everybody with it."""
         self._own_id, self._greeted = None, False
         self._peers.clear()
-        self._said.clear()
+        self._states.clear()
         for room in list(self.rooms):
             room.forget_all()
 
@@ -115,12 +115,12 @@ class PresenceHub:
         self._notify("peer-signal", peer, data, room)
 
     def names_no_room(self, peer: str) -> bool:
-        """Whether a peer has said its state without a room, and receives only what names none."""
-        return None in self._said.get(peer, ())
+        """Whether a peer has sent its state without a room, and receives only what names none."""
+        return None in self._states.get(peer, ())
 
     def states_in(self, doc_id: str) -> dict[str, State]:
-        """What peers have said in a room so far."""
-        found = {peer: said.get(doc_id, said.get(None)) for peer, said in self._said.items()}
+        """The states that peers have sent to a room so far."""
+        found = {peer: each.get(doc_id, each.get(None)) for peer, each in self._states.items()}
         return {peer: state for peer, state in found.items() if state is not None}
 
     def left_room(self, doc_id: str) -> None:
@@ -128,7 +128,7 @@ class PresenceHub:
         if self._own_id is None:
             return
         gone = codec.encode_text({"id": self._own_id, "left": True})
-        for peer in self._peers:  # some may have heard of us whom we have not heard yet
+        for peer in self._peers:  # also those that sent nothing yet: they may have our state
             if not self.names_no_room(peer):
                 self.send(peer, gone, doc_id)
             elif self.rooms:
@@ -163,15 +163,15 @@ class PresenceHub:
         if not isinstance(peer, str):
             return
         if isinstance(doc_id, str):
-            self._said.get(peer, {}).pop(doc_id, None)
+            self._states.get(peer, {}).pop(doc_id, None)
         else:
             self._peers.pop(peer, None)
-            self._said.pop(peer, None)
+            self._states.pop(peer, None)
         for room in list(self.rooms):
             if doc_id in (None, room.doc_id):
                 room.forget(peer)
 
-    def _heard(self, params: Mapping[str, Any]) -> None:
+    def _receive(self, params: Mapping[str, Any]) -> None:
         peer, room_id = params.get("from"), params.get("room")
         state = _parsed(params.get("data"))
         if not isinstance(peer, str) or peer == self._own_id or state is None:
@@ -182,12 +182,12 @@ class PresenceHub:
             self._remember(peer, room_id, state)
         for room in list(self.rooms):
             if room_id in (None, room.doc_id) and "id" in state:
-                room.heard(peer, state)
+                room.receive(peer, state)
             elif is_new:
                 room.announce(peer)
 
     def _remember(self, peer: str, room_id: str | None, state: State) -> None:
-        rooms = self._said.setdefault(peer, {})
+        rooms = self._states.setdefault(peer, {})
         rooms.pop(room_id, None)
         if state.get("left") is not True:
             rooms[room_id] = state

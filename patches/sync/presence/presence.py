@@ -3,11 +3,11 @@
 Each client sends its state to the others through the server's relay, which stores nothing. A state
 is one JSON object, sent whole, and the latest one counts. Messages name the document as their room,
 so that they reach only who may read it. A peer that names no room (one of @dabble/patches 0.28.1)
-is shown in every room, and is told without a room.
+is shown in every room, and gets states without a room.
 
-The relay tells a newcomer who is there, and nobody of the newcomer. So a newcomer to the relay says
-hello to all, a newcomer to a room sends its state to all, and whoever receives a state for the
-first time answers with its own. States that came before a room was entered are kept.
+The relay sends a newcomer the list of peers, and does not announce the newcomer. So a newcomer to
+the relay greets all, a newcomer to a room sends its state to all, and whoever receives a state for
+the first time answers with its own. States that came before a room was entered are kept.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class Room:
         self._shown: Json = None
         self._rev = 0
         #: Whom the own state is to be said to.
-        self._owed: dict[str, None] = {}
-        self._is_owed = asyncio.Event()
+        self._recipients: dict[str, None] = {}
+        self._has_recipients = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
         #: The new `others`.
         self.on_change: Signal[[Mapping[str, Mapping[str, Json]]]] = Signal(
@@ -102,7 +102,7 @@ class Room:
         self._hub.greet()
         self.announce_all()
         for peer, state in self._hub.states_in(self.doc_id).items():
-            self.heard(peer, state)
+            self.receive(peer, state)
         return self
 
     async def __aexit__(
@@ -120,8 +120,8 @@ class Room:
 
     # ---- for the hub -----------------------------------------------------------------------------
 
-    def heard(self, peer: str, state: State) -> None:
-        """A peer says its state."""
+    def receive(self, peer: str, state: State) -> None:
+        """Take the state that a peer has sent."""
         if state.get("left") is True:
             self.forget(peer)
             return
@@ -132,14 +132,14 @@ class Room:
             self.announce(peer)
 
     def announce(self, peer: str) -> None:
-        """Say the own state to one peer soon."""
-        self._owed[peer] = None
-        self._is_owed.set()
+        """Send the own state to one peer soon."""
+        self._recipients[peer] = None
+        self._has_recipients.set()
 
     def announce_all(self) -> None:
-        """Say the own state to everybody soon; who is not in the room does not get it."""
-        self._owed.update(dict.fromkeys(self._hub.peers))
-        self._is_owed.set()
+        """Send the own state to all peers soon; those outside of the room do not get it."""
+        self._recipients.update(dict.fromkeys(self._hub.peers))
+        self._has_recipients.set()
 
     def forget(self, peer: str) -> None:
         """A peer has left."""
@@ -147,22 +147,22 @@ class Room:
             self._show({key: value for key, value in self._others.items() if key != peer})
 
     def forget_all(self) -> None:
-        """Nobody can be heard any more."""
+        """The connection is lost: no peer can be received any more."""
         if self._others:
             self._show({})
 
     # ---- inside ----------------------------------------------------------------------------------
 
     async def _send_state(self) -> None:
-        """Say the own state where it is owed, not more often than the relay passes it on."""
+        """Send the own state to those due, not more often than the relay passes it on."""
         while True:
-            await self._is_owed.wait()
+            await self._has_recipients.wait()
             async with self._hub.turn:
-                self._is_owed.clear()
-                owed, self._owed = self._owed, {}
+                self._has_recipients.clear()
+                recipients, self._recipients = self._recipients, {}
                 if self._hub.own_id is not None:
                     data = codec.encode_text({**self._state, "id": self._hub.own_id})
-                    for peer in owed:
+                    for peer in recipients:
                         self._hub.send(peer, data, self.doc_id)
                 await asyncio.sleep(PAUSE_S)
 

@@ -106,7 +106,7 @@ class FinalChecks:
                 "sessions": len(core.sessions),
                 "subscriptions": len(core.hub._table),
                 "calls": core._under_way,
-                "frames held back": len(core.hub._held) + len(core.hub._asking),
+                "frames held back": len(core.hub._held) + len(core.hub._rechecks),
                 "peers": len(core.relay) if core.relay else 0,
             }.items()
             if count

@@ -1,7 +1,7 @@
 """`Engine`: where the tables of collections documents are, and how functions reach them.
 
 An engine keeps one ordered log for each document: for every key the revision that touched it last.
-It decides nothing: who may write, and who is told what, is the server's. Another database is one
+It decides nothing: who may write, and who is sent what, is the server's. Another database is one
 more engine; `patches.testing.contracts.collections_engine` holds what each of them does.
 
 A function that is given to `begin` runs in another thread, in one transaction. Functions of one

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 #: Keys that are looked up with one statement; more are joined with the log.
 _KEYS_AT_ONCE: Final = 500
-#: Steps of SQLite's machine between two looks at the clock.
+#: Steps of SQLite's machine between two readings of the clock.
 _STEPS: Final = 20_000
 
 

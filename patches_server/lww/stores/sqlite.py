@@ -70,13 +70,13 @@ class LWWSqliteServerStore(SqliteDocuments):
         self.versions = versions
         self.branches = branches
         database.add_schema(LWW_SCHEMA)
-        #: Documents all of whose rows were there when this process first looked.
+        #: Documents all of whose rows were there when this process first read them.
         self._verified: dict[str, None] = {}
 
     def _verify(self, conn: sqlite3.Connection, doc_id: str, token: str, found: DocRow) -> None:
         """Once per document and process, count its rows and ids by each way they are found.
 
-        A part of them does not tell that another is missing. Raises `CorruptDataError`.
+        A part of them does not show that another is missing. Raises `CorruptDataError`.
         """
         if token in self._verified:
             return

@@ -249,7 +249,7 @@ def prune_ids(conn: sqlite3.Connection, now: Millis, *, at_most: int) -> None:
         "WHERE i.expires_at <= ? ORDER BY i.expires_at LIMIT ?",
         (now, at_most),
     ).fetchall()
-    # one by one: as a subquery this would look at every id of the document
+    # one by one: as a subquery this would scan every id of the document
     conn.executemany(
         "DELETE FROM lww_change_ids WHERE doc = ? AND change_id = ?",
         [(doc, change_id) for doc, _, change_id, *_ in expired],

@@ -3,9 +3,9 @@
 The rules: `docs/internals/ot.md` 17.7.
 
 A branch whose seed counts as content carries the whole source text as an edit of its own; merging
-it would double the text. The guard walks the branch's changes over the source's texts, telling what
-was there from what was inserted, and looks for what has the shape of a copy. Pure. It knows texts
-by their path in the branch: one that was moved in the meantime is not looked at.
+it would double the text. The guard walks the branch's changes over the source's texts, separates
+what was there from what was inserted, and searches for what has the shape of a copy. Pure. It
+knows texts by their path in the branch: one that was moved in the meantime is not checked.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class Appender:
         return outcome
 
     def _append_alone(self, conn: sqlite3.Connection, each: Append) -> Exception | None:
-        """The same for one, telling which ids are taken."""
+        """The same for one; its error names the ids that are taken."""
         conn.execute("SAVEPOINT one_append")
         try:
             [refused] = self._append(conn, [each])

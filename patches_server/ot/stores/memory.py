@@ -28,7 +28,7 @@ from patches_server.ot.store import NO_DOC, DocHead, StoredSnapshot
 from patches_server.stores.memory.store import MemoryStore
 
 #: A change as it is kept: its bytes, revision, id, creation time, batch and client. No `Change`,
-#: which would keep its operations once somebody has looked at them.
+#: which would keep its operations once somebody has read them.
 _Row: TypeAlias = tuple[bytes, int, str, Millis, str | None, str | None]
 
 

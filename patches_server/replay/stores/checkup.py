@@ -41,7 +41,7 @@ class ReplayCheckup:
                 head = head_of(conn, doc_id)
                 log, _ = read_log(conn, doc_id, head[0], head[1]) if head else ([], [])
             except CorruptDataError:
-                continue  # told of by `problems`
+                continue  # reported by `problems`
             for entry in log:
                 try:
                     parse_row_ops(entry.change.ops)

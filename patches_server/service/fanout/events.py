@@ -1,4 +1,4 @@
-"""What the hub tells subscribers, and what a call names to subscribe to."""
+"""What the hub sends to subscribers, and what a call names to subscribe to."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ from patches_server.service.fanout.events import (
     wanted_ids,
 )
 from patches_server.service.fanout.held_broadcasts import HeldBroadcasts, Key, Reason
-from patches_server.service.fanout.outbox import ASK_LATER, About, Event
+from patches_server.service.fanout.outbox import TRY_LATER, About, Event
 from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.stats import ServerStats
 
@@ -69,17 +69,17 @@ class Hub:
         self._get_tombstone, self._reauth_s = get_tombstone, reauth_s
         #: Document -> subscriber -> loop time at which its right was last confirmed.
         self._table: dict[str, dict[Subscriber, float]] = {}
-        #: What is held back while a right is asked again, or for `answers_first`.
+        #: What is held back while a right is checked again, or for `answers_first`.
         self._held = HeldBroadcasts(limits)
         #: What is done for clients of @dabble/patches.
         self.answers_first = AnswersFirst(self._hold, self._flush)
         self._views = KeyedLocks()
         self._revocations = 0
-        #: Why broadcasts are held back while a subscriber's right is asked again.
-        self._asking: dict[Key, Reason] = {}
-        self._asks = asyncio.Semaphore(_PARALLEL)
+        #: Why broadcasts are held back while a subscriber's right is checked again.
+        self._rechecks: dict[Key, Reason] = {}
+        self._recheck_limit = asyncio.Semaphore(_PARALLEL)
         #: Document servers that keep something for each connection.
-        self._tell_ended: list[Callable[[str], object]] = []
+        self._connection_ended: list[Callable[[str], object]] = []
         #: Called when a subscription has ended, for whatever reason.
         self.on_removed: Callable[[str, str], object] = lambda _connection_id, _doc_id: None
 
@@ -112,7 +112,7 @@ class Hub:
         server.on_notification(self.notify)
         server.on_nothing_stored(self._nothing_stored)
         server.on_doc_deleted(self.publish_deletion)
-        self._tell_ended.append(server.connection_ended)
+        self._connection_ended.append(server.connection_ended)
 
     # Subscriptions.
 
@@ -162,9 +162,9 @@ class Hub:
         connection_id = subscriber.context.connection_id
         if connection_id is None:
             return
-        for tell in self._tell_ended:
+        for notify in self._connection_ended:
             try:
-                tell(connection_id)
+                notify(connection_id)
             except Exception:  # boundary: one document server's failure is its own
                 _log.exception("connection_ended failed")
 
@@ -173,7 +173,7 @@ class Hub:
 
         Nothing more is delivered to these subscriptions before their rights are checked again.
         A subscriber that may still read misses nothing; the subscription of any other ends, and
-        `subscriptionEnded` tells it so.
+        it is notified by `subscriptionEnded`.
         """
         self._revocations += 1
         if self._access.open:
@@ -181,7 +181,7 @@ class Hub:
         for each in list(self._table) if doc_id is None else [doc_id]:
             for subscriber in list(self._table.get(each, ())):
                 if principal is None or principal_key(subscriber.context.principal) == principal:
-                    self._start_asking(each, subscriber)
+                    self._start_recheck(each, subscriber)
 
     async def _grant(self, subscriber: Subscriber, doc_id: str) -> bool:
         while True:
@@ -197,7 +197,7 @@ class Hub:
             if subscriber.ended:
                 return False
             revocations = self._revocations
-            # Subscribed before the tombstone is looked for: a deletion in between is announced
+            # Subscribed before the tombstone is read: a deletion in between is announced
             # twice rather than never.
             self._table.setdefault(doc_id, {})[subscriber] = asyncio.get_running_loop().time()
             subscriber.subscriptions[doc_id] = None
@@ -207,18 +207,18 @@ class Hub:
             if revocations == self._revocations:
                 subscriber.outbox.answer(deletion_event(doc_id))
                 return False
-            # The right may be gone since it was asked, and with it the right to know this.
+            # The right may be gone since it was checked, and with it the right to know this.
 
     async def _require_read(self, subscriber: Subscriber, doc_id: str) -> None:
-        """Ask for the right. What is revoked meanwhile is asked again: the answer may be older."""
-        asked_after = None
-        while asked_after != self._revocations:
-            asked_after = self._revocations
+        """Check the right. What is revoked meanwhile is checked again: the result may be older."""
+        checked_after = None
+        while checked_after != self._revocations:
+            checked_after = self._revocations
             await self._access.require(subscriber.context.principal, doc_id, "read", "subscribe")
 
     def _remove(self, subscriber: Subscriber, doc_id: str) -> bool:
         self._held.drop((doc_id, subscriber))
-        self._asking.pop((doc_id, subscriber), None)
+        self._rechecks.pop((doc_id, subscriber), None)
         self.answers_first.forget(doc_id, subscriber)
         subscriber.subscriptions.pop(doc_id, None)
         subscriber.outbox.withdraw(room=doc_id)
@@ -318,58 +318,58 @@ class Hub:
 
     def deliver_one(self, doc_id: str, subscriber: Subscriber, event: Event) -> None:
         """Give one subscriber an event about a document; nothing, if its right has ended."""
-        asked_at = self._table.get(doc_id, {}).get(subscriber)
-        if asked_at is None:
+        checked_at = self._table.get(doc_id, {}).get(subscriber)
+        if checked_at is None:
             return
         key = (doc_id, subscriber)
         if self._held.add(key, event):
             if self._held.is_full(key):
                 self._end_hold(doc_id, subscriber)
-        elif self._access.open or not self._is_old(asked_at):
+        elif self._access.open or not self._is_old(checked_at):
             self._put(subscriber, event)
         else:
-            self._start_asking(doc_id, subscriber)
+            self._start_recheck(doc_id, subscriber)
             self._held.add(key, event)
 
     def offer(
         self, doc_id: str, subscriber: Subscriber, event: Event, *, about: About | None = None
     ) -> bool:
         """Give one subscriber an event that it can do without, as `Outbox.offer`."""
-        asked_at = self._table.get(doc_id, {}).get(subscriber)
-        if asked_at is None:
+        checked_at = self._table.get(doc_id, {}).get(subscriber)
+        if checked_at is None:
             return False
         key = (doc_id, subscriber)
-        if self._is_old(asked_at) and not self._access.open and not self._held.is_held(key):
-            self._start_asking(doc_id, subscriber)
+        if self._is_old(checked_at) and not self._access.open and not self._held.is_held(key):
+            self._start_recheck(doc_id, subscriber)
         if self._held.is_held(key):
             return self._held.offer(key, event)
         return subscriber.outbox.offer(event, about=about)
 
-    def _is_old(self, asked_at: float) -> bool:
-        return asyncio.get_running_loop().time() - asked_at >= self._reauth_s
+    def _is_old(self, checked_at: float) -> bool:
+        return asyncio.get_running_loop().time() - checked_at >= self._reauth_s
 
-    def _start_asking(self, doc_id: str, subscriber: Subscriber) -> None:
-        """Hold back what is due from now on until a subscriber's right has been asked again."""
+    def _start_recheck(self, doc_id: str, subscriber: Subscriber) -> None:
+        """Hold back what is due from now on until a subscriber's right was checked again."""
         key = (doc_id, subscriber)
-        if key not in self._asking:
-            reason = self._asking[key] = self._held.begin(key)
+        if key not in self._rechecks:
+            reason = self._rechecks[key] = self._held.begin(key)
             self._tasks.spawn(
-                self._ask_again(doc_id, subscriber, reason), name="rights checked again"
+                self._recheck(doc_id, subscriber, reason), name="rights checked again"
             )
 
-    async def _ask_again(self, doc_id: str, subscriber: Subscriber, reason: Reason) -> None:
+    async def _recheck(self, doc_id: str, subscriber: Subscriber, reason: Reason) -> None:
         key = (doc_id, subscriber)
         refusal = None
-        async with self._asks:
+        async with self._recheck_limit:
             try:
-                if self._asking.get(key) is reason:
+                if self._rechecks.get(key) is reason:
                     await self._require_read(subscriber, doc_id)
             except StatusError as exc:
                 refusal = exc
-        if self._asking.get(key) is not reason:
+        if self._rechecks.get(key) is not reason:
             return  # it has left meanwhile
         if refusal is None:
-            del self._asking[key]
+            del self._rechecks[key]
             self._table[doc_id][subscriber] = asyncio.get_running_loop().time()
             self._flush(doc_id, subscriber, reason, may_read=True)
             return
@@ -379,7 +379,7 @@ class Hub:
         if refusal.code == 503:
             # Nobody said no: the peer is to come back and to catch up. The connection is closed for
             # clients that do not know the notification.
-            subscriber.outbox.close(ASK_LATER, "rights cannot be checked now")
+            subscriber.outbox.close(TRY_LATER, "rights cannot be checked now")
 
     def _end_hold(self, doc_id: str, subscriber: Subscriber) -> None:
         """Hold no more than may wait in an outbox: stop waiting for an answer, or else end the
@@ -387,7 +387,7 @@ class Hub:
         self.answers_first.end(doc_id, subscriber)
         if self._held.is_full((doc_id, subscriber)):  # a check of rights is slow
             self._remove(subscriber, doc_id)
-            subscriber.outbox.close(ASK_LATER, "rights cannot be checked now")
+            subscriber.outbox.close(TRY_LATER, "rights cannot be checked now")
 
     def _put(self, subscriber: Subscriber, event: Event) -> None:
         subscriber.outbox.put(event)

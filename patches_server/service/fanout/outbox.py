@@ -4,7 +4,7 @@ Fan-out puts one event into many outboxes and never waits; each connection's one
 its own. An event is a method and its encoded params; the door that the peer came through says how
 it is written (`render`), and that is done once for all peers of a door.
 
-What the peer asked for and what it did not ask for are bounded apart:
+Answers and what the peer did not request are bounded separately:
 
 - Answers are never dropped. While `max_response_buffer_bytes` of them wait, the session reads no
   more calls of this peer (`has_room`), so that a slow reader slows itself down and nobody else.
@@ -26,7 +26,7 @@ from patches.limits import Limits
 
 GOING_AWAY: Final = 1001
 #: A service that this one needs is not there.
-ASK_LATER: Final = 1011
+TRY_LATER: Final = 1011
 #: The connection was lost; never sent.
 LOST: Final = 1006
 TOO_SLOW: Final = 1013
@@ -105,7 +105,7 @@ class Outbox:
         #: Whether the transport deals with marks; it then takes what is queued by `get_any`.
         self.keeps_marks = False
         #: Writes a broadcast or an answer to the transport at once, past the queue; whether it did.
-        #: It is asked only when nothing is queued and the writer waits for more.
+        #: It is called only when nothing is queued and the writer waits for more.
         self.write_now: Callable[[Event | bytes], bool] | None = None
         #: Said by the writer itself, around its wait. Between its wake-up and its write nothing is
         #: queued either, and what was written then would overtake the frame that it has taken.
@@ -183,7 +183,7 @@ class Outbox:
         self._set_room(True)
 
     def when_taken(self, then: Callable[[], object]) -> None:
-        """Call `then` once the peer has taken what is queued so far; at once if none can tell."""
+        """Call `then` once the peer has taken what is queued so far; at once if nobody knows."""
         if self.closing is not None:
             return
         if self.keeps_marks:

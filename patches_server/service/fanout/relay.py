@@ -33,20 +33,20 @@ from patches_server.service.fanout.outbox import About, Event
 from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.rates import TokenBucket
 
-#: Beyond this many connections newcomers are not given all others, nor everybody told of one that
-#: leaves: it would cost the square of their number. Directed messages go on.
+#: Beyond this many connections a newcomer is not sent all others, and leaving is not announced to
+#: everybody: it would cost the square of their number. Directed messages go on.
 _ROSTER_MAX: Final = 1_000
 #: A welcome in a room lists everybody up to this number, and then whoever shares a document: a
 #: relay without a room takes any welcome for the whole list of its peers.
 _LISTED_WHOLE: Final = 32
 #: A call that subscribes to more documents than this is not welcomed in each of them.
 _WELCOMED_ROOMS: Final = 32
-#: Of the documents that two connections share, so many are looked for, among so many.
+#: Of the documents that two connections share, so many are used, found among so many.
 _MAX_SHARED: Final = 8
-_MAX_LOOKED_AT: Final = 1_000
+_MAX_SCANNED: Final = 1_000
 
 
-#: What a newcomer says to peers that it has not heard of: a state without an id.
+#: What a newcomer sends to peers it does not know: a state without an id.
 _HELLO: Final = "{}"
 
 
@@ -211,14 +211,14 @@ class AwarenessRelay:
         if self._is_open:
             return [None]
         few, many = sorted((sender.subscriptions, target.subscriptions), key=len)
-        shared = (doc_id for doc_id in islice(few, _MAX_LOOKED_AT) if doc_id in many)
+        shared = (doc_id for doc_id in islice(few, _MAX_SCANNED) if doc_id in many)
         return list(islice(shared, _MAX_SHARED))
 
     def _roster_of(self, peer: Subscriber) -> list[str]:
         if len(self._members) <= _LISTED_WHOLE:
             return list(self._members)
         sharing: dict[str, None] = {}
-        for room in islice(peer.subscriptions, _MAX_LOOKED_AT):
+        for room in islice(peer.subscriptions, _MAX_SCANNED):
             for other in self._hub.subscribers_of(room):
                 other_id = other.context.connection_id
                 if other_id in self._members:

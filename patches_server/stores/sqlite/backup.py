@@ -26,7 +26,7 @@ def backup(source: str | os.PathLike[str], target: str | os.PathLike[str], *, ep
     """Copy a server's file as it is at this moment, while readers and writers go on.
 
     The copy is complete, checked and on disk before it has its name. It gets an epoch of its own,
-    so that a server which is restored from it can be told from the one it was made of. Raises
+    so that a server restored from it differs from the one it was made of. Raises
     `InvalidRequestError` when there is no source, no folder or something at `target`,
     `sqlite3.Error`, `OSError`.
     """

@@ -1,8 +1,8 @@
 """Checksums over rows with their keys, and over sets of rows.
 
 A row's checksum covers all of its columns, so that a row under another key is damage as a torn
-value is. What one row cannot tell, that another is missing, is told by a count and a sum of
-checksums, which the rows' owner keeps (`Sums`).
+value is. That a row is missing is noticed by a count and a sum of checksums, which the
+rows' owner keeps (`Sums`).
 """
 
 from __future__ import annotations
