@@ -109,6 +109,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches.testing": frozenset({"patches", "patches_server"}),
     "patches.testing.contracts": frozenset({"patches", "patches_server"}),
     "patches.testing.sim": frozenset({"patches", "patches_server"}),
+    "patches.testing.sim.families": frozenset({"patches", "patches_server"}),
     "patches_server.documents": frozenset({"patches"}),
     "patches_server.ot": DOCUMENTS,
     "patches_server.ot.branches": DOCUMENTS | {"patches_server.ot"},

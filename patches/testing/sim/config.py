@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias
 
 Profile: TypeAlias = Literal["light", "normal", "heavy"]
-Family: TypeAlias = Literal["ot", "lww", "mixed"]
+Family: TypeAlias = Literal["ot", "lww", "mixed", "collections"]
+
+#: What a seed may draw; documents of other families are there only where they are asked for.
+_DRAWN_FAMILIES: Final[tuple[Family, ...]] = ("ot", "lww", "mixed")
 
 #: Classes of what befalls a run, each on or off for it: faults, and users who do more than edit.
 FAULTS: Final = (
@@ -51,6 +54,12 @@ _CHANCES: Final = {
     "coarse_clock": 0.3, "freeze": 0.3, "refusing": 0.3, "small_limits": 0.2, "revoke": 0.3,
     "shared_file": 0.2, "rebirth": 0.4, "set_back": 0.15, "bad_client_row": 0.2, "wide": 0.3,
 }  # fmt: skip
+#: The classes that documents of other families than OT and LWW know; the others are off for them.
+FITTING: Final = frozenset(
+    {"cut", "half_open", "refuse", "slow_reader", "latency", "client_crash", "server_crash"}
+    | {"deploy", "crash_points", "disk_error", "disk_slow", "clock", "rights", "sign_in"}
+    | {"presence", "busy", "coarse_clock", "freeze", "revoke"}
+)
 #: The classes that a seed may have; the others are on only where they are asked for.
 DRAWN: Final = tuple(fault for fault in FAULTS if _CHANCES.get(fault, 0.5))
 #: Classes that came later are drawn from sources of their own: the older ones stay as they were.
@@ -74,6 +83,7 @@ class Config:
     clients: int = 2
     ot_docs: int = 1
     lww_docs: int = 0
+    family_docs: int = 0  # documents of a family beside OT and LWW
     mortal_docs: int = 0  # documents that are deleted now and then
     branching: bool = False
     actions: int = 60
@@ -90,8 +100,18 @@ class Config:
 
     @property
     def doc_ids(self) -> list[str]:
-        """Every document, those that may be deleted last."""
+        """Every document: those that may be deleted, then those of another family, last."""
+        return [*self.core_ids, *self.family_ids]
+
+    @property
+    def core_ids(self) -> list[str]:
+        """Every OT and LWW document, those that may be deleted last."""
         return [*self.lasting_ids, *self.mortal_ids]
+
+    @property
+    def family_ids(self) -> list[str]:
+        """The documents of a family beside OT and LWW."""
+        return [f"{self.family}/{number}" for number in range(self.family_docs)]
 
     @property
     def lasting_ids(self) -> list[str]:
@@ -145,6 +165,8 @@ class Config:
 
     def __str__(self) -> str:
         docs = f"{self.ot_docs} OT, {self.lww_docs} LWW, {self.mortal_docs} mortal"
+        if self.family_docs:
+            docs += f", {self.family_docs} {self.family}"
         left_out = len(self.without_actions) + len(self.without_faults)
         return (
             f"seed {self.seed} ({self.profile}): {self.clients} clients, documents: {docs}"
@@ -158,7 +180,9 @@ def draw(seed: int, profile: Profile = "light", family: Family | None = None) ->
     """The configuration of a seed: each class of faults is on with a chance of one half."""
     random = Random(f"{seed}:config")  # a simulation, not a secret
     (fewest, most), (least, longest), rate = _SIZES[profile]
-    drawn = random.choice(get_args(Family))
+    drawn = random.choice(_DRAWN_FAMILIES)
+    if family is not None and family not in _DRAWN_FAMILIES:
+        return _of_another_family(seed, profile, family)
     kind = family or drawn
     return Config(
         seed=seed,
@@ -171,6 +195,24 @@ def draw(seed: int, profile: Profile = "light", family: Family | None = None) ->
         branching=kind != "lww" and random.random() < 0.3,
         actions=random.randint(least, longest),
         faults=frozenset(fault for fault in FAULTS if _is_on(fault, seed, random)),
+        fault_rate=rate,
+    )
+
+
+def _of_another_family(seed: int, profile: Profile, family: Family) -> Config:
+    random = Random(f"{seed}:config:{family}")  # a simulation, not a secret
+    (fewest, most), (least, longest), rate = _SIZES[profile]
+    return Config(
+        seed=seed,
+        profile=profile,
+        family=family,
+        clients=random.randint(fewest, most),
+        ot_docs=random.choice((0, 0, 1)),  # beside them, on the same connections
+        family_docs=random.randint(1, 2),
+        actions=random.randint(least, longest),
+        faults=frozenset(
+            fault for fault in FAULTS if fault in FITTING and _is_on(fault, seed, random)
+        ),
         fault_rate=rate,
     )
 

@@ -108,6 +108,29 @@ class SimDisk:
         work.add_done_callback(_look_at_error)
         return await asyncio.shield(work)
 
+    async def before_write(self, life: Life, name: str, point: str) -> None:
+        """What comes before a write that is not a call of a store: the wait, a crash, a failure.
+
+        Writes go on in the order in which they began to wait.
+        """
+        await asyncio.sleep(self._delay(writes=True))
+        await self._pass_point(life, point)
+        self._maybe_fail(life, name, writes=True)
+
+    async def before_read(self, life: Life, name: str) -> None:
+        """The same for a read."""
+        await asyncio.sleep(self._delay(writes=False))
+        self._maybe_fail(life, name, writes=False)
+
+    async def after_write(self, life: Life, name: str, point: str) -> None:
+        """What comes after it took effect: a crash, or a failure whose outcome is unknown."""
+        self._trace.add(life, "disk", name)
+        await self._pass_point(life, point)
+        if self._random.random() < self.error_rate / 4:
+            self.errors += 1
+            self._trace.add(life, "disk error", f"after {name}")
+            raise StorageError(f"{name}: simulated failure, the outcome is unknown")
+
     async def _perform(
         self,
         life: Life,

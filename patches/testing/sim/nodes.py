@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final, TypeAlias, TypeVar
 
+from patches.algorithms.base import Algorithm
 from patches.client.patches import Patches
 from patches.documents.document import Document
 from patches.errors import PatchesError
@@ -95,7 +96,10 @@ class SimClient:
         on_commit: OnCommit,
         on_ack: OnAck,
         on_start: OnStart,
+        *,
+        algorithms: Callable[[], Sequence[Algorithm]] = tuple,
     ) -> None:
+        self._algorithms = algorithms
         self.node, self._net, self._trace = node, net, trace
         self._on_commit, self._on_ack, self._on_start = on_commit, on_ack, on_start
         self.life: Life | None = None
@@ -204,7 +208,9 @@ class SimClient:
         )
         connection = WatchedConnection(transport, url="sim:")
         connection.on_ack, connection.on_commit = self._on_ack, self._on_commit
-        patches = _KilledAtWill(store=self.node.disk.backend_of(life), runtime=runtime)
+        patches = _KilledAtWill(
+            store=self.node.disk.backend_of(life), algorithms=self._algorithms(), runtime=runtime
+        )
         sync = PatchesSync(patches, connection, max_payload_bytes=MAX_PAYLOAD_BYTES)
         told = self.online
         if not told:

@@ -11,6 +11,7 @@ from patches.testing.sim.agreement import Agreement
 from patches.testing.sim.checker import Checker
 from patches.testing.sim.config import Config
 from patches.testing.sim.disk import docs_of
+from patches.testing.sim.families.family import DocumentFamily
 from patches.testing.sim.net import SimNet
 from patches.testing.sim.nodes import SimClient
 from patches.testing.sim.processes import Processes
@@ -38,12 +39,13 @@ class Rest:
         checker: Checker,
         agreement: Agreement,
         rights: Rights,
+        family: DocumentFamily,
         fail: Callable[[str, str], None],
     ) -> None:
         self._config, self._net, self._fail = config, net, fail
         self._servers, self._clients = servers, clients
         self._processes, self._users, self._checker = processes, users, checker
-        self._agreement, self._rights = agreement, rights
+        self._agreement, self._rights, self._family = agreement, rights, family
 
     def heal(self) -> None:
         """All faults end, and whoever was kept out may come back."""
@@ -75,7 +77,7 @@ class Rest:
                     await self._settle(client)
             look()
             if not self._restless():
-                for difference in self._agreement.at_rest(self._clients, self._config.doc_ids):
+                for difference in self._agreement.at_rest(self._clients, self._config.core_ids):
                     self._fail("I13", f"at rest: {difference}")
                 return
         self._fail("I9", f"nothing comes to rest: {self._restless()}")
@@ -102,7 +104,10 @@ class Rest:
         assert client.life is not None
         if client.patches.write_latched_docs:
             await client.life.spawn(client.patches.retry_saving_changes(), name="retry")
-        for doc_id in self._config.doc_ids:
+        for doc_id in self._config.family_ids:
+            if client.doc(doc_id) is None:
+                await client.life.spawn(self._users.open(client, doc_id), name="open")
+        for doc_id in self._config.core_ids:
             deleted = self._checker.log(doc_id).deleted
             if not deleted and client.doc(doc_id) is None:
                 await client.life.spawn(self._users.open(client, doc_id), name="open")
@@ -113,7 +118,7 @@ class Rest:
         for client in self._clients:
             if client.sync is None or not client.sync.state.connected:
                 return f"{client.name} is not connected"
-            for doc_id in self._config.doc_ids:
+            for doc_id in self._config.core_ids:
                 if self._is_deleted_here(client, doc_id):
                     return f"{client.name} has not told that {doc_id} was deleted"
                 log, doc = self._checker.log(doc_id), client.doc(doc_id)
@@ -130,7 +135,7 @@ class Rest:
                         f"{client.name}, {doc_id} at {doc.committed_rev} of {log.rev}: {shown}, "
                         f"document pending: {doc.has_pending}"
                     )
-        return ""
+        return self._family.restless()
 
     @staticmethod
     def _is_deleted_here(client: SimClient, doc_id: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,7 +19,7 @@ from patches.testing.sim.trace import Trace
 from patches.testing.sim.watch import LIMITS, Watch
 from patches_server.algorithms import services_on
 from patches_server.auth.access import Auth, Principal, allow_all
-from patches_server.documents.services import Services
+from patches_server.documents.services import ServedAlgorithm, Services
 from patches_server.service.fanout.outbox import LOST, Outbox
 from patches_server.service.json_rpc import JsonRpcPeer
 from patches_server.service.server import PatchesServer
@@ -35,6 +35,11 @@ class SimServer:
 
     Several of them may share a disk: what one commits, the subscribers of the others do not hear.
     """
+
+    #: What is served beside OT and LWW, who hears of the end of a life, and the routes.
+    served: Callable[[Life, Runtime], Sequence[ServedAlgorithm]] | None = None
+    on_end: Callable[[Life], object] | None = None
+    routes: Mapping[str, str] | None = None
 
     def __init__(self, node: Node, net: SimNet, trace: Trace, watch: Watch, config: Config) -> None:
         self.node, self._net, self._trace, self._watch = node, net, trace, watch
@@ -71,8 +76,7 @@ class SimServer:
         for link in self._net.links_of(self.name):
             link.cut()
             link.up.lose_inbox()
-        self.life.end()
-        self.core = None
+        self._ends(self.life)
 
     async def stop(self) -> None:
         """End the process in good order."""
@@ -88,16 +92,23 @@ class SimServer:
             await asyncio.sleep(0.1)
         for link in self._net.links_of(self.name):
             link.cut()
+        self._ends(life)
+
+    def _ends(self, life: Life) -> None:
         life.end()
         self.core = None
+        if self.on_end is not None:
+            self.on_end(life)
 
     async def _run(self, life: Life, runtime: Runtime) -> None:
         backend = self.node.disk.backend_of(life)
-        self.services = services_on(backend, limits=self._limits, runtime=runtime)
+        more = () if self.served is None else self.served(life, runtime)
+        self.services = services_on(backend, more=more, limits=self._limits, runtime=runtime)
         auth: Auth = self._watch.rights.can_access if self._asks else allow_all
         core = PatchesServer(
             self.services,
             auth=auth,
+            routes=self.routes,
             algorithm_of=backend.algorithm_of,
             get_tombstone=backend.get_tombstone,
             limits=self._limits,

@@ -6,12 +6,13 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from patches.errors import DeletionPendingError, PatchesError
 from patches.json_patch import invert_patch
 from patches.testing.sim.checker import Checker, Made
 from patches.testing.sim.config import Config
+from patches.testing.sim.families.family import DocumentFamily
 from patches.testing.sim.nodes import SimClient
 from patches.testing.sim.trace import Trace
 from patches.testing.sim.workload import (
@@ -26,6 +27,9 @@ from patches.testing.sim.workload import (
     undoable,
 )
 
+#: The longest absence in runs with documents of another family.
+_MAX_OFFLINE_S: Final = 3 * 86_400.0
+
 
 class Users:
     """The users of a run, one per client. `restart(name)` ends a client's process and starts it."""
@@ -37,7 +41,9 @@ class Users:
         checker: Checker,
         trace: Trace,
         restart: Callable[[str], None],
+        family: DocumentFamily,
     ) -> None:
+        self._family = family
         self._config, self._clients, self._restart = config, clients, restart
         self._checker, self._trace = checker, trace
         self._markers = 0
@@ -56,7 +62,10 @@ class Users:
         client = self._clients[action.client]
         self._trace.add(client.name, "action", action)
         if action.kind == "offline":
-            self._go_offline(client, offline_time_s(action.random()))
+            for_s = offline_time_s(action.random())
+            if self._config.family_docs:  # servers of these look around all the time
+                for_s = min(for_s, _MAX_OFFLINE_S)
+            self._go_offline(client, for_s)
         elif client.running and client.life is not None:
             task = client.life.spawn(self._act(client, action), name=f"user {action.kind}")
             self._under_way[task] = None
@@ -130,6 +139,8 @@ class Users:
                 await self._be_seen(client, doc_id, random)
             case "pause":
                 pass
+            case _ if doc_id in self._config.family_ids:
+                await self._family.act(client, action)
             case "halves":
                 await self._edit(client, action, lambda doc: doc.apply(halves(random)))
             case "burst":
@@ -147,6 +158,10 @@ class Users:
         if patches is None or patches.get_open_doc(doc_id) is not None:
             return
         try:
+            if doc_id in self._config.family_ids:
+                doc = await patches.open_doc(doc_id, algorithm=self._family.name)
+                await self._family.opened(client, doc)
+                return
             await patches.open_doc(doc_id, algorithm="lww" if doc_id.startswith("lww/") else "ot")
         except DeletionPendingError:
             self._trace.add(client.name, "refused", f"open {doc_id}, which is being deleted")
@@ -196,9 +211,11 @@ class Users:
 
     async def _untrack(self, client: SimClient, doc_id: str) -> None:
         assert client.patches is not None
-        self._checker.given_up(client.name, doc_id)
+        for give_up in (self._checker.given_up, self._family.given_up):
+            give_up(client.name, doc_id)
         await client.patches.untrack_docs([doc_id])
-        self._checker.given_up(client.name, doc_id)
+        for give_up in (self._checker.given_up, self._family.given_up):  # what came meanwhile
+            give_up(client.name, doc_id)
         await asyncio.sleep(1.0)
         await self.open(client, doc_id)
 

@@ -6,7 +6,7 @@ rest stays as it was. Each action draws its details from a random source of its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -27,6 +27,7 @@ _EDITS_LWW: Final = {
 _LIFE: Final = {
     "offline": 4, "close": 2, "open": 3, "untrack": 1, "version": 1, "pause": 3,
 }  # fmt: skip
+_FAMILY_LIFE: Final = {kind: weight for kind, weight in _LIFE.items() if kind != "version"}
 _MORTAL: Final = {"delete": 3, "undelete": 4}
 _BRANCHING: Final = {"branch": 2, "merge": 3}
 #: Per class of `FAULTS`: what its users do besides, and how often per 100 actions.
@@ -72,14 +73,19 @@ class Action:
         return f"#{self.number} {self.kind} {self.doc_id}"
 
 
-def script(config: Config) -> list[Action]:
-    """All actions of a run, in order of time."""
+def script(config: Config, family_edits: Mapping[str, int] | None = None) -> list[Action]:
+    """All actions of a run, in order of time. `family_edits`: those of documents beside OT and LWW,
+    and how often each is chosen.
+    """
+    of_family = dict.fromkeys(config.family_ids)
     random = config.stream("work")
     actions: list[Action] = []
     now_s = 1.0
     for number in range(config.actions):
         doc_id = random.choice(config.doc_ids)
         kinds = {**(_EDITS_LWW if doc_id.startswith("lww/") else _EDITS_OT), **_LIFE}
+        if doc_id in of_family:
+            kinds = {**(family_edits or {}), **_FAMILY_LIFE}
         if "mortal" in doc_id:
             kinds |= _MORTAL
         if doc_id == "branched":

@@ -18,6 +18,8 @@ from patches.testing.sim.agreement import Agreement
 from patches.testing.sim.checker import Checker
 from patches.testing.sim.config import Config
 from patches.testing.sim.disk import SimDisk
+from patches.testing.sim.families import FAMILIES, DocumentFamily
+from patches.testing.sim.families.family import Scene
 from patches.testing.sim.faults import CLIENT_POINTS, SERVER_POINTS, Fault, Faults
 from patches.testing.sim.final import FinalChecks
 from patches.testing.sim.hostile_peer import HostilePeer
@@ -145,7 +147,7 @@ class World:
             self.checker.synced()
         if "hostile" in self.config.faults:
             self.hostile.start()
-        actions = workload.script(self.config)
+        actions = workload.script(self.config, self.family.edits)
         moments = [action.at_s for action in actions]
         events: list[tuple[float, int, Action | Fault]] = [
             *((action.at_s, 0, action) for action in actions),
@@ -170,6 +172,7 @@ class World:
         await asyncio.sleep(ANSWER_S + 1)
         self._look()
         await self.final.check()
+        await self.family.check()
         if "presence" in self.config.faults:
             await self.final.check_presence(self.net)
         self._look()
@@ -193,11 +196,17 @@ class World:
         self.net = SimNet(random=config.stream("net"), trace=self.trace)
         names = [f"client-{number}" for number in range(config.clients)]
         disk_of = {name: names[owner] for name, owner in zip(names, config.disks, strict=True)}
-        self.checker = Checker(self.fail, disk_of, servers=len(config.server_names))
-        self.agreement = Agreement(self.checker, self.fail)
+        self.checker = Checker(
+            self.fail, disk_of, servers=len(config.server_names), elsewhere=config.family_ids
+        )
+        self.agreement = Agreement(self.checker, self.fail, config.family_ids)
         self.rights = Rights(config.stream("auth"))
         self.watch = Watch(self.rights, self.fail)
         self.faults = Faults(config, self.net, self.trace, self.rights, self._crash, self.checker)
+        scene = Scene(
+            config, self.clients, self.servers, self.trace, self.fail, self.faults.pass_point
+        )
+        self.family = FAMILIES.get(config.family or "", DocumentFamily)(scene)
         clock = self._clock("server")
         backend = ServerMemoryBackend(
             runtime=Runtime(wall_ms=clock, random=config.stream("server disk"))
@@ -205,7 +214,11 @@ class World:
         disk = self._disk("server", backend, SERVER_POINTS)
         for name in config.server_names:
             node = Node(name, clock, disk, str(config.seed))  # one disk: one host, one clock
-            self.servers.append(SimServer(node, self.net, self.trace, self.watch, config))
+            server = SimServer(node, self.net, self.trace, self.watch, config)
+            if config.family_docs:
+                server.served, server.on_end = self.family.served, self.family.server_ended
+                server.routes = {f"{self.family.name}/*": self.family.name}
+            self.servers.append(server)
         for name in names:
             clock = self._clock(name)
             if disk_of[name] == name:
@@ -216,16 +229,19 @@ class World:
             node = Node(name, clock, disk, str(config.seed))
             checker = self.checker
             client = SimClient(
-                node, self.net, self.trace, checker.sent, checker.acknowledged, self.agreement.watch
-            )
+                node, self.net, self.trace, checker.sent, checker.acknowledged,
+                self.agreement.watch, algorithms=self.family.client_algorithms,
+            )  # fmt: skip
             self.clients.append(client)
-        self.users = Users(config, self.clients, self.checker, self.trace, self._restart)
+        self.users = Users(
+            config, self.clients, self.checker, self.trace, self._restart, self.family
+        )
         self.hostile = HostilePeer(self.net, config.stream("hostile"), self.watch.heard)
         nodes = (self.servers, self.clients)
         self.processes = Processes(config, *nodes, self.users, self.fail)
         self.rest = Rest(
             config, self.net, *nodes, self.processes, self.users, self.checker, self.agreement,
-            self.rights, self.fail,
+            self.rights, self.family, self.fail,
         )  # fmt: skip
         self.final = FinalChecks(config, self.checker, self.clients, self.servers, self.fail)
 
@@ -248,7 +264,8 @@ class World:
         )
 
     async def _seed_documents(self) -> None:
-        for doc_id in self.config.doc_ids:
+        await self.family.begin()
+        for doc_id in self.config.core_ids:
             server = self.servers[0]
             documents = server.services["lww" if doc_id.startswith("lww/") else "ot"].documents
             assert server.life is not None
@@ -292,6 +309,7 @@ class World:
         """What has to hold at any time; a run that has failed goes no further."""
         self.watch.check(self.processes.lives, MOST_TASKS)
         self.agreement.look(self.clients)
+        self.family.look()
         if self.outcome.failure is not None:
             raise _Failed
 
@@ -339,6 +357,8 @@ class World:
             self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         asyncio.set_event_loop(None)
         self._loop.close()
+        if hasattr(self, "family"):
+            self.family.close()
 
 
 class _ErrorLog(logging.Handler):

@@ -1,0 +1,15 @@
+"""Documents of other algorithms than OT and LWW in the simulation, one family a run.
+
+A family is a `DocumentFamily`; `FAMILIES` lists them by the name of their algorithm. It says what
+clients and servers need to keep its documents, what users do with them, and what must hold. What
+holds for every run, the network, the processes and their faults, is the rest of the simulation's.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from patches.testing.sim.families.family import DocumentFamily
+
+FAMILIES: Final[Mapping[str, type[DocumentFamily]]] = {}
+
+__all__ = ["FAMILIES", "DocumentFamily"]
