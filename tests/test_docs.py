@@ -20,12 +20,7 @@ import patches
 import patches_server
 
 ROOT = Path(__file__).parent.parent
-PAGES = [
-    ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "docs" / "collections").glob("*.md")),
-    *sorted((ROOT / "docs" / "internals").glob("*.md")),
-]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = [
     path
     for folder in ("patches", "patches_server", "tests", "examples", "benchmarks")
@@ -51,7 +46,11 @@ def compiled(page: Path) -> list[CodeType]:
     return blocks
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix().removeprefix("docs/")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 async def test_the_programs_of_a_page_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,11 +72,61 @@ def test_every_public_name_is_on_a_page() -> None:
     assert [name for name in names if not re.search(rf"\b{re.escape(name)}\b", text)] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as code hosts make them."""
+    headings = re.findall(r"(?m)^#+ (.+)$", re.sub(r"(?ms)^```.*?^```", "", page.read_text()))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text()):
+        if "://" in target:
+            continue
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
+
+
+def has_section(text: str, number: str) -> bool:
+    each = re.escape(number)
+    return bool(re.search(rf"(?m)^#+ {each}\.? |\*\*(?:[\d.]+, )*{each}\b", text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_sections_that_a_page_cites_are_there(page: Path) -> None:
+    """`[OT](ot.md) 14`: that page has a section 14."""
+    for target, numbers in re.findall(
+        r"\]\(([\w/.-]+\.md)\) (\d+(?:\.\d+)?(?: (?:to|and) \d+)?)(?=[\s,.;:)|])", page.read_text()
+    ):
+        for number in re.findall(r"\d+(?:\.\d+)?", numbers):
+            assert has_section((page.parent / target).read_text(), number), f"{target} {number}"
+
+
+MODULES = [
+    path.relative_to(ROOT).as_posix()
+    for folder in ("patches", "patches_server", "tests", "examples", "benchmarks")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in {".py", ".js", ".html"} or path.is_dir()
+]
+
+
+#: Programs that a page asks its reader to save.
+SAVED_BY_READERS = {"shopping.py"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_modules_that_a_page_names_exist(page: Path) -> None:
+    text = re.sub(r"(?ms)^```.*?^```", "", page.read_text())
+    named = re.findall(r"`((?:[a-z_]+/)*[a-z_-]+\.(?:py|js))`", text)
+    named += re.findall(r"`((?:patches|patches_server|tests|examples|benchmarks)/[\w/]*)`", text)
+    gone = [
+        name
+        for name in named
+        if name not in SAVED_BY_READERS
+        and not any(f"/{module}".endswith(f"/{name.rstrip('/')}") for module in MODULES)
+    ]
+    assert gone == []
 
 
 def test_every_page_that_code_cites_is_in_the_repository_and_has_the_section() -> None:
@@ -93,8 +142,7 @@ def test_every_page_that_code_cites_is_in_the_repository_and_has_the_section() -
             lost.append(f"{where}: {page}")
             continue
         text = (ROOT / page).read_text("utf-8")
-        number = re.escape(section)
-        if section and not re.search(rf"(?m)^#+ {number}\.? |\*\*(?:[\d.]+, )*{number}\b", text):
+        if section and not has_section(text, section):
             lost.append(f"{where}: {page} {section}")
     assert lost == []
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 import pickle
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,3 +107,61 @@ def test_the_raw_frame_of_a_parse_error_is_kept() -> None:
     assert pickle.loads(pickle.dumps(JSONRPCParseError("{"))).raw == "{"
     error = pickle.loads(pickle.dumps(StatusError(400, "no", {"changeId": "c", "scope": "change"})))
     assert (error.change_id, error.scope) == ("c", "change")
+
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "errors.md"
+
+
+def rows() -> dict[str, list[str]]:
+    """The rows of the page's tables, by each name in backticks of their first cell."""
+    found = {}
+    for line in PAGE.read_text("utf-8").splitlines():
+        if line.startswith("|"):
+            cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+            for name in re.findall(r"`([A-Za-z_]+)`", cells[0]):
+                found[name] = cells
+    return found
+
+
+def test_every_error_is_on_the_page_with_what_to_do() -> None:
+    table = rows()
+    classes_there = {cls.__name__ for cls in ALL if cls in vars(errors).values()}
+    classes_there -= {"PatchesError"}  # the whole page is about it
+    assert sorted(classes_there - table.keys()) == []
+    assert [name for name in sorted(classes_there) if not all(table[name])] == []
+    gone = {name for name in table if name.endswith("Error")} - classes_there
+    assert gone == set()
+
+
+def words_on_the_wire() -> Iterator[str]:
+    """What code puts into `data.reason` and `data.code`, and codes that are words."""
+    for package in ("patches", "patches_server"):
+        for path in (ROOT / package).rglob("*.py"):
+            if "testing" in path.relative_to(ROOT).parts:
+                continue
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                values: list[ast.expr | None] = []
+                if isinstance(node, ast.Dict):
+                    keys = [getattr(key, "value", None) for key in node.keys]
+                    pairs = zip(keys, node.values, strict=True)
+                    values = [value for key, value in pairs if key in ("reason", "code")]
+                elif isinstance(node, ast.Call):
+                    values = [word.value for word in node.keywords if word.arg == "reason"]
+                    if getattr(node.func, "id", "") in ("Refused", "_refused"):
+                        values += node.args
+                elif isinstance(node, ast.Assign):
+                    values = [node.value]
+                for value in values:
+                    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                        is_code = isinstance(node, ast.Assign) and "_" in value.value
+                        if re.fullmatch(r"[A-Z][A-Z_]{3,}", value.value) and (
+                            is_code or not isinstance(node, ast.Assign)
+                        ):
+                            yield value.value
+
+
+def test_every_word_on_the_wire_is_on_the_page() -> None:
+    words = {*words_on_the_wire(), errors.ALGORITHM_REASON}
+    assert {"HISTORY", "STORAGE", "ROW_EXISTS", "MERGE_PARTIAL_PROGRESS"} <= words
+    assert sorted(words - rows().keys()) == []
