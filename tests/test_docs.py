@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import dataclasses
+import importlib.util
 import inspect
 import re
 from pathlib import Path
@@ -18,6 +20,15 @@ import pytest
 
 import patches
 import patches_server
+from patches import Limits, Patches, PatchesSync
+from patches_server import (
+    LWWServer,
+    OTBranchManager,
+    OTServer,
+    PatchesHistoryManager,
+    create_app,
+)
+from patches_server.cli.main import _parser
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -156,3 +167,46 @@ def test_no_page_outside_the_repository_is_cited() -> None:
         for match in gone.finditer(path.read_text("utf-8"))
     ]
     assert found == []
+
+
+def test_the_commands_on_the_pages_exist() -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    modules = set(re.findall(r"python -m (\w[\w.]*\w)", text))
+    assert "benchmarks.keystroke" in modules
+    assert [name for name in sorted(modules) if importlib.util.find_spec(name) is None] == []
+    targets = set(re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text()))
+    assert set(re.findall(r"`make ([a-z-]+)", text)) <= targets
+
+
+def test_the_options_of_the_command_are_on_its_page() -> None:
+    options = set(re.findall(r"--[a-z-]+", _parser().format_help())) - {"--help"}
+    page = (ROOT / "docs" / "server.md").read_text()
+    table = set(re.findall(r"--[a-z-]+", page[page.index("## The command line") :]))
+    short = {"--verbose"}  # shown as `-v`
+    assert options - short - table == set()
+
+
+@pytest.mark.parametrize(
+    ("page", "made"),
+    [
+        ("server.md", create_app),
+        ("client.md", Patches),
+        ("sync.md", PatchesSync),
+        ("ot-server.md", OTServer),
+        ("lww-server.md", LWWServer),
+        ("branches.md", OTBranchManager),
+        ("versions.md", PatchesHistoryManager),
+    ],
+)
+def test_the_parameters_on_a_page_are_those_of_the_code(page: str, made: type) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    shown = re.search(rf"`{made.__name__}\(([^`]*\*, [^`]*)\)`", text)
+    assert shown is not None
+    names = re.findall(r"(?:^|,)\s*(\w+)(?==|,|$)", shown[1])
+    assert names == list(inspect.signature(made).parameters)
+
+
+def test_every_limit_is_on_its_page() -> None:
+    text = (ROOT / "docs" / "limits.md").read_text()
+    names = [field.name for field in dataclasses.fields(Limits)]
+    assert [name for name in names if f"`{name}`" not in text] == []
