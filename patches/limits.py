@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from operator import itemgetter
 
 from patches.errors import InvalidRequestError
 
@@ -97,6 +98,15 @@ class Limits:
     @property
     def largest_change_bytes(self) -> int:
         """Bytes of the largest change that fits into a change, a commit and a frame."""
+        return self.largest_change[0]
+
+    @property
+    def largest_change(self) -> tuple[int, str]:
+        """`largest_change_bytes`, and the field that decides it."""
         frame = max(1, self.max_frame_bytes - _CALL_BYTES)
-        sizes = (self.max_change_bytes, self.max_commit_bytes, frame)
-        return min(size for size in sizes if size is not None)
+        sizes = (
+            (self.max_change_bytes, "max_change_bytes"),
+            (self.max_commit_bytes, "max_commit_bytes"),
+            (frame, "max_frame_bytes"),
+        )
+        return min(((size, name) for size, name in sizes if size is not None), key=itemgetter(0))

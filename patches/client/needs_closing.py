@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Final, NoReturn
+
+_log = logging.getLogger("patches.client")
+
+_USE_ASYNC_WITH: Final = (
+    "use 'async with Patches(...)'; without asyncio: from patches.blocking import connect"
+)
 
 
 class NeedsClosing:
@@ -21,17 +28,18 @@ class NeedsClosing:
         """What would be lost: `"1 edit of 'plan'"`."""
 
     def __enter__(self) -> NoReturn:
-        raise TypeError("use 'async with Patches(...)'")
+        raise TypeError(_USE_ASYNC_WITH)
 
     def __exit__(self, *_raised: object) -> NoReturn:
-        raise TypeError("use 'async with Patches(...)'")
+        raise TypeError(_USE_ASYNC_WITH)
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         if self._warns_when_left_open and self._started and not self._closed:
             lost = ", ".join(self._unsaved_work())
-            _warn(
+            message = (
                 f"{self!r} was not closed{f' and lost {lost}' if lost else ''}; use 'async with', "
-                f"or await patches.close()",
-                ResourceWarning,
-                source=self,
+                f"or await patches.close()"
             )
+            if lost:  # warnings of this kind are off by default
+                _log.error(message)
+            _warn(message, ResourceWarning, source=self)

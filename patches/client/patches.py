@@ -23,6 +23,7 @@ from patches.client.change_queue import ChangeQueue
 from patches.client.coordinator import Coordinator
 from patches.client.needs_closing import NeedsClosing
 from patches.client.open_docs import OpenDoc, OpenDocs
+from patches.client.opening import Opening
 from patches.client.quarantine import Quarantine
 from patches.client.saving import Saving
 from patches.client.signals import ClientSignals
@@ -155,13 +156,13 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
 
     # ---- documents -------------------------------------------------------------------------------
 
-    async def open_doc(
+    def open_doc(
         self,
         doc_id: str,
         *,
         algorithm: str | None = None,
         metadata: Mapping[str, Json] | None = None,
-    ) -> Document:
+    ) -> Opening[Document]:
         """The document, tracked from now on and in memory until as many `close_doc` calls.
 
         `algorithm` counts for a new document; a known one keeps its own. Without it, a document
@@ -169,6 +170,11 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
         goes onto the changes made to it. Raises `AlgorithmMismatchError`, `DeletionPendingError`,
         `StorageError`.
         """
+        return Opening(self._open_doc(doc_id, algorithm, metadata), doc_id)
+
+    async def _open_doc(
+        self, doc_id: str, algorithm: str | None, metadata: Mapping[str, Json] | None
+    ) -> Document:
         check_doc_id(doc_id, self.limits)
         if algorithm is not None:
             self._algorithm_named(algorithm)

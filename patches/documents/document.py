@@ -199,7 +199,7 @@ class Document(Subscribed, NotADict):
     async def flush(self) -> None:
         """Wait until every edit so far is in the store. Does not wait for the server."""
         if self._owner is not None:
-            self._owner.check(f"document {self.id!r}")
+            self._owner.check(f"document {self.id!r}", "doc.threadsafe.flush()")
         if self.flusher is not None:
             await self.flusher()
 
@@ -350,9 +350,12 @@ class Document(Subscribed, NotADict):
         """Refuse an operation that no change can hold. An edit of several is cut between them."""
         for index, op in enumerate(ops):
             if json_size(op) > most and not self.can_cut(op, most):
+                limit, name = self.limits.largest_change
+                size = json_size(ops) + self.limits.largest_change_bytes - most
+                where = "" if len(ops) == 1 else f" (ops[{index}] at {op['path'][:80]!r})"
                 raise OpsRefusedError(
-                    f"ops[{index}]: [op:{op['op']}] at {op['path'][:80]!r} has {json_size(op)} "
-                    f"bytes, at most {most} fit into one change; write the value in parts",
+                    f"this change has {size:,} bytes, a server takes {limit:,} ({name}); split it, "
+                    f"or store the data elsewhere and its address here{where}",
                     code=413,
                 )
 
@@ -381,6 +384,6 @@ class Document(Subscribed, NotADict):
 
     def _check_open(self) -> None:
         if self._owner is not None:
-            self._owner.check(f"document {self.id!r}")
+            self._owner.check(f"document {self.id!r}", "doc.threadsafe.change(…)")
         if self._closed:
             raise DocumentClosedError(f"document {self.id!r} is closed; open it again to edit it")

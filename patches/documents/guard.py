@@ -31,7 +31,7 @@ class _Guarded:
     def _refuse(self, key: object = None) -> NoReturn:
         place = self._path if key is None else f"{self._path}[{key!r}]"
         raise StateReadOnlyError(
-            f"doc.state is read-only; edit with: with doc.edit() as draft: draft{place} = ..."
+            f"doc.state is read-only; edit with: with doc.edit() as draft: draft{place} = …"
         )
 
     def __copy__(self) -> Json:

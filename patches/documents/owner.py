@@ -12,18 +12,22 @@ from patches.errors import WrongLoopError, WrongThreadError
 class Owner:
     """Created where an object is first used. Only `check` may be called from elsewhere."""
 
-    __slots__ = ("_loop", "_thread")
+    __slots__ = ("_loop", "_thread", "_thread_name")
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
+        self._thread_name = threading.current_thread().name
         self._loop = asyncio.get_running_loop()
 
-    def check(self, what: str) -> None:
-        """Raise `WrongThreadError` or `WrongLoopError` anywhere else. `what`: the object."""
+    def check(self, what: str, elsewhere: str = "asyncio.run_coroutine_threadsafe(…)") -> None:
+        """Raise `WrongThreadError` or `WrongLoopError` anywhere else.
+
+        `what`: the object; `elsewhere`: what does the same from another thread.
+        """
         if threading.get_ident() != self._thread:
             raise WrongThreadError(
-                f"{what} belongs to another thread; from here use loop.call_soon_threadsafe() or "
-                f"asyncio.run_coroutine_threadsafe(), with its event loop"
+                f"{what} belongs to thread {self._thread_name!r}; from other threads use "
+                f"{elsewhere}, or patches.blocking"
             )
         try:
             loop = asyncio.get_running_loop()
@@ -66,5 +70,5 @@ class NotADict:
 def _explanation(key: object) -> str:
     return (
         f"a document has no {key!r}; read doc.state[{key!r}], edit with: "
-        f"with doc.edit() as draft: draft[{key!r}] = ..."
+        f"with doc.edit() as draft: draft[{key!r}] = …"
     )

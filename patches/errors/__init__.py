@@ -45,7 +45,8 @@
     ├── BranchError, VersionError        a branch or version call that cannot be carried out
     │   └── MergePartialProgressError, MergeFrameAlignmentError, MergeContentDuplicationError
     ├── NetworkError                     no answer came: a dead socket, a time-out
-    │   └── FrameTooLargeError           the peer closed the socket over a frame of ours
+    │   ├── FrameTooLargeError           the peer closed the socket over a frame of ours
+    │   └── SignInRefusedError           401 instead of a websocket; also an UnauthorizedError
     ├── JSONRPCError                     the peer answered with an error without a status
     │   └── JSONRPCParseError            the peer sent something that is not JSON
     └── StatusError                      an answer with a status code
@@ -73,6 +74,7 @@ from patches.errors.answers import (
     NetworkError,
     NotFoundError,
     OtherHistoryError,
+    SignInRefusedError,
     StaleSubmissionError,
     StatusError,
     TooManyRequestsError,
@@ -196,6 +198,7 @@ __all__ = [
     "RevConflictError",
     "SchemaError",
     "SchemaTooOldError",
+    "SignInRefusedError",
     "StaleSubmissionError",
     "StateReadOnlyError",
     "StatusError",

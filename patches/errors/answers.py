@@ -104,6 +104,10 @@ class UnauthorizedError(_FixedStatusError):
     status = 401
 
 
+class SignInRefusedError(NetworkError, UnauthorizedError):
+    """401 instead of a websocket: the server does not take the token or cookie."""
+
+
 class ForbiddenError(_FixedStatusError):
     """403: signed in, and not allowed."""
 

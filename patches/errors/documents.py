@@ -98,7 +98,8 @@ class AlgorithmMismatchError(PatchesError):
 
     code = 400
 
-    def __init__(self, doc_id: str, *, expected: str, got: str) -> None:
+    def __init__(self, doc_id: str, *, expected: str, got: str, on_server: bool = False) -> None:
+        """`on_server`: it is a server that keeps the document so, and this client that used it."""
         self.doc_id, self.expected, self.got = doc_id, expected, got
         self.data: Mapping[str, Any] = {
             "scope": "doc",
@@ -107,11 +108,17 @@ class AlgorithmMismatchError(PatchesError):
             "expected": expected,
             "got": got,
         }
-        super().__init__(
-            f"document {doc_id!r} is kept with the algorithm {expected!r} and cannot be used as "
-            f"{got!r}; close_doc({doc_id!r}, untrack=True), then open it with "
-            f"algorithm={expected!r}"
-        )
+        if on_server:
+            message = f"document {doc_id!r} is {expected} on the server; open it with "
+            message += f"algorithm={expected!r}"
+            if (expected, got) == ("ot", "lww"):
+                message += f", choose an id like 'lww/{doc_id}', or serve it with --route "
+                message += f"'{doc_id}=lww'"
+        else:
+            message = f"document {doc_id!r} is kept with the algorithm {expected!r} and cannot be "
+            message += f"used as {got!r}; close_doc({doc_id!r}, untrack=True), then open it with "
+            message += f"algorithm={expected!r}"
+        super().__init__(message)
 
 
 class UnsupportedOperationError(PatchError):

@@ -8,15 +8,6 @@ from collections.abc import Iterator
 from patches.errors import PatchError
 
 
-def check_function(fn: object, what: str, instead: str) -> None:
-    """Raise `TypeError` for what is no function. `what`: the call; `instead`: what else to do."""
-    if not callable(fn):
-        raise TypeError(
-            f"{what} takes a function, such as lambda draft: draft.update(...), not "
-            f"{type(fn).__name__}; {instead}"
-        )
-
-
 def check_edits(result: object, what: str) -> None:
     """Refuse the result of a function whose body has not run, so that its edits are missing.
 

@@ -166,6 +166,12 @@ def _checked(value: object, path: str, depth: int, above: set[int]) -> Json:
             ]
         finally:
             above.discard(id(value))
+    if callable(getattr(value, "isoformat", None)):
+        raise InvalidValueError(
+            f"{path or 'the value'}: {type(value).__name__} is not JSON; store value.isoformat(), "
+            f"or open the document with type=",
+            path=path,
+        )
     raise InvalidValueError(
         f"{_where(path)}: {type(value).__name__} is not a JSON value "
         f"(dict, list, str, int, float, bool or None)",

@@ -11,6 +11,8 @@ from typing import Final
 RECONNECT_FIRST_S: Final = 1.0
 RECONNECT_FACTOR: Final = 1.5
 RECONNECT_MAX_S: Final = 30.0
+#: The wait after a refused sign-in: it does not get better by asking at once.
+SIGN_IN_AGAIN_S: Final = 30.0
 #: A connection that lived this long, and answered, starts the reconnect waits over.
 HEALTHY_AFTER_S: Final = 10.0
 
@@ -22,8 +24,13 @@ def jittered(wait_s: float, jitter: float) -> float:
     return wait_s * (1.0 - JITTER * jitter)
 
 
-def reconnect_wait(attempt: int, jitter: float) -> float:
-    """Seconds before the attempt after failure number `attempt` (from 0) in a row."""
+def reconnect_wait(attempt: int, jitter: float, *, signed_in: bool = True) -> float:
+    """Seconds before the attempt after failure number `attempt` (from 0) in a row.
+
+    `signed_in`: false if the server refused the sign-in.
+    """
+    if not signed_in:
+        return jittered(SIGN_IN_AGAIN_S, jitter)
     longest = min(attempt, 32)  # the cap is reached long before, and powers stay finite
     wait_s = min(RECONNECT_FIRST_S * RECONNECT_FACTOR**longest, RECONNECT_MAX_S)
     return jittered(wait_s, jitter)

@@ -228,7 +228,7 @@ def error_from_wire(error: Any) -> PatchesError:
         names = [facts.get(name) for name in ("docId", "expected", "got")]
         if all(isinstance(name, str) for name in names):
             doc_id, expected, got = map(str, names)
-            return AlgorithmMismatchError(doc_id, expected=expected, got=got)
+            return AlgorithmMismatchError(doc_id, expected=expected, got=got, on_server=True)
     if known := _STATUS_CLASSES.get(code):
         return known(text, facts)  # type: ignore[arg-type]  # all five take these two
     return StatusError(code, text, facts)

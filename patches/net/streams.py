@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Final, Protocol, TypeAlias
 
 from patches.aio.signals import Signal
-from patches.errors import NetworkError
+from patches.errors import NetworkError, SignInRefusedError
 from patches.net.backoff import HEALTHY_AFTER_S, reconnect_wait
 from patches.net.transport import TransportState
 from patches.runtime import Runtime
@@ -141,7 +141,8 @@ class StreamTransport:
                 self._lost(await self._use(stream), failed=False)
                 if self._is_healthy and loop.time() - opened_at >= HEALTHY_AFTER_S:
                     attempt = 0
-            await self._pause(reconnect_wait(attempt, self._random.random()))
+            signed_in = not isinstance(self._failure, SignInRefusedError)
+            await self._pause(reconnect_wait(attempt, self._random.random(), signed_in=signed_in))
             attempt += 1
 
     async def _open_while_online(self) -> Stream | None:

@@ -6,10 +6,13 @@ in which the peer sent them; those that were under way when a connection ends ar
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from patches.aio.signals import Signal
 from patches.errors import NetworkError
+
+#: A header of an answer that opens no websocket: why, percent-encoded.
+REASON_HEADER: Final = "Patches-Reason"
 
 TransportState: TypeAlias = Literal["disconnected", "connecting", "connected", "error"]
 

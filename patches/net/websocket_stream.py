@@ -12,6 +12,7 @@ from typing import Any, Final
 import aiohttp
 
 from patches.errors import FrameTooLargeError, NetworkError
+from patches.net.refusals import cause_of, dial_error
 
 _log = logging.getLogger("patches.net")
 
@@ -38,7 +39,7 @@ async def dial(url: str, options: Mapping[str, Any]) -> WebSocketStream:
         if own_session is not None:
             await own_session.close()
         if isinstance(exc, aiohttp.ClientError | OSError | TimeoutError):
-            raise NetworkError(f"cannot connect to {url}: {_cause(exc)}") from exc
+            raise dial_error(url, exc) from exc
         raise
 
 
@@ -57,7 +58,7 @@ class WebSocketStream:
         try:
             await self._socket.send_frame(frame, aiohttp.WSMsgType.TEXT)
         except (aiohttp.ClientError, OSError, RuntimeError) as exc:
-            raise NetworkError(f"the websocket was lost: {_cause(exc)}") from exc
+            raise NetworkError(f"the websocket was lost: {cause_of(exc)}") from exc
 
     async def receive(self) -> bytes:
         while True:
@@ -65,7 +66,7 @@ class WebSocketStream:
                 message = await self._socket.receive()
             except (aiohttp.ClientError, OSError, RuntimeError) as exc:
                 # aiohttp answers a ping in here, also on a socket that the peer has closed
-                raise NetworkError(f"the websocket was lost: {_cause(exc)}") from exc
+                raise NetworkError(f"the websocket was lost: {cause_of(exc)}") from exc
             if message.type is aiohttp.WSMsgType.TEXT:
                 data: bytes = message.data
                 return data
@@ -108,11 +109,3 @@ _MEANINGS: Final = {
     4401: "the sign-in has ended",
     4403: "the right to connect was taken back",
 }
-
-
-def _cause(exc: BaseException) -> str:
-    if isinstance(exc, aiohttp.WSServerHandshakeError):
-        return f"the server answered {exc.status} {exc.message}".rstrip()
-    if isinstance(exc, TimeoutError) and not str(exc):
-        return "no answer in time"
-    return str(exc) or type(exc).__name__

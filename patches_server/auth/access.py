@@ -25,6 +25,11 @@ from patches.runtime import Millis
 
 _log = logging.getLogger("patches_server.auth.access")
 
+#: What a server without `auth` says when it starts, and to each who calls it.
+NO_AUTH: Final = (
+    "no auth given, so everything is refused; to try things out: create_server(auth=allow_all)"
+)
+
 Kind: TypeAlias = Literal["read", "write"]
 
 
@@ -114,6 +119,8 @@ class Access:
         self._timeout_s = timeout_s
         #: Whether connections are authenticated.
         self.signs_in = self._provider is not None
+        #: No auth was given: everything is refused.
+        self.refuses_all = auth is None
         #: Nothing to ask again: the answer is always yes.
         self.open = self._can_access is allow_all
         self._is_plain = not inspect.iscoroutinefunction(self._can_access)
@@ -159,6 +166,8 @@ class Access:
         except Exception:  # boundary: a hook that fails allows nothing
             _log.exception("can_access failed for %s", method)
             allowed = False
+        if self.refuses_all:
+            raise ForbiddenError(NO_AUTH)
         if allowed is not True:
             raise ForbiddenError(f"{kind.upper()}_FORBIDDEN:{doc_id}")
 

@@ -14,12 +14,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Final
+from urllib.parse import quote
 
 from aiohttp import web
 
 from patches.errors import InvalidRequestError, PatchesError, StatusError, UnavailableError
 from patches.limits import Limits
 from patches.model.settings import check_bool, check_one_of, instance_or
+from patches.net.transport import REASON_HEADER
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability
 from patches_server.algorithms import services_on
@@ -51,6 +53,8 @@ _ENTRANCE: Final = web.AppKey("patches_entrance", Entrance)
 
 _PROXY_HEADERS: Final = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
+#: What a header holds as it is, beside letters and digits.
+_READABLE: Final = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"
 #: How long the store may take to say that it can be read.
 _READY_S: Final = 2.0
 _PAGE_TYPES: Final = {
@@ -221,6 +225,7 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
     except StatusError as exc:
         wait_ms = (exc.data or {}).get("retryAfterMs")
         headers = {} if wait_ms is None else {"Retry-After": str(wait_ms // 1000)}
+        headers[REASON_HEADER] = quote(str(exc)[:500], safe=_READABLE)
         return web.json_response({"message": str(exc)}, status=exc.code, headers=headers)
 
 

@@ -18,7 +18,7 @@ from patches.limits import Limits
 from patches.model.ids import random_id
 from patches.model.settings import check_bool, check_function, check_number, instance_or
 from patches.runtime import Runtime
-from patches_server.auth.access import Access, Auth, principal_key
+from patches_server.auth.access import NO_AUTH, Access, Auth, principal_key
 from patches_server.documents.offload import Offloader
 from patches_server.documents.services import Services
 from patches_server.service.calls import Calls
@@ -122,6 +122,8 @@ class PatchesServer:
             each.documents.on_doc_deleted(lambda doc_id, _origin: self.router.forget(doc_id))
 
     async def __aenter__(self) -> Self:
+        if self.access.refuses_all:
+            _log.warning(NO_AUTH)
         self._tasks.start()
         for each in self.router.services.values():
             await each.documents.start()

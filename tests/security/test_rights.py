@@ -337,7 +337,7 @@ async def test_t08_anything_but_true_is_a_refusal(serve: Any, hook: Any, code: i
 
 async def test_t30_what_is_forbidden_is_not_told_from_what_is_not_there(serve: Any) -> None:
     connect = await serve(auth=only("mine"), hide_existence=True)
-    other = (await serve(auth=None, hide_existence=True))()
+    other = (await serve(auth=only(), hide_existence=True))()
     peer = connect()
     await peer.result("commitChanges", "mine", [CHANGE])
     branch = await peer.result("createBranch", "mine", 1)

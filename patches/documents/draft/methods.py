@@ -30,7 +30,7 @@ class _Bound:
         if name.startswith("__"):
             return getattr(self._function, name)
         raise AttributeError(
-            f"{method!r} is a method of a draft; for the member write draft[{method!r}].{name}"
+            f"{method!r} is a method of a draft; for the member write draft[{method!r}].{name}(…)"
         )
 
     def __getitem__(self, key: object) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from patches.documents.draft.container import container_of
 from patches.documents.draft.node import Recorder
 from patches.errors import PatchError
-from patches.model.edit_functions import check_edits, check_function
+from patches.model.edit_functions import check_edits
 from patches.model.json_values import Json, Op
 
 
@@ -28,7 +28,11 @@ def draft_of(state: Json, *, max_depth: int = 60) -> Recorder:
 
 def record(state: Json, fn: Callable[[Any], object], *, max_depth: int = 60) -> list[Op]:
     """The operations that `fn` makes on a draft of `state`. Raises what `fn` raises."""
-    check_function(fn, "change()", "to replace the whole state use doc.set()")
+    if not callable(fn):
+        raise TypeError(
+            "change takes a function: doc.change(lambda draft: draft.update({…})); to replace the "
+            "whole state use doc.set({…})"
+        )
     draft = draft_of(state, max_depth=max_depth)
     try:
         result = fn(draft.root)

@@ -32,13 +32,18 @@ _PARTS: Final = """CREATE TABLE IF NOT EXISTS file_parts (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileKind:
-    """One kind of file. `known_by`: tables that only such a file has, for files without an id."""
+    """One kind of file.
+
+    `known_by`: tables that only such a file has, for files without an id. `mistaken_for`: what to
+    say of the files of other ids that are often given instead.
+    """
 
     name: str
     application_id: int
     #: Raised when older programs must not use a file any more.
     version: int = 1
     known_by: frozenset[str] = frozenset()
+    mistaken_for: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,9 @@ CLIENT_FILE: Final = FileKind(
     name="client's file",
     application_id=0x50544343,
     known_by=frozenset({"ot_pending", "lww_pieces", "branch_records"}),
+    mistaken_for={
+        0x50544353: "is a patches-server file; give the client its own: Patches('notes.db')",
+    },
 )
 
 
@@ -235,6 +243,8 @@ def statements(script: str) -> list[str]:
 
 
 def _check(path: str, kind: FileKind, application_id: int, version: int) -> None:
+    if (mistake := kind.mistaken_for.get(application_id)) is not None:
+        raise WrongFileError(f"{path} {mistake}")
     if application_id != kind.application_id:
         raise WrongFileError(
             f"{path} is not {_article(kind.name)} (application id {application_id:#x}, expected "

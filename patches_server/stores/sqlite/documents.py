@@ -31,6 +31,9 @@ SERVER_FILE: Final = FileKind(
     name="server's file",
     application_id=0x50544353,
     known_by=frozenset({"server_file", "server_documents", "ot_heads"}),
+    mistaken_for={
+        0x50544343: "is a client's file; give the server its own: sqlite:///documents.db",
+    },
 )
 # `schema` is for servers from before a file had parts: they refuse a file above 1.
 _SCRIPT: Final = """
