@@ -293,6 +293,11 @@ def _check_columns(
             raise SchemaError(f"table {name!r}: identity names {part!r}, which is no column")
 
 
+def is_name(name: str) -> bool:
+    """Whether a table or a column may have this name."""
+    return _NAME.match(name) is not None and not name.startswith(_RESERVED)
+
+
 def _check_name(what: str, name: str) -> None:
     if not _NAME.match(name):
         raise SchemaError(

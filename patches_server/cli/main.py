@@ -97,15 +97,15 @@ def _parser() -> argparse.ArgumentParser:
         type=_route,
         action="append",
         default=[],
-        help="algorithm (ot, lww) of new documents with such an id; * stands for anything; "
-        "may be repeated, the first that matches counts; with --actions also replay, "
-        "with --collections also collections",
+        help="algorithm (ot, lww, replay) of new documents with such an id; * stands for "
+        "anything; may be repeated, the first that matches counts; with --collections also "
+        "collections",
     )
     parser.add_argument(
         "--actions",
         metavar="MODULE:NAME",
-        help="the actions of replay documents, in your code: serve such documents, and run their "
-        "actions here",
+        help="the actions of replay documents, in your code, to be run here; without them whoever "
+        "commits an action has run it, and is trusted with what it did",
     )
     parser.add_argument(
         "--collections",
@@ -204,7 +204,7 @@ def _imported(option: str, choice: str) -> Any:
 
 
 def _algorithms(options: argparse.Namespace) -> list[ServedAlgorithm]:
-    """Replay, if there are actions, and collections, if there is a server of them."""
+    """Replay, if there are actions or a route, and collections, if there is a server of them."""
     found: list[ServedAlgorithm] = []
     if options.actions is not None:
         actions = _imported("--actions", options.actions)
@@ -213,6 +213,8 @@ def _algorithms(options: argparse.Namespace) -> list[ServedAlgorithm]:
                 f"--actions {options.actions}: expected patches.algorithms.replay.Actions"
             )
         found.append(replay(actions))
+    elif any(algorithm == "replay" for _, algorithm in options.routes):
+        found.append(replay())
     if options.collections is not None:
         documents = _imported("--collections", options.collections)
         if not isinstance(documents, CollectionsServer):

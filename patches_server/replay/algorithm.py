@@ -1,4 +1,4 @@
-"""Replay documents as a server registers them: with the application's actions."""
+"""Replay documents as a server registers them: with the application's actions, or without."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from patches_server.replay.stores.checkup import ReplayCheckup
 CHECKUP: Final = ReplayCheckup()
 
 
-def replay(actions: Actions, **settings: Any) -> ServedAlgorithm:
-    """The algorithm of documents that these actions change. `settings`: of `ReplayServer`."""
+def replay(actions: Actions | None = None, **settings: Any) -> ServedAlgorithm:
+    """The algorithm of documents that these actions change. `settings`: of `ReplayServer`.
+
+    Without actions the server is a gate and a log, and who commits an action has run it.
+    """
 
     def serve(backend: Backend, limits: Limits | None, runtime: Runtime | None) -> Services:
         server = ReplayServer(backend, actions, limits=limits, runtime=runtime, **settings)

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from patches.algorithms.replay.actions import Actions
-from patches.algorithms.replay.changes import ACTION, call_of, clock_of
+from patches.algorithms.replay.changes import (
+    ACTION,
+    CORRECTION,
+    GROUP,
+    RIGHTS,
+    RUNNER,
+    SHARED,
+    call_of,
+    clock_of,
+)
+from patches.algorithms.replay.clock import Clock
 from patches.errors import (
     ChangeRefusedError,
     OtherHistoryError,
@@ -14,20 +24,25 @@ from patches.errors import (
     UnavailableError,
 )
 from patches.model.change import Change, ChangeInput
+from patches.model.json_values import Json
 from patches.runtime import Millis
 from patches_server.documents.history import (
     KnownHistory,
     require_same_change,
     require_same_history,
 )
-from patches_server.replay.live import LiveDoc, Submitted
+from patches_server.replay.live import Submitted
+from patches_server.replay.logbook import Logbook
 from patches_server.replay.views import HIDDEN
 
 #: How far a client's clock may be ahead of the server's.
 MAX_DRIFT_MS: Final = 60_000
 #: What only a server says of a change.
 _OF_THE_SERVER: Final = frozenset(
-    ("author", "error", "corrects", "failed", "kind", "action", "clock")
+    (
+        *("author", "error", "corrects", "failed", "kind", "action", "clock"),
+        *(GROUP, CORRECTION, RUNNER, RIGHTS, SHARED),
+    )
 )
 
 AnyChange = Change | ChangeInput
@@ -49,9 +64,41 @@ def judged(
     """
     if change.metadata.get("kind") != ACTION:
         raise refused(change, "expected an action; what else is committed is the server's to make")
-    call, clock = call_of(change), clock_of(change)
+    (name, given), clock = called(change), judged_clock(change, now, author, clients)
+    action = actions.find(name)
+    if action is None:
+        raise UnavailableError(
+            f"action {name!r} is not known here", {"code": "UNKNOWN_ACTION", "action": name}
+        )
+    try:
+        args = action.check_args(given)
+    except TypeError as error:
+        raise refused(change, str(error)) from error
+    return Submitted(
+        id=change.id,
+        action=action,
+        args=args,
+        clock=clock,
+        created_at=made_at(change, now),
+        author=author,
+        rights=rights,
+        metadata=unclaimed(change),
+    )
+
+
+def called(change: AnyChange) -> tuple[str, dict[str, Json]]:
+    """The name and the arguments of the action. Raises `ChangeRefusedError`."""
+    call = call_of(change)
     if call is None:
         raise refused(change, "action: expected {name, args}")
+    return call
+
+
+def judged_clock(
+    change: AnyChange, now: Millis, author: str | None, clients: Mapping[str, str | None]
+) -> Clock:
+    """The clock, which may not be ahead, nor another user's. Raises `ChangeRefusedError`."""
+    clock = clock_of(change)
     if clock is None:
         raise refused(change, "clock: expected [ms, n, client]")
     if clock.ms > now + MAX_DRIFT_MS:
@@ -63,38 +110,34 @@ def judged(
         )
     if clients.get(clock.client, author) != author:
         raise refused(change, f"the clock is {clock.client!r}'s, who is another user", code=403)
-    action = actions.find(call[0])
-    if action is None:
-        raise UnavailableError(
-            f"action {call[0]!r} is not known here", {"code": "UNKNOWN_ACTION", "action": call[0]}
-        )
-    try:
-        args = action.check_args(call[1])
-    except TypeError as error:
-        raise refused(change, str(error)) from error
-    own = {name: value for name, value in change.metadata.items() if name not in _OF_THE_SERVER}
-    return Submitted(
-        id=change.id,
-        action=action,
-        args=args,
-        clock=clock,
-        created_at=min(int(change.created_at or now), now + MAX_DRIFT_MS),
-        author=author,
-        rights=rights,
-        metadata=own,
-    )
+    return clock
+
+
+def made_at(change: AnyChange, now: Millis) -> Millis:
+    """When the action was first run; not far in the future."""
+    return min(int(change.created_at or now), now + MAX_DRIFT_MS)
+
+
+def unclaimed(change: AnyChange) -> dict[str, Json]:
+    """What came with a change beside what only a server says."""
+    return {name: value for name, value in change.metadata.items() if name not in _OF_THE_SERVER}
 
 
 def refused(
-    change: AnyChange, message: str, *, code: int = 400, more: Mapping[str, Any] | None = None
+    change: AnyChange | str,
+    message: str,
+    *,
+    code: int = 400,
+    more: Mapping[str, Any] | None = None,
 ) -> ChangeRefusedError:
-    """The refusal of one change."""
-    error = ChangeRefusedError(change.id, f"change {change.id}: {message}", code=code)
+    """The refusal of one change, or of the one with this id."""
+    change_id = change if isinstance(change, str) else change.id
+    error = ChangeRefusedError(change_id, f"change {change_id}: {message}", code=code)
     error.data = {**(error.data or {}), **(more or {})}
     return error
 
 
-def require_kept(doc_id: str, live: LiveDoc, rev: int) -> None:
+def require_kept(doc_id: str, live: Logbook, rev: int) -> None:
     """Raise if a copy at `rev` cannot follow on by changes: another history, or folded ones."""
     if rev > live.rev:
         raise OtherHistoryError(doc_id)
@@ -105,7 +148,7 @@ def require_kept(doc_id: str, live: LiveDoc, rev: int) -> None:
         )
 
 
-def require_history(doc_id: str, live: LiveDoc, known: KnownHistory, rev: int) -> None:
+def require_history(doc_id: str, live: Logbook, known: KnownHistory, rev: int) -> None:
     """Raise `OtherHistoryError` for a copy at `rev` that is of another history."""
     require_same_history(doc_id, known, token=live.token, head_rev=live.rev, rev=rev)
     if known.last_id is not None and not known.last_id.startswith(HIDDEN):

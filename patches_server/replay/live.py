@@ -1,34 +1,45 @@
-"""`LiveDoc`: one document in a server's memory: its log, and the rows that it leads to.
+"""`LiveDoc`: one document in the memory of a server that runs its actions.
 
-An action that is the latest of all is run on the rows as they are. Only when one arrives late is
-the log since the snapshot run once, in the order of the clocks, to have what can be undone.
+An action that is the latest of all is run on the rows as they are. When one arrives late, what
+comes after it is run again; what a process before has committed is taken back for that, as far as
+the action lies behind.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from patches.algorithms.replay.actions import Action, Actions
-from patches.algorithms.replay.changes import ACTION, OP_AUDIENCE, SYNC, call_of, clock_of
-from patches.algorithms.replay.clock import Clock, Key
+from patches.algorithms.replay.changes import (
+    ACTION,
+    GROUP,
+    OP_AUDIENCE,
+    SYNC,
+    call_of,
+    clock_of,
+    plain_ops,
+    units_of,
+)
+from patches.algorithms.replay.clock import Clock
 from patches.algorithms.replay.running import Deadline, Invocation
 from patches.algorithms.replay.timeline import Entry, Placed, Timeline
 from patches.errors import ActionTooSlowError
-from patches.model import codec
 from patches.model.change import Change
-from patches.model.json_values import Json, Op, json_equal
-from patches.rows.row_ops import State, apply_row_ops, diff_rows, parse_row_ops
+from patches.model.json_values import Json, Op
+from patches.rows.plain_rows import PlainRows
+from patches.rows.row_ops import State, parse_row_ops
 from patches.rows.schema import AUDIENCE
 from patches.rows.working_copy import WorkingCopy
 from patches.runtime import Millis
+from patches_server.replay.logbook import START, Logbook
 from patches_server.replay.store import LoadedDoc, Logged
 
-_log = logging.getLogger("patches_server.replay")
+_FEW: Final = 4
 
-_START: Final[Key] = (0, 0, "", "")
+_log = logging.getLogger("patches_server.replay")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +56,8 @@ class Submitted:
     metadata: Mapping[str, Json] = field(default_factory=dict)  # what else came with it
 
 
-class LiveDoc:
-    """Owned by the server, which orders the calls about one document."""
+class LiveDoc(Logbook):
+    """A `Logbook` with the rows and the timeline of its actions."""
 
     def __init__(
         self,
@@ -55,27 +66,16 @@ class LiveDoc:
         new_id: Callable[[], str],
         deadline: Deadline | None = None,
     ) -> None:
-        self.token = loaded.token
-        self.floor = loaded.floor
-        self.log: list[Logged] = list(loaded.log)
-        self._actions, self._new_id, self._deadline = actions, new_id, deadline
-        self._start: State = codec.decode(loaded.state)
-        self._start_clock = loaded.clock
-        #: Revisions by the ids of all committed changes.
-        self.revs: dict[str, int] = dict(loaded.folded_ids)
-        #: Whose each client id in a clock is.
-        self.clients: dict[str, str | None] = {}
-        self.clock = loaded.clock
-        self._last_key = _START
-        for entry in self.log:
-            self._note(entry)
-        self._timeline = Timeline(WorkingCopy(actions.schema), deadline=deadline)
-        self._copy.load(self._folded())
-        #: The last key of the part of the log that the timeline does not have.
-        self._unrun_key = self._last_key
+        super().__init__(loaded, new_id)
+        self._actions = actions
+        self._timeline = Timeline(
+            WorkingCopy(actions.schema), deadline=deadline, diverged=self._report_divergence
+        )
+        self._copy.load(self._folded().state)
+        #: The last key of the part of the log that the timeline does not know.
+        self._unknown_key = self._last_key
 
     def close(self) -> None:
-        """Release the rows."""
         self._copy.close()
 
     @property
@@ -83,105 +83,78 @@ class LiveDoc:
         return self._timeline.copy
 
     @property
-    def rev(self) -> int:
-        """The head."""
-        return self.log[-1].change.rev if self.log else self.floor
-
-    @property
     def state(self) -> State:
-        """The rows at the head."""
         return self._copy.state
-
-    @property
-    def last_id(self) -> str | None:
-        """The id of the change at the head, if it is still there."""
-        return self.log[-1].change.id if self.log else None
-
-    def id_at(self, rev: int) -> str | None:
-        """The id of the change at a revision, if it is still there."""
-        place = rev - self.floor - 1
-        return self.log[place].change.id if 0 <= place < len(self.log) else None
-
-    def since(self, rev: int) -> list[Change]:
-        """The changes after a revision that is not below the floor."""
-        return [entry.change for entry in self.log[max(rev - self.floor, 0) :]]
-
-    def at(self, rev: int) -> Change:
-        """The change at a revision; without its operations if it was folded."""
-        if rev > self.floor:
-            return self.log[rev - self.floor - 1].change
-        change_id = next(id for id, found in self.revs.items() if found == rev)
-        return Change(id=change_id, ops=[], base_rev=rev - 1, rev=rev, created_at=0, committed_at=1)
 
     # ---- committing ------------------------------------------------------------------------------
 
-    def place(self, submitted: Submitted, now: Millis) -> list[Logged]:
-        """Run an action at its place: the change that it becomes, and the sync change, if any.
+    def is_much(self, submitted: Sequence[Submitted]) -> bool:
+        """Whether placing them may take a while."""
+        is_late = any(each.clock.key(each.id) < self._last_key for each in submitted)
+        return is_late or len(submitted) > _FEW
 
-        They are part of this document from now on: drop it if they cannot be stored. Raises
-        `ActionRefusedError` for one that takes too long; nothing is left of it then.
+    def place(
+        self, submitted: Sequence[Submitted], now: Millis
+    ) -> tuple[list[Logged], tuple[str, ActionTooSlowError] | None]:
+        """Run actions, each at its place: the changes that they become, and the sync change, if
+        any. One that takes too long is not committed, nor is what follows it; it is named.
+
+        They are part of this document from now on: drop it if they cannot be stored.
         """
-        key = submitted.clock.key(submitted.id)
-        if key < self._unrun_key:
-            self._run_all()
-        placed = self._timeline.place(self._entry(submitted))
-        if isinstance(placed.failure, ActionTooSlowError):
-            self._timeline.remove({submitted.id})
-            raise placed.failure
-        made = [self._committed(submitted, placed, now)]
+        if min(each.clock.key(each.id) for each in submitted) < self._unknown_key:
+            self._learn_past()
+        entries = [self._entry(each) for each in submitted]
+        placed = self._timeline.place_all(entries)
+        slow = None
+        for count, each in enumerate(submitted):
+            failure = placed.failures.get(each.id)
+            if isinstance(failure, ActionTooSlowError):
+                slow = (each.id, failure)
+                self._timeline.remove({entry.id for entry in entries})
+                submitted, entries = submitted[:count], entries[:count]
+                placed = self._timeline.place_all(entries)
+                break
+        made: list[Logged] = []
+        for each, entry in zip(submitted, entries, strict=True):
+            made.append(self._committed(each, entry, self.rev + len(made), now))
         if placed.sync or placed.failed:
-            made.append(self._sync(placed, made[0].change.rev, now))
-        for entry in made:
-            self.log.append(entry)
-            self._note(entry)
-        return made
+            made.append(self._sync(placed, len(made), self.rev + len(made), now))
+        self._add(made)
+        return made, slow
 
     def fold(self, rev: int) -> tuple[bytes, tuple[int, int]]:
-        """Put a snapshot in the place of the changes up to `rev`: its state and its clock."""
-        folded = [entry for entry in self.log if entry.change.rev <= rev]
-        ops = [op for entry in folded for op in parse_row_ops(entry.change.ops)]
-        self._start = apply_row_ops(self._start, ops)
-        clocks = [clock for entry in folded if (clock := clock_of(entry.change)) is not None]
-        self._start_clock = max([self._start_clock, *((clock.ms, clock.n) for clock in clocks)])
-        self.log = self.log[len(folded) :]
-        self.floor = rev
+        folded = super().fold(rev)
         # What is left may have been run before what is gone: it is run anew when that is needed.
         self._timeline.fold(len(self._timeline.entries))
+        self._timeline.past.clear()
         keys = [clock.key(e.change.id) for e in self.log if (clock := clock_of(e.change))]
-        self._unrun_key = max(keys, default=_START)
-        return codec.encode(self._start), self._start_clock
+        self._unknown_key = max(keys, default=START)
+        return folded
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _note(self, entry: Logged) -> None:
-        change = entry.change
-        self.revs[change.id] = change.rev
-        clock = clock_of(change)
-        if clock is not None:
-            author = change.metadata.get("author")
-            self.clients.setdefault(clock.client, author if isinstance(author, str) else None)
-            self._last_key = max(self._last_key, clock.key(change.id))
-            self.clock = max(self.clock, (clock.ms, clock.n))
+    def _learn_past(self) -> None:
+        """Let the timeline know the whole log, to take back as much of it as it needs."""
+        timeline = self._timeline
+        timeline.fold(len(timeline.entries))
+        timeline.past.clear()
+        rows = PlainRows(self._start)
+        place = 0
+        for unit in units_of([entry.change for entry in self.log]):
+            logged = self.log[place : place + len(unit)]
+            place += len(unit)
+            back = rows.apply(op for each in unit for op in parse_row_ops(each.ops)).inverse()
+            timeline.past.append(self._entries_of(logged), back)
+        self._unknown_key = START
 
-    def _folded(self) -> State:
-        ops = [op for entry in self.log for op in parse_row_ops(entry.change.ops)]
-        return apply_row_ops(self._start, ops)
+    def _entries_of(self, logged: Sequence[Logged]) -> Iterator[Entry]:
+        for entry in logged:
+            made = self._entry_of(entry)
+            if made is not None:
+                yield made
 
-    def _run_all(self) -> None:
-        """Run the log in the order of the clocks, to have what can be undone."""
-        head = self._copy.state
-        self._timeline = Timeline(self._copy, deadline=self._deadline)
-        self._copy.load(self._start)
-        entries = [made for entry in self.log if (made := self._entry_of(entry)) is not None]
-        for each in sorted(entries, key=lambda entry: entry.key):
-            self._timeline.place(each)
-        again = self._copy.state
-        if not json_equal(again, head):
-            # Actions were changed under their names, or are gone: what was committed is right.
-            ops = diff_rows(_places(again), _places(head))
-            _log.warning("running the log again gives %d other operations than before", len(ops))
-            self._timeline.patch("head", ops)
-        self._unrun_key = _START
+    def _report_divergence(self, ops: list[Op]) -> None:
+        _log.warning("running the log again gives %d other operations than before", len(ops))
 
     def _entry_of(self, entry: Logged) -> Entry | None:
         change = entry.change
@@ -190,7 +163,8 @@ class LiveDoc:
             return None  # a sync change: what it says comes of running the others
         action = self._actions.find(call[0])
         if action is None:
-            return None
+            key, ops = clock.key(change.id), plain_ops(change.ops)
+            return Entry(id=change.id, key=key, invocation=None, ops=ops)
         rights = None if entry.rights is None else frozenset(entry.rights)
         author = change.metadata.get("author")
         return self._entry(
@@ -219,8 +193,7 @@ class LiveDoc:
             ),
         )
 
-    def _committed(self, submitted: Submitted, placed: Placed, now: Millis) -> Logged:
-        rev = self.rev
+    def _committed(self, submitted: Submitted, entry: Entry, rev: int, now: Millis) -> Logged:
         metadata: dict[str, Any] = {
             **submitted.metadata,
             "kind": ACTION,
@@ -229,11 +202,11 @@ class LiveDoc:
         }
         if submitted.author is not None:
             metadata["author"] = submitted.author
-        if placed.failure is not None:
-            metadata["error"] = str(placed.failure) or type(placed.failure).__name__
+        if entry.error is not None:
+            metadata["error"] = entry.error
         change = Change(
             id=submitted.id,
-            ops=self._with_audiences(placed.own),
+            ops=self._with_audiences(entry.ops),
             base_rev=rev,
             rev=rev + 1,
             created_at=submitted.created_at,
@@ -243,8 +216,12 @@ class LiveDoc:
         rights = None if submitted.rights is None else sorted(submitted.rights)
         return Logged(change, rights)
 
-    def _sync(self, placed: Placed, rev: int, now: Millis) -> Logged:
-        metadata: dict[str, Any] = {"kind": SYNC, "corrects": list(placed.corrected)}
+    def _sync(self, placed: Placed, count: int, rev: int, now: Millis) -> Logged:
+        metadata: dict[str, Any] = {
+            "kind": SYNC,
+            "corrects": list(placed.corrected),
+            GROUP: count,
+        }
         if placed.failed:
             metadata["failed"] = [_failure(entry) for entry in placed.failed]
         change = Change(
@@ -273,10 +250,6 @@ class LiveDoc:
         if isinstance(value, dict) and AUDIENCE in value:
             return value[AUDIENCE]
         return self._copy.audience_of(table, key)
-
-
-def _places(state: State) -> dict[tuple[str, str], Json]:
-    return {(table, key): row for table, rows in state.items() for key, row in rows.items()}
 
 
 def _failure(entry: Entry) -> dict[str, Json]:

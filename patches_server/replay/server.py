@@ -1,10 +1,8 @@
-"""`ReplayServer`: documents of rows, changed by actions that run here."""
+"""`ReplayServer`: documents of rows, changed by actions."""
 
 from __future__ import annotations
 
-import inspect
-import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -12,11 +10,9 @@ from patches.aio.keyed_locks import KeyedLocks
 from patches.algorithms.replay.actions import Actions
 from patches.algorithms.replay.clock import Time
 from patches.errors import (
-    ActionTooSlowError,
-    ForbiddenError,
+    ChangeRefusedError,
     PatchesError,
     StatusError,
-    UnavailableError,
     VersionError,
 )
 from patches.limits import Limits
@@ -44,34 +40,33 @@ from patches_server.documents.records import (
 from patches_server.documents.tombstones import new_tombstone
 from patches_server.replay.judge import (
     AnyChange,
-    judged,
-    refused,
     require_history,
     require_kept,
 )
-from patches_server.replay.live import LiveDoc, Submitted
+from patches_server.replay.live import Submitted
 from patches_server.replay.loaded import LoadedDocs
+from patches_server.replay.logbook import Logbook
+from patches_server.replay.permission import Authorize, require_allowed, require_single
+from patches_server.replay.runner import ClientRunner, Runner, ServerRunner
 from patches_server.replay.store import Logged, ReplayServerStore
 from patches_server.replay.stores.factory import REPLAY_STORES
 from patches_server.replay.views import Viewer, view_of_state, views_of
 
-#: `(context, change)`: raises `ForbiddenError`, or returns false, to refuse a change.
-Authorize = Callable[[CallContext, AnyChange], bool | Awaitable[bool | None] | None]
 #: The audiences that a caller belongs to.
 Audiences = Callable[[CallContext], set[str] | frozenset[str]]
 
-_SMALL: Final = 4  # actions that are run in the event loop's own thread
 _SERVER_CLIENT: Final = "server"
-
-_log = logging.getLogger("patches_server.replay")
 
 
 class ReplayServer(DocumentServer):
     """A `DocumentServer` that runs the actions of its documents, each at the place of its clock.
 
+    Without `actions` it is a gate and a log: who commits an action has run it, and is trusted with
+    what it did.
+
     Args:
         store: a backend, or a `ReplayServerStore`.
-        actions: the actions of all its documents.
+        actions: the actions of all its documents, if they are to be run here.
         audiences: the audiences of a caller, such as `{"*", "user:7"}`; by default everybody sees
             every row.
         authorize: called for each change before it is run; may be async.
@@ -87,7 +82,7 @@ class ReplayServer(DocumentServer):
     def __init__(
         self,
         store: Any,
-        actions: Actions,
+        actions: Actions | None = None,
         *,
         audiences: Audiences | None = None,
         authorize: Authorize | None = None,
@@ -112,13 +107,13 @@ class ReplayServer(DocumentServer):
         self._new_id = change_ids(self._runtime.random)
         self._version_ids = SortableIds(self._runtime.random)
         self._locks = KeyedLocks()
-        self._docs = LoadedDocs(
-            self.store,
-            actions,
-            locks=self._locks,
-            clock=self.clock,
-            new_id=lambda: self._new_id(0),
-            max_action_s=max_action_s,
+        self._runner: Runner[Any, Any] = (
+            ClientRunner(self._new_sync_id)
+            if actions is None
+            else ServerRunner(actions, self._runtime, self._new_sync_id, max_action_s)
+        )
+        self._docs: LoadedDocs[Logbook] = LoadedDocs(
+            self.store, self._runner.load, locks=self._locks, clock=self.clock
         )
 
     @property
@@ -139,15 +134,14 @@ class ReplayServer(DocumentServer):
         async with self._locks(doc_id):
             live = await self._docs.load(doc_id)
             state, head, clock = live.state, live.rev, live.clock
-        schema = self.actions.schema
         return Snapshot(
             state=view_of_state(state, viewer),
             rev=head,
             metadata={
-                "runner": "server",
+                "runner": self._runner.name,
                 "view": "full" if viewer.rights is None else "partial",
                 "clock": list(clock),
-                "schema": {"name": schema.name, "version": schema.version},
+                "schema": self._runner.schema(),
                 "serverTime": await self.clock.now(),
             },
         )
@@ -166,7 +160,7 @@ class ReplayServer(DocumentServer):
         async with self._locks(doc_id):
             live = await self._docs.load(doc_id)
             require_kept(doc_id, live, rev)
-            return views_of(live.since(rev), viewer, self._shares_args)
+            return views_of(live.since(rev), viewer, self._runner.shares_args)
 
     async def history_of(
         self, doc_id: str, known: KnownHistory | None = None, rev: int = 0
@@ -181,7 +175,7 @@ class ReplayServer(DocumentServer):
     async def view(
         self, doc_id: str, changes: Sequence[Change], context: CallContext
     ) -> Sequence[Change]:
-        return views_of(changes, self._viewer(context), self._shares_args)
+        return views_of(changes, self._viewer(context), self._runner.shares_args)
 
     # ---- committing ------------------------------------------------------------------------------
 
@@ -213,6 +207,8 @@ class ReplayServer(DocumentServer):
         An action that raises is committed without effect, as a client's is, and named by the
         change's `error`.
         """
+        if self.actions is None:
+            raise PatchesError("this server has no actions; whoever commits one runs it")
         found = self.actions.action_of(action)
         plain = found.check_args(args)
         async with self._locks(doc_id):
@@ -228,7 +224,9 @@ class ReplayServer(DocumentServer):
                 author=author,
                 rights=None,
             )
-            made = await self._placed(doc_id, live, [submitted], now)
+            made, refusal = await self._stored(doc_id, live, [submitted], now)
+            if refusal is not None:
+                raise refusal
         await self._notify(doc_id, made, None, None)
         return made[0].change
 
@@ -252,16 +250,20 @@ class ReplayServer(DocumentServer):
             if known is not None:
                 require_history(doc_id, live, known, base_rev)
             require_kept(doc_id, live, base_rev)
-            accepted: list[Submitted] = []
+            is_behind = self._runner.at_head_only and base_rev != live.rev
+            accepted: list[Any] = []
             try:
-                for change in changes:
+                for change in () if is_behind else changes:
                     if change.id not in live.revs:
-                        await self._require_allowed(caller, change)
-                        accepted.append(self._judged(change, live, viewer, now, accepted))
+                        await require_allowed(self._authorize, caller, change)
+                        require_single(change, accepted)
+                        accepted.append(self._runner.judge(change, live, viewer, now))
             except StatusError as error:
+                if self._runner.at_head_only:
+                    raise  # the others were run with this one
                 refusal = error
             if accepted:
-                made, slow = await self._placed_until_slow(doc_id, live, accepted, now)
+                made, slow = await self._stored(doc_id, live, accepted, now)
                 refusal = slow or refusal
             answer = self._answer(live, changes, base_rev)
             token = live.token if known is not None else None
@@ -271,83 +273,26 @@ class ReplayServer(DocumentServer):
             self.on_nothing_stored.emit(doc_id, caller.connection_id)
         if refusal is not None:
             raise refusal
-        return CommitResult(changes=views_of(answer, viewer, self._shares_args), token=token)
+        return CommitResult(changes=views_of(answer, viewer, self._runner.shares_args), token=token)
 
-    def _judged(
-        self,
-        change: AnyChange,
-        live: LiveDoc,
-        viewer: Viewer,
-        now: int,
-        before: Sequence[Submitted],
-    ) -> Submitted:
-        if any(each.id == change.id for each in before):
-            raise refused(change, "there are two changes of this id")
-        return judged(
-            change,
-            self.actions,
-            now=now,
-            author=viewer.author,
-            rights=viewer.rights,
-            clients=live.clients,
-        )
-
-    async def _require_allowed(self, caller: CallContext, change: AnyChange) -> None:
-        if self._authorize is None:
-            return
-        try:
-            allowed: Any = self._authorize(caller, change)
-            if inspect.isawaitable(allowed):
-                allowed = await allowed
-        except (ForbiddenError, PermissionError) as error:
-            raise refused(change, str(error) or "not allowed", code=403) from error
-        except StatusError:
-            raise
-        except Exception as error:
-            _log.exception("authorize failed for change %.64r", change.id)
-            raise UnavailableError("nobody could decide whether this is allowed") from error
-        if allowed is False:
-            raise refused(change, "not allowed", code=403)
-
-    async def _placed(
-        self, doc_id: str, live: LiveDoc, submitted: Sequence[Submitted], now: int
-    ) -> list[Logged]:
-        made, slow = await self._placed_until_slow(doc_id, live, submitted, now)
-        if slow is not None:
-            raise slow
-        return made
-
-    async def _placed_until_slow(
-        self, doc_id: str, live: LiveDoc, submitted: Sequence[Submitted], now: int
+    async def _stored(
+        self, doc_id: str, live: Logbook, judged: Sequence[Any], now: int
     ) -> tuple[list[Logged], StatusError | None]:
-        """Run actions and store what they become. One that takes too long ends the run."""
-        made: list[Logged] = []
-        slow: StatusError | None = None
+        """Commit changes and store what they become; the refusal of the first that is left out."""
         expected = live.rev
-
-        def place() -> None:
-            nonlocal slow
-            for each in submitted:
-                try:
-                    made.extend(live.place(each, now))
-                except ActionTooSlowError as error:
-                    change = ChangeInput(id=each.id, ops=[])
-                    slow = refused(change, str(error), more={"code": "ACTION_TOO_SLOW"})
-                    return
-
+        made: list[Logged] = []
         try:
-            if len(submitted) <= _SMALL:
-                place()
-            else:
-                await self._runtime.run_blocking(place)
+            made, refusal = await self._runner.commit(live, judged, now)
             if made:
                 live.token = await self.store.append(doc_id, made, expected_rev=expected, now=now)
+        except ChangeRefusedError:
+            raise  # nothing is left of it
         except BaseException:
             self._docs.forget(doc_id)  # the rows are ahead of the store
             raise
-        return made, slow
+        return made, refusal
 
-    def _answer(self, live: LiveDoc, changes: Sequence[AnyChange], base_rev: int) -> list[Change]:
+    def _answer(self, live: Logbook, changes: Sequence[AnyChange], base_rev: int) -> list[Change]:
         """What was committed since the sender's revision, and its own that were before."""
         revs = {live.revs[change.id] for change in changes if change.id in live.revs}
         early = [live.at(rev) for rev in sorted(revs) if rev <= base_rev]
@@ -385,16 +330,12 @@ class ReplayServer(DocumentServer):
     async def compact(self, doc_id: str) -> int:
         """Fold what is older than the retention, or beyond `max_entries`, into the snapshot.
 
-        Returns how many changes. An action and its sync change are never parted.
+        Returns how many changes. Actions and their sync change are never parted.
         """
         async with self._locks(doc_id):
             live, now = await self._docs.load(doc_id), await self.clock.now()
             oldest = now - self._retention_ms
-            count = max(len(live.log) - self._max_entries, 0)
-            while count < len(live.log) and live.log[count].change.committed_at < oldest:
-                count += 1
-            while 0 < count < len(live.log) and live.log[count].change.metadata["kind"] == "sync":
-                count += 1
+            count = live.foldable(oldest, self._max_entries)
             if not count:
                 return 0
             try:
@@ -435,9 +376,8 @@ class ReplayServer(DocumentServer):
         rights = None if self._audiences is None else frozenset(self._audiences(context))
         return Viewer(self._author_of(context), rights)
 
-    def _shares_args(self, wire_name: str) -> bool:
-        action = self.actions.find(wire_name)
-        return action is not None and action.share_args
+    def _new_sync_id(self) -> str:
+        return self._new_id(0)
 
 
 def author_of_principal(context: CallContext) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from patches.algorithms.replay.changes import OP_AUDIENCE, SYNC
+from patches.algorithms.replay.changes import OP_AUDIENCE, RIGHTS, SYNC
 from patches.model.change import Change
 from patches.model.json_values import Json
 from patches.rows.row_ops import State
@@ -33,7 +33,7 @@ class Viewer:
         return self.rights is None or audience is None or audience in self.rights
 
 
-def view_of(change: Change, viewer: Viewer, shares_args: Callable[[str], bool]) -> Change:
+def view_of(change: Change, viewer: Viewer, shares_args: Callable[[Change], bool]) -> Change:
     """A committed change, as a user may see it."""
     metadata = change.metadata
     is_own = metadata.get("author") == viewer.author
@@ -42,8 +42,10 @@ def view_of(change: Change, viewer: Viewer, shares_args: Callable[[str], bool]) 
     is_shown = is_own or viewer.rights is None or (sees_all and bool(ops))
     shown: dict[str, Any] = {}
     for name, value in metadata.items():
-        if name == "action" and not (is_shown or _shares(value, shares_args)):
+        if name == "action" and not (is_shown or shares_args(change)):
             continue
+        if name == RIGHTS and viewer.rights is not None:
+            value = sorted(viewer.rights.intersection(value))
         if name == "error" and not is_own:
             continue
         if name == "failed":
@@ -66,11 +68,6 @@ def view_of(change: Change, viewer: Viewer, shares_args: Callable[[str], bool]) 
     return change.replace(ops=ops, metadata=shown)
 
 
-def _shares(action: Json, shares_args: Callable[[str], bool]) -> bool:
-    name = action.get("name") if isinstance(action, dict) else None
-    return isinstance(name, str) and shares_args(name)
-
-
 def _own_failures(failed: Json, viewer: Viewer) -> list[dict[str, Json]]:
     return [
         {key: value for key, value in each.items() if key != "author"}
@@ -90,7 +87,7 @@ def view_of_state(state: State, viewer: Viewer) -> Mapping[str, Mapping[str, Jso
 
 
 def views_of(
-    changes: Sequence[Change], viewer: Viewer, shares_args: Callable[[str], bool]
+    changes: Sequence[Change], viewer: Viewer, shares_args: Callable[[Change], bool]
 ) -> list[Change]:
     """Committed changes, as a user may see them."""
     return [view_of(change, viewer, shares_args) for change in changes]

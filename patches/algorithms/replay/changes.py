@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Self
 
 from patches.algorithms.replay.clock import Clock, Key, parse_clock
@@ -13,6 +13,18 @@ ACTION: Final = "action"
 SYNC: Final = "sync"
 #: The audience of the row that an operation of a committed change writes.
 OP_AUDIENCE: Final = "aud"
+#: Of a sync change: how many actions before it belong with it. Of an action that is sent: how many
+#: actions from it on are to be committed together.
+GROUP: Final = "group"
+#: Of the last action of a group that is sent: the correction that follows it.
+CORRECTION: Final = "sync"
+#: Of an action whose name and arguments all may know who see any of its effect.
+SHARED: Final = "share"
+#: On every change of a document whose actions are run by those who commit them.
+RUNNER: Final = "runner"
+CLIENT: Final = "client"
+#: On those: the audiences of the author, as far as the receiver belongs to them, too.
+RIGHTS: Final = "rights"
 
 
 class ActionOps(list[Op]):
@@ -86,3 +98,29 @@ def plain_ops(ops: Iterable[Op]) -> list[Op]:
         {key: value for key, value in op.items() if key != OP_AUDIENCE} if OP_AUDIENCE in op else op
         for op in ops
     ]
+
+
+def units_of(changes: Sequence[Change]) -> list[list[Change]]:
+    """Committed changes, each sync change with the actions that it corrects the effect of.
+
+    Nobody may stop inside of a unit: a rule may not hold there.
+    """
+    units: list[list[Change]] = []
+    end = len(changes)
+    while end > 0:
+        start = max(0, end - 1 - _grouped(changes[end - 1]))
+        units.append(list(changes[start:end]))
+        end = start
+    return units[::-1]
+
+
+def _grouped(change: Change) -> int:
+    if change.metadata.get("kind") != SYNC:
+        return 0
+    group = change.metadata.get(GROUP, 1)
+    return group if isinstance(group, int) and not isinstance(group, bool) and group >= 0 else 1
+
+
+def is_client_run(change: Change) -> bool:
+    """Whether who committed this change ran its action."""
+    return change.metadata.get(RUNNER) == CLIENT

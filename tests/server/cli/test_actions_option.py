@@ -43,8 +43,3 @@ def test_what_is_no_actions_is_said_in_one_line(
     error = capsys.readouterr().err
     assert problem in error
     assert error.count("\n") == 1
-
-
-def test_a_route_to_replay_needs_actions(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--store", "memory:", "--port", "0", "--route", "lists/*=replay"]) == 1
-    assert "no algorithm 'replay'" in capsys.readouterr().err

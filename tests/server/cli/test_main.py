@@ -120,6 +120,27 @@ async def test_routes_choose_the_algorithm(run: Run) -> None:
     assert states == [{}, {}, None], "an empty LWW document is an object, an OT one null"
 
 
+async def test_replay_without_actions_is_a_gate_and_a_log(run: Run) -> None:
+    server = await run("--port", "0", "--store", "memory:", "--route", "lists/*=replay")
+    row = {"id": "a", "title": "Milk"}
+    change = {
+        "id": "c1",
+        "ops": [{"op": "add", "path": "/todos/a", "value": row}],
+        "baseRev": 0,
+        "kind": "action",
+        "action": {"name": "add@1", "args": {}},
+        "clock": [1, 0, "me"],
+    }
+    async with aiohttp.ClientSession() as session:
+        async with session.ws_connect(await server.ready()) as ws:
+            committed = (await call(ws, "commitChanges", "lists/a", [change]))["result"]
+            got = (await call(ws, "getDoc", "lists/a"))["result"]
+    (answered,) = committed["changes"]
+    assert (answered["runner"], answered["rev"]) == ("client", 1)
+    assert got["runner"] == "client"
+    assert got["state"] == {"todos": {"a": row}}
+
+
 async def test_an_occupied_port_is_one_line(run: Run) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
