@@ -84,9 +84,9 @@ class GateDoc(Logbook):
                 count, left = count + 1, left - 1
                 made.append(self._change(each, each.id, each.ops, dict(each.metadata), made, done))
                 if each.correction is not None:
-                    told = self._correction(each.correction, count)
+                    given = self._correction(each.correction, count)
                     sync_id = f"{each.id}+sync"
-                    made.append(self._change(each, sync_id, each.correction.ops, told, made, done))
+                    made.append(self._change(each, sync_id, each.correction.ops, given, made, done))
         except BaseException:
             for back in reversed(done):
                 self._rows.apply(parse_row_ops(back))
@@ -124,15 +124,15 @@ class GateDoc(Logbook):
         return Logged(change, rights)
 
     def _correction(self, correction: Correction, count: int) -> dict[str, Any]:
-        told: dict[str, Any] = {
+        given: dict[str, Any] = {
             "kind": SYNC,
             "corrects": list(correction.corrects),
             GROUP: count,
         }
         failed = [self._with_author(each) for each in correction.failed]
         if failed:
-            told["failed"] = failed
-        return told
+            given["failed"] = failed
+        return given
 
     def _with_author(self, failure: Mapping[str, str]) -> dict[str, Json]:
         change = self.by_id(failure["id"])

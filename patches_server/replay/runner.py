@@ -38,7 +38,7 @@ Judged = TypeVar("Judged", Submitted, Proposed)
 class Runner(ABC, Generic[Doc, Judged]):
     """How a change is judged and committed."""
 
-    #: As `getDoc` tells it.
+    #: As `getDoc` says it.
     name: str
     #: Whether a commit that was made on an older revision than the head is answered only.
     at_head_only: bool
@@ -133,21 +133,21 @@ class ClientRunner(Runner[GateDoc, Proposed]):
 
     def judge(self, change: AnyChange, doc: GateDoc, viewer: Viewer, now: Millis) -> Proposed:
         metadata = change.metadata
-        told: dict[str, Any] = unclaimed(change)
+        kept: dict[str, Any] = unclaimed(change)
         kind = metadata.get("kind")
         if kind not in (ACTION, SYNC):
             raise refused(change, "expected an action, or the rest of the effect of one")
-        told["kind"] = kind
-        told["clock"] = judged_clock(change, now, viewer.author, doc.clients).to_wire()
+        kept["kind"] = kind
+        kept["clock"] = judged_clock(change, now, viewer.author, doc.clients).to_wire()
         if kind == ACTION:
             name, args = called(change)
-            told["action"] = {"name": name, "args": args}
+            kept["action"] = {"name": name, "args": args}
             if isinstance(error := metadata.get("error"), str):
-                told["error"] = error
+                kept["error"] = error
         else:
-            told["corrects"], told[GROUP] = _ids(change, metadata.get("corrects")), 0
+            kept["corrects"], kept[GROUP] = _ids(change, metadata.get("corrects")), 0
         if metadata.get(SHARED) is True:
-            told[SHARED] = True
+            kept[SHARED] = True
         group = metadata.get(GROUP, 1)
         if not isinstance(group, int) or isinstance(group, bool) or group < 1:
             raise refused(change, "group: expected a number from 1 on")
@@ -159,7 +159,7 @@ class ClientRunner(Runner[GateDoc, Proposed]):
             rights=viewer.rights,
             correction=_correction(change, metadata.get(CORRECTION)),
             group=group,
-            metadata=told,
+            metadata=kept,
         )
 
     async def commit(

@@ -25,7 +25,7 @@ from patches.model.json_values import Json, Op
 from patches.rows.row_ops import RowOp, State, apply_row_ops, diff_rows, parse_row_ops, row_at
 from patches.rows.working_copy import WorkingCopy
 
-#: Told the operations that history has and running it again has not.
+#: Called with the operations that history has and running it again has not.
 Diverged = Callable[[list[Op]], None]
 
 
