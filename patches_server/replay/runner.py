@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
+from time import thread_time
 from typing import Any, Generic, TypeVar
 
 from patches.algorithms.replay.actions import Actions
@@ -115,8 +115,9 @@ class ServerRunner(Runner[LiveDoc, Submitted]):
         return {"name": schema.name, "version": schema.version}
 
     def _deadline(self) -> Callable[[], bool]:
-        until = perf_counter() + self._max_action_s
-        return lambda: perf_counter() > until
+        # The time that it computes: a machine that is busy with other things refuses nothing.
+        until = thread_time() + self._max_action_s
+        return lambda: thread_time() > until
 
 
 class ClientRunner(Runner[GateDoc, Proposed]):

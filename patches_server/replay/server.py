@@ -73,7 +73,7 @@ class ReplayServer(DocumentServer):
         author_of: the user id of a caller; by default the `id` of its principal.
         retention: changes older than this are folded into a snapshot by `compact`.
         max_entries: and those beyond so many.
-        max_action_s: an action that runs for longer is refused.
+        max_action_s: an action that computes for longer is refused.
     """
 
     name = "replay"
