@@ -149,12 +149,12 @@ class Timeline:
         """What was committed elsewhere: apply its operations at the head. All entries here are
         committed, too.
         """
-        self.settle(len(self.entries))
+        self.move_to_past(len(self.entries))
         with self.copy.record() as journal:
             self.copy.apply(ops)
         self.past.append(entries, journal.inverse())
 
-    def settle(self, count: int) -> None:
+    def move_to_past(self, count: int) -> None:
         """Move the first entries into the past: they are committed."""
         for entry in self.entries[:count]:
             self.past.append(() if entry.is_correction else (entry,), entry.inverse)
