@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 from patches.errors import AudienceDeniedError, InvalidRowError, PatchesError, WritesRefusedError
-from patches.model.json_values import Json, json_equal
+from patches.model.json_values import Json
+from patches.rows.held_rows import HeldRows
 from patches.rows.journal import Journal
 from patches.rows.physical import bindable, cascades, loaded, statements, stored, whole_row
 from patches.rows.row_ops import Row, RowOp, State
@@ -39,10 +40,7 @@ class WorkingCopy:
 
     def __init__(self, schema: Schema) -> None:
         self.schema: Final = schema
-        self._rows: dict[str, dict[str, Row]] = {name: {} for name in schema.tables}
-        self._shown: dict[str, Mapping[str, Row]] = {name: {} for name in schema.tables}
-        self._touched: dict[str, set[str]] = {}  # keys that may not be shown as they are
-        self._gone_audiences: dict[tuple[str, str], Json] = {}
+        self._rows = HeldRows(schema.tables)
         self._journals: list[Journal] = []
         self._is_loading = False
         self._is_running = False
@@ -82,20 +80,7 @@ class WorkingCopy:
 
         A table whose rows are equal to those of the last time is the same object.
         """
-        if self._touched:
-            touched, self._touched = self._touched, {}
-            changed = {
-                name: dict(self._rows[name])
-                for name, keys in touched.items()
-                if not self._is_shown(name, keys)
-            }
-            if changed:
-                self._shown = self._shown | changed
-        return self._shown
-
-    def _is_shown(self, name: str, keys: set[str]) -> bool:
-        rows, shown = self._rows[name], self._shown[name]
-        return all(json_equal(rows.get(key), shown.get(key)) for key in keys)
+        return self._rows.shown
 
     def row(self, table: str, key: str) -> Row | None:
         """One row, whoever may see it. Shared: do not change it."""
@@ -103,17 +88,16 @@ class WorkingCopy:
 
     def audience_of(self, table: str, key: str) -> Json:
         """The audience of a row, also of one that was here and is gone; `None` if it has none."""
-        row = self._rows[table].get(key)
-        return self._gone_audiences.get((table, key)) if row is None else row.get(AUDIENCE)
+        return self._rows.audience_of(table, key)
 
     def count(self) -> int:
         """How many rows there are."""
-        return sum(map(len, self._rows.values()))
+        return self._rows.count()
 
     def load(self, state: State) -> None:
         """Hold these rows and no others. Tables that the schema does not have are left out."""
         self._is_loading = True
-        self._gone_audiences.clear()
+        self._rows.forget_gone()
         try:
             with self.record():
                 for table in self.schema.tables.values():
@@ -130,10 +114,7 @@ class WorkingCopy:
             f'{_OURS}INSERT INTO "_patches_{name}" VALUES ({marks})',  # noqa: S608 -- from the schema
             ([stored(column, row[column.name]) for column in columns] for row in rows.values()),
         )
-        self._rows[name] = rows
-        self._touched.pop(name, None)
-        is_given = all(row is given[key] for key, row in rows.items())
-        self._shown = self._shown | {name: given if is_given else dict(rows)}
+        self._rows.load(name, rows, given)
 
     # ---- writing ---------------------------------------------------------------------------------
 
@@ -154,7 +135,7 @@ class WorkingCopy:
             self._connection.execute(f"{_OURS}ROLLBACK TO {name}")
             self._connection.execute(f"{_OURS}RELEASE {name}")
             self._journals.pop()
-            self._forget(journal)
+            self._rows.undo(journal)
             raise
         else:
             self._connection.execute(f"{_OURS}RELEASE {name}")
@@ -337,8 +318,8 @@ class WorkingCopy:
             column.name: loaded(table, column, value)
             for column, value in zip(table.columns.values(), values, strict=True)
         }
-        key, rows = row[table.key], self._rows[name]
-        before = rows.get(key)
+        key = row[table.key]
+        before = self._rows[name].get(key)
         if self._is_running:
             if old_key is not None and old_key != key:
                 raise InvalidRowError(name, table.key, "never changes; delete and insert instead")
@@ -351,24 +332,19 @@ class WorkingCopy:
                     )
             self._check_rights(table, row)
         journal.note(name, key, before, row)
-        rows[key] = row
-        self._touched.setdefault(name, set()).add(key)
+        self._rows.put(name, key, row)
 
     def _gone(self, name: str, key: str) -> None:
         """A row was deleted."""
         if self._is_loading:
             return
         try:
-            journal, rows = self._journal(), self._rows[name]
-            before = rows.get(key)
+            journal, before = self._journal(), self._rows[name].get(key)
             if before is not None:
                 if self._is_running:
                     self._check_rights(self.schema.tables[name], before)
-                if AUDIENCE in before:
-                    self._gone_audiences[name, key] = before[AUDIENCE]
                 journal.note(name, key, before, None)
-                del rows[key]
-                self._touched.setdefault(name, set()).add(key)
+                self._rows.remove(name, key)
         except Exception as error:
             self._failure = error
             raise
@@ -377,14 +353,6 @@ class WorkingCopy:
         if not self._journals:
             raise WritesRefusedError("writes go through actions")
         return self._journals[-1]
-
-    def _forget(self, journal: Journal) -> None:
-        for (name, key), (before, _) in journal.rows.items():
-            if before is None:
-                self._rows[name].pop(key, None)
-            else:
-                self._rows[name][key] = before
-            self._touched.setdefault(name, set()).add(key)
 
     # ---- inside: rights and references -----------------------------------------------------------
 

@@ -25,6 +25,7 @@ from patches_server.service.calls import Calls
 from patches_server.service.fanout.hub import GetTombstone, Hub
 from patches_server.service.fanout.outbox import GOING_AWAY, SIGNED_OUT, Outbox
 from patches_server.service.fanout.relay import AwarenessRelay
+from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.json_rpc import JsonRpcPeer, render
 from patches_server.service.memory_budget import MemoryBudget
 from patches_server.service.methods import add_methods_of, method_table
@@ -222,7 +223,7 @@ class PatchesServer:
         if not self._under_way:
             self._idle.set()
 
-    def disconnected(self, session: ServerSession) -> None:
+    def disconnected(self, session: Subscriber) -> None:
         """A session has ended; called by it."""
         self.sessions.pop(session.connection_id, None)
         if self.relay is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from patches.limits import Limits
 from patches.runtime import Runtime
@@ -12,13 +12,11 @@ from patches_server.documents.offload import Offloader
 from patches_server.service.calls import Calls
 from patches_server.service.fanout.hub import Hub
 from patches_server.service.fanout.relay import AwarenessRelay
+from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.memory_budget import MemoryBudget
 from patches_server.service.methods import Method
 from patches_server.service.stats import ServerStats
 from patches_server.wire.frames import Answer
-
-if TYPE_CHECKING:
-    from patches_server.service.session import ServerSession
 
 
 @dataclass(slots=True)
@@ -56,5 +54,5 @@ class SessionHost(Protocol):
     def call_ended(self) -> None:
         """It is over."""
 
-    def disconnected(self, session: ServerSession) -> None:
+    def disconnected(self, session: Subscriber) -> None:
         """The session has ended."""
