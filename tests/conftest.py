@@ -27,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 #: Folders and files whose tests take seconds each: `make test-quick` leaves them out.
 LONG = (
     "browser/",
+    "typing/",
     "client/test_shared_file.py",
     "collections/test_end_to_end.py",
     "collections/test_killed_server.py",

@@ -59,6 +59,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "patches.text",
     },
     "patches.documents": BASE | {"patches.aio", "patches.json_patch", "patches.text"},
+    "patches.typed": BASE
+    | {"patches.documents.draft", "patches.documents.shape", "patches.json_patch", "patches.text"},
     "patches.stores": BASE | {"patches.aio"},
     "patches.stores.memory": BASE | {"patches.stores.backend"},
     "patches.stores.sqlite": BASE | {"patches.stores.backend"},
@@ -74,7 +76,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches.algorithms.replay.stores": ALGORITHM | {"patches.algorithms.replay", "patches.rows"},
     "patches.net": BASE | {"patches.aio"},
     "patches.client": BASE
-    | {"patches.aio", "patches.algorithms", "patches.documents", "patches.stores"},
+    | {
+        "patches.aio",
+        "patches.algorithms",
+        "patches.documents",
+        "patches.stores",
+        "patches.typed",
+    },
     "patches.sync": BASE
     | {
         "patches.aio",
@@ -143,6 +151,7 @@ PURE = (
     "patches.json_patch",
     "patches.fractional_index",
     "patches.rows",
+    "patches.typed",
     "patches.model.checks",
     "patches.documents.draft",
     "patches.model.json_values",
@@ -196,6 +205,7 @@ NOT_PURE = (
     "patches.algorithms.collections.writing_doc",
     "patches.algorithms.collections.queries",
     "patches.algorithms.collections.writes",
+    "patches.typed.codecs",  # for the class `UUID`; it makes none
 )
 EDGE = frozenset({"asyncio", "time", "random", "secrets", "uuid", "os", "logging", "aiohttp"})
 CLOCKS = {("time", "time"), ("time", "monotonic"), ("datetime", "now"), ("time", "time_ns")}

@@ -13,8 +13,9 @@ import dataclasses
 import importlib.util
 import inspect
 import re
+import sys
 from pathlib import Path
-from types import CodeType
+from types import CodeType, ModuleType
 
 import pytest
 
@@ -66,7 +67,9 @@ async def test_the_programs_of_a_page_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "__page__"}
+    module = ModuleType("__page__")  # a class finds the names in its annotations there
+    monkeypatch.setitem(sys.modules, "__page__", module)
+    namespace = module.__dict__
     async with asyncio.timeout(60):
         for code in compiled(page):  # the project's own documentation
             if "run" in code.co_names and not code.co_flags & inspect.CO_COROUTINE:

@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.tasks import TaskScope
@@ -23,7 +23,7 @@ from patches.client.change_queue import ChangeQueue
 from patches.client.coordinator import Coordinator
 from patches.client.needs_closing import NeedsClosing
 from patches.client.open_docs import OpenDoc, OpenDocs
-from patches.client.opening import Opening
+from patches.client.opening import OpensTyped
 from patches.client.quarantine import Quarantine
 from patches.client.saving import Saving
 from patches.client.signals import ClientSignals
@@ -47,17 +47,21 @@ from patches.model.settings import instance_or
 from patches.options import DocOptions
 from patches.runtime import Runtime
 
+if TYPE_CHECKING:
+    from patches.typed.converter import Codec
+
 _log = logging.getLogger("patches.client.patches")
 
 
-class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
+class Patches(OpensTyped, Saving, Quarantine, NeedsClosing, ClientSignals):
     """The documents of one client: `async with Patches(store="notes.db") as patches:`.
 
     `store`: `None` keeps documents in memory, a path in an SQLite file; a backend object stays its
     owner's to close. `algorithms` are added to OT and LWW, by their `name`. `metadata` goes onto
     every change made here. Nothing is opened before the first use. One event loop owns it.
     `debug` guards `doc.state` against writes; by default in Python's development mode and in
-    interactive sessions.
+    interactive sessions. `codecs`: how values of further classes are written in typed documents.
+    `encode_values`: documents without a type take such values too, and read as what was written.
     """
 
     def __init__(
@@ -71,6 +75,8 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
         limits: Limits | None = None,
         runtime: Runtime | None = None,
         debug: bool | None = None,
+        codecs: Mapping[type, Codec] | None = None,
+        encode_values: bool = False,
     ) -> None:
         self.limits = instance_or(Limits, "limits", limits, Limits)
         self.doc_options: Final = instance_or(DocOptions, "doc_options", doc_options, DocOptions)
@@ -85,6 +91,8 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
         self._algorithm_named(default_algorithm)
         self.default_algorithm: Final = default_algorithm
 
+        self._codecs = MappingProxyType(dict(codecs or {}))
+        self._encode_values = encode_values
         self._debug = is_debugging() if debug is None else debug
         self._owner: Owner | None = None  # where it was used first
         #: Who keeps the documents in sync, if anybody does.
@@ -156,23 +164,7 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
 
     # ---- documents -------------------------------------------------------------------------------
 
-    def open_doc(
-        self,
-        doc_id: str,
-        *,
-        algorithm: str | None = None,
-        metadata: Mapping[str, Json] | None = None,
-    ) -> Opening[Document]:
-        """The document, tracked from now on and in memory until as many `close_doc` calls.
-
-        `algorithm` counts for a new document; a known one keeps its own. Without it, a document
-        that is new here takes the server's if there is a connection, else the default. `metadata`
-        goes onto the changes made to it. Raises `AlgorithmMismatchError`, `DeletionPendingError`,
-        `StorageError`.
-        """
-        return Opening(self._open_doc(doc_id, algorithm, metadata), doc_id)
-
-    async def _open_doc(
+    async def _open(
         self, doc_id: str, algorithm: str | None, metadata: Mapping[str, Json] | None
     ) -> Document:
         check_doc_id(doc_id, self.limits)
@@ -184,6 +176,9 @@ class Patches(Saving, Quarantine, NeedsClosing, ClientSignals):
         return await self._docs.open(
             doc_id, algorithm, partial(self._load, doc_id, algorithm, preferred, all_metadata)
         )
+
+    def _is_open(self, doc_id: str) -> bool:
+        return self._docs.get(doc_id) is not None or self._docs.is_opening(doc_id)
 
     async def close_doc(self, doc_id: str, *, untrack: bool = False, force: bool = False) -> None:
         """Give back one reference; the last (or `force`) takes the document out of memory.

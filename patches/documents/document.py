@@ -17,15 +17,15 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import contextmanager
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from patches.aio.signals import Signal, Spawn
 from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
-from patches.documents.guard import guarded
 from patches.documents.owner import NotADict, Owner
 from patches.documents.reversals import History
+from patches.documents.shape import T
 from patches.documents.shown import ShownState
-from patches.documents.subscribed import Subscribed
+from patches.documents.typed import Typed
 from patches.errors import (
     DocumentClosedError,
     OpsRefusedError,
@@ -42,8 +42,11 @@ from patches.model.request_checks import CHANGE_ENVELOPE_BYTES
 from patches.runtime import Runtime
 
 
-class Document(Subscribed, NotADict):
-    """An open document. `Patches.open_doc` makes it and owns it."""
+class Document(Typed[T], NotADict):
+    """An open document. `Patches.open_doc` makes it and owns it.
+
+    `T` is what it was opened as; without a type its state is plain JSON.
+    """
 
     #: The algorithm's name: `"ot"`, `"lww"`.
     algorithm: ClassVar[str] = ""
@@ -83,26 +86,11 @@ class Document(Subscribed, NotADict):
         self._sync_error: Exception | None = None
         self._closed = False
         self._owner: Owner | None = None  # who may edit it; `None`: everybody
-        self._debug = False
-        self._guarded: tuple[Json, Json] | None = None  # a state, and its guarded copy
         self._largest_change: Final = self.limits.largest_change_bytes - CHANGE_ENVELOPE_BYTES
         #: Bytes of unsent work, at most; negative: unknown. Measured when it looks too much.
         self._work_bytes = -1
 
     # ---- what it shows ---------------------------------------------------------------------------
-
-    @property
-    def state(self) -> Json:
-        """Committed, pending and unsaved edits together. Shared: do not change it.
-
-        In debug mode a write to it raises `StateReadOnlyError`, and each new state is copied.
-        """
-        state = self._shown.handed_out()
-        if not self._debug:
-            return state
-        if self._guarded is None or self._guarded[0] is not state:
-            self._guarded = (state, guarded(state))
-        return self._guarded[1]
 
     @property
     def committed_rev(self) -> int:
@@ -148,35 +136,38 @@ class Document(Subscribed, NotADict):
 
     # ---- edits -----------------------------------------------------------------------------------
 
-    def change(self, fn: Callable[[Any], object]) -> None:
+    def change(self, fn: Callable[[T], object]) -> None:
         """Edit the document: `fn` gets a draft of the state, and its edits are applied.
 
-        Raises what `fn` raises, and `PatchError` for an edit that cannot be made. Then nothing is
-        changed.
+        Raises what `fn` raises, `PatchError` for an edit that cannot be made, and `StateTypeError`
+        for one that does not fit the document's type. Then nothing is changed.
         """
         self._check_open()
-        shown = self._shown
+        shown, shape = self._shown, self._shape
         before = shown.changes
+        base = shown.state if shape is None else shape.base_of(shown.state)
         self._drafts += 1
         try:
-            ops = record(shown.state, fn, max_depth=self.limits.max_value_depth)
+            ops = record(base, fn, max_depth=self.limits.max_value_depth, typing=shape)
         finally:
             self._drafts -= 1
-        self._edited(before, ops)
+        self._edited(before, ops if shape is None else shape.checked(shown.state, ops))
 
     @contextmanager
-    def edit(self) -> Iterator[Any]:
+    def edit(self) -> Iterator[T]:
         """`with doc.edit() as draft:` applies the edits of the block, or none if it raises."""
         self._check_open()
-        before = self._shown.changes
-        draft = draft_of(self._shown.state, max_depth=self.limits.max_value_depth)
+        shown, shape = self._shown, self._shape
+        before = shown.changes
+        base = shown.state if shape is None else shape.base_of(shown.state)
+        draft = draft_of(base, max_depth=self.limits.max_value_depth, typing=shape)
         self._drafts += 1
         try:
-            yield draft.root
+            yield draft.shown_root()
         finally:
             self._drafts -= 1
             draft.end()
-        self._edited(before, draft.ops)
+        self._edited(before, draft.ops if shape is None else shape.checked(shown.state, draft.ops))
 
     def apply(self, ops: Any) -> None:
         """Apply JSON Patch operations, all or none: a list, or a `jsonpatch.JsonPatch`.
@@ -184,17 +175,26 @@ class Document(Subscribed, NotADict):
         Raises `PatchError` if one cannot be applied.
         """
         self._check_open()
-        before, state = self._shown.changes, self._shown.state
-        self._edited(before, plain_ops(state, ops, max_depth=self.limits.max_value_depth))
+        before, state, shape = self._shown.changes, self._shown.state, self._shape
+        plain = plain_ops(state, ops, max_depth=self.limits.max_value_depth)
+        if shape is not None and self._editor is None:  # what is undone was there before
+            plain = shape.checked(state, plain)
+        self._edited(before, plain)
 
-    def set(self, state: Json) -> None:
-        """Make `state` the document's state, by the smallest patch that leads there."""
+    def set(self, state: T) -> None:
+        """Make `state` the document's state, by the smallest patch that leads there.
+
+        With a type: members that the type does not know stay as they are.
+        """
         self._check_open()
+        shape, target = self._shape, cast("Json", state)
+        if shape is not None:
+            target = shape.encode_state(state, self._shown.state)
         before = self._shown.changes
         try:
-            self._edited(before, self._ops_to(state, text=True))
+            self._edited(before, self._ops_to(target, text=True))
         except UnsupportedOperationError:  # an algorithm without text merging
-            self._edited(before, self._ops_to(state, text=False))
+            self._edited(before, self._ops_to(target, text=False))
 
     async def flush(self) -> None:
         """Wait until every edit so far is in the store. Does not wait for the server."""
@@ -234,11 +234,15 @@ class Document(Subscribed, NotADict):
         if self._watchers:
             self._notify_watchers(before, self._shown.state, moves)
         if is_other:
+            if self._shape is not None:
+                self._arrived()
             self._notify()
 
     def mark_loaded(self) -> None:
         """Record that the state is that of the document, not only an empty start."""
         self._shown.is_loaded = True
+        if self._shape is not None:
+            self._arrived()
 
     def update_sync_status(self, status: DocSyncStatus, error: Exception | None = None) -> None:
         """Set by the coordinator. `error` counts only with `"error"`."""

@@ -6,23 +6,23 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Final
+from typing import Any, Final, Generic
 
 from patches.aio.signals import Signal, Spawn, Unsubscribe
+from patches.documents.shape import Shape, T
 from patches.documents.updates import Updates
 from patches.documents.watched import Watched
-from patches.model.json_values import Json
 
 _log = logging.getLogger("patches.documents.document")
 
 _MAX_ROUNDS: Final = 100
 
 
-class Subscribed(Watched):
+class Subscribed(Watched, Generic[T]):
     """A document as its subscribers know it."""
 
-    #: The shown state changed: the new state.
-    on_update: Signal[[Json]]
+    #: The shown state changed: the new state. One that does not fit the type is left out.
+    on_update: Signal[[T]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,10 +31,11 @@ class Subscribed(Watched):
         self.on_update = Signal("on_update", spawn=self._spawned)
         self._notifying = False  # subscribers are being called: a newer state makes one more round
         self._waiting: set[asyncio.Future[None]] = set()
+        self._shape: Shape | None = None  # `None`: plain JSON
 
     @property
     @abstractmethod
-    def state(self) -> Json:
+    def state(self) -> T:
         """What the document shows."""
 
     @property
@@ -42,13 +43,14 @@ class Subscribed(Watched):
     def is_closed(self) -> bool:
         """True after the last reference was closed."""
 
-    def subscribe(self, subscriber: Callable[[Json], object]) -> Unsubscribe:
+    def subscribe(self, subscriber: Callable[[T], object]) -> Unsubscribe:
         """Call `subscriber(state)` now and after every update. Returns the unsubscriber."""
         unsubscribe = self.on_update(subscriber)
-        self.on_update.notify(subscriber, self.state)
+        if self._is_readable():
+            self.on_update.notify(subscriber, self.state)
         return unsubscribe
 
-    def __aiter__(self) -> AsyncIterator[Json]:
+    def __aiter__(self) -> AsyncIterator[T]:
         """`async for state in doc`: the state now and after updates, until the document is closed.
 
         States that a slow reader missed are left out.
@@ -67,7 +69,8 @@ class Subscribed(Watched):
         try:
             for _ in range(_MAX_ROUNDS):
                 changes = self._shown.changes
-                self.on_update.emit(self.state)
+                if self._shape is None or self._is_readable():
+                    self.on_update.emit(self.state)
                 if changes == self._shown.changes:
                     return
             _log.error(
@@ -77,6 +80,10 @@ class Subscribed(Watched):
             )
         finally:
             self._notifying = False
+
+    def _is_readable(self) -> bool:
+        shape = self._shape
+        return shape is None or shape.misfit_of(self._shown.handed_out()) is None
 
     async def next_update(self) -> None:
         """Wait for the next update, or the close."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-from patches.model.json_values import Json
+_State = TypeVar("_State", covariant=True)
 
 
-class _Watched(Protocol):
+class _Watched(Protocol[_State]):
     """What is needed of a document."""
 
     @property
-    def state(self) -> Json:
+    def state(self) -> _State:
         """The state now."""
 
     @property
@@ -22,20 +22,20 @@ class _Watched(Protocol):
         """Wait for the next update, or the close."""
 
 
-class Updates:
+class Updates(Generic[_State]):
     """Iterates over the states of a document. Holds nothing while its reader works."""
 
-    def __init__(self, doc: _Watched) -> None:
+    def __init__(self, doc: _Watched[_State]) -> None:
         self._doc = doc
-        self._seen: object = self  # no state is this object
+        self._seen: Any = self  # no state is this object
 
-    def __aiter__(self) -> Updates:
+    def __aiter__(self) -> Updates[_State]:
         return self
 
-    async def __anext__(self) -> Json:
-        while self._doc.state is self._seen:
+    async def __anext__(self) -> _State:
+        while (state := self._doc.state) is self._seen:
             if self._doc.is_closed:
                 raise StopAsyncIteration
             await self._doc.next_update()
-        self._seen = self._doc.state
-        return self._seen
+        self._seen = state
+        return state

@@ -19,6 +19,7 @@ class Watched(ABC):
     algorithm: ClassVar[str]
     id: str
     _shown: ShownState
+    _closed = False
 
     def __init__(self) -> None:
         #: What goes onto the change of an edit beside its owner's metadata, while it is made.

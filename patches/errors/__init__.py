@@ -26,6 +26,8 @@
     ├── AlgorithmMismatchError           a document is used with another algorithm than its own
     ├── DocumentClosedError              an edit of a document that was closed
     ├── StateReadOnlyError (TypeError)   a write to `doc.state`, noticed in debug mode
+    ├── StateTypeError (TypeError)       a value that does not fit the type of its document
+    ├── ShapeTooNewError                 a document was migrated by a newer program
     ├── WrongThreadError                 a document is used from another thread than its own
     ├── WrongLoopError                   a client is used from another event loop than its own
     ├── DocNotTrackedError               the call needs a tracked document
@@ -102,7 +104,9 @@ from patches.errors.documents import (
     PatchError,
     PendingChangeError,
     QueueFullError,
+    ShapeTooNewError,
     StateReadOnlyError,
+    StateTypeError,
     UnsplittableChangeError,
     UnstoredPendingError,
     UnsupportedOperationError,
@@ -198,9 +202,11 @@ __all__ = [
     "RevConflictError",
     "SchemaError",
     "SchemaTooOldError",
+    "ShapeTooNewError",
     "SignInRefusedError",
     "StaleSubmissionError",
     "StateReadOnlyError",
+    "StateTypeError",
     "StatusError",
     "StorageError",
     "StorageFullError",

@@ -129,6 +129,28 @@ class StateReadOnlyError(PatchesError, TypeError):
     """A write to `doc.state`, which is read-only. Noticed in debug mode alone."""
 
 
+class StateTypeError(PatchesError, TypeError):
+    """A value does not fit the type that the document was opened with.
+
+    `path`: the JSON Pointer of its place; `expected`, `found`: what belongs there and what is
+    there.
+    """
+
+    def __init__(self, path: str, expected: str, found: str, *, message: str | None = None) -> None:
+        self.path, self.expected, self.found = path, expected, found
+        super().__init__(message or f"{path or 'the state'}: expected {expected}, found {found}")
+
+
+class ShapeTooNewError(PatchesError):
+    """A document was migrated to a shape that this program does not know. Update the program."""
+
+    def __init__(self, doc_id: str, *, shape: int, known: int) -> None:
+        self.doc_id, self.shape, self.known = doc_id, shape, known
+        super().__init__(
+            f"document {doc_id!r} has shape {shape}, this program knows {known}; update it"
+        )
+
+
 class WrongThreadError(PatchesError):
     """An edit from another thread than the one whose event loop owns the document."""
 

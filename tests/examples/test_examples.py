@@ -26,6 +26,13 @@ EXAMPLES = {
     "counter_lww.py": ["600 votes counted of 600, equal"],
     "custom_transport.py": ["carried {'text': 'over a new line'}"],
     "offline_notes.py": ["phone, offline: ['Call Ann'], connected: False", "equal"],
+    "typed_dataclass.py": [
+        "Moving 1 2027-01-31 3 Ask Ann for her van.",
+        "{'id': 'van', 'done': False, 'due': '2027-01-31'}",
+    ],
+    "typed_dict.py": ["Moving ['van'] 3"],
+    "typed_model.py": ["refused: True", "Rome 2027-01-08 {'place': 'Rome', 'ends': '2027-01-08'}"],
+    "typed_struct.py": ["refused: /items/0/priority", "Plan(title='Moving'"],
     "presence_cursors.py": ["Ann's cursor moves to 12", "Ann sees ['Bob']", "Bob has left"],
 }
 

@@ -13,6 +13,7 @@ from patches.algorithms.lww.undo import LWWUndoRules
 from patches.algorithms.lww.unsent import Unsent
 from patches.algorithms.lww.writes import as_writes
 from patches.documents.document import Document
+from patches.documents.shape import T
 from patches.limits import Limits
 from patches.model.change import Change, Snapshot
 from patches.model.checks import check_ops
@@ -32,7 +33,7 @@ class LWWSnapshot(Snapshot):
         self.work = work
 
 
-class LWWDoc(Document):
+class LWWDoc(Document[T]):
     """Shows the committed state with every unsent write on top, each once.
 
     Nothing is kept twice: the state is derived from the committed state, the pieces being sent, the

@@ -35,6 +35,7 @@ from patches.algorithms.ot.views import (
 from patches.algorithms.ot.walk import TransformWalk
 from patches.documents.draft import ops_to_reach
 from patches.documents.reversals import History
+from patches.documents.shape import T
 from patches.errors import (
     ApplyChangesError,
 )
@@ -50,7 +51,7 @@ _MAX_UNFOLDED: Final = 200
 _FOLDED_AT_ONCE: Final = 100
 
 
-class OTDoc(TieredDoc):
+class OTDoc(TieredDoc[T]):
     """An open OT document. `OTAlgorithm` makes it; `Patches` owns it."""
 
     # ---- the tiers -------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from patches.algorithms.ot.unsaved import UnsavedEdits
 from patches.algorithms.ot.views import hydrated
 from patches.documents.document import Document
 from patches.documents.reversals import History
+from patches.documents.shape import T
 from patches.errors import ApplyChangesError, PatchError
 from patches.json_patch import ABSENT, apply_patch
 from patches.limits import Limits
@@ -45,7 +46,7 @@ class Tiers:
         self.is_stale = False
 
 
-class TieredDoc(Document):
+class TieredDoc(Document[T]):
     """The tiers of an `OTDoc`."""
 
     algorithm: ClassVar[str] = "ot"

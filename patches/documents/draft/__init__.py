@@ -6,6 +6,7 @@ Pure. Knows no algorithm and no document.
 from patches.documents.draft.diff import ops_to_reach
 from patches.documents.draft.foreign import plain_ops
 from patches.documents.draft.mapping import DraftDict
+from patches.documents.draft.node import DraftTyping
 from patches.documents.draft.record import draft_of, record
 from patches.documents.draft.sequence import DraftList
 from patches.documents.draft.text import DraftText
@@ -14,6 +15,7 @@ __all__ = [
     "DraftDict",
     "DraftList",
     "DraftText",
+    "DraftTyping",
     "draft_of",
     "ops_to_reach",
     "plain_ops",

@@ -9,7 +9,7 @@ touched. The operations go to the one `Recorder`; the new state itself is made f
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from patches.errors import PatchError
 from patches.json_patch import ABSENT, apply_patch, pointer
@@ -18,12 +18,25 @@ from patches.model.json_values import MAX_SAFE_INTEGER, Json, Op, checked_copy
 put = object.__setattr__
 
 
+class DraftTyping(Protocol):
+    """How a draft takes and shows values of other classes than JSON's."""
+
+    def encode(self, value: object, path: str) -> Json:
+        """What is stored for a value that is written at a path; a JSON value may stay as it is."""
+        ...
+
+    def shown(self, root: Any) -> Any:
+        """What the draft's function gets for the root of the draft."""
+        ...
+
+
 class Recorder:
     """One draft: its `root` to be edited, the `ops` so far, in order, and whether it is open."""
 
-    __slots__ = ("ended", "max_depth", "nodes", "ops", "root")
+    __slots__ = ("ended", "max_depth", "nodes", "ops", "root", "typing")
 
-    def __init__(self, *, max_depth: int) -> None:
+    def __init__(self, *, max_depth: int, typing: DraftTyping | None = None) -> None:
+        self.typing = typing
         self.ops: list[Op] = []
         self.ended = False
         self.max_depth = max_depth
@@ -39,6 +52,10 @@ class Recorder:
         for node in self.nodes:
             put(node, "_parent", None)
         self.nodes.clear()
+
+    def shown_root(self) -> Any:
+        """What the caller edits."""
+        return self.root if self.typing is None else self.typing.shown(self.root)
 
     def has_written_near(self, path: str) -> bool:
         """Whether an operation so far wrote below `path`, or moved or copied something near it.
@@ -146,6 +163,8 @@ def taken(value: object, recorder: Recorder, path: str) -> Json:
 
     Raises `InvalidValueError`, naming where below `path` it is not JSON.
     """
+    if recorder.typing is not None:
+        value = recorder.typing.encode(value, path)
     kind = type(value)
     if kind is str or value is None or kind is bool:
         return value

@@ -52,10 +52,7 @@ class DraftList(Container, MutableSequence[Any]):
         path = self._pointer(index)
         if is_in_place(value, self._now()[index]):
             return
-        value = taken(value, self._recorder, path)
-        self._recorder.ops.append({"op": "replace", "path": path, "value": value})
-        detach(self._now()[index])
-        self._own()[index] = value
+        self._replace(index, path, taken(value, self._recorder, path))
 
     def __delitem__(self, index: int | slice) -> None:
         if isinstance(index, slice):
@@ -94,9 +91,7 @@ class DraftList(Container, MutableSequence[Any]):
         size = len(self)
         index = max(0, index + size) if index < 0 else min(index, size)
         path = self._pointer(index)
-        value = taken(value, self._recorder, path)
-        self._record_put(path, value)
-        self._own().insert(index, value)
+        self._put(index, path, taken(value, self._recorder, path))
 
     def append(self, value: Any) -> None:
         """Add at the end."""
@@ -109,8 +104,8 @@ class DraftList(Container, MutableSequence[Any]):
             taken(value, self._recorder, f"{path}/{start + index}")
             for index, value in enumerate(list(values))
         ]
-        for value in added:
-            self.append(value)
+        for index, value in enumerate(added):
+            self._put(start + index, f"{path}/{start + index}", value)
 
     def pop(self, index: int = -1) -> Any:
         """Remove an element and return its value, a plain copy."""
@@ -190,6 +185,17 @@ class DraftList(Container, MutableSequence[Any]):
         assert self._items is not None
         return self._items
 
+    def _put(self, index: int, path: str, value: Json) -> None:
+        """Insert a value that was taken."""
+        self._record_put(path, value)
+        self._own().insert(index, value)
+
+    def _replace(self, index: int, path: str, value: Json) -> None:
+        """Set an element to a value that was taken."""
+        self._recorder.ops.append({"op": "replace", "path": path, "value": value})
+        detach(self._now()[index])
+        self._own()[index] = value
+
     def _set_slice(self, where: slice, values: list[Any]) -> None:
         places = range(len(self))[where]
         if where.step is None or where.step == 1:
@@ -199,8 +205,8 @@ class DraftList(Container, MutableSequence[Any]):
             common = min(stop - start, len(values))
             self._overwrite(range(start, start + common), values[:common])
             del self[start + common : stop]
-            for offset, value in enumerate(values[common:]):
-                self.insert(start + common + offset, value)
+            for place, value in enumerate(values[common:], start + common):
+                self._put(place, f"{path}/{place}", value)
         elif len(values) != len(places):
             raise ValueError(
                 f"an extended slice of {len(places)} cannot be set to {len(values)} elements"
@@ -213,7 +219,7 @@ class DraftList(Container, MutableSequence[Any]):
         """Set elements; one that is the same value already stays as it is (`l[:] = sorted(l)`)."""
         for place, value in zip(places, values, strict=True):
             if not json_equal(plain(self._now()[place]), value):
-                self[place] = value
+                self._replace(place, self._pointer(place), value)
 
     def _reorder(self, order: list[int]) -> None:
         """Bring the elements into `order`, a list of their places now."""

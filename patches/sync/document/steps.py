@@ -278,7 +278,7 @@ class DocSteps:
             if stored is None:
                 return None
             doc = self.algorithm.create_doc(self.id, stored)
-        return doc.state
+        return doc.plain_state
 
     # ---- parts of steps --------------------------------------------------------------------------
 

@@ -234,7 +234,7 @@ class PatchesBranchClient:
         try:
             if not doc.committed_rev and not doc.has_pending:
                 return False
-            if not doc.committed_rev and json_equal(doc.state, state):
+            if not doc.committed_rev and json_equal(doc.plain_state, state):
                 return True
         finally:
             await self._patches.close_doc(branch_id)

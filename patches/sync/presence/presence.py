@@ -177,12 +177,13 @@ class Room:
         if self._path is None or doc is None or doc is self._doc:
             return
         self._stop_watching()
-        self._doc, self._shown, self._rev = doc, doc.state, doc.committed_rev
+        self._doc, self._shown, self._rev = doc, doc.plain_state, doc.committed_rev
         self._stop_watching = doc.on_update(self._text_moved)
 
-    def _text_moved(self, state: Json) -> None:
+    def _text_moved(self, _state: object) -> None:
         assert self._path is not None
         assert self._doc is not None
+        state = self._doc.plain_state
         before, self._shown = self._shown, state
         rev_before, self._rev = self._rev, self._doc.committed_rev
         if not rev_before and self._rev:
