@@ -6,7 +6,6 @@ both (`docs/decisions.md`). Durations are the event loop's and need no entry her
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -30,6 +29,8 @@ def _system_wall_ms() -> Millis:
 
 
 async def _in_thread(fn: Callable[[], Any], /) -> Any:
+    import asyncio  # here, because pure modules import `Millis` from this one
+
     return await asyncio.to_thread(fn)
 
 

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from patches.algorithms.ot.store import OTClientStore
 from patches.algorithms.ot.stores.memory import OTMemoryStore
-from patches.algorithms.ot.stores.sqlite import OTSqliteStore
 from patches.runtime import Runtime
 from patches.stores.backend import StoreFactory
 
@@ -16,6 +15,9 @@ def _in_memory(_: Any, runtime: Runtime) -> OTClientStore:
 
 
 def _in_sqlite(database: Any, runtime: Runtime) -> OTClientStore:
+    # here, because a client that keeps all in memory needs no sqlite3
+    from patches.algorithms.ot.stores.sqlite import OTSqliteStore
+
     return OTSqliteStore(database, runtime=runtime)
 
 
