@@ -113,6 +113,14 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     },
     "patches.sync.presence": BASE
     | {"patches.aio", "patches.documents", "patches.json_patch", "patches.text"},
+    "patches.blocking": BASE
+    | {
+        "patches.aio",
+        "patches.client",
+        "patches.documents",
+        "patches.net",
+        "patches.sync",
+    },
     "patches": frozenset({"patches"}),
     "patches.testing": frozenset({"patches", "patches_server"}),
     "patches.testing.contracts": frozenset({"patches", "patches_server"}),

@@ -25,6 +25,7 @@ from patches.documents.owner import NotADict, Owner
 from patches.documents.reversals import History
 from patches.documents.shape import T
 from patches.documents.shown import ShownState
+from patches.documents.threadsafe import ThreadSafe
 from patches.documents.typed import Typed
 from patches.errors import (
     DocumentClosedError,
@@ -202,6 +203,11 @@ class Document(Typed[T], NotADict):
             self._owner.check(f"document {self.id!r}", "doc.threadsafe.flush()")
         if self.flusher is not None:
             await self.flusher()
+
+    @property
+    def threadsafe(self) -> ThreadSafe:
+        """The members that edit, for other threads, which wait for them."""
+        return ThreadSafe(self, self._owner)
 
     # ---- for the owner and the algorithm ---------------------------------------------------------
 

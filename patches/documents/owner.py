@@ -19,6 +19,11 @@ class Owner:
         self._thread_name = threading.current_thread().name
         self._loop = asyncio.get_running_loop()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop."""
+        return self._loop
+
     def check(self, what: str, elsewhere: str = "asyncio.run_coroutine_threadsafe(…)") -> None:
         """Raise `WrongThreadError` or `WrongLoopError` anywhere else.
 
