@@ -193,7 +193,7 @@ def test_a_letter_and_a_counter_in_one_change_meet_by_their_places(
             {"op": "@inc", "path": "/n", "value": 1},
         ]
 
-    queue, history = ([a_change() for _ in range(300)] for _ in range(2))
+    queue, history = ([a_change() for _ in range(count)] for count in (200, 40))
     moving = TransformWalk(queue)
     advanced = [moving.follow(ops) for ops in history]
     assert calls == 0
