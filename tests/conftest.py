@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import conformance
+from tests.support.postgres import FAST, MISSING, PostgresServer, binaries, running_postgres
 
 _ROOT = Path(__file__).parent.parent
 
@@ -63,6 +65,23 @@ def traces_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no recorded sessions in {folder}: set PATCHES_TRACES_DIR")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test process; the test is skipped where it is not installed."""
+    if binaries() is None:
+        pytest.skip(MISSING)
+    with running_postgres(*FAST) as server:
+        yield server
+
+
+@pytest.fixture
+async def postgres_url(postgres: PostgresServer) -> AsyncIterator[str]:
+    """The URL of a database with our schema and no documents, of this test alone."""
+    url = await postgres.create_database()
+    yield url
+    await postgres.drop_database(url)
 
 
 @pytest.hookimpl(trylast=True)

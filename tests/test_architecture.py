@@ -138,7 +138,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches_server.collections.engines": DOCUMENTS | {"patches_server.stores"},
     "patches_server.stores": DOCUMENTS,
     "patches_server.stores.memory": DOCUMENTS,
-    "patches_server.stores.sqlite": DOCUMENTS,
+    "patches_server.stores.postgres": DOCUMENTS | {"patches_server.stores.checksums"},
+    "patches_server.stores.sqlite": DOCUMENTS | {"patches_server.stores.checksums"},
     "patches_server.algorithms": DOCUMENTS
     | {"patches_server.lww", "patches_server.ot", "patches_server.replay"},
     "patches_server.wire": frozenset({"patches", "patches_server.documents"}),

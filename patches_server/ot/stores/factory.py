@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from patches.runtime import Runtime
 from patches.stores.backend import StoreFactory
@@ -11,6 +11,9 @@ from patches_server.ot.stores.memory import OTMemoryServerStore
 from patches_server.ot.stores.sqlite import OTSqliteServerStore
 from patches_server.stores.memory.backend import MemoryBackend
 from patches_server.stores.sqlite.backend import SqliteBackend
+
+if TYPE_CHECKING:
+    from patches_server.stores.postgres.backend import PostgresBackend
 
 
 def _in_memory(backend: MemoryBackend, _runtime: Runtime) -> OTServerStore:
@@ -23,6 +26,12 @@ def _in_sqlite(backend: SqliteBackend, runtime: Runtime) -> OTServerStore:
     )
 
 
+def _in_postgres(backend: PostgresBackend, _runtime: Runtime) -> OTServerStore:
+    from patches_server.ot.stores.postgres import OTPostgresServerStore  # needs an extra
+
+    return OTPostgresServerStore(backend)
+
+
 OT_STORES: Final[StoreFactory[OTServerStore]] = StoreFactory(
-    "ot", {"memory": _in_memory, "sqlite": _in_sqlite}
+    "ot", {"memory": _in_memory, "sqlite": _in_sqlite, "postgres": _in_postgres}
 )

@@ -1,20 +1,20 @@
-"""Checksums over rows with their keys, and over sets of rows.
+"""Checksums over sets of rows in a SQLite file.
 
-A row's checksum covers all of its columns, so that a row under another key is damage as a torn
-value is. That a row is missing is noticed by a count and a sum of checksums, which the
-rows' owner keeps (`Sums`).
+What the checksum of one row cannot show, that another row is missing, shows in a count and a sum of
+checksums, which the rows' owner keeps (`Sums`).
 """
 
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from patches.errors import CorruptDataError
 from patches.stores.sqlite.file_kind import Schema
+from patches_server.stores.checksums import require_row as require_row
+from patches_server.stores.checksums import row_crc as row_crc
 
 _MODULUS: Final = 2**32
 
@@ -28,24 +28,6 @@ CREATE TABLE IF NOT EXISTS server_sums (
 """,
     known_by=frozenset({"server_sums"}),
 )
-
-
-def row_crc(*columns: object) -> int:
-    """The checksum of a row with these columns: numbers, strings, bytes and `None`.
-
-    A float that is whole comes back from a NUMERIC column as an integer: both count the same.
-    """
-    crc = 0
-    cells: list[object] = []
-    for column in columns:
-        if isinstance(column, bytes):
-            crc = zlib.crc32(column, crc)
-            cells.append(len(column))
-        elif isinstance(column, float) and column.is_integer():
-            cells.append(int(column))
-        else:
-            cells.append(column)
-    return zlib.crc32(repr(cells).encode("utf-8", "backslashreplace"), crc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +75,6 @@ def change_sums(
 ) -> None:
     """Rows with these checksums have left a part of a document, and others have come."""
     put_sums(conn, part, doc_id, load_sums(conn, part, doc_id).minus(gone).plus(new))
-
-
-def require_row(is_whole: bool, what: str) -> None:
-    """Raise `CorruptDataError` for a row that is damaged."""
-    if not is_whole:
-        raise CorruptDataError(f"{what} is damaged")
 
 
 def require_rows(kept: Sums, found: Sums, what: str) -> None:

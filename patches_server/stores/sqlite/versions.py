@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from patches.errors import CorruptDataError
 from patches.model import codec
 from patches.model.json_values import Json
 from patches.runtime import Runtime
@@ -15,6 +13,8 @@ from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.file_kind import Schema
 from patches_server.documents.records import ListVersionsOptions, Version
 from patches_server.documents.version_store import ORDERS
+from patches_server.stores.checksums import pack as pack
+from patches_server.stores.checksums import unpack as unpack
 from patches_server.stores.sqlite.checksums import (
     NO_ROWS,
     Sums,
@@ -153,19 +153,6 @@ class SqliteVersions:
         return await self._database.read(
             lambda conn: conn.execute(sql, (doc_id, version_id)).fetchone()
         )
-
-
-def pack(state: bytes) -> bytes:
-    """A state as it is stored: compressed, and so with a checksum."""
-    return zlib.compress(state, 1)
-
-
-def unpack(doc_id: str, packed: bytes) -> bytes:
-    """The state that was stored. Raises `CorruptDataError`."""
-    try:
-        return zlib.decompress(packed)
-    except zlib.error as exc:
-        raise CorruptDataError(f"document {doc_id!r}: a stored state is damaged") from exc
 
 
 def newest_main(
