@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Final, cast
 
 from patches.aio.signals import Signal, Spawn
+from patches.documents.described import Described
 from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
 from patches.documents.owner import NotADict, Owner
 from patches.documents.reversals import History
@@ -43,7 +44,7 @@ from patches.model.request_checks import CHANGE_ENVELOPE_BYTES
 from patches.runtime import Runtime
 
 
-class Document(Typed[T], NotADict):
+class Document(Typed[T], Described, NotADict):
     """An open document. `Patches.open_doc` makes it and owns it.
 
     `T` is what it was opened as; without a type its state is plain JSON.
@@ -71,7 +72,7 @@ class Document(Typed[T], NotADict):
         self.id = doc_id
         self.limits: Final = limits or Limits()
         #: Edits in the shown state that are not stored yet, oldest first.
-        self.unsaved: Final[deque[list[Op]]] = deque()
+        self.unsaved = deque()
         #: The size of the metadata that goes onto each change; set by the owner.
         self.metadata_bytes = 0
         #: Stored changes that could not be applied when this document was made; they are gone.
