@@ -118,7 +118,7 @@ async def test_what_can_be_mended_is_mended(path: Path, damage: Damage, case: st
 LOST = {
     "a row of an LWW document": (
         "DELETE FROM lww_rows WHERE doc = 1 AND path = x'2f6632'",
-        "count: document 'lww/board': 4 rows are there by sqlite_autoindex_lww_rows_1, not 5",
+        "count: document 'lww/board': expected 5 rows by sqlite_autoindex_lww_rows_1, found 4",
     ),
     "a change under another revision": (
         "UPDATE ot_changes SET rev = 6 WHERE doc_id = 'log' AND rev = 5",

@@ -198,7 +198,7 @@ class Collections:
         for name, function in self._actions.items():
             if function is action:
                 return name
-        raise SchemaError(f"{action!r} is no action of {self.name!r}")
+        raise SchemaError(f"{action!r} is not an action of {self.name!r}")
 
     def _add(self, table: DeclaredTable) -> None:
         if table.visible is not None:

@@ -75,7 +75,7 @@ class Recorder:
         """Raise `PatchError` when the draft's function has returned."""
         if self.ended:
             raise PatchError(
-                "this draft is finished: a draft lives as long as the call it was given to"
+                "this draft is finished: it is valid only during the call that it was given to"
             )
 
 

@@ -154,7 +154,7 @@ class DocumentRecords:
         row = db.execute(f"SELECT docs, quarantined, made, sum FROM {self._name}_file").fetchone()  # noqa: S608 -- a fixed name
         if row is None or row_sum(*row[:3]) != row[3]:
             raise CorruptDataError(
-                f"what the file says of {self._name!r} documents is damaged", part="record"
+                f"the count of {self._name!r} documents in the file is damaged", part="record"
             )
         return FileCounts(*row[:3])
 

@@ -172,7 +172,7 @@ def _build(connection: sqlite3.Connection, path: str, schema: Schema) -> None:
         for version in range(found, schema.version):
             migration = schema.migrations.get(version)
             if migration is None:
-                raise CorruptDataError(f"{path} says that its {schema.name} has version {found}")
+                raise CorruptDataError(f"{path}: invalid version {found} of {schema.name}")
             migration(connection)
     connection.execute(
         "INSERT OR REPLACE INTO file_parts VALUES (?, ?, ?)",
@@ -221,7 +221,7 @@ def _version(connection: sqlite3.Connection, schema: Schema) -> int | None:
         if row is not None:
             if len(row) > 2 and row[2] != _part_sum(*row[:2]):
                 raise CorruptDataError(
-                    f"what the file says of the version of its {schema.name} is damaged; "
+                    f"the version of {schema.name} in the file is damaged; "
                     f"nothing was written to it"
                 )
             return int(row[1])

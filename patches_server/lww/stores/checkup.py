@@ -105,7 +105,7 @@ def _of_doc(conn: sqlite3.Connection, doc_id: str, found: DocRow) -> Iterator[Pr
             yield Problem("count", doc_id, f"the index {index} leads to other rows")
             continue
         if rows != found.rows:
-            detail = f"{rows.count} rows are there by {index}, not {found.rows.count}"
+            detail = f"expected {found.rows.count} rows by {index}, found {rows.count}"
             yield Problem("count", doc_id, detail)
             break
     if counted_ids(conn, found.doc) != found.ids:

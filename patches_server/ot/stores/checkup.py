@@ -60,7 +60,7 @@ class OTCheckup:
             log = find_log(conn, doc_id)
             found = _count_ids(conn, doc_id)
             if log is not None and log.ids != found:
-                yield Problem("ids", doc_id, f"{found} change ids are there, not {log.ids}")
+                yield Problem("ids", doc_id, f"expected {log.ids} change ids, found {found}")
         for table, sql in _ORPHANS.items():
             for (doc_id,) in conn.execute(sql):
                 yield Problem("orphan", doc_id, f"there are rows of it in {table}, and no head")

@@ -108,7 +108,7 @@ def _version_problems(conn: sqlite3.Connection) -> Iterator[Problem]:
     for doc_id in _with_sums(conn, versions.VERSIONS, "server_versions"):
         found, kept = versions.counted(conn, doc_id), load_sums(conn, versions.VERSIONS, doc_id)
         if found != kept:
-            yield Problem("count", doc_id, f"{found.count} versions are there, not {kept.count}")
+            yield Problem("count", doc_id, f"expected {kept.count} versions, found {found.count}")
 
 
 def _branch_problems(conn: sqlite3.Connection) -> Iterator[Problem]:
@@ -118,7 +118,7 @@ def _branch_problems(conn: sqlite3.Connection) -> Iterator[Problem]:
     for doc_id in _with_sums(conn, branches.BRANCHES, "server_branches"):
         found, kept = branches.counted(conn, doc_id), load_sums(conn, branches.BRANCHES, doc_id)
         if found != kept:
-            yield Problem("count", doc_id, f"{found.count} branches are there, not {kept.count}")
+            yield Problem("count", doc_id, f"expected {kept.count} branches, found {found.count}")
 
 
 def _with_sums(conn: sqlite3.Connection, part: str, table: str) -> list[str]:

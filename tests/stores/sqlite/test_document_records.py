@@ -103,7 +103,7 @@ def test_a_quarantine_keeps_an_entry_for_each_id(db: sqlite3.Connection) -> None
     [
         ("UPDATE mine_quarantine SET reason = x'00'", "'d': a quarantined change fails"),
         ("DELETE FROM mine_quarantine", "1 quarantined changes of 'mine' and holds 0"),
-        ("UPDATE mine_file SET docs = 7", "what the file says of 'mine' documents is damaged"),
+        ("UPDATE mine_file SET docs = 7", "the count of 'mine' documents in the file is damaged"),
     ],
 )
 def test_damage_is_told(db: sqlite3.Connection, damage: str, message: str) -> None:

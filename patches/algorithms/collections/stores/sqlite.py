@@ -159,7 +159,7 @@ class _SqliteTables:
             count, total = count + 1, total + checksum
         record = self._record
         if count != record.rows:
-            raise damaged(key_of, "committed", f"of {record.rows} rows {count} are there")
+            raise damaged(key_of, "committed", f"expected {record.rows} rows, found {count}")
         if total % _SUM_MODULUS != record.rows_sum:
             raise damaged(key_of, "committed", "a row is of another time")
         return found
@@ -250,7 +250,7 @@ class _SqliteTables:
             found.append(Change.from_encoded(change))
         if len(found) != expected:
             raise damaged(
-                self._key, "pending", f"of {expected} pending changes {len(found)} are there"
+                self._key, "pending", f"expected {expected} pending changes, found {len(found)}"
             )
         return found
 

@@ -183,7 +183,9 @@ class _SqliteTables:
                 raise self.damaged("pending", "a piece that is being sent fails its checksum")
             found.append(Change.from_encoded(change))
         if len(found) != self.record.pieces:
-            raise self.damaged("pending", f"of {self.record.pieces} pieces {len(found)} are there")
+            raise self.damaged(
+                "pending", f"expected {self.record.pieces} pieces, found {len(found)}"
+            )
         return found
 
     def put_sending(self, pieces: Sequence[Change]) -> None:
@@ -317,7 +319,9 @@ class _SqliteRows:
                 raise self._tables.damaged(self._part, f"the row at {position} fails its checksum")
             found.append(codec.decode(op))
         if len(found) != self._count:
-            raise self._tables.damaged(self._part, f"of {self._count} rows {len(found)} are there")
+            raise self._tables.damaged(
+                self._part, f"expected {self._count} rows, found {len(found)}"
+            )
         return found
 
     def any(self) -> bool:

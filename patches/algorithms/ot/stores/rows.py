@@ -145,7 +145,7 @@ def pending_changes(
         found.append(Change.from_encoded(change, rev=rev, id=from_key(change_id)))
     count = head.pending if after is None else head.tail_rev - after
     if len(found) != count or (found and found[-1].rev != head.tail_rev):
-        raise damaged(key, "pending", f"of {count} unsent changes {len(found)} are there")
+        raise damaged(key, "pending", f"expected {count} unsent changes, found {len(found)}")
     return found
 
 
@@ -207,7 +207,7 @@ def committed_changes(
         found.append(Change.from_encoded(change, rev=rev))
     live = sum(change.rev > head.state_rev for change in found)
     if after <= head.state_rev and live != head.committed:
-        raise damaged(key, "committed", f"of {head.committed} revisions {live} are there")
+        raise damaged(key, "committed", f"expected {head.committed} revisions, found {live}")
     last = found[-1].rev if found else after
     if head.committed and last < head.committed_rev:
         raise damaged(key, "committed", f"its revisions end at {last}, not {head.committed_rev}")

@@ -251,7 +251,9 @@ class _SqliteTables:
             found.append(Change.from_encoded(change))
         expected = self._record.pending if self._record is not None else 0
         if len(found) != expected:
-            raise self._damaged("pending", f"of {expected} pending changes {len(found)} are there")
+            raise self._damaged(
+                "pending", f"expected {expected} pending changes, found {len(found)}"
+            )
         return in_order(found)
 
     def has_pending(self) -> bool:
