@@ -47,6 +47,8 @@ class Subscription:
     claims: Mapping[str, Json]
     parts: dict[PartName, Part] = field(default_factory=dict)
     sent_rev: int = 0
+    #: It has said what it holds of before; one that has only loaded a subset has not.
+    is_stated: bool = True
     #: Equal for those who are sent the same; `None` until it is computed.
     same_as: tuple[object, ...] | None = None
 
@@ -136,6 +138,7 @@ class Interests:
             held = Subscription(caller.connection_id or "", caller.user_id, claims)
             if caller.connection_id is not None:
                 self._subscriptions[caller.connection_id] = held
+        held.is_stated = True
         loaded: dict[PartName, list[Row]] = {}
         for name, table in self._declared.tables.items():
             place = ("table", name)

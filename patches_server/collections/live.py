@@ -114,7 +114,7 @@ class Job:
     def hold(self, caller: Caller, statement: Statement) -> Subscription:
         """What a connection holds; it says so now if it has not yet, and is up to date then."""
         held = self.interests.get(caller.connection_id)
-        if held is None or held.claims != caller.known_claims():
+        if held is None or not held.is_stated or held.claims != caller.known_claims():
             held, _ = self.interests.state(self.tx, caller, statement)
             held.sent_rev = self.tx.rev
         return held
@@ -141,7 +141,10 @@ class Job:
 
     def load_subset(self, caller: Caller, statement: Statement, subset: Subset) -> Json:
         """A connection holds a subset from now on; the answer."""
-        held = self.hold(caller, statement)
+        held = self.interests.get(caller.connection_id)
+        if held is None or held.claims != caller.known_claims():
+            held = self.hold(caller, statement)
+            held.is_stated = False
         name = ("subset", subset.id)
         if (
             name not in held.parts

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from patches.algorithms.collections.declaration import Collections, DeclaredTable
-from patches.errors import QueueFullError
+from patches.errors import QueueFullError, UnavailableError
 from patches.model.json_values import Json, Op
 from patches.rows.row_ops import Row, delete_op, insert_op
 from patches_server.collections.calls import Caller
@@ -40,6 +40,7 @@ class Writing:
         self._sent_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         self._is_open = False
+        self._is_taken_back = False
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "row" or name not in self.row:
@@ -52,7 +53,11 @@ class Writing:
         return str(self.row[self.table.key])
 
     async def update(self, **columns: Json) -> None:
-        """Write columns, and show the row. Raises `InvalidRowError`, `OpsRefusedError`."""
+        """Write columns, and show the row.
+
+        Raises `InvalidRowError`, `OpsRefusedError`, `UnavailableError` when the server stops.
+        """
+        self._require_running()
         if not self._is_open:
             raise RuntimeError("the stream has ended")
         self.table.table.check_columns(columns)
@@ -77,6 +82,7 @@ class Writing:
         self.stop()
         try:
             if exc_type is None:
+                self._require_running()
                 await self._save(self.row)
         finally:
             self._streams.remove(self)
@@ -87,6 +93,15 @@ class Writing:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _require_running(self) -> None:
+        if self._is_taken_back:
+            raise UnavailableError("the server stops: the row in progress was taken back")
+
+    def take_back(self) -> None:
+        """The server stops: nothing more is shown, and nothing is committed."""
+        self.stop()
+        self._is_taken_back = True
 
     def _show(self) -> None:
         if self._timer is not None:
@@ -158,7 +173,7 @@ class Streams:
         """Take back all that is in progress."""
         for rows in list(self._open.values()):
             for writing in list(rows.values()):
-                writing.stop()
+                writing.take_back()
                 self.remove(writing)
 
     def _announce(self, writing: Writing, op: Op) -> None:

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from patches.errors import InvalidConditionError, InvalidRequestError, InvalidRowError, StatusError
+from patches.errors import (
+    DocumentClosedError,
+    InvalidConditionError,
+    InvalidRequestError,
+    InvalidRowError,
+    NetworkError,
+    StatusError,
+)
 from patches.model.change import Change
 from patches.model.json_values import Op
 from patches.rows.condition_syntax import F
@@ -286,6 +293,35 @@ async def test_a_load_that_is_interrupted_is_made_again() -> None:
         ann.connection.restore()
         await loading
         assert len(query.rows) == 5
+
+
+@virtual_time
+async def test_a_load_that_fails_after_the_next_connection_is_made_again() -> None:
+    server = shop()
+    async with client_of(server) as ann:
+        load = ann.connection.replies.pop("loadSubset")
+        query = ann.items.where(F.category == "a")
+        loading = asyncio.ensure_future(query.load())
+        call = await ann.connection.next_call("loadSubset")
+        ann.connection.replies["loadSubset"] = load
+        ann.doc.synced_again()  # over another connection, before the end of this one is heard
+        call.fail(NetworkError("the connection was lost"))
+        await loading
+        assert len(query.rows) == 5
+
+
+@virtual_time
+async def test_a_load_ends_with_its_query_and_with_its_document() -> None:
+    async with client_of(shop(), connect=False) as ann:
+        closed, waiting = ann.items.where(F.category == "a"), ann.items.where(F.category == "b")
+        loads = [asyncio.ensure_future(query.load()) for query in (closed, waiting)]
+        await idle()
+        await closed.close()
+        await idle()
+        assert [load.done() for load in loads] == [True, False]
+        await ann.patches.close_doc("d")
+        with pytest.raises(DocumentClosedError, match="before a query of 'items' was loaded"):
+            await loads[1]
 
 
 @virtual_time

@@ -95,3 +95,15 @@ def test_the_keys_of_a_window_are_those_of_the_newest_revision() -> None:
     _, left = interest.taken(change(7, windows={"w": ["y", "z"]}), {})
     assert left == [("items", "x")]
     assert [key for key in "xyz" if window.covers(key, row(key))] == ["y", "z"]
+
+
+def test_a_subset_that_the_fetched_document_was_not_asked_for_is_loaded_again() -> None:
+    window = Subset("w", "items", None, (("category", False),), 2)
+    stated = Subset("s", "items", F.category == "b", state="loaded")
+    interest = interest_at(0, window, stated)
+    assert [each["id"] for each in interest.stated() if isinstance(each, dict)] == ["s"]
+    interest.begin_load(window)
+    interest.finish_load(window, answer(5, "x"), {})  # before the document, which comes now
+    interest.installed(5, {})
+    assert (window.state, stated.state) == ("wanted", "loaded")
+    assert not window.covers("x", row("x"))

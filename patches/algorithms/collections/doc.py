@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -167,8 +166,7 @@ class CollectionsDoc(WritingDoc):
 
     def synced_again(self) -> None:
         """The document was synced over a connection."""
-        self._contact.set()
-        self._contact = asyncio.Event()
+        self.wake_loads()
         self.queries.load_again()
 
     def take_partials(self, changes: Sequence[Mapping[str, Any]]) -> None:
@@ -198,6 +196,7 @@ class CollectionsDoc(WritingDoc):
         """Refuse further edits, end `async for`, queries and the watch over writes."""
         super().mark_closed()
         self._book.close(self.id)
+        self.queries.close()
 
 
 def work_of(snapshot: Snapshot | None) -> Work:

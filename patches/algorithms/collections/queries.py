@@ -17,7 +17,13 @@ from patches.algorithms.collections.ordering import OrderBy, check_order
 from patches.algorithms.collections.overlay import Changed, Place
 from patches.algorithms.collections.result import Result
 from patches.algorithms.collections.subsets import Interest, Subset
-from patches.errors import InvalidRequestError, NetworkError, PatchesError, StatusError
+from patches.errors import (
+    DocumentClosedError,
+    InvalidRequestError,
+    NetworkError,
+    PatchesError,
+    StatusError,
+)
 from patches.model import codec
 from patches.model.json_values import Json
 from patches.rows.conditions import Condition
@@ -48,8 +54,12 @@ class QueryDoc(Protocol):
     async def read_options(self) -> Mapping[str, Json]:
         """The options of a call that reads."""
 
-    async def next_contact(self) -> None:
-        """Wait until the document was synced over a connection once more."""
+    @property
+    def contact(self) -> asyncio.Event:
+        """Set when the document is synced over a connection once more, and by `wake_loads`."""
+
+    def wake_loads(self) -> None:
+        """Let those that wait for a connection look whether they still have to."""
 
     @property
     def host(self) -> SyncHost | None:
@@ -84,6 +94,7 @@ class Queries:
         self._open: dict[bytes, OpenQuery] = {}
         self._by_table: dict[str, list[OpenQuery]] = {}
         self._next_subset = 1
+        self._is_closed = False
 
     def open(self, query: Query) -> OpenQuery:
         """The query's state, with one more user."""
@@ -120,6 +131,7 @@ class Queries:
             held = self._doc.tables.get(opened.table, {})
             self._doc.take_rows([], [(opened.table, key) for key in held])
             if opened.is_wanted:
+                self._doc.wake_loads()
                 self._doc.run(self._unload(subset.id))
 
     def rows(self, opened: OpenQuery) -> list[Row]:
@@ -159,7 +171,8 @@ class Queries:
     async def load(self, opened: OpenQuery) -> None:
         """Load the query's subset, with the next connection if there is none now.
 
-        Raises `StatusError` if the server refuses it.
+        Returns when the query is closed, too. Raises `StatusError` if the server refuses it,
+        `DocumentClosedError` when the document is closed.
         """
         subset = opened.subset
         if subset is None:
@@ -167,8 +180,19 @@ class Queries:
         opened.is_wanted = True
         async with opened.loading:
             while subset.state != "loaded" and subset.id in self._interest.subsets:
+                if self._is_closed:
+                    raise DocumentClosedError(
+                        f"document {self._doc.id!r} was closed before a query of "
+                        f"{opened.table!r} was loaded"
+                    )
+                contact = self._doc.contact  # before it is asked: there may be another meanwhile
                 if not await self._load_once(subset):
-                    await self._doc.next_contact()
+                    await contact.wait()
+
+    def close(self) -> None:
+        """The document is closed: what waits for a connection ends."""
+        self._is_closed = True
+        self._doc.wake_loads()
 
     async def _load_once(self, subset: Subset) -> bool:
         """Ask for a subset; whether asking again needs no waiting for a connection."""
@@ -292,7 +316,7 @@ class Query:
     async def load(self) -> Self:
         """Fetch its rows, if its table comes on demand. Waits for a connection.
 
-        Raises `StatusError` if the server refuses it.
+        Raises `StatusError` if the server refuses it, `DocumentClosedError`.
         """
         await self._queries.load(self._open())
         return self

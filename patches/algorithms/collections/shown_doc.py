@@ -123,9 +123,15 @@ class ShownDoc(Document):
         """The options of a call that reads."""
         return await self._host.read_options(self.id)
 
-    async def next_contact(self) -> None:
-        """Wait until the document was synced over a connection once more."""
-        await self._contact.wait()
+    @property
+    def contact(self) -> asyncio.Event:
+        """Set when the document is synced over a connection once more, and by `wake_loads`."""
+        return self._contact
+
+    def wake_loads(self) -> None:
+        """Let those that wait for a connection look whether they still have to."""
+        self._contact.set()
+        self._contact = asyncio.Event()
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run this while the client is open."""

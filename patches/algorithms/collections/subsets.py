@@ -70,12 +70,15 @@ class Interest:
         self.subsets: dict[str, Subset] = {}
         self._since_load: dict[str, dict[tuple[str, str | None], int]] = {}
         self._ahead: dict[Place, int] = {}
+        self._stated: frozenset[str] = frozenset()  # in the last request
         self._installed_rev = 0
         self.cursor = 0  # of the document
 
     def stated(self) -> list[Json]:
         """The subsets that are loaded, for a request that states the interest anew."""
-        return [each.to_wire() for each in self.subsets.values() if each.state == "loaded"]
+        loaded = [each for each in self.subsets.values() if each.state == "loaded"]
+        self._stated = frozenset(each.id for each in loaded)
+        return [each.to_wire() for each in loaded]
 
     def keeps(self, table: str, key: str, row: Row) -> bool:
         """Whether a synced row is kept although no unconfirmed write concerns it."""
@@ -169,11 +172,16 @@ class Interest:
         return ops, review
 
     def installed(self, rev: int, windows: object) -> None:
-        """The whole document was fetched, with the loaded subsets in it."""
+        """The whole document was fetched, with the subsets in it that the request stated.
+
+        One that was loaded since then has lost its rows: it is to be loaded again.
+        """
         self._installed_rev = self.cursor = rev
         self._ahead.clear()
         known = windows if isinstance(windows, dict) else {}
         for subset in self.subsets.values():
+            if subset.state == "loaded" and subset.id not in self._stated:
+                subset.state = "wanted"
             if subset.limit is not None and subset.keys is not None:
                 self._set_keys(subset, known.get(subset.id, ()), rev)
 

@@ -16,6 +16,7 @@ from patches.sync.document.plan import (
     DocSync,
     Frame,
     NeedsReload,
+    Notice,
     Request,
 )
 from patches.sync.document.unappliable import reloaded
@@ -65,7 +66,13 @@ def connected(doc: DocSync, link: object) -> DocSync:
 
 
 def disconnected(doc: DocSync) -> DocSync:
-    """No connection may be used. What is shown falls back, an error stays."""
+    """No connection may be used. What is shown falls back, an error stays.
+
+    Notices that wait were of this connection, and mean nothing after its end.
+    """
+    if any(isinstance(frame, Notice) for frame in doc.inbox):
+        kept = tuple(frame for frame in doc.inbox if not isinstance(frame, Notice))
+        doc = evolve(doc, inbox=kept)
     if doc.link is None:
         return doc
     return interrupted(doc) if doc.busy else evolve(doc, link=None)

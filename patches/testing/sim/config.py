@@ -58,7 +58,7 @@ _CHANCES: Final = {
 FITTING: Final = frozenset(
     {"cut", "half_open", "refuse", "slow_reader", "latency", "client_crash", "server_crash"}
     | {"deploy", "crash_points", "disk_error", "disk_slow", "clock", "rights", "sign_in"}
-    | {"presence", "busy", "coarse_clock", "freeze", "revoke"}
+    | {"busy", "coarse_clock", "freeze", "revoke"}
 )
 #: The classes that a seed may have; the others are on only where they are asked for.
 DRAWN: Final = tuple(fault for fault in FAULTS if _CHANCES.get(fault, 0.5))

@@ -97,7 +97,7 @@ class SimClient:
         on_ack: OnAck,
         on_start: OnStart,
         *,
-        algorithms: Callable[[], Sequence[Algorithm]] = tuple,
+        algorithms: Callable[[Runtime], Sequence[Algorithm]] = lambda _runtime: (),
     ) -> None:
         self._algorithms = algorithms
         self.node, self._net, self._trace = node, net, trace
@@ -209,7 +209,9 @@ class SimClient:
         connection = WatchedConnection(transport, url="sim:")
         connection.on_ack, connection.on_commit = self._on_ack, self._on_commit
         patches = _KilledAtWill(
-            store=self.node.disk.backend_of(life), algorithms=self._algorithms(), runtime=runtime
+            store=self.node.disk.backend_of(life),
+            algorithms=self._algorithms(runtime),
+            runtime=runtime,
         )
         sync = PatchesSync(patches, connection, max_payload_bytes=MAX_PAYLOAD_BYTES)
         told = self.online

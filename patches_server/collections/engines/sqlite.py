@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from patches.algorithms.collections.declaration import Collections, DeclaredTable
+from patches.model.ids import random_id
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability, SqliteDatabase
 from patches_server.collections.engines.engine import Deleted, Transaction
@@ -42,6 +43,8 @@ CREATE TABLE IF NOT EXISTS deleted_documents (
 @dataclass(slots=True, eq=False)
 class _Document:
     database: SqliteDatabase
+    #: The name of its history, if it is new.
+    epoch: str
     #: Its tables and triggers are there.
     is_set_up: bool = False
     in_use: int = 0
@@ -159,7 +162,9 @@ class SQLiteEngine:
     def _document(self, doc_id: str) -> _Document:
         document = self._open.get(doc_id)
         if document is None:
-            document = self._open[doc_id] = _Document(self._database(file_name(doc_id)))
+            document = self._open[doc_id] = _Document(
+                self._database(file_name(doc_id)), random_id(self._runtime.random, 16)
+            )
             document.database.add_schema(LOG_SCHEMA)
         self._open.move_to_end(doc_id)
         return document
@@ -186,6 +191,7 @@ class SQLiteEngine:
     ) -> T:
         if not document.is_set_up:
             set_up(conn, self._tables.values())
+            conn.execute("UPDATE _patches_meta SET epoch = ? WHERE epoch = ''", (document.epoch,))
             conn.execute("UPDATE _patches_meta SET doc_id = ? WHERE doc_id IS NOT ?", (doc_id,) * 2)
         return work(self._transaction(conn))
 

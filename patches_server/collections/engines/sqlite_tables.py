@@ -38,7 +38,7 @@ CREATE INDEX IF NOT EXISTS _patches_commits_rev ON _patches_commits (rev);
 CREATE TABLE IF NOT EXISTS _patches_consumers (
     name TEXT PRIMARY KEY, rev INTEGER NOT NULL
 ) WITHOUT ROWID;
-INSERT OR IGNORE INTO _patches_meta VALUES (1, 0, 0, lower(hex(randomblob(8))), NULL);
+INSERT OR IGNORE INTO _patches_meta VALUES (1, 0, 0, '', NULL);
 """
 
 _TYPES: Final[dict[Kind, str]] = {

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from patches.errors import InvalidRowError, QueueFullError
+from patches.errors import InvalidRowError, QueueFullError, UnavailableError
 from patches.limits import Limits
 from tests.server.collections.board import DOC, Board, commit, follow, open_board, refused, task
 
@@ -559,6 +559,27 @@ async def test_a_stated_subset_counts_after_a_reconnection(board: Board) -> None
     assert change["ops"] == [{"op": "remove", "path": "/cards/a"}]
 
 
+async def test_a_subset_loaded_first_on_a_connection_leaves_what_a_commit_states(
+    board: Board,
+) -> None:
+    ann, bob = board.peer("u1"), board.peer("u2")
+    await commit(ann, *(card(f"k{n}", votes=n) for n in range(4)), id="c1")
+    window = {"id": "top", "table": "cards", "orderBy": [["votes", "desc"]], "limit": 2}
+    shelf = {"id": "y", "table": "cards", "where": ["=", "category", "y"]}
+    await bob.result("subscribe", DOC)
+    await bob.result("loadSubset", DOC, shelf)  # its window is of the connection before
+    await commit(ann, {"op": "replace", "path": "/cards/k0/votes", "value": 9}, id="c2")
+    change = {"id": "c3", "baseRev": 1, "ops": [card("k9", votes=1)]}
+    options = {"subsets": [window, shelf]}
+    answer = await bob.result("commitChanges", DOC, [change], options)
+    told = [op["path"] for each in answer["changes"] for op in each["ops"]]
+    assert "/cards/k0" in told
+    assert answer["changes"][0]["windows"] == {"top": ["k0", "k3"]}
+    await commit(ann, {"op": "replace", "path": "/cards/k1/votes", "value": 8}, id="c4")
+    (change,) = (await bob.notification("changesCommitted"))["changes"]
+    assert change["windows"] == {"top": ["k0", "k1"]}
+
+
 async def test_a_window_is_exact(board: Board) -> None:
     ann, bob = board.peer("u1"), board.peer("u2")
     await commit(ann, *(card(f"k{n}", votes=n) for n in range(10)), id="c1")
@@ -913,3 +934,19 @@ async def test_a_deleted_document_is_gone_and_starts_empty(tmp_path: Path) -> No
         assert await ann.result("undeleteDoc", DOC) is True
         found = await ann.result("getDoc", DOC)
         assert (found["rev"], found["state"]["tasks"]) == (0, {})
+
+
+async def stopped_in_the_middle(board: Board, *, update: bool) -> None:
+    async with board.documents.stream(DOC, "labels", name="a") as row:
+        board.documents.streams.close()
+        if update:
+            await row.update(name="b")
+
+
+@pytest.mark.parametrize("update", [True, False])
+async def test_the_writer_of_a_row_in_progress_learns_that_the_server_stops(
+    board: Board, update: bool
+) -> None:
+    with pytest.raises(UnavailableError, match="the server stops"):
+        await stopped_in_the_middle(board, update=update)
+    assert await board.documents.write(DOC, lambda sql: sql("SELECT * FROM labels")) == []

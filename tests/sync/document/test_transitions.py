@@ -10,7 +10,15 @@ from patches.errors import NetworkError, OutdatedAnswerError, StatusError
 from patches.sync.document import setbacks, transitions
 from patches.sync.document.failure import Failure
 from patches.sync.document.failures import Attempt, Kind
-from patches.sync.document.plan import INBOX_FRAMES, Committed, DocSync, NeedsReload, Pull, Push
+from patches.sync.document.plan import (
+    INBOX_FRAMES,
+    Committed,
+    DocSync,
+    NeedsReload,
+    Notice,
+    Pull,
+    Push,
+)
 from patches.testing.fake_connection import committed
 
 LINK, LATER_LINK = object(), object()
@@ -65,6 +73,13 @@ def test_a_lost_connection_ends_a_pass_as_if_it_had_not_been(
 ) -> None:
     doc = transitions.disconnected(replace(DOC, committed_rev=rev, has_pending=pending, busy=True))
     assert (doc.link, doc.shown) == (None, (rested, None))
+
+
+def test_a_lost_connection_takes_its_notices_along() -> None:
+    notice = Notice("changesPartial", {})
+    for link in (DOC.link, None):
+        doc = transitions.disconnected(replace(DOC, link=link, inbox=(FRAME, notice, FRAME)))
+        assert doc.inbox == (FRAME, FRAME)
 
 
 def test_a_lost_connection_leaves_an_error_shown() -> None:

@@ -8,8 +8,9 @@ holds for every run, the network, the processes and their faults, is the rest of
 from collections.abc import Mapping
 from typing import Final
 
+from patches.testing.sim.families.collections_family import CollectionsFamily
 from patches.testing.sim.families.family import DocumentFamily
 
-FAMILIES: Final[Mapping[str, type[DocumentFamily]]] = {}
+FAMILIES: Final[Mapping[str, type[DocumentFamily]]] = {"collections": CollectionsFamily}
 
-__all__ = ["FAMILIES", "DocumentFamily"]
+__all__ = ["FAMILIES", "CollectionsFamily", "DocumentFamily"]

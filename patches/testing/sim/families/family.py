@@ -51,7 +51,7 @@ class DocumentFamily:
         """Its documents."""
         return self.scene.config.family_ids
 
-    def client_algorithms(self) -> list[Any]:
+    def client_algorithms(self, runtime: Runtime) -> list[Any]:
         """What a client's process is started with."""
         return []
 
