@@ -82,7 +82,8 @@ class PresenceHub:
             if method == "peer-welcome":
                 self._welcomed(params)
             elif method == "peer-disconnected":
-                self._left(params.get("id"), params.get("room"))
+                is_connected = params.get("withdrawn") is True
+                self._left(params.get("id"), params.get("room"), is_connected=is_connected)
             else:
                 self._receive(params)
         return True
@@ -159,14 +160,16 @@ class PresenceHub:
         for room in list(self.rooms):
             room.announce_all()
 
-    def _left(self, peer: Any, doc_id: Any) -> None:
+    def _left(self, peer: Any, doc_id: Any, *, is_connected: bool = False) -> None:
+        """A peer has left one room, or all: then it is forgotten, unless it stays connected."""
         if not isinstance(peer, str):
             return
         if isinstance(doc_id, str):
             self._states.get(peer, {}).pop(doc_id, None)
         else:
-            self._peers.pop(peer, None)
             self._states.pop(peer, None)
+            if not is_connected:
+                self._peers.pop(peer, None)
         for room in list(self.rooms):
             if doc_id in (None, room.doc_id):
                 room.forget(peer)

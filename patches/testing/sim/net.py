@@ -109,6 +109,12 @@ class Pipe:
         """How many frames are under way."""
         return len(self._under_way)
 
+    def lose_rest(self) -> None:
+        """The heartbeat of the end that reads has noticed that the other one is gone."""
+        self._under_way.clear()
+        self._bytes = 0
+        self._end()
+
     def _arrive(self) -> None:
         if not self._under_way:
             return  # it was lost
@@ -144,12 +150,14 @@ class Link:
         return not (self.up.closed and self.down.closed)
 
     def cut(self, *, graceful: bool = False) -> None:
-        """End the link. Gracefully: what is under way arrives."""
+        """End the link. Gracefully: what is under way arrives, unless the link is very slow."""
         if self.open:
             self.net.trace.add(self.up.name, "close" if graceful else "cut")
         for pipe in (self.up, self.down):
             keep = pipe.under_way if graceful else self.net.random.randint(0, pipe.under_way)
             pipe.cut(keep)
+            if pipe.under_way:
+                asyncio.get_running_loop().call_later(HEARTBEAT_S, pipe.lose_rest)
         self.net.links.pop(self, None)
 
 

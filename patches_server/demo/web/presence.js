@@ -18,7 +18,7 @@ export class Presence extends EventTarget {
     const on = (name, react) =>
       connection.addEventListener(name, ({ detail }) => react.call(this, detail));
     on('peer-welcome', this.#welcome);
-    on('peer-disconnected', ({ id, room }) => this.#forget(id, room));
+    on('peer-disconnected', ({ id, room, withdrawn }) => this.#forget(id, room, withdrawn));
     on('signal', this.#hear);
     connection.addEventListener('down', () => this.#alone());
   }
@@ -66,10 +66,10 @@ export class Presence extends EventTarget {
     this.#changed();
   }
 
-  /** A peer is gone; from one `room`: it is connected, and says so when it is back. */
-  #forget(id, room) {
+  /** A peer is gone; from one `room` or `withdrawn`: it is connected, and may be back. */
+  #forget(id, room, withdrawn) {
     if (!this.#peers.has(id)) return;
-    if (room === undefined) this.#peers.delete(id);
+    if (room === undefined && !withdrawn) this.#peers.delete(id);
     else this.#peers.set(id, null);
     this.#changed();
   }

@@ -65,8 +65,10 @@ class _Member:
     messages: TokenBucket
     bytes_sent: TokenBucket
     bytes_received: TokenBucket
-    #: Who it has exchanged messages with.
+    #: Who it has exchanged messages with, and who has to learn that it is gone.
     contacts: dict[str, None] = field(default_factory=dict)
+    #: Who has got messages of it since it was last withdrawn.
+    seen_by: dict[str, None] = field(default_factory=dict)
 
 
 class AwarenessRelay:
@@ -114,6 +116,7 @@ class AwarenessRelay:
         for other_id in member.contacts:
             if other_id in self._members:
                 self._members[other_id].contacts.pop(peer.connection_id, None)
+                self._members[other_id].seen_by.pop(peer.connection_id, None)
 
     def subscribed(self, peer: Subscriber, rooms: Sequence[str]) -> None:
         """A connection has subscribed to documents: it is welcomed in each of them."""
@@ -143,18 +146,21 @@ class AwarenessRelay:
                 self._hub.offer(room, target, gone, about=(left, room))
 
     def withdraw(self, peer: Subscriber, params: Json) -> None:
-        """A connection is seen no more, though it stays: in a room, or by anybody it has met."""
+        """A connection is seen no more, though it stays: in a room, or by anybody it has met.
+
+        `withdrawn` tells those that know the key to keep its id: it may be seen again, and two that
+        withdraw at the same time would otherwise both forget whom to greet.
+        """
         left = peer.connection_id
         room = params[0] if isinstance(params, list) and params else None
         if isinstance(room, str):
             self.leave_room(left, room)
         elif room is None and left in self._members:
-            gone = Event("peer-disconnected", codec.encode({"id": left}))
-            contacts, self._members[left].contacts = self._members[left].contacts, {}
-            for other_id in contacts:
+            gone = Event("peer-disconnected", codec.encode({"id": left, "withdrawn": True}))
+            seen_by, self._members[left].seen_by = self._members[left].seen_by, {}
+            for other_id in seen_by:
                 other = self._members.get(other_id)
                 if other is not None:
-                    other.contacts.pop(left, None)
                     other.peer.outbox.withdraw(sender=left)
                     other.peer.outbox.offer(gone, about=(left, None))
 
@@ -182,6 +188,7 @@ class AwarenessRelay:
             return self._drop(Relayed.TOO_MANY)
         member.contacts[target.peer.connection_id] = None
         target.contacts[sender.connection_id] = None
+        member.seen_by[target.peer.connection_id] = None
         for each in rooms:
             if each is not None:
                 met = self._met.setdefault(each, {})

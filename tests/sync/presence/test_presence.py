@@ -142,6 +142,37 @@ async def test_who_leaves_before_anybody_has_answered_is_gone_too() -> None:
             assert names(anns) == []
 
 
+@pytest.mark.parametrize("turns", range(8))
+@virtual_time
+async def test_who_leave_at_almost_the_same_time_see_each_other_when_back(turns: int) -> None:
+    async with LocalServer() as server, client(server, "d") as ann, client(server, "d") as bob:
+        rooms = [ann.presence("d", {"name": "Ann"}), bob.presence("d", {"name": "Bob"})]
+        for _ in range(2):
+            await asyncio.gather(*(room.__aenter__() for room in rooms))
+            await asyncio.sleep(1)
+            assert [names(room) for room in rooms] == [["Bob"], ["Ann"]]
+            leaving = asyncio.create_task(rooms[0].__aexit__(None, None, None))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await rooms[1].__aexit__(None, None, None)
+            await leaving
+            await asyncio.sleep(1)
+
+
+@virtual_time
+async def test_a_peer_that_was_withdrawn_is_greeted_by_who_enters_a_room() -> None:
+    connection = FakeConnection()
+    async with sync_scene(connection) as scene:
+        connection.on_notification.emit("peer-welcome", {"id": "me", "peers": ["a", "b"]})
+        connection.on_notification.emit("peer-disconnected", {"id": "a", "withdrawn": True})
+        connection.on_notification.emit("peer-disconnected", {"id": "b"})
+        async with scene.sync.presence("d", {"name": "Me"}):
+            await idle()
+        sent = [call.args for call in connection.calls if call.method == "peer-signal"]
+        assert ("a", "{}", None) in sent
+        assert "b" not in {args[0] for args in sent}
+
+
 @virtual_time
 async def test_many_rooms_together_are_not_told_faster_than_the_relay_passes_on() -> None:
     doc_ids = [f"d{number}" for number in range(30)]

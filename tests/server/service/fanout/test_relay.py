@@ -209,7 +209,7 @@ async def test_a_departure_is_told_in_the_rooms_in_which_two_have_met(relay: Any
     await ann.send({"jsonrpc": "2.0", "method": "peer-leave", "params": ["d"]})
     assert await bob.notification("peer-disconnected") == gone
     await ann.send({"jsonrpc": "2.0", "method": "peer-leave"})
-    assert await bob.notification("peer-disconnected") == {"id": ann.id}
+    assert await bob.notification("peer-disconnected") == {"id": ann.id, "withdrawn": True}
     await ann.call("peer-signal", bob.id, "x", "d")
     ann.session.end()
     assert await bob.notification("peer-disconnected") == {"id": ann.id}
