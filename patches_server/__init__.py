@@ -10,8 +10,9 @@ from patches_server.documents.records import (
     Tombstone,
     Version,
 )
+from patches_server.documents.rules import Review
 from patches_server.documents.services import Services
-from patches_server.http.app import SERVER, create_app
+from patches_server.http.app import SERVER, create_app, create_server
 from patches_server.lww import LWWBranchManager, LWWServer
 from patches_server.ot import OTBranchManager, OTServer, PatchesHistoryManager
 from patches_server.service.server import PatchesServer
@@ -34,6 +35,7 @@ __all__ = [
     "PatchesHistoryManager",
     "PatchesServer",
     "Principal",
+    "Review",
     "Services",
     "SqliteBackend",
     "Tombstone",
@@ -41,5 +43,6 @@ __all__ = [
     "allow_all",
     "call_context",
     "create_app",
+    "create_server",
     "current_context",
 ]

@@ -27,7 +27,7 @@ from patches_server import (
     OTBranchManager,
     OTServer,
     PatchesHistoryManager,
-    create_app,
+    create_server,
 )
 from patches_server.cli.main import _parser
 
@@ -192,7 +192,7 @@ def test_the_options_of_the_command_are_on_its_page() -> None:
 @pytest.mark.parametrize(
     ("page", "made"),
     [
-        ("server.md", create_app),
+        ("server.md", create_server),
         ("client.md", Patches),
         ("sync.md", PatchesSync),
         ("ot-server.md", OTServer),

@@ -14,7 +14,7 @@ from patches.model.json_values import Json
 
 #: `(change, before, after)`: the state without and with a change, as it is to be stored. Raises
 #: what the change is refused with.
-Review: TypeAlias = Callable[[Change | ChangeInput, Json, Json], Awaitable[None]]
+Reviewer: TypeAlias = Callable[[Change | ChangeInput, Json, Json], Awaitable[None]]
 
 
 def _never() -> bool:
@@ -46,7 +46,7 @@ class CallContext:
     options: Mapping[str, Json] = field(default_factory=dict, compare=False)
     has_given_up: Callable[[], bool] = field(default=_never, compare=False)
     keep_waiting: Callable[[], None] = field(default=_nothing, compare=False)
-    review: Review | None = field(default=None, compare=False)
+    review: Reviewer | None = field(default=None, compare=False)
 
     def with_options(self, options: Mapping[str, Json]) -> CallContext:
         """The same caller with the options of a call. `dataclasses.replace` takes ten times as

@@ -16,10 +16,11 @@ from patches.aio.signals import Signal
 from patches.errors import PatchesError
 from patches.json_patch import JSONPatch
 from patches.model.change import Change, ChangeInput, Snapshot
-from patches.model.json_values import Json
-from patches_server.documents.context import CallContext
+from patches.model.json_values import Json, Op
+from patches_server.documents.context import CallContext, Reviewer
 from patches_server.documents.history import HistoryMark, KnownHistory
 from patches_server.documents.records import CommitOptions, CommitResult
+from patches_server.documents.rules import RuleBook
 
 #: `(doc_id, changes, options, origin)`: newly committed changes, once per commit that stored
 #: something; `origin` is the connection that committed and gets no broadcast, or `None`.
@@ -33,6 +34,11 @@ Notification = Signal[[str, str, Mapping[str, Any], str | Collection[str] | None
 NothingStored = Signal[[str, str | None]]
 #: Extra remote methods of a document server: name -> (access kind, handler).
 RemoteMethods: TypeAlias = Mapping[str, tuple[Literal["read", "write"], Callable[..., Any]]]
+
+#: `(state, rev)`: the operations of an edit that the server makes.
+MakeOps: TypeAlias = Callable[[Json, int], list[Op]]
+#: An edit of the server's own is made again so often when another process writes.
+MAX_EDIT_ATTEMPTS: Final = 5
 
 
 class Begun(Enum):
@@ -73,6 +79,16 @@ class DocumentServer(ABC):
         self.on_notification: Notification = Signal("on_notification")
         #: A commit of a connection was answered from what was there already.
         self.on_nothing_stored: NothingStored = Signal("on_nothing_stored")
+        #: What the application has to say about content; `None`: nothing.
+        self.content_rules: RuleBook | None = None
+
+    def reviewer(self, doc_id: str, caller: CallContext) -> Reviewer | None:
+        """What judges the states that a commit makes; `None`: nobody needs them."""
+        return (
+            caller.review
+            if self.content_rules is None
+            else self.content_rules.reviewer(doc_id, caller)
+        )
 
     @property
     def unappliable(self) -> int:
@@ -131,6 +147,23 @@ class DocumentServer(ABC):
     ) -> Change | None:
         """An edit made by the server itself: same path, same broadcast."""
         raise PatchesError(f"{self.name} documents cannot be edited by the server")
+
+    async def edit(
+        self, doc_id: str, make_ops: MakeOps, metadata: Mapping[str, Json] | None = None
+    ) -> Change | None:
+        """Commit what `make_ops` says for the state as it is now, as the server itself.
+
+        `make_ops(state, rev)` is called again when another process was faster; `RevConflictError`
+        after five times. `None`: it has given no operations. Everybody is notified.
+        """
+        raise PatchesError(f"{self.name} documents cannot be edited by the server")
+
+    async def read(self, doc_id: str, rev: int | None = None) -> tuple[Json, int]:
+        """The state at a revision, the head without one, and that revision.
+
+        A document that does not exist is `None` at revision 0.
+        """
+        raise PatchesError(f"{self.name} documents cannot be read by the server")
 
     async def capture_current_version(
         self, doc_id: str, metadata: Mapping[str, Json] | None = None

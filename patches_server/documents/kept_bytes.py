@@ -12,6 +12,8 @@ from typing import Final, Generic, TypeVar
 T = TypeVar("T")
 
 MAX_BYTES: Final = 32 * 1024 * 1024
+#: For the states that rules judge the next commit by.
+RULE_CACHE_BYTES: Final = 64 * 1024 * 1024
 #: What an entry takes beside its bytes.
 _OVERHEAD: Final = 400
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from patches.errors import NotFoundError, PatchesError, UnavailableError, VersionError
+from patches.model import codec
 from patches.model.change import Change
 from patches.model.json_values import Json
 from patches_server.documents.records import ListVersionsOptions, Version, check_version_metadata
@@ -92,6 +93,24 @@ class VersionHistory:
         if version is None:
             raise NotFoundError(f"Version {version_id} not found for doc {doc_id}.")
         return version
+
+
+async def state_of_version(versions: VersionStore | None, doc_id: str, rev: int) -> Json:
+    """The state of a version that ends at a revision. Raises `VersionError` if there is none."""
+    found: list[Version] = []
+    if versions is not None:
+        at = ListVersionsOptions(start_after=rev - 1, end_before=rev + 1, order_by="endRev")
+        found = await versions.list_versions(doc_id, at)
+    for version in reversed(found):
+        assert versions is not None
+        state = await versions.load_version_state(doc_id, version.id)
+        if not state:
+            raise state_unavailable(doc_id, version.id)
+        return codec.decode(state)
+    raise VersionError(
+        f"document {doc_id!r} keeps no log: it can be read at the revisions of its versions, and "
+        f"{rev} is none"
+    )
 
 
 def state_unavailable(doc_id: str, version_id: str) -> UnavailableError:

@@ -1,4 +1,4 @@
-"""`create_app`: the server as an aiohttp application.
+"""`create_server` and `create_app`: a server with its store, and as an aiohttp application.
 
 The websocket is at `/ws`, what a load balancer asks at `/healthz` and `/readyz`, and, where it is
 wanted, the page at `/`. The application holds its `PatchesServer` under the key `SERVER`.
@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from importlib import resources
-from typing import Final
+from types import TracebackType
+from typing import Any, Final, Self, TypedDict, Unpack
 from urllib.parse import quote
 
 from aiohttp import web
 
-from patches.errors import InvalidRequestError, PatchesError, StatusError, UnavailableError
+from patches.errors import InvalidRequestError, PatchesError, StatusError
 from patches.limits import Limits
 from patches.model.settings import check_bool, check_one_of, instance_or
 from patches.net.transport import REASON_HEADER
@@ -65,22 +64,120 @@ _PAGE_TYPES: Final = {
 }
 
 
-async def _not_started() -> str:
-    raise UnavailableError("the application has not started")
+class ServerOptions(TypedDict, total=False):
+    """The arguments of `create_server`, and of `create_app`, which has the same."""
+
+    auth: Auth | None
+    routes: Routes | None
+    limits: Limits | None
+    runtime: Runtime | None
+    services: Mapping[str, Services] | None
+    algorithms: Iterable[ServedAlgorithm]
+    allowed_origins: str | Collection[str]
+    relay: bool
+    page: bool
+    durability: Durability
+    reauth_s: float
+    validate: Validate | None
+    validate_state: ValidateState | None
+    hide_existence: bool
+    drain_s: float
+    metrics: bool
 
 
-@dataclass(slots=True)
-class _State:
-    """What becomes known when the application starts; its keys are fixed by then."""
+class HostedServer(PatchesServer):
+    """A server with the store that it opens, as `create_server` makes it.
 
-    epoch: str = ""
-    read_epoch: Callable[[], Awaitable[str]] = field(default=_not_started)
+    Run it as an async context manager, for a program of its own without a transport, or with one:
+    `app()`.
+    """
+
+    def __init__(
+        self,
+        services: Mapping[str, Services],
+        *,
+        backend: Backend,
+        owns_backend: bool,
+        origins: Collection[str],
+        page: bool,
+        metrics: bool,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            services,
+            algorithm_of=backend.algorithm_of,
+            get_tombstone=backend.get_tombstone,
+            **options,
+        )
+        self.backend = backend
+        #: The id of the storage; another epoch is another file. Empty before the start.
+        self.epoch = ""
+        self._owns_backend, self._origins = owns_backend, origins
+        self._has_page, self._has_metrics = page, metrics
+        self._is_running = False
+
+    async def __aenter__(self) -> Self:
+        try:
+            self.epoch = await self.backend.epoch()  # a file that cannot be used is an error now
+            await super().__aenter__()
+            if self._has_page:
+                await add_demo_documents(self.router)
+        except BaseException:
+            await self._close_backend()
+            raise
+        self._is_running = True
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._is_running = False
+        try:
+            await super().__aexit__(exc_type, exc, traceback)
+        finally:
+            await self._close_backend()
+
+    async def _close_backend(self) -> None:
+        if self._owns_backend:
+            await self.backend.close()
+
+    def app(self) -> web.Application:
+        """An application that serves this server at `/ws`, and runs it unless it is running."""
+        app = web.Application()
+        app[SERVER] = self
+        app[_HOSTED] = self
+        app[_ENTRANCE] = Entrance(self, self._origins)
+
+        async def lifetime(_app: web.Application) -> AsyncIterator[None]:
+            if self._is_running:
+                yield
+                return
+            async with self:
+                yield
+
+        async def going_away(_app: web.Application) -> None:
+            await self.close()
+
+        app.cleanup_ctx.append(lifetime)
+        app.on_shutdown.append(going_away)  # before connections are waited for
+        app.router.add_get("/ws", _websocket)
+        app.router.add_get("/healthz", _healthz)
+        app.router.add_get("/readyz", _readyz)
+        if self._has_metrics:
+            add_metrics(app, self)
+        if self._has_page:
+            app.router.add_get("/", _page)
+            app.router.add_get("/{file:[a-z0-9-]+[.](?:css|js|svg)}", _page)
+        return app
 
 
-_STATE: Final = web.AppKey("patches_state", _State)
+_HOSTED: Final = web.AppKey("patches_hosted", HostedServer)
 
 
-def create_app(
+def create_server(
     store: str | os.PathLike[str] | Backend | None = None,
     *,
     auth: Auth | None = None,
@@ -99,12 +196,12 @@ def create_app(
     hide_existence: bool = False,
     drain_s: float = 10.0,
     metrics: bool = False,
-) -> web.Application:
-    """An application that serves documents at `/ws`. Nothing is opened before it starts.
+) -> HostedServer:
+    """A server of the documents in a store. Nothing is opened before it starts.
 
     Args:
         store: a URL (`memory:`, `sqlite:///path`), a `Path`, or a backend, which then stays open
-            when the application ends; `None` keeps everything in memory.
+            when the server ends; `None` keeps everything in memory.
         auth: who may do what. Without it every call is denied; `allow_all` allows every call.
         routes: the algorithm of a new document by its id, such as `{"board/*": "lww"}`; the first
             that matches counts. Ids that match none: `lww/*` are LWW, all others OT.
@@ -133,16 +230,19 @@ def create_app(
     origins = checked_origins(allowed_origins)
     limits = instance_or(Limits, "limits", limits, Limits)
     runtime = instance_or(Runtime, "runtime", runtime, Runtime)
-    backend, own = _backend(store, durability, runtime)
-    server = PatchesServer(
+    backend, owns_backend = _backend(store, durability, runtime)
+    server = HostedServer(
         {
             **services_on(backend, more=algorithms, limits=limits, runtime=runtime),
             **(services or {}),
         },
+        backend=backend,
+        owns_backend=owns_backend,
+        origins=origins,
+        page=page,
+        metrics=metrics,
         auth=auth,
         routes=routes,
-        algorithm_of=backend.algorithm_of,
-        get_tombstone=backend.get_tombstone,
         limits=limits,
         runtime=runtime,
         relay=relay,
@@ -154,33 +254,14 @@ def create_app(
     )
     if "*" in origins and server.access.signs_in:
         _log.warning("pages of any origin may connect: with cookies, any site acts as its visitor")
+    return server
 
-    app = web.Application()
-    app[SERVER] = server
-    app[_STATE] = _State()
-    app[_ENTRANCE] = Entrance(server, origins)
 
-    async def lifetime(_app: web.Application) -> AsyncIterator[None]:
-        async with _opened(backend, own) as epoch, server:
-            app[_STATE].epoch, app[_STATE].read_epoch = epoch, backend.epoch
-            if page:
-                await add_demo_documents(server.router)
-            yield
-
-    async def going_away(_app: web.Application) -> None:
-        await server.close()
-
-    app.cleanup_ctx.append(lifetime)
-    app.on_shutdown.append(going_away)  # before connections are waited for
-    app.router.add_get("/ws", _websocket)
-    app.router.add_get("/healthz", _healthz)
-    app.router.add_get("/readyz", _readyz)
-    if metrics:
-        add_metrics(app, server)
-    if page:
-        app.router.add_get("/", _page)
-        app.router.add_get("/{file:[a-z0-9-]+[.](?:css|js|svg)}", _page)
-    return app
+def create_app(
+    store: str | os.PathLike[str] | Backend | None = None, **options: Unpack[ServerOptions]
+) -> web.Application:
+    """An application that serves documents at `/ws`: `create_server(store, ...).app()`."""
+    return create_server(store, **options).app()
 
 
 def _backend(
@@ -197,16 +278,6 @@ def _backend(
     if not all(hasattr(store, name) for name in ("open_store", "algorithm_of", "get_tombstone")):
         raise InvalidRequestError(f"store= takes a URL, a Path or a backend, not {store!r}")
     return store, False
-
-
-@asynccontextmanager
-async def _opened(backend: Backend, own: bool) -> AsyncIterator[str]:
-    """Gives the backend's epoch; a file that cannot be used is an error now."""
-    try:
-        yield await backend.epoch()
-    finally:
-        if own:
-            await backend.close()
 
 
 async def _websocket(request: web.Request) -> web.StreamResponse:
@@ -245,7 +316,7 @@ async def _healthz(request: web.Request) -> web.Response:
         {
             "status": "ok",
             "connections": len(server.sessions),
-            "epoch": request.app[_STATE].epoch,
+            "epoch": request.app[_HOSTED].epoch,
         }
     )
 
@@ -257,7 +328,7 @@ async def _readyz(request: web.Request) -> web.Response:
         return web.json_response({"status": "closing"}, status=503)
     try:
         async with asyncio.timeout(_READY_S):
-            await request.app[_STATE].read_epoch()
+            await request.app[_HOSTED].backend.epoch()
     except (PatchesError, TimeoutError):
         return web.json_response({"status": "storage"}, status=503)
     return web.json_response({"status": "ok"})

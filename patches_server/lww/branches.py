@@ -21,7 +21,7 @@ from patches_server.documents.offload import steps_of_encoded
 from patches_server.documents.records import Branch
 from patches_server.lww.commit import seed_rows
 from patches_server.lww.server import LWWServer
-from patches_server.lww.state import build_state
+from patches_server.lww.state import build_state, state_of
 from patches_server.lww.store import LoadedRows
 
 
@@ -53,7 +53,8 @@ class LWWBranchManager(BranchManager):
             return []
         try:
             # Notifies all subscribers, the caller too. The rules for the caller's commits apply.
-            with call_context(CallContext(review=current_context().review)):
+            caller = current_context()
+            with call_context(CallContext(principal=caller.principal, review=caller.review)):
                 merged = await self._server.commit_changes(branch.doc_id, unmerged)
         except PatchesError as exc:
             if exc.code is not None:  # a status that the caller acts on
@@ -68,6 +69,7 @@ class LWWBranchManager(BranchManager):
         state, rows = await self._server.offload(
             2 * steps_of_encoded(source.rows), lambda: (build_state(source), seed_rows(source))
         )
+        await self._review_seed(self._server, branch_id, state_of(source))
         try:
             await store.seed(branch_id, state, rows, now=now)
         except RevConflictError as exc:

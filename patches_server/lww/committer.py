@@ -11,7 +11,7 @@ from asyncio import Future
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 from patches.errors import (
     ChangeRefusedError,
@@ -20,21 +20,27 @@ from patches.errors import (
     RevConflictError,
 )
 from patches.limits import Limits
+from patches.model import codec
+from patches.model.json_values import Json
 from patches.runtime import Millis
-from patches_server.documents.context import Review
+from patches_server.documents.context import Reviewer
 from patches_server.documents.history import KnownHistory, require_same_history
+from patches_server.documents.kept_bytes import RULE_CACHE_BYTES, KeptBytes
 from patches_server.documents.offload import Offloader, steps_of, steps_of_encoded
 from patches_server.lww.commit import AnyChange, client_rev_of, sent_paths
 from patches_server.lww.decided import CommitCall, Committed, Decided, check, decided
 from patches_server.lww.ordinary import COMPACT_EVERY, OrdinaryCommit
 from patches_server.lww.sizes import DocRoom, first_beyond, size_of, sizes_around
-from patches_server.lww.state import state_after, state_of
+from patches_server.lww.state import rebuilt_after, state_after, state_of
 from patches_server.lww.store import DecidesAtOnce, DecidesInOrder, LoadedRows, LWWServerStore
 from patches_server.lww.structural import has_structural_ops
 
 _MAX_ATTEMPTS: Final = 5
 _COMPACT_AT_ONCE: Final = 1_000
 _STEPS: Final = 4  # of an op or a row
+
+#: Revision, change and history of a head.
+Mark: TypeAlias = tuple[int, str | None, str | None]
 
 _log = logging.getLogger("patches_server.lww")
 
@@ -66,6 +72,8 @@ class LWWCommitter:
         self._limits = limits
         self._offload = offload
         self._room = DocRoom(limits.max_doc_bytes)
+        #: The states after the newest commits, for the next one that has to be judged.
+        self._states = KeptBytes[tuple[Mark, Json]](RULE_CACHE_BYTES)
         # The store's own class has to say so: one that wraps it may have more to do for a commit.
         declared = type(store).__dict__
         self._commit_at_once = self._begin_commit = None
@@ -80,7 +88,7 @@ class LWWCommitter:
             try:
                 done = await self._commit_once(call)
             except RevConflictError:  # another process: decide again on what it wrote
-                if attempt == _MAX_ATTEMPTS:
+                if attempt == _MAX_ATTEMPTS or call.expected_rev is not None:
                     raise
             else:
                 if done.stored and done.rev % COMPACT_EVERY == 0:
@@ -141,6 +149,7 @@ class LWWCommitter:
     def forget(self, doc_id: str) -> None:
         """The document was deleted."""
         self._room.forget(doc_id)
+        self._states.forget(doc_id)
 
     async def _commit_once(self, call: CommitCall) -> Committed:
         doc_id, changes, now = call.doc_id, call.changes, call.now
@@ -155,6 +164,8 @@ class LWWCommitter:
             since_rev=None if needs_whole else client_rev,
             change_ids=ids,
         )
+        if call.expected_rev is not None and loaded.rev != call.expected_rev:
+            raise RevConflictError
         if call.known is not None:
             await self.require_history(doc_id, call.known, loaded, client_rev or 0)
         if client_rev is not None and client_rev < loaded.floor:
@@ -165,8 +176,9 @@ class LWWCommitter:
         )
         if made.stored:
             await self._require_room(call, loaded, made)
+            after: Json = None
             if call.review is not None:
-                await self._review(call.review, call, loaded, made.fresh)
+                after = await self._review(call.review, call, loaded, made.fresh)
             await self._store.save_rows(
                 doc_id,
                 made.stored,
@@ -179,6 +191,9 @@ class LWWCommitter:
                 token=loaded.token,
             )
             self._room.wrote(doc_id, size_of(made.stored))
+            if call.review is not None and loaded.token is not None:
+                mark = loaded.rev + 1, changes[0].id, loaded.token
+                self._states.put(doc_id, (mark, after), codec.json_size(after))
         token = None if call.known is None else loaded.token
         if call.known is not None and token is None and made.stored:  # this made the document
             token = (await self._store.load_rows(doc_id, now=now, paths=())).token
@@ -191,18 +206,42 @@ class LWWCommitter:
         )
 
     async def _review(
-        self, review: Review, call: CommitCall, loaded: LoadedRows, fresh: Sequence[AnyChange]
-    ) -> None:
-        """Let the caller's reviewer judge each change by the states before and after it."""
-        whole = await self._store.load_rows(call.doc_id, now=call.now)
-        steps = 2 * steps_of_encoded(whole.rows) + steps_of(fresh)
-        before = await self._offload(steps, partial(state_of, whole))
+        self, review: Reviewer, call: CommitCall, loaded: LoadedRows, fresh: Sequence[AnyChange]
+    ) -> Json:
+        """Let the reviewer judge each change by the states before and after it; the last one."""
+        mark = loaded.rev, loaded.head_id, loaded.token
+        first = await self._state_at(call.doc_id, call.now, mark)
+        before: Json = first
+        whole: LoadedRows | None = None
+        steps = 2 * (steps_of_encoded(loaded.rows) + steps_of(fresh))
         for count, change in enumerate(fresh, start=1):
-            after = await self._offload(
-                steps, partial(state_after, whole, loaded, fresh[:count], call.now)
+            some = fresh[:count]
+            after, is_sure = await self._offload(
+                steps, partial(state_after, first, loaded, some, call.now)
             )
+            if not is_sure:
+                whole = whole or await self._store.load_rows(call.doc_id, now=call.now)
+                after = await self._offload(
+                    steps + steps_of_encoded(whole.rows),
+                    partial(rebuilt_after, whole, loaded, some, call.now),
+                )
             await review(change, before, after)
             before = after
+        return before
+
+    async def current(self, doc_id: str, now: Millis) -> tuple[Json, int]:
+        """The state as it is now, shared and not to be changed, and its revision."""
+        head = await self._store.load_rows(doc_id, now=now, paths=())
+        mark = head.rev, head.head_id, head.token
+        return (await self._state_at(doc_id, now, mark) if head.rev else None), head.rev
+
+    async def _state_at(self, doc_id: str, now: Millis, mark: Mark) -> Json:
+        """The state at a head, from what is kept or else from all rows."""
+        kept = self._states.get(doc_id)
+        if kept is not None and kept[0] == mark:
+            return kept[1]
+        whole = await self._store.load_rows(doc_id, now=now)
+        return await self._offload(2 * steps_of_encoded(whole.rows), partial(state_of, whole))
 
     async def _require_room(self, call: CommitCall, loaded: LoadedRows, made: Decided) -> None:
         """Raise `ChangeRefusedError` for the change that lets a document grow beyond its limit."""

@@ -9,7 +9,7 @@ from patches.errors import ChangeRefusedError, OpsRefusedError
 from patches.limits import Limits
 from patches.model.checks import check_ops
 from patches.runtime import Millis
-from patches_server.documents.context import Review
+from patches_server.documents.context import Reviewer
 from patches_server.documents.history import KnownHistory
 from patches_server.lww.commit import (
     AnyChange,
@@ -29,13 +29,17 @@ from patches_server.lww.structural import as_field_writes, has_structural_ops
 
 @dataclass(frozen=True, slots=True)
 class CommitCall:
-    """What a caller asks to commit, and when. `known`: what it says of its copy's history."""
+    """What a caller asks to commit, and when. `known`: what it says of its copy's history.
+
+    `review` judges the states that it makes. `expected_rev`: the only head that it may follow.
+    """
 
     doc_id: str
     changes: Sequence[AnyChange]
     now: Millis
     known: KnownHistory | None = None
-    review: Review | None = None
+    review: Reviewer | None = None
+    expected_rev: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from patches.aio.keyed_locks import KeyedLocks
 from patches.errors import (
     PatchesError,
+    RevConflictError,
     StorageError,
     UnavailableError,
     VersionError,
@@ -28,7 +29,13 @@ from patches.runtime import Millis, Runtime
 from patches_server.documents.backend import store_in
 from patches_server.documents.clock import ServerClock
 from patches_server.documents.context import CallContext, current_context
-from patches_server.documents.document_server import Begun, DocumentServer, Then
+from patches_server.documents.document_server import (
+    MAX_EDIT_ATTEMPTS,
+    Begun,
+    DocumentServer,
+    MakeOps,
+    Then,
+)
 from patches_server.documents.history import (
     HistoryMark,
     KnownHistory,
@@ -43,10 +50,12 @@ from patches_server.documents.records import (
     check_version_metadata,
 )
 from patches_server.documents.tombstones import new_tombstone
+from patches_server.documents.version_history import state_of_version
 from patches_server.lww.commit import AnyChange, client_rev_of
 from patches_server.lww.committer import LWWCommitter, Saving
 from patches_server.lww.decided import CommitCall, Committed, check
 from patches_server.lww.encoding import change_of_rows, join_rows, newest, reset_row
+from patches_server.lww.own_edits import OwnEdits
 from patches_server.lww.rows import commit_order
 from patches_server.lww.state import build_state
 from patches_server.lww.store import LoadedRows, LWWServerStore
@@ -103,6 +112,7 @@ class LWWServer(DocumentServer):
             limits=self._limits,
             offload=self.offload,
         )
+        self._edits = OwnEdits(self._committer, self.clock, self._limits, self._new_id)
 
     @property
     def clock_jumps(self) -> int:
@@ -200,6 +210,30 @@ class LWWServer(DocumentServer):
         await self._commit(CallContext(), doc_id, [submitted], None)
         return submitted
 
+    async def edit(
+        self, doc_id: str, make_ops: MakeOps, metadata: Mapping[str, Json] | None = None
+    ) -> Change | None:
+        review = self.reviewer(doc_id, CallContext())
+        for attempt in range(1, MAX_EDIT_ATTEMPTS + 1):
+            try:
+                async with self._locks(doc_id):
+                    edit = await self._edits.commit(doc_id, make_ops, metadata, review)
+                break
+            except RevConflictError:  # of another process
+                if attempt == MAX_EDIT_ATTEMPTS:
+                    raise
+        if edit is None or not edit.done.stored:
+            return None
+        broadcast = _broadcast(edit.call.changes, edit.done, edit.call.now)
+        await self.on_changes_committed.emit_and_wait(doc_id, [broadcast], None, None)
+        return edit.change
+
+    async def read(self, doc_id: str, rev: int | None = None) -> tuple[Json, int]:
+        """The state now, or at the revision of a version. Raises `VersionError` for another one."""
+        if rev is not None:
+            return await state_of_version(self.store.versions, doc_id, rev), rev
+        return await self._committer.current(doc_id, await self.clock.now())
+
     async def capture_current_version(
         self, doc_id: str, metadata: Mapping[str, Json] | None = None
     ) -> str | None:
@@ -267,7 +301,7 @@ class LWWServer(DocumentServer):
                 self._in_hand[key] = mine
                 now = await self.clock.now()
                 done = await self._committer.commit(
-                    CommitCall(doc_id, changes, now, known, caller.review)
+                    CommitCall(doc_id, changes, now, known, self.reviewer(doc_id, caller))
                 )
         finally:
             if self._in_hand.get(key) is mine:
@@ -289,6 +323,8 @@ class LWWServer(DocumentServer):
         now = self.clock.now_at_once()
         is_free = self.on_changes_committed.is_plain and self._locks.is_free(doc_id)
         if now is None or not is_free:
+            return None
+        if self.content_rules is not None and self.content_rules.rules_of(doc_id):
             return None
         known = known_history(context.options) if context.options else None
         call = CommitCall(doc_id, changes, now, known)

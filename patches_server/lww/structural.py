@@ -50,9 +50,15 @@ def as_field_writes(
                 base_rev=change.base_rev,
                 rev=change.rev,
                 created_at=change.created_at,
+                metadata=change.metadata,
             )
         )
     return written
+
+
+def writes_of(state: Json, ops: Sequence[Op]) -> list[Op]:
+    """The writes that operations for `state` amount to. Raises `PatchError`."""
+    return as_writes(state, ops, _NOTHING_UNSENT)
 
 
 class _NothingUnsent:

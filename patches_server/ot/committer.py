@@ -24,6 +24,7 @@ from patches.errors import (
     StatusError,
 )
 from patches.model.change import Change
+from patches.model.json_values import Json
 from patches_server.documents.history import (
     KnownHistory,
     known_history,
@@ -131,7 +132,7 @@ class Committer:
     async def _begun(self, call: CommitCall) -> Saving | None:
         """A commit on the end of the log that is at hand; `None` when it takes more than that."""
         log = self._recent.get(call.doc_id)
-        if log is None or call.caller.review is not None or not reaches(log, call):
+        if log is None or call.review is not None or not reaches(log, call):
             return None
         head, known = log.head, known_history(call.caller.options)
         try:
@@ -248,6 +249,13 @@ class Committer:
     def forget(self, doc_id: str) -> None:
         """The document was written by somebody else: keep nothing of it."""
         self._recent.forget(doc_id)
+        self._judge.forget(doc_id)
+
+    async def current(self, doc_id: str) -> tuple[Json, DocHead]:
+        """The state and the head as they are once all commits that were begun are stored."""
+        await self._saves.drain(doc_id)
+        head = await self._store.get_head(doc_id)
+        return await self._judge.state_of(doc_id, head), head
 
     async def _on_recent(self, call: CommitCall, known: KnownHistory | None) -> Done | None:
         """Commit on the end of the log that is at hand; `None` when it takes more than that."""
@@ -280,6 +288,8 @@ class Committer:
         head = await self._store.get_head(doc_id)
         if known is not None:
             await self.require_history(doc_id, known, head, call.base_rev)
+        if call.expected_rev is not None and head.rev != call.expected_rev:
+            raise RevConflictError
         submission = await self._admitted(call, head)
         if version_is_due(head, submission, self._rules):
             await self._versions.make_due(head, submission)
@@ -301,7 +311,7 @@ class Committer:
                 await self._save(call, proposal, head)
                 break
             except RevConflictError:
-                if attempt == _MAX_ATTEMPTS:
+                if attempt == _MAX_ATTEMPTS or call.expected_rev is not None:
                     raise
             except DuplicateChangeIdsError as exc:
                 if attempt == _MAX_ATTEMPTS or stored_ids.issuperset(exc.change_ids):
@@ -355,8 +365,9 @@ class Committer:
         doc_id, changes, bounds = call.doc_id, proposal.decision.to_store, proposal.bounds
         if exceeded(bounds, self._limits):
             bounds = await self._judge.measure(doc_id, changes, head.bounds.size)
-        if call.caller.review is not None:
-            await self._judge.review(call.caller.review, doc_id, changes, head)
+        after: Json = None
+        if call.review is not None:
+            after = await self._judge.review(call.review, doc_id, changes, head)
         try:
             await self._store.save_changes(
                 doc_id, changes, expected=head, now=call.now, bounds=bounds
@@ -365,6 +376,8 @@ class Committer:
             self._on_cut(call, changes, head)
             raise
         self._recent.saved(doc_id, changes, bounds, expected=head)
+        if call.review is not None:
+            self._judge.keep(doc_id, after, changes[-1].rev, changes[-1].id, bounds.size)
         origin = proposal.decision.session_origin
         if origin is not None:
             await self._versions.make_of_session(proposal.submission, changes, origin)

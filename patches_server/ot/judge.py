@@ -12,7 +12,8 @@ from patches.json_patch import apply_patch
 from patches.limits import Limits
 from patches.model.change import Change
 from patches.model.json_values import Json
-from patches_server.documents.context import Review
+from patches_server.documents.context import Reviewer
+from patches_server.documents.kept_bytes import RULE_CACHE_BYTES, KeptBytes
 from patches_server.documents.measure import Bounds
 from patches_server.documents.offload import BYTES_PER_STEP, Offloader
 from patches_server.ot.bounds import measured_after, refusal
@@ -31,14 +32,33 @@ class Judge:
         self._history = history
         self._limits = limits
         self._offload = offload
+        #: The states after the newest changes, for the next commit that has to be judged.
+        self._states = KeptBytes[tuple[int, str | None, Json]](RULE_CACHE_BYTES)
+
+    async def state_of(self, doc_id: str, head: DocHead) -> Json:
+        """The state at the head; shared, not to be changed."""
+        if not head.rev:
+            return None
+        kept = self._states.get(doc_id)
+        if kept is not None and kept[:2] == (head.rev, head.change_id):
+            return kept[2]
+        state, _ = await self._history.state_at(doc_id, head.rev, on_skipped=lambda *_: None)
+        self.keep(doc_id, state, head.rev, head.change_id, head.bounds.size)
+        return state
+
+    def keep(self, doc_id: str, state: Json, rev: int, change_id: str | None, size: int) -> None:
+        """Keep the state, of so many bytes, after a change."""
+        self._states.put(doc_id, (rev, change_id, state), size)
+
+    def forget(self, doc_id: str) -> None:
+        """Keep nothing of a document."""
+        self._states.forget(doc_id)
 
     async def review(
-        self, review: Review, doc_id: str, changes: Sequence[Change], head: DocHead
-    ) -> None:
-        """Let the caller's reviewer judge each change by the states before and after it."""
-        state: Json = None
-        if head.rev:
-            state, _ = await self._history.state_at(doc_id, head.rev, on_skipped=lambda *_: None)
+        self, review: Reviewer, doc_id: str, changes: Sequence[Change], head: DocHead
+    ) -> Json:
+        """Let the reviewer judge each change by the states before and after it; the last one."""
+        state = await self.state_of(doc_id, head)
         for change in changes:
             before, ops = state, change.ops
             with suppress(PatchError):  # every replica skips such a change
@@ -47,6 +67,7 @@ class Judge:
                     partial(apply_patch, before, ops, strict=True),
                 )
             await review(change, before, state)
+        return state
 
     async def measure(self, doc_id: str, changes: Sequence[Change], head_size: int) -> Bounds:
         """The true bounds. Raises `ChangeRefusedError` for the change that passes a limit."""

@@ -18,7 +18,7 @@ from patches.limits import Limits
 from patches.model.change import Change, ChangeInput
 from patches.model.checks import check_ops
 from patches.runtime import Millis
-from patches_server.documents.context import CallContext
+from patches_server.documents.context import CallContext, Reviewer
 from patches_server.documents.measure import Bounds
 from patches_server.documents.offload import steps_of_encoded
 from patches_server.documents.records import CommitOptions
@@ -39,7 +39,10 @@ AnyChange: TypeAlias = Change | ChangeInput
 
 @dataclass(slots=True)
 class CommitCall:
-    """What a caller asks to commit, and when. `steps`: about how much there is to read."""
+    """What a caller asks to commit, and when. `steps`: about how much there is to read.
+
+    `expected_rev`: the only head that it may follow. `review` judges the states that it makes.
+    """
 
     caller: CallContext
     doc_id: str
@@ -47,6 +50,8 @@ class CommitCall:
     options: CommitOptions | None
     now: Millis
     steps: int
+    review: Reviewer | None = None
+    expected_rev: int | None = None
 
     @property
     def base_rev(self) -> int:

@@ -32,9 +32,11 @@ from patches_server.documents.clock import ServerClock
 from patches_server.documents.concurrency_limit import ConcurrencyLimit
 from patches_server.documents.context import CallContext, current_context
 from patches_server.documents.document_server import (
+    MAX_EDIT_ATTEMPTS,
     MAX_STEPS_AT_ONCE,
     Begun,
     DocumentServer,
+    MakeOps,
     Then,
 )
 from patches_server.documents.history import HistoryMark, KnownHistory
@@ -49,6 +51,7 @@ from patches_server.ot.bounds import grown
 from patches_server.ot.committer import Committer
 from patches_server.ot.heads import HeadStates
 from patches_server.ot.history import OTHistory, state_of
+from patches_server.ot.own_edits import OwnEdits
 from patches_server.ot.proposal import AnyChange, CommitCall, Rules
 from patches_server.ot.saves import Done, Saving
 from patches_server.ot.store import DocHead, OTServerStore
@@ -104,6 +107,7 @@ class OTServer(DocumentServer):
         )
         self._heads = HeadStates(self.store, self.history, self._own)
         self._new_id = change_ids(runtime.random)
+        self._edits = OwnEdits(self._committer, self.clock, self.limits, self._new_id)
         self._locks = KeyedLocks()
         #: The commits that are being carried out, by document and first change.
         self._in_hand: dict[tuple[str, str], object] = {}
@@ -193,7 +197,8 @@ class OTServer(DocumentServer):
                 caller.require_waiting()
                 self._in_hand[key] = mine
                 now = await self.clock.now()
-                call = CommitCall(caller, doc_id, changes, options, now, steps_of(changes))
+                steps, review = steps_of(changes), self.reviewer(doc_id, caller)
+                call = CommitCall(caller, doc_id, changes, options, now, steps, review)
                 begun = await self._committer.begin(call)
             done = await self._finished(begun)
         finally:
@@ -224,6 +229,8 @@ class OTServer(DocumentServer):
         committed_signal = self.on_changes_committed
         now = self.clock.now_at_once()
         if now is None or not committed_signal.is_plain or not self._locks.is_free(doc_id):
+            return None
+        if self.content_rules is not None and self.content_rules.rules_of(doc_id):
             return None
         call = CommitCall(context, doc_id, changes, None, now, MAX_STEPS_AT_ONCE)
         begun = self._committer.commit_at_once(call)
@@ -283,6 +290,32 @@ class OTServer(DocumentServer):
         )
         result = await self.commit_as(_NOBODY, doc_id, [made])
         return next((change for change in result.changes if change.id == made.id), None)
+
+    async def edit(
+        self, doc_id: str, make_ops: MakeOps, metadata: Mapping[str, Json] | None = None
+    ) -> Change | None:
+        for attempt in range(1, MAX_EDIT_ATTEMPTS + 1):
+            try:
+                async with self._locks(doc_id):
+                    done = await self._edits.commit(
+                        doc_id, make_ops, metadata, self.reviewer(doc_id, _NOBODY)
+                    )
+                break
+            except RevConflictError:  # of another process
+                if attempt == MAX_EDIT_ATTEMPTS:
+                    raise
+        if done is None or not (stored := done.decision.to_store):
+            return None
+        self._heads.committed(doc_id, len(stored))
+        await self.on_changes_committed.emit_and_wait(doc_id, stored, None, None)
+        return stored[-1]
+
+    async def read(self, doc_id: str, rev: int | None = None) -> tuple[Json, int]:
+        if rev is not None:
+            return await self.history.state_at(doc_id, rev)
+        async with self._locks(doc_id):
+            state, head = await self._committer.current(doc_id)
+        return state, head.rev
 
     async def capture_current_version(
         self, doc_id: str, metadata: Mapping[str, Json] | None = None

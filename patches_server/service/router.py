@@ -7,12 +7,12 @@ decides (`docs/decisions.md`).
 from __future__ import annotations
 
 import logging
-import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
-from patches.errors import InvalidRequestError, NotFoundError
+from patches.errors import AlgorithmMismatchError, InvalidRequestError, NotFoundError
+from patches_server.documents.patterns import pattern_of
 from patches_server.documents.services import BranchManager, Services
 
 _log = logging.getLogger("patches_server.service.router")
@@ -73,7 +73,7 @@ class Router:
                     f"{', '.join(sorted(self._services))}"
                 )
         self._routes = [
-            (_pattern(text), name) for text, name in [*given, *_default_routes(self._services)]
+            (pattern_of(text), name) for text, name in [*given, *_default_routes(self._services)]
         ]
 
     @property
@@ -81,8 +81,16 @@ class Router:
         """All services, by algorithm."""
         return self._services
 
-    async def find(self, doc_id: str) -> Services:
-        """The services that a document belongs to."""
+    async def find(self, doc_id: str, *, algorithm: str | None = None) -> Services:
+        """The services that a document belongs to; with `algorithm`, those of a new one, too.
+
+        Raises `AlgorithmMismatchError` for a document that is kept with another.
+        """
+        if algorithm is not None and algorithm not in self._services:
+            raise InvalidRequestError(
+                f"no algorithm {algorithm!r}; there are {', '.join(sorted(self._services))}"
+            )
+        wanted = doc_id
         passed: set[str] = set()
         while (name := self._recorded.get(doc_id)) is None:
             passed.add(doc_id)
@@ -91,9 +99,11 @@ class Router:
             if recorded is not None:
                 self._remember(doc_id, recorded, may_differ=source is not None)
             elif source is None or source in passed:  # records in a circle lead nowhere
-                return self._services[self._by_route(doc_id)]
+                return self._services[algorithm or self._by_route(doc_id)]
             else:  # a branch that its client fills is of its source's algorithm, whatever its id
                 doc_id = source
+        if algorithm is not None and algorithm != name:
+            raise AlgorithmMismatchError(wanted, expected=name, got=algorithm)
         return self._services[name]
 
     def known(self, doc_id: object) -> Services | None:
@@ -153,8 +163,3 @@ def _default_routes(services: Mapping[str, Services]) -> list[tuple[str, str]]:
         for pattern in each.documents.default_routes
     ]
     return sorted(routes, key=lambda route: -len(route[0]))
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    # `*` stands for any characters, `/` too; nothing else is special.
-    return re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)

@@ -29,6 +29,7 @@ from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.json_rpc import JsonRpcPeer, render
 from patches_server.service.memory_budget import MemoryBudget
 from patches_server.service.methods import add_methods_of, method_table
+from patches_server.service.own_calls import OwnCalls
 from patches_server.service.router import AlgorithmOf, Router, Routes
 from patches_server.service.session import ServerSession
 from patches_server.service.stats import ServerStats
@@ -37,7 +38,7 @@ from patches_server.service.validation import Validate, ValidateState, Validatio
 _log = logging.getLogger("patches_server")
 
 
-class PatchesServer:
+class PatchesServer(OwnCalls):
     """Serves the documents of `services` to sessions. Use it as an async context manager.
 
     Args:
@@ -80,12 +81,13 @@ class PatchesServer:
         check_function("get_tombstone", get_tombstone)
         check_function("validate", validate)
         _check_services(services)
-        self.limits = instance_or(Limits, "limits", limits, Limits)
+        limits = instance_or(Limits, "limits", limits, Limits)
+        router = Router(services, routes=routes, algorithm_of=algorithm_of)
+        super().__init__(router, limits)
         self.runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self.offload = Offloader(self.runtime, self.limits)
         self.memory = MemoryBudget(self.limits.max_parsed_bytes)
         self.access = Access(auth, timeout_s=self.limits.hook_timeout_s)
-        self.router = Router(services, routes=routes, algorithm_of=algorithm_of)
         self.sessions: dict[str, ServerSession] = {}
         self.stats = ServerStats()
         self.closing = False
@@ -161,10 +163,10 @@ class PatchesServer:
         await self._tasks.close()
 
     def connect(self, principal: object = None) -> JsonRpcPeer:
-        """A peer that speaks JSON-RPC and has been let in. See `open`."""
-        return JsonRpcPeer(self.open(principal, Outbox(self.limits, render)))
+        """A peer that speaks JSON-RPC and has been let in. See `open_session`."""
+        return JsonRpcPeer(self.open_session(principal, Outbox(self.limits, render)))
 
-    def open(self, principal: object, outbox: Outbox) -> ServerSession:
+    def open_session(self, principal: object, outbox: Outbox) -> ServerSession:
         """A session for a peer that has been let in, of any door: `outbox` writes as the door does.
 
         Raises `UnavailableError` while closing.

@@ -13,20 +13,19 @@ the reason; nothing of the submission is stored.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Final, TypeAlias
 
-from patches.errors import ChangeRefusedError, OpsRefusedError, UnavailableError
+from patches.errors import ChangeRefusedError, OpsRefusedError
 from patches.limits import Limits
 from patches.model.change import Change, ChangeInput
 from patches.model.checks import check_ops
 from patches.model.json_values import Json
-from patches_server.documents.context import Review
+from patches_server.documents.context import Reviewer
 from patches_server.documents.offload import Offloader, steps_of
+from patches_server.documents.verdicts import Verdict, require_accepted
 
-Verdict: TypeAlias = ChangeRefusedError | str | None
 Validate: TypeAlias = Callable[
     [Any, str, Sequence[Change | ChangeInput]], Verdict | Awaitable[Verdict]
 ]
@@ -88,7 +87,7 @@ class Validation:
             return False
         return verdict is None
 
-    def review_for(self, principal: object, doc_id: str) -> Review | None:
+    def review_for(self, principal: object, doc_id: str) -> Reviewer | None:
         """What judges the states that a commit of `principal` makes; `None`: nobody asks."""
         validate = self._validate_state
         if validate is None:
@@ -102,20 +101,7 @@ class Validation:
     async def _run_hook(
         self, change_id: str, hook: Callable[..., Verdict | Awaitable[Verdict]], *arguments: Any
     ) -> None:
-        try:
-            async with asyncio.timeout(self._limits.hook_timeout_s):
-                verdict: object = hook(*arguments)
-                if inspect.isawaitable(verdict):
-                    verdict = await verdict
-        except TimeoutError:
-            raise UnavailableError("validation timed out", {"reason": "VALIDATION"}) from None
-        except ChangeRefusedError as exc:
-            raise _final(exc) from exc
-        if isinstance(verdict, ChangeRefusedError):
-            raise _final(verdict)
-        if verdict is not None:
-            reason = verdict if isinstance(verdict, str) else "refused by the server"
-            raise ChangeRefusedError(change_id, reason, final=True)
+        await require_accepted(change_id, self._limits.hook_timeout_s, hook, *arguments)
 
     def _check(self, changes: Sequence[Change | ChangeInput]) -> None:
         for change in changes:
@@ -123,9 +109,3 @@ class Validation:
                 check_ops(change.ops, self._limits, where=f"change {change.id!r}: ops")
             except OpsRefusedError as exc:
                 raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
-
-
-def _final(refusal: ChangeRefusedError) -> ChangeRefusedError:
-    change_id = refusal.change_id
-    assert change_id is not None  # it cannot be made without one
-    return ChangeRefusedError(change_id, str(refusal), code=refusal.code, final=True)

@@ -129,7 +129,7 @@ class SimServer:
         link, who = stream.link, stream.link.client.name
         try:
             conversation = self._watch.begins(who, link.up.name)
-            session = JsonRpcPeer(self.core.open(self._principal(who), conversation.outbox))
+            session = JsonRpcPeer(self.core.open_session(self._principal(who), conversation.outbox))
         except PatchesError:
             self._watch.ends(conversation)
             link.cut()

@@ -58,7 +58,9 @@ class Merge:
         self._branch_id = branch_id
         self._window = window
         #: All subscribers are notified, the caller too. The rules for the caller's commits apply.
-        self._caller = CallContext(review=current_context().review)
+        self._caller = CallContext(
+            principal=current_context().principal, review=current_context().review
+        )
         self._seen: dict[str, Change] = {}
         self._has_merged = False
         self._through_rev = 0

@@ -44,7 +44,7 @@ class PlainDoor:
             arrival = Arrival(request=request, address=address)
             async with self._entrance.admitted(arrival) as principal:
                 outbox = Outbox(self._server.limits, render)
-                session = self._server.open(principal, outbox)
+                session = self._server.open_session(principal, outbox)
                 outbox.answer(codec.encode(["welcome", session.connection_id]) + b"\n")
                 await self._converse(session, reader, writer)
         except StatusError as exc:
