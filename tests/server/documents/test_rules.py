@@ -299,10 +299,11 @@ async def test_scenario_26_states_are_built_for_rules_alone_and_once(
     async with scene.server as server:
         for doc_id in ("free", "task/1"):
             await server.ensure(doc_id, {"priority": 1})
+            await scene.commit(doc_id, {"op": "replace", "path": "/n", "value": 0}, base_rev=1)
         made.update(loads=0, applies=0)
-        for rev in range(1, 6):
+        for rev in range(2, 7):
             await scene.commit("free", {"op": "replace", "path": "/n", "value": 1}, base_rev=rev)
         assert made == {"loads": 0, "applies": 0}
-        for rev in range(1, 6):
+        for rev in range(2, 7):
             await scene.commit("task/1", {"op": "replace", "path": "/n", "value": 1}, base_rev=rev)
         assert made == {"loads": 0, "applies": 5}
