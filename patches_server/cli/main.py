@@ -29,7 +29,7 @@ from patches_server.http.app import create_app
 from patches_server.replay.algorithm import replay
 from patches_server.service.admission import checked_origins, is_loopback
 from patches_server.service.router import parse_route
-from patches_server.stores.url import sqlite_path, sqlite_url
+from patches_server.stores.url import sqlite_path, sqlite_url, without_password
 
 _log = logging.getLogger("patches_server.cli.main")
 
@@ -78,10 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="patches-server",
         description="Serve collaborative JSON documents over websockets, at /ws.",
-        epilog="Store URLs: memory:, sqlite:///relative/path.db, sqlite:////absolute/path.db. "
+        epilog="Store URLs: memory:, sqlite:///relative/path.db, sqlite:////absolute/path.db, "
+        "postgresql://user@host/database. "
         "Without --route, documents whose id starts with lww/ are LWW, all others OT; a document "
-        "keeps the algorithm it was made with. Two more commands look after a store: "
-        "patches-server backup FILE, patches-server doctor (see their --help).",
+        "keeps the algorithm it was made with. More commands look after a store: "
+        "patches-server backup FILE, doctor, migrate, new-epoch (see their --help).",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
@@ -276,7 +277,9 @@ async def _start(runner: web.AppRunner, store: str) -> None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         await runner.setup()
     except OSError as exc:
-        raise _UsageError(f"cannot use the store {store}: {exc.strerror or exc}") from exc
+        raise _UsageError(
+            f"cannot use the store {without_password(store)}: {exc.strerror or exc}"
+        ) from exc
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
@@ -295,7 +298,7 @@ def _announce(
 ) -> None:
     host, port = runner.addresses[0][:2]
     shown = f"[{host}]" if ":" in host else host
-    lines = [f"Patches server on {store}"]
+    lines = [f"Patches server on {without_password(store)}"]
     if not options.no_page:
         lines.append(f"Open http://{shown}:{port}/ in two browser windows")
     lines.append(f"Clients connect to ws://{shown}:{port}/ws")

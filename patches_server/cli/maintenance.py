@@ -1,4 +1,4 @@
-"""The commands beside the server: `patches-server backup` and `patches-server doctor`."""
+"""The commands beside the server: `patches-server backup`, `doctor`, `migrate`, `new-epoch`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from patches.errors import InvalidRequestError
 from patches.model.ids import random_id
 from patches.runtime import Runtime
 from patches_server.algorithms import CHECKUPS
+from patches_server.cli.databases import run_migrate, run_new_epoch
 from patches_server.collections.engines.sqlite_files import (
     backup_folder,
     problems_in,
@@ -81,6 +82,8 @@ def run_doctor(argv: Sequence[str], default_store: str) -> int:
 COMMANDS: Final[dict[str, Callable[[Sequence[str], str], int]]] = {
     "backup": run_backup,
     "doctor": run_doctor,
+    "migrate": run_migrate,
+    "new-epoch": run_new_epoch,
 }
 
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
 from patches.errors import WrongFileError
+from patches_server.stores.postgres.errors import as_storage_error
 from patches_server.stores.postgres.identity import IDENTITY, NEW_EPOCH
+
+T = TypeVar("T")
 
 #: Serializes migrations of one database.
 _LOCK: Final = 0x50415443
@@ -63,11 +67,7 @@ def level() -> int:
 
 async def migrate(dsn: str) -> list[str]:
     """Bring a database to the level of this version; the names of what was applied."""
-    conn = await asyncpg.connect(dsn)
-    try:
-        return await migrate_on(conn)
-    finally:
-        await conn.close()
+    return await on_one_connection(dsn, migrate_on)
 
 
 async def migrate_on(conn: Any) -> list[str]:
@@ -115,12 +115,26 @@ async def _apply(conn: Any, migration: Migration) -> None:
 
 async def missing(dsn: str) -> list[str]:
     """The names of what `migrate` would apply."""
-    conn = await asyncpg.connect(dsn)
-    try:
-        applied = await _applied(conn)
-    finally:
-        await conn.close()
+    applied = await on_one_connection(dsn, _applied)
     return [f"{each.level:04}_{each.name}" for each in migrations() if each.level not in applied]
+
+
+async def on_one_connection(dsn: str, do: Callable[[Any], Awaitable[T]]) -> T:
+    """Connect for one thing that a person has asked for. Raises `StorageError`."""
+    try:
+        conn = await asyncpg.connect(dsn, timeout=10.0)
+        try:
+            return await do(conn)
+        finally:
+            await conn.close(timeout=5.0)
+    except (
+        OSError,
+        TimeoutError,
+        ValueError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+    ) as exc:
+        raise as_storage_error(exc) from exc
 
 
 async def is_empty(conn: Any) -> bool:

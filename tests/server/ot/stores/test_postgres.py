@@ -13,9 +13,11 @@ from patches.testing.contracts.ot_server import (
     NOW,
     OTServerStoreContract,
     a_change,
+    check_algorithm_is_kept,
     filled,
     revs,
 )
+from patches_server.lww.stores.factory import LWW_STORES
 from patches_server.ot import OTServerStore
 from patches_server.ot.store import NO_DOC, DocHead
 from patches_server.ot.stores.factory import OT_STORES
@@ -180,3 +182,9 @@ async def test_damage_and_holes_are_noticed(backend: PostgresBackend) -> None:
         with pytest.raises(CorruptDataError):
             await store.list_changes(doc_id)
     assert await revs(store, "whole") == [1, 2, 3, 4, 5]
+
+
+async def test_another_algorithms_documents_are_left_alone(backend: PostgresBackend) -> None:
+    lww = backend.open_store(LWW_STORES)
+    await lww.seed("l", b"{}", [], now=NOW)
+    await check_algorithm_is_kept(backend.open_store(OT_STORES), "l")
