@@ -32,7 +32,8 @@ _WIRE_FIELDS: Final = {
 }
 _SLOTS: Final = (*_WIRE_FIELDS.values(), "metadata")
 _values_of: Final = attrgetter(*_SLOTS)
-_REQUIRED: Final = frozenset({"id", "ops", "base_rev", "rev"})
+_WIRE_NAMES: Final = frozenset(_WIRE_FIELDS)
+_REQUIRED: Final = ("id", "ops", "baseRev", "rev")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,17 +89,16 @@ class Change:
         client_id: str | None = None,
         metadata: Mapping[str, Json] | None = None,
     ) -> None:
-        put = object.__setattr__
-        put(self, "id", id)
-        put(self, "ops", ops)
-        put(self, "base_rev", base_rev)
-        put(self, "rev", rev)
-        put(self, "created_at", created_at)
-        put(self, "committed_at", committed_at)
-        put(self, "batch_id", batch_id)
-        put(self, "client_id", client_id)
-        put(self, "metadata", metadata if metadata is not None else {})
-        put(self, "_encoded", None)
+        _put_id(self, id)
+        _put_ops(self, ops)
+        _put_base_rev(self, base_rev)
+        _put_rev(self, rev)
+        _put_created_at(self, created_at)
+        _put_committed_at(self, committed_at)
+        _put_batch_id(self, batch_id)
+        _put_client_id(self, client_id)
+        _put_metadata(self, metadata if metadata is not None else {})
+        _put_encoded(self, None)
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> Self:
@@ -106,12 +106,23 @@ class Change:
 
         Raises `InvalidRequestError` when a required field is missing.
         """
-        fields = _fields(wire)
-        if not _REQUIRED <= fields.keys():
-            missing = [name for name in ("id", "ops", "base_rev", "rev") if name not in fields]
+        get = wire.get
+        id, ops, base_rev, rev = get("id"), get("ops"), get("baseRev"), get("rev")
+        if id is None or ops is None or base_rev is None or rev is None:
+            missing = [_WIRE_FIELDS[name] for name in _REQUIRED if get(name) is None]
             raise InvalidRequestError(f"a change lacks {', '.join(missing)}")
-        fields.setdefault("created_at", 0)
-        return cls(**fields)
+        change = cls.__new__(cls)
+        _put_id(change, id)
+        _put_ops(change, ops)
+        _put_base_rev(change, base_rev)
+        _put_rev(change, rev)
+        _put_created_at(change, get("createdAt") or 0)
+        _put_committed_at(change, get("committedAt") or 0)
+        _put_batch_id(change, get("batchId"))
+        _put_client_id(change, get("clientId"))
+        _put_metadata(change, {} if wire.keys() <= _WIRE_NAMES else _others(wire))
+        _put_encoded(change, None)
+        return change
 
     @classmethod
     def from_encoded(cls, encoded: bytes, **known: Any) -> Self:
@@ -146,7 +157,7 @@ class Change:
         encoded = self._encoded
         if encoded is None:
             encoded = codec.encode(self.to_wire())
-            object.__setattr__(self, "_encoded", encoded)
+            _put_encoded(self, encoded)
         return encoded
 
     def replace(self, **fields: Any) -> Change:
@@ -185,6 +196,19 @@ class Change:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_unpickled, (self.to_wire(),))
+
+
+# The setters of the slots: a change refuses to be written to, and many are made.
+_put_id: Final = Change.__dict__["id"].__set__
+_put_ops: Final = Change.__dict__["ops"].__set__
+_put_base_rev: Final = Change.__dict__["base_rev"].__set__
+_put_rev: Final = Change.__dict__["rev"].__set__
+_put_created_at: Final = Change.__dict__["created_at"].__set__
+_put_committed_at: Final = Change.__dict__["committed_at"].__set__
+_put_batch_id: Final = Change.__dict__["batch_id"].__set__
+_put_client_id: Final = Change.__dict__["client_id"].__set__
+_put_metadata: Final = Change.__dict__["metadata"].__set__
+_put_encoded: Final = Change.__dict__["_encoded"].__set__
 
 
 class Snapshot:
@@ -312,16 +336,17 @@ def replaced(change: Change | ChangeInput, **fields: Any) -> Change | ChangeInpu
 
 
 def _fields(wire: Mapping[str, Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    metadata: dict[str, Json] = {}
-    for key, value in wire.items():
-        name = _WIRE_FIELDS.get(key)
-        if name is None:
-            metadata[key] = value
-        elif value is not None:  # `null` is "not set" for every field of a change
-            fields[name] = value
-    fields["metadata"] = metadata
+    fields: dict[str, Any] = {
+        name: wire[key]
+        for key, name in _WIRE_FIELDS.items()
+        if wire.get(key) is not None  # `null` is "not set" for every field of a change
+    }
+    fields["metadata"] = _others(wire)
     return fields
+
+
+def _others(wire: Mapping[str, Any]) -> dict[str, Json]:
+    return {key: value for key, value in wire.items() if key not in _WIRE_NAMES}
 
 
 def _unpickled(wire: dict[str, Any]) -> Change:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from patches.algorithms.histories import (
     check_not_outdated,
@@ -46,6 +46,9 @@ from patches.model.change import Change, Snapshot
 from patches.model.history import history_in
 from patches.model.json_values import Json
 from patches.options import DocOptions
+
+#: Changes of one commit: its answer is parsed in one turn of the event loop.
+_CHANGES_AT_ONCE: Final = 1_000
 
 
 class OTAlgorithm(Saving):
@@ -83,10 +86,16 @@ class OTAlgorithm(Saving):
                 return plan.batch
             first_rev = run[0].rev
             stored = renumbered([*plan.pieces, *queue.pending[len(run) :]], first_rev - 1)
-            if await self._replace_queue(doc_id, open_doc, queue, stored):
+            is_cut = open_doc is not None and not _have_same_ops(plan.pieces, run)
+            view: Json = ABSENT
+            if open_doc is not None and is_cut:
+                steps = STEPS_TO_APPLY * (len(stored) + open_doc.unfolded_count)
+                if self._is_long(steps):
+                    view = await self._runtime.run_blocking(open_doc.view_ahead_of(stored))
+            if await self._replace_queue(doc_id, open_doc, queue, stored, is_cut=is_cut):
                 return CONFLICT
-            if open_doc is not None:
-                open_doc.show_pieces()
+            if open_doc is not None and is_cut:
+                open_doc.show_pieces(view)
             return stored[: len(plan.batch)]
 
         async with self._locks(doc_id):
@@ -104,7 +113,9 @@ class OTAlgorithm(Saving):
             run,
             options,
             new_id=new_id,
-            max_changes=self._limits.max_changes_per_commit,
+            max_changes=min(
+                self._limits.max_changes_per_commit or _CHANGES_AT_ONCE, _CHANGES_AT_ONCE
+            ),
             doc_id=doc_id,
             on_oversized=oversized.append,
         )
@@ -115,15 +126,24 @@ class OTAlgorithm(Saving):
                 self.on_oversized_op.emit(report)
 
     async def _replace_queue(
-        self, doc_id: str, doc: OTDoc | None, queue: PendingQueue, pending: Sequence[Change]
+        self,
+        doc_id: str,
+        doc: OTDoc | None,
+        queue: PendingQueue,
+        pending: Sequence[Change],
+        *,
+        is_cut: bool = True,
     ) -> Conflict | None:
-        """Put `pending` in the place of `queue`, in the store and in the open document."""
+        """Put `pending` in the place of `queue`, in the store and in the open document.
+
+        `is_cut`: its operations are others than before.
+        """
         if await self.store.apply_server_changes(doc_id, [], pending, queue):
             if doc is not None:
                 await self._catch_up(doc_id, doc)
             return CONFLICT
         if doc is not None:
-            doc.replace_pending(pending)
+            doc.replace_pending(pending, is_cut=is_cut)
             doc.position = queue.position.replaced(queue.committed_rev, pending)
         return None
 
@@ -294,6 +314,12 @@ class OTAlgorithm(Saving):
 
         async with self._locks(doc_id):
             await self._converge("installSnapshot", doc_id, step)
+
+
+def _have_same_ops(pieces: Sequence[Change], run: Sequence[Change]) -> bool:
+    return len(pieces) == len(run) and all(
+        piece.ops is change.ops for piece, change in zip(pieces, run, strict=True)
+    )
 
 
 def _same(pieces: Sequence[Change], run: Sequence[Change]) -> bool:

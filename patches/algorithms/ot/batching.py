@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import compress, count
+from operator import attrgetter
 from typing import Final
 
 from patches.algorithms.ot.sizes import change_byte_size, list_byte_size
@@ -27,17 +29,17 @@ class BatchPlan:
     batch: list[Change]
 
 
+_upload_of: Final = attrgetter("base_rev", "batch_id")
+
+
 def leading_run(pending: Sequence[Change]) -> list[Change]:
     """The first changes of a queue that can go into one upload: one `base_rev`, one `batch_id`."""
     if not pending:
         return []
-    first = pending[0]
-    run = [first]
-    for change in pending[1:]:
-        if (change.base_rev, change.batch_id) != (first.base_rev, first.batch_id):
-            break
-        run.append(change)
-    return run
+    first = _upload_of(pending[0])
+    uploads = map(_upload_of, pending)  # in C: a queue may be long
+    end = next(compress(count(), map(first.__ne__, uploads)), len(pending))
+    return list(pending[:end])
 
 
 def plan_batch(

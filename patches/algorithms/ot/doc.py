@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Final
 
 from patches.algorithms.ot.apply import apply_changes
@@ -30,6 +31,7 @@ from patches.algorithms.ot.views import (
     preview_of,
     preview_with_view,
     shown,
+    view_above,
     was_taken_out,
 )
 from patches.algorithms.ot.walk import TransformWalk
@@ -48,7 +50,8 @@ _log = logging.getLogger("patches.ot")
 #: Confirmed changes that gather before they are applied to the committed state.
 _MAX_UNFOLDED: Final = 200
 #: How many of them are applied in one turn of the event loop.
-_FOLDED_AT_ONCE: Final = 100
+_FOLDED_AT_ONCE: Final = 50
+_id_of: Final = attrgetter("id")
 
 
 class OTDoc(TieredDoc[T]):
@@ -126,8 +129,8 @@ class OTDoc(TieredDoc[T]):
         moves = self._moves(advanced) if self._watchers else None
         others = self.edits.move(self._tiers.pending, committed, pending, advanced)
         if preview.is_shown:
-            kept = {change.id for change in pending}
-            if all(change.id in kept for change in self._tiers.pending[len(committed) :]):
+            kept = {*map(_id_of, pending)}
+            if kept.issuperset(map(_id_of, self._tiers.pending[len(committed) :])):
                 self._confirm_committed(committed, pending, others)
                 return
             # Another process has set one of ours aside: it is not to be shown any more.
@@ -147,11 +150,24 @@ class OTDoc(TieredDoc[T]):
         else:
             self.show(moves=None if others else moves)
 
-    def replace_pending(self, pending: Sequence[Change]) -> None:
-        """Take over the queue in other pieces, or with some changes gone, which does not move
-        unsaved edits. What to show is the caller's.
+    def view_ahead_of(self, pending: Sequence[Change]) -> Callable[[], Json]:
+        """The state with this queue in the place of the present one, for a thread; `ABSENT` if
+        some of it cannot be applied.
         """
+        tiers = self._tiers
+        return partial(
+            view_above, tiers.folded, list(tiers.unfolded), self.committed_rev, list(pending)
+        )
+
+    def replace_pending(self, pending: Sequence[Change], *, is_cut: bool = True) -> None:
+        """Take over the queue in other pieces, or with some changes gone, which does not move
+        unsaved edits. What to show is the caller's. `is_cut`: the operations are others than
+        before.
+        """
+        viewed = self._tiers.viewed
         self._take_pending(pending)
+        if not is_cut:
+            self._tiers.viewed = viewed
 
     def import_snapshot(
         self, snapshot: Snapshot, *, replace: bool = False, view: Json = ABSENT
@@ -273,10 +289,12 @@ class OTDoc(TieredDoc[T]):
         self._shown.has_pending = self._shown.is_loaded = True
         if self.unsaved:
             self.unsaved.popleft()  # it is in the shown state already
-            if not self.unsaved and not tiers.is_stale:
-                tiers.viewed = len(tiers.pending), SHOWN
             if edit is not None and (len(saved) > 1 or len(saved[0].ops) != len(edit)):
+                if tiers.viewed is not None and tiers.viewed[1] is SHOWN:
+                    tiers.viewed = None  # the pieces may show something else
                 self.show_pieces()
+            elif not self.unsaved and not tiers.is_stale:
+                tiers.viewed = len(tiers.pending), SHOWN
         else:
             self.show()
 

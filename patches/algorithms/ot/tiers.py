@@ -115,11 +115,14 @@ class TieredDoc(Document[T]):
             state = dict(state)
         self.publish(state, None if was_stale else moves)
 
-    def show_pieces(self) -> None:
+    def show_pieces(self, view: Json = ABSENT) -> None:
         """Show what the pieces of an edit come to that was cut, if that is another state.
 
-        A text without its last newline has one, once it was taken out of its object.
+        A text without its last newline has one, once it was taken out of its object. `view`: the
+        state with all pending changes, if that is known.
         """
+        if view is not ABSENT:
+            self._tiers.viewed = len(self._tiers.pending), view
         state = self._computed()
         if not json_equal(state, self._shown.state):
             self.publish(state)

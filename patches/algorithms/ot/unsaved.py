@@ -101,8 +101,10 @@ class UnsavedEdits:
         """
         if not (queue or pending or self._edits):
             return []
-        own = {change.id: at for at, change in enumerate(queue)}
-        others = self._appended_by_others(own, pending)
+        others = self._appended_by_others(queue, pending)
+        own: dict[str, int] = {}
+        if self._edits:
+            own = {change.id: at for at, change in enumerate(queue)}
         if self._edits and (others or any(change.id not in own for change in committed)):
             is_stored = self.stored_among([*committed, *pending])
             if advanced is None or is_stored:
@@ -115,12 +117,15 @@ class UnsavedEdits:
         return others
 
     def _appended_by_others(
-        self, own: Mapping[str, int], pending: Sequence[Change]
+        self, queue: Sequence[Change], pending: Sequence[Change]
     ) -> list[Change]:
         """What stands in the queue behind all that is ours, with the edits that were stored.
 
         What is unknown in between is a piece of ours: another process has cut it.
         """
+        if not pending or (queue and queue[-1].id == pending[-1].id):
+            return []
+        own = {change.id for change in queue}
         last = next((at for at in range(len(pending), 0, -1) if pending[at - 1].id in own), 0)
         return [change for change in pending[last:] if change.id not in self._being_stored]
 

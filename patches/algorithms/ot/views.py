@@ -73,6 +73,13 @@ def view_or_absent(state: Json, rev: int, pending: Sequence[Change]) -> Json:
         return ABSENT  # the document finds out which one it is
 
 
+def view_above(
+    state: Json, unfolded: Sequence[Change], rev: int, pending: Sequence[Change]
+) -> Json:
+    """As `view_or_absent`, for a committed state `unfolded` is still to be applied to."""
+    return view_or_absent(apply_changes(state, unfolded), rev, pending)
+
+
 def hydrated(
     state: Json, rev: int, pending: Sequence[Change]
 ) -> tuple[list[Change], Json, list[Change]]:
