@@ -25,7 +25,6 @@ T = TypeVar("T")
 KEY: Final = "id"
 #: Who may see a row, where a table has this column.
 AUDIENCE: Final = "audience"
-EVERYBODY: Final = "*"
 MAX_KEY_BYTES: Final = 200
 MAX_COLUMNS: Final = 100
 

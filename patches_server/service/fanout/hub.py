@@ -83,11 +83,6 @@ class Hub:
         #: Called when a subscription has ended, for whatever reason.
         self.on_removed: Callable[[str, str], object] = lambda _connection_id, _doc_id: None
 
-    @property
-    def holds_back(self) -> bool:
-        """Whether anything may be held back from anybody."""
-        return bool(self._held)
-
     def __len__(self) -> int:
         """How many subscriptions there are."""
         return sum(map(len, self._table.values()))
