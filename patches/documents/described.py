@@ -1,4 +1,4 @@
-"""`Described`: how a document shows itself to who looks at the object, in a log or a notebook."""
+"""`Described`: what a document shows when it is printed, in a log or a notebook."""
 
 from __future__ import annotations
 
