@@ -148,7 +148,7 @@ class AwarenessRelay:
     def withdraw(self, peer: Subscriber, params: Json) -> None:
         """A connection is seen no more, though it stays: in a room, or by anybody it has met.
 
-        `withdrawn` tells those that know the key to keep its id: it may be seen again, and two that
+        `withdrawn`: clients that know the key keep its id: it may be seen again, and two that
         withdraw at the same time would otherwise both forget whom to greet.
         """
         left = peer.connection_id
