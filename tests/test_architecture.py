@@ -58,6 +58,13 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "patches.json_patch",
         "patches.text",
     },
+    "patches.documents.anchors": BASE
+    | {
+        "patches.documents.reversals",
+        "patches.documents.watchers",
+        "patches.json_patch",
+        "patches.text",
+    },
     "patches.documents": BASE | {"patches.aio", "patches.json_patch", "patches.text"},
     "patches.typed": BASE
     | {"patches.documents.draft", "patches.documents.shape", "patches.json_patch", "patches.text"},

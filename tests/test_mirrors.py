@@ -32,6 +32,8 @@ ELSEWHERE = {
     "patches/algorithms/replay/algorithm.py": "replay/test_scenarios.py",
     "patches/algorithms/replay/doc.py": "replay/test_scenarios.py",
     "patches/algorithms/replay/steps.py": "replay/test_scenarios_recovery.py",
+    "patches/documents/anchored.py": "documents/anchors/test_anchors.py",
+    "patches/documents/anchors/positions.py": "documents/anchors/test_following.py",
     "patches/documents/draft/container.py": "documents/draft/test_containers.py",
     "patches/documents/draft/sequence.py": "documents/draft/test_containers.py",
     "patches/documents/undo/steps.py": "documents/undo/test_manager.py",

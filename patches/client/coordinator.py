@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from patches.model.change import Change
+
 
 class Coordinator(Protocol):
     """Set as `Patches.coordinator`. A client works without one."""
@@ -13,6 +15,9 @@ class Coordinator(Protocol):
         """The algorithm that the server has for a document; `None` if it cannot be asked, or does
         not say. Raises nothing, and returns soon.
         """
+
+    async def fetch_changes(self, doc_id: str, since: int) -> Sequence[Change]:
+        """What the server has committed after a revision. Raises `NetworkError`."""
 
     async def show_docs(self, doc_ids: Sequence[str]) -> None:
         """Show documents that are tracked from now on."""

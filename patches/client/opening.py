@@ -6,14 +6,16 @@ The package for typed documents is imported with the first document that has a t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, TypeVar, overload
 
+from patches.client.coordinator import Coordinator
 from patches.documents.document import Document
 from patches.documents.shape import Shape
-from patches.errors import ErrorContext, InvalidRequestError, PatchesError
+from patches.errors import ErrorContext, InvalidRequestError, NetworkError, PatchesError
+from patches.model.change import Change
 from patches.model.json_values import Json
 
 if TYPE_CHECKING:
@@ -95,6 +97,8 @@ class OpensTyped:
     #: Codecs of classes beside Python's own.
     _codecs: Mapping[type, Codec]
     _encode_values: bool
+    #: Who keeps the documents in sync, if anybody does.
+    coordinator: Coordinator | None
 
     @overload
     def open_doc(
@@ -190,6 +194,11 @@ class OpensTyped:
         if not doc.is_shaped:
             doc.take_shape(shape, lambda error: self._report(error, ErrorContext(doc_id=doc_id)))
         return doc
+
+    async def _fetch_changes(self, doc_id: str, since: int) -> Sequence[Change]:
+        if self.coordinator is None:
+            raise NetworkError(f"document {doc_id!r}: nothing keeps it in sync with a server")
+        return await self.coordinator.fetch_changes(doc_id, since)
 
     @abstractmethod
     def _is_open(self, doc_id: str) -> bool:

@@ -20,7 +20,6 @@ from patches.aio.tasks import TaskScope
 from patches.algorithms.base import Algorithm
 from patches.client.backends import default_algorithms, open_backend
 from patches.client.change_queue import ChangeQueue
-from patches.client.coordinator import Coordinator
 from patches.client.needs_closing import NeedsClosing
 from patches.client.open_docs import OpenDoc, OpenDocs
 from patches.client.opening import OpensTyped
@@ -95,8 +94,7 @@ class Patches(OpensTyped, Saving, Quarantine, NeedsClosing, ClientSignals):
         self._encode_values = encode_values
         self._debug = is_debugging() if debug is None else debug
         self._owner: Owner | None = None  # where it was used first
-        #: Who keeps the documents in sync, if anybody does.
-        self.coordinator: Coordinator | None = None
+        self.coordinator = None
 
         self._tasks = TaskScope("patches", on_error=self._task_failed)
         super().__init__(self._tasks.spawn)
@@ -333,6 +331,7 @@ class Patches(OpensTyped, Saving, Quarantine, NeedsClosing, ClientSignals):
                 metadata_bytes=json_size(metadata),
                 debug=self._debug,
                 runtime=self.runtime,
+                fetcher=partial(self._fetch_changes, doc_id),
             )
             doc.on_change(partial(self._edited, queue, opened))
             self.on_open_doc.emit(doc)

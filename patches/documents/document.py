@@ -10,16 +10,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Iterator,
-    Sequence,
-)
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Final, cast
 
 from patches.aio.signals import Signal, Spawn
+from patches.documents.anchored import Anchored
 from patches.documents.described import Described
 from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
 from patches.documents.owner import NotADict, Owner
@@ -27,7 +23,6 @@ from patches.documents.reversals import History
 from patches.documents.shape import T
 from patches.documents.shown import ShownState
 from patches.documents.threadsafe import ThreadSafe
-from patches.documents.typed import Typed
 from patches.errors import (
     DocumentClosedError,
     OpsRefusedError,
@@ -44,7 +39,7 @@ from patches.model.request_checks import CHANGE_ENVELOPE_BYTES
 from patches.runtime import Runtime
 
 
-class Document(Typed[T], Described, NotADict):
+class Document(Anchored[T], Described, NotADict):
     """An open document. `Patches.open_doc` makes it and owns it.
 
     `T` is what it was opened as; without a type its state is plain JSON.
@@ -145,8 +140,7 @@ class Document(Typed[T], Described, NotADict):
         for one that does not fit the document's type. Then nothing is changed.
         """
         self._check_open()
-        shown, shape = self._shown, self._shape
-        before = shown.changes
+        shown, shape, before = self._shown, self._shape, self._shown.changes
         base = shown.state if shape is None else shape.base_of(shown.state)
         self._drafts += 1
         try:
@@ -159,8 +153,7 @@ class Document(Typed[T], Described, NotADict):
     def edit(self) -> Iterator[T]:
         """`with doc.edit() as draft:` applies the edits of the block, or none if it raises."""
         self._check_open()
-        shown, shape = self._shown, self._shape
-        before = shown.changes
+        shown, shape, before = self._shown, self._shape, self._shown.changes
         base = shown.state if shape is None else shape.base_of(shown.state)
         draft = draft_of(base, max_depth=self.limits.max_value_depth, typing=shape)
         self._drafts += 1
@@ -220,11 +213,14 @@ class Document(Typed[T], Described, NotADict):
         metadata_bytes: int,
         debug: bool,
         runtime: Runtime,
+        fetcher: Callable[[int], Awaitable[Sequence[Change]]] | None = None,
     ) -> None:
         """The caller owns this document from now on; its thread and event loop alone may edit it.
 
-        `metadata_bytes`: the size of the metadata that goes onto each change.
+        `metadata_bytes`: the size of the metadata that goes onto each change. `fetcher`: fetches
+        what was committed after a revision.
         """
+        self.fetcher = fetcher
         self.spawn, self.flusher, self.metadata_bytes = spawn, flusher, metadata_bytes
         self.runtime = runtime
         self._owner = Owner()

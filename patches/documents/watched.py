@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from patches.documents.reversals import History, Refused, UndoRules
 from patches.documents.shown import ShownState
 from patches.documents.watchers import EditWatcher
-from patches.errors import UnsupportedOperationError
-from patches.model.json_values import Json, Op
+from patches.errors import PatchError, UnsupportedOperationError
+from patches.json_patch import apply_patch
+from patches.model.json_values import Json, Op, json_equal
 
 
 class Watched(ABC):
@@ -92,8 +93,24 @@ class Watched(ABC):
     def _notify_watchers(self, before: Json, after: Json, moves: History | None) -> None:
         """Others have moved the shown state: by `moves`, if that is known."""
         refused, self._refused = self._refused, ()
+        if moves is not None and not _lead_to(after, moves, before):
+            moves = None
         for watcher in self._watchers:
             if moves is not None:
                 watcher.moved(moves, refused)
             elif refused or before is not after:
                 watcher.replaced(before, after, refused)
+
+
+def _lead_to(after: Json, history: History, before: Json) -> bool:
+    """Whether operations account for a new state, as far as elements of lists change places.
+
+    Texts are transformed exactly. Moved elements are not: the wire's transform, which every replica
+    has to share, gives a state that the operations of others alone do not lead to.
+    """
+    if all(op["op"] == "@txt" for ops in history for op in ops):
+        return True
+    try:
+        return json_equal(apply_patch(before, [op for ops in history for op in ops]), after)
+    except PatchError:
+        return False

@@ -28,6 +28,8 @@
     ├── StateReadOnlyError (TypeError)   a write to `doc.state`, noticed in debug mode
     ├── StateTypeError (TypeError)       a value that does not fit the type of its document
     ├── ShapeTooNewError                 a document was migrated by a newer program
+    ├── AnchorExpiredError               a shared anchor is too old to be followed
+    ├── StreamTargetGoneError            others deleted the text that is being streamed
     ├── WrongThreadError                 a document is used from another thread than its own
     ├── WrongLoopError                   a client is used from another event loop than its own
     ├── DocNotTrackedError               the call needs a tracked document
@@ -90,6 +92,7 @@ from patches.errors.base import (
 from patches.errors.documents import (
     ALGORITHM_REASON,
     AlgorithmMismatchError,
+    AnchorExpiredError,
     ApplyChangesError,
     CommittedPoisonSkippedError,
     DeletionPendingError,
@@ -107,6 +110,7 @@ from patches.errors.documents import (
     ShapeTooNewError,
     StateReadOnlyError,
     StateTypeError,
+    StreamTargetGoneError,
     UnsplittableChangeError,
     UnstoredPendingError,
     UnsupportedOperationError,
@@ -156,6 +160,7 @@ __all__ = [
     "ActionTooSlowError",
     "ActionsOnlyError",
     "AlgorithmMismatchError",
+    "AnchorExpiredError",
     "ApplyChangesError",
     "AudienceDeniedError",
     "BranchError",
@@ -211,6 +216,7 @@ __all__ = [
     "StorageError",
     "StorageFullError",
     "StorageTimeoutError",
+    "StreamTargetGoneError",
     "TooManyRequestsError",
     "UnauthorizedError",
     "UnavailableError",

@@ -151,6 +151,21 @@ class ShapeTooNewError(PatchesError):
         )
 
 
+class AnchorExpiredError(PatchesError):
+    """An anchor that was shared is too old: the changes since then cannot be had any more."""
+
+    def __init__(self, doc_id: str, *, rev: int, committed_rev: int) -> None:
+        self.doc_id, self.rev, self.committed_rev = doc_id, rev, committed_rev
+        super().__init__(
+            f"document {doc_id!r}: an anchor of revision {rev} cannot be followed to revision "
+            f"{committed_rev}; for places that have to last, use a mark"
+        )
+
+
+class StreamTargetGoneError(PatchesError):
+    """The text that is being streamed into a document was deleted by others."""
+
+
 class WrongThreadError(PatchesError):
     """An edit from another thread than the one whose event loop owns the document."""
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from patches.aio.tasks import TaskScope
 from patches.errors import JSONRPCError, PatchesError
+from patches.model.change import Change
 from patches.net.backoff import reconnect_wait
 from patches.net.connection import PatchesConnection
 from patches.sync.document import transitions
@@ -77,6 +78,10 @@ class LiveDocs:
             link.names_algorithms = not isinstance(exc, JSONRPCError)
             return None
         return name if isinstance(name, str) else None
+
+    async def fetch_changes(self, doc_id: str, since: int) -> Sequence[Change]:
+        """What the server has committed after a revision. Raises `NetworkError`."""
+        return await self._connection.get_changes_since(doc_id, since)
 
     async def show_docs(self, doc_ids: Sequence[str]) -> None:
         """Read what the stores hold of documents, for `synced`."""

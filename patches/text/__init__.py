@@ -13,7 +13,13 @@ from patches.text.attributes import (
 from patches.text.delta import Delta, ops_of, text_of
 from patches.text.document import apply_to_text, text_ops_of
 from patches.text.ops import DeltaOp, is_delta, op_length
-from patches.text.utf16 import utf16_key, utf16_length, utf16_slice
+from patches.text.utf16 import (
+    python_index,
+    utf16_index,
+    utf16_key,
+    utf16_length,
+    utf16_slice,
+)
 
 __all__ = [
     "Delta",
@@ -27,11 +33,13 @@ __all__ = [
     "is_delta",
     "op_length",
     "ops_of",
+    "python_index",
     "text_of",
     "text_ops_of",
     "transform",
     "transform_attributes",
     "transform_position",
+    "utf16_index",
     "utf16_key",
     "utf16_length",
     "utf16_slice",

@@ -57,6 +57,22 @@ def utf16_offset(text: str, position: int) -> int:
     return utf16_length(text[:position])
 
 
+def utf16_index(text: str, index: int) -> int:
+    """The UTF-16 position of the character at `index`. Raises `IndexError` outside of the text."""
+    if not 0 <= index <= len(text):
+        raise IndexError(f"position {index} is outside the text of {len(text)} characters")
+    return utf16_offset(text, index)
+
+
+def python_index(text: str, utf16: int) -> int:
+    """The index of the character at a UTF-16 position; inside of a pair, that of the pair.
+
+    Beyond the end it is the end.
+    """
+    _, position, half = cut(text, 0, utf16)
+    return position - 1 if half else position
+
+
 def utf16_slice(text: str, start: int, end: int | None = None) -> str:
     """The units from `start` to `end` (not negative). A pair that is cut leaves one surrogate."""
     if text.isascii():

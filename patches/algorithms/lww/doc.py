@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 from patches.algorithms.lww.field_table import FieldTable
 from patches.algorithms.lww.receive import rows_of
@@ -41,6 +41,7 @@ class LWWDoc(Document[T]):
     """
 
     algorithm: ClassVar[str] = "lww"
+    follows: ClassVar[Literal["operations", "states"] | None] = "states"
 
     def __init__(
         self, doc_id: str, snapshot: Snapshot | None = None, *, limits: Limits | None = None

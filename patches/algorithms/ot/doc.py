@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Final
+from typing import ClassVar, Final, Literal
 
 from patches.algorithms.ot.apply import apply_changes
 from patches.algorithms.ot.preparing import can_cut, prepared
@@ -56,6 +56,8 @@ _id_of: Final = attrgetter("id")
 
 class OTDoc(TieredDoc[T]):
     """An open OT document. `OTAlgorithm` makes it; `Patches` owns it."""
+
+    follows: ClassVar[Literal["operations", "states"] | None] = "operations"
 
     # ---- the tiers -------------------------------------------------------------------------------
 
@@ -260,6 +262,10 @@ class OTDoc(TieredDoc[T]):
 
     def undo_rules(self) -> OTUndoRules:
         return OTUndoRules(self.limits)
+
+    def unsent(self) -> tuple[Json, Sequence[Sequence[Op]]]:
+        edits = [*(change.ops for change in self._tiers.pending), *self.unsaved]
+        return shown(self.committed_state), edits
 
     def storing(self, changes: Sequence[Change], ops: list[Op]) -> list[Change]:
         """This edit is on its way to the store as these changes; see `UnsavedEdits.storing`."""

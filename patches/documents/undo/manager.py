@@ -134,6 +134,11 @@ class UndoManager:
         """What can be undone, newest last."""
         return self._undo.listed()
 
+    @property
+    def doing(self) -> Literal["undo", "redo"] | None:
+        """What it is doing, while it edits the document."""
+        return self._doing
+
     def on_change(self, subscriber: Callable[[], object]) -> Unsubscribe:
         """Call `subscriber()` when steps come or go. Returns the unsubscriber."""
         return self._on_change(subscriber)

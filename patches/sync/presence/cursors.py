@@ -25,14 +25,15 @@ def text_change(before: Json, after: Json, path: str) -> Delta | None:
 def moved_cursor(state: dict[str, Json], change: Delta) -> dict[str, Json]:
     """A presence state with its `"cursor"` moved: a position, or a list of positions."""
     cursor = state.get("cursor")
-    if _is_position(cursor):
+    if is_position(cursor):
         return {**state, "cursor": change.transform_position(cursor)}
-    if isinstance(cursor, list) and cursor and all(_is_position(each) for each in cursor):
+    if isinstance(cursor, list) and cursor and all(is_position(each) for each in cursor):
         return {**state, "cursor": [change.transform_position(each) for each in cursor]}
     return state
 
 
-def _is_position(value: Any) -> TypeGuard[int]:
+def is_position(value: Any) -> TypeGuard[int]:
+    """Whether a value of a state is a position in a text."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 

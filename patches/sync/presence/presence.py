@@ -13,17 +13,18 @@ the first time answers with its own. States that came before a room was entered 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Self
 
 from patches.aio.signals import Signal
+from patches.documents.anchors import Anchor, Span
 from patches.documents.document import Document
-from patches.errors import InvalidRequestError
+from patches.errors import InvalidRequestError, PatchError
 from patches.limits import KIB, Limits
 from patches.model import codec
 from patches.model.json_values import Json, checked_copy, json_equal
-from patches.sync.presence.cursors import moved_cursor, text_change
+from patches.sync.presence.cursors import is_position, moved_cursor, text_change
 from patches.sync.presence.hub import PresenceHub, State
 
 #: Between two messages to one peer, of all rooms together: changes that come faster are sent as
@@ -85,13 +86,33 @@ class Room:
         """The states of everybody else in the room, by peer id."""
         return self._others
 
-    def update(self, **fields: Json) -> None:
+    def update(self, **fields: Any) -> None:
         """Change fields of the own state. The others are notified soon.
 
-        Raises `InvalidRequestError` if it becomes larger than the server passes on.
+        An anchor or a span is sent as its position, or both, in UTF-16 units. Raises
+        `InvalidRequestError` if the state becomes larger than the server passes on.
         """
-        self._state = _checked({**self._state, **fields}, self.doc_id)
+        sent = {name: _position(value) for name, value in fields.items()}
+        self._state = _checked({**self._state, **sent}, self.doc_id)
         self.announce_all()
+
+    def cursors(self, name: str = "cursor") -> Mapping[str, Sequence[Anchor]]:
+        """The others' positions as anchors, by peer id: one for a cursor, two for a selection.
+
+        `name`: the field of their states. Raises `PatchError` if the room has no text, or its
+        document is not open.
+        """
+        doc = self._open_doc()
+        if self._path is None or doc is None:
+            raise PatchError("cursors() needs presence(..., text=path) and the document open")
+        found: dict[str, Sequence[Anchor]] = {}
+        for peer, state in self._others.items():
+            position = state.get(name)
+            places = position if isinstance(position, list) else [position]
+            positions = [each for each in places if is_position(each)]
+            if positions and len(positions) == len(places):
+                found[peer] = [doc.anchor_at_utf16(self._path, each) for each in positions]
+        return found
 
     async def __aenter__(self) -> Self:
         self._hub.rooms.append(self)
@@ -198,6 +219,13 @@ class Room:
                 for peer, shown in self._others.items()
             }
         )
+
+
+def _position(value: Any) -> Json:
+    """A value as it is sent."""
+    if isinstance(value, Span):
+        return [value.start.utf16, value.end.utf16]
+    return value.utf16 if isinstance(value, Anchor) else value
 
 
 def _checked(state: Mapping[str, Json], doc_id: str) -> dict[str, Json]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from patches.client.patches import Patches
-from patches.errors import InvalidRequestError
+from patches.errors import InvalidRequestError, PatchError
 from patches.model import codec
 from patches.model.change import Snapshot
 from patches.model.json_values import Json
@@ -278,6 +278,36 @@ async def test_cursors_move_as_the_text_changes() -> None:
             assert anns.state["cursor"] == [5, 7]
             (shown,) = anns.others.values()
             assert shown["cursor"] == 4
+
+
+@virtual_time
+async def test_anchors_are_sent_as_positions_and_received_as_anchors() -> None:
+    async with (
+        LocalServer() as server,
+        client(server, "d") as ann,
+        client(server, "d") as bob,
+    ):
+        mine, other = ann.patches.get_open_doc("d"), bob.patches.get_open_doc("d")
+        assert mine is not None
+        assert other is not None
+        mine.change(lambda draft: draft.text("body").append("\U0001f600 Dear all"))
+        await ann.settled(5)
+        await bob.settled(5)
+        async with (
+            ann.presence("d", {"name": "Ann"}, text="/body") as anns,
+            bob.presence("d", {"name": "Bob"}, text="/body") as bobs,
+        ):
+            anns.update(cursor=mine.anchor("/body", 2), selection=mine.span("/body", 2, 6))
+            assert (anns.state["cursor"], anns.state["selection"]) == (3, [3, 7])
+            await asyncio.sleep(1)
+            ((cursor,),) = bobs.cursors().values()
+            ((start, end),) = bobs.cursors("selection").values()
+            other.change(lambda draft: draft.text("body").insert(0, "Oh, "))
+            assert (cursor.index, start.index, end.index) == (6, 6, 10)
+            assert bobs.cursors("colour") == {}
+        async with bob.presence("d", {"name": "Bob"}) as room:
+            with pytest.raises(PatchError, match="text=path"):
+                room.cursors()
 
 
 @virtual_time
