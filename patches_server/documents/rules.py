@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 from patches.errors import ChangeRefusedError, StatusError, UnavailableError
 from patches.model.change import Change, ChangeInput
 from patches.model.json_values import Json, Op
+from patches_server.documents.authors import author_of
 from patches_server.documents.context import CallContext, Reviewer
 from patches_server.documents.patterns import pattern_of
 from patches_server.documents.verdicts import Verdict, require_accepted
@@ -81,11 +82,10 @@ class RuleBook:
         async def review(change: Change | ChangeInput, before: Json, after: Json) -> None:
             if caller.review is not None:
                 await caller.review(change, before, after)
-            author = change.metadata.get("author")
             judged = Review(
                 doc_id=doc_id,
                 principal=caller.principal,
-                author=author if isinstance(author, str) else None,
+                author=author_of(change),
                 change=change,
                 ops=change.ops,
                 before={} if before is None else before,

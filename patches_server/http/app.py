@@ -81,6 +81,7 @@ class ServerOptions(TypedDict, total=False):
     validate: Validate | None
     validate_state: ValidateState | None
     hide_existence: bool
+    stamp_author: bool
     drain_s: float
     metrics: bool
 
@@ -194,6 +195,7 @@ def create_server(
     validate: Validate | None = None,
     validate_state: ValidateState | None = None,
     hide_existence: bool = False,
+    stamp_author: bool = True,
     drain_s: float = 10.0,
     metrics: bool = False,
 ) -> HostedServer:
@@ -218,7 +220,7 @@ def create_server(
         validate: your own rules about changes: `validate(principal, doc_id, changes)`.
         validate_state: the same about what comes of each change:
             `validate_state(principal, doc_id, change, before, after)`.
-        reauth_s, hide_existence, drain_s: see `PatchesServer`.
+        reauth_s, hide_existence, stamp_author, drain_s: see `PatchesServer`.
 
     Raises `InvalidRequestError` for an unknown store or route.
     """
@@ -250,6 +252,7 @@ def create_server(
         validate=validate,
         validate_state=validate_state,
         hide_existence=hide_existence,
+        stamp_author=stamp_author,
         drain_s=drain_s,
     )
     if "*" in origins and server.access.signs_in:

@@ -143,7 +143,7 @@ def answer_rows(
     return commit_order(answer.values())
 
 
-def new_rows(loaded: LoadedRows, decision: Decision) -> list[Row]:
+def new_rows(loaded: LoadedRows, decision: Decision, author: str | None = None) -> list[Row]:
     """The rows of the next revision, with what they know of the past of their paths."""
     rev, table = loaded.rev + 1, RowTable(loaded.rows, with_hidden=True)
     written = {op["path"]: op for op in decision.ops}
@@ -156,13 +156,14 @@ def new_rows(loaded: LoadedRows, decision: Decision) -> list[Row]:
             if row is not None:
                 replaced.append(row.held)
         if op["op"] != "remove":
-            rows.append(Row.from_op(op, rev=rev, pos=pos, held=after_write(replaced, rev)))
+            held = after_write(replaced, rev)
+            rows.append(Row.from_op(op, rev=rev, pos=pos, held=held, author=author))
             continue
         # what a row above or the snapshot holds here, it gives to every reader that gets it
         above = (written.get(name) or table.get(name) for name in ("", *ancestor_paths(path)))
         pinned = loaded.snapshot is not None or any(row and holds(row, path) for row in above)
         held = after_removal(replaced, rev, held_since=[0] if pinned else [])
-        rows.append(Row.from_op(op, rev=rev, pos=pos, held=held, pinned=pinned))
+        rows.append(Row.from_op(op, rev=rev, pos=pos, held=held, pinned=pinned, author=author))
     return rows
 
 
@@ -175,7 +176,8 @@ def seed_rows(source: LoadedRows) -> list[Row]:
     rows = []
     for pos, row in enumerate(copied):
         held = after_removal((), 1, held_since=[0]) if row.is_removal else ((0, None),)
-        new = Row.from_op(row.op, rev=1, pos=pos, held=held, pinned=row.is_removal)
+        pinned = row.is_removal
+        new = Row.from_op(row.op, rev=1, pos=pos, held=held, pinned=pinned, author=row.author)
         rows.append(new.as_hidden() if row.hidden else new)
     return rows
 

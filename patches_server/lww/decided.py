@@ -9,6 +9,7 @@ from patches.errors import ChangeRefusedError, OpsRefusedError
 from patches.limits import Limits
 from patches.model.checks import check_ops
 from patches.runtime import Millis
+from patches_server.documents.authors import author_of
 from patches_server.documents.context import Reviewer
 from patches_server.documents.history import KnownHistory
 from patches_server.lww.commit import (
@@ -82,7 +83,7 @@ def decided(call: CommitCall, loaded: LoadedRows, paths: Sequence[str], limits: 
     if has_structural_ops(fresh):
         fresh = as_field_writes(loaded, fresh, limits)
     decision = decide(RowTable(loaded.rows), fresh, call.now)
-    stored = new_rows(loaded, decision)
+    stored = new_rows(loaded, decision, author_of(call.changes[0]))
     rows = answer_rows(loaded, stored, decision, paths, 0 if is_behind else client_rev)
     first = [reset_row(loaded)] if is_behind else []
     return Decided(

@@ -24,9 +24,21 @@ class Row:
     `hidden`: a removal under which something was written since. It takes part in nothing any more,
     but a reader who holds what it removed must still receive it, or would keep that beside what was
     written. `pinned`: a removal of what a row above, or the snapshot, still holds: it must stay.
+    `author`: who wrote it, as far as its commit said; it is kept here and not sent.
     """
 
-    __slots__ = ("_held", "_op", "encoded", "hidden", "path", "pinned", "pos", "rev", "ts")
+    __slots__ = (
+        "_held",
+        "_op",
+        "author",
+        "encoded",
+        "hidden",
+        "path",
+        "pinned",
+        "pos",
+        "rev",
+        "ts",
+    )
 
     def __init__(
         self,
@@ -40,6 +52,7 @@ class Row:
         hidden: bool = False,
         pinned: bool = False,
         op: Op | None = None,
+        author: str | None = None,
     ) -> None:
         self.path = path
         self.rev = rev
@@ -50,10 +63,18 @@ class Row:
         self.hidden = hidden
         self.pinned = pinned
         self._op = op
+        self.author = author
 
     @classmethod
     def from_op(
-        cls, op: Op, *, rev: int, pos: int, held: Spans | None = None, pinned: bool = False
+        cls,
+        op: Op,
+        *,
+        rev: int,
+        pos: int,
+        held: Spans | None = None,
+        pinned: bool = False,
+        author: str | None = None,
     ) -> Row:
         """The row that a commit at `rev` stores for `op`, which has a `ts`.
 
@@ -71,6 +92,7 @@ class Row:
             held=held,
             pinned=pinned,
             op=op,
+            author=author,
         )
 
     @property
@@ -108,6 +130,7 @@ class Row:
             hidden=True,
             pinned=self.pinned,
             op=self._op,
+            author=self.author,
         )
 
     def __repr__(self) -> str:

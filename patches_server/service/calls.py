@@ -15,8 +15,10 @@ from typing import Any, TypeAlias
 
 from patches.errors import AlgorithmMismatchError, ForbiddenError, NotFoundError, PatchesError
 from patches.limits import Limits
+from patches.model.change import ChangeInput
 from patches.model.json_values import Json
 from patches_server.auth.access import Access
+from patches_server.documents.authors import id_of, signed_by
 from patches_server.documents.concurrency_limit import ConcurrencyLimit
 from patches_server.documents.context import CallContext, call_context
 from patches_server.documents.document_server import Begun
@@ -60,10 +62,11 @@ class Calls:
         offload: Offloader,
         stats: ServerStats,
         hide_existence: bool,
+        stamp_author: bool = True,
     ) -> None:
         self._router, self._access, self._validation = router, access, validation
         self._limits, self._offload, self._stats = limits, offload, stats
-        self._hide_existence = hide_existence
+        self._hide_existence, self._stamp_author = hide_existence, stamp_author
         self._snapshots = ConcurrencyLimit.of_snapshots(limits)
         self._commits = CommitsUnderWay[Any]()
 
@@ -75,6 +78,8 @@ class Calls:
         services = await self._router.find(doc_id)
         options = call.method.options_of(call.params)
         _check_algorithm(doc_id, options, services)
+        if call.method.is_commit and call.context.principal is not None:
+            arguments = (self._signed(call.context.principal, arguments[0]), *arguments[1:])
         if call.method.is_commit and self._validation is not None:
             await self._validation.require(call.context.principal, doc_id, arguments[0])
         review = None
@@ -132,6 +137,8 @@ class Calls:
             _check_algorithm(doc_id, context.options, services)
         except PatchesError:
             return None
+        if principal is not None:
+            given = self._signed(principal, given)
         validation = self._validation
         if validation is not None and not validation.accepts_now(principal, doc_id, given):
             return None
@@ -142,6 +149,11 @@ class Calls:
             self._stats.committed(services.documents.name, perf_counter() - begun)
             return encoded(result)
         return result
+
+    def _signed(self, principal: object, changes: list[ChangeInput]) -> list[ChangeInput]:
+        """Changes with their author, where sign-in says who it is."""
+        author = id_of(principal) if self._stamp_author else None
+        return changes if author is None else signed_by(author, changes)
 
     def _committed(
         self, algorithm: str, begun: float, then: Ended, result: CommitResult | Exception | None

@@ -52,6 +52,7 @@ class PatchesServer(OwnCalls):
         validate, validate_state: your own rules about changes and about what comes of them; see
             `patches_server.service.validation`.
         hide_existence: refuse calls about branches that do not exist like those that are forbidden.
+        stamp_author: write the `id` of the principal on each change as metadata `author`.
         drain_s: how long `close` waits for calls under way, and over how much time it spreads the
             closing of many connections.
     """
@@ -71,10 +72,12 @@ class PatchesServer(OwnCalls):
         validate: Validate | None = None,
         validate_state: ValidateState | None = None,
         hide_existence: bool = False,
+        stamp_author: bool = True,
         drain_s: float = 10.0,
     ) -> None:
         check_bool("relay", relay)
         check_bool("hide_existence", hide_existence)
+        check_bool("stamp_author", stamp_author)
         check_number("reauth_s", reauth_s)
         check_number("drain_s", drain_s)
         check_function("algorithm_of", algorithm_of)
@@ -113,6 +116,7 @@ class PatchesServer(OwnCalls):
             offload=self.offload,
             stats=self.stats,
             hide_existence=hide_existence,
+            stamp_author=stamp_author,
         )
         self.relay: AwarenessRelay | None = None
         if relay:

@@ -66,6 +66,14 @@ class LWWServerStoreContract:
         assert (found.path, found.rev, found.ts, found.held) == (LONE, 1, 12.5, row.held)
         assert (found.hidden, found.pinned) == (False, True)
 
+    async def test_a_row_keeps_its_author(self, store: LWWServerStore) -> None:
+        op = {"op": "replace", "path": "/a", "value": 1, "ts": 1}
+        for rev, author in enumerate(("ann \ud800", None), start=1):
+            row = Row.from_op(op, rev=rev, pos=0, author=author)
+            await store.save_rows("d", [row], expected_rev=rev - 1, now=NOW)
+            (loaded,) = (await store.load_rows("d", now=NOW)).rows
+            assert loaded.author == author
+
     async def test_a_token_names_one_life_of_a_document(self, store: LWWServerStore) -> None:
         await write(store, "d", 1, {"/a": 1}, head_id="c1", change_ids=["c1"])
         first = await store.load_rows("d", now=NOW)

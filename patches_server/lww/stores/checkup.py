@@ -17,8 +17,14 @@ from patches.model import codec
 from patches.stores.sqlite.keys import from_key
 from patches_server.documents.checkup import Problem
 from patches_server.lww.stores.sqlite_docs import ROW, DocRow, find_doc, is_whole_doc, put_doc
-from patches_server.lww.stores.sqlite_rows import INDEXES, counted_ids, counted_rows, is_whole
-from patches_server.stores.sqlite.checksums import NO_ROWS, Sums, row_crc
+from patches_server.lww.stores.sqlite_rows import (
+    INDEXES,
+    counted_ids,
+    counted_rows,
+    crc_of,
+    is_whole,
+)
+from patches_server.stores.sqlite.checksums import NO_ROWS, Sums
 from patches_server.stores.sqlite.checkup import good_versions, state_of
 
 _ORPHANS: Final = {
@@ -141,7 +147,7 @@ def _rows_mended(conn: sqlite3.Connection, doc_id: str, doc: int) -> Iterator[st
         )
         conn.execute(
             "UPDATE lww_rows SET op = ?, crc = ? WHERE rowid = ?",
-            (op, row_crc(doc, *columns, op), rowid),
+            (op, crc_of(doc, columns, op), rowid),
         )
         yield f"document {doc_id!r}: wrote the row of {from_key(path)[:128]!r} again from a version"
 

@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS lww_rows (
     doc INTEGER NOT NULL, path BLOB NOT NULL, rev INTEGER NOT NULL, pos INTEGER NOT NULL,
     ts NUMERIC NOT NULL, held BLOB NOT NULL,
     hidden INTEGER NOT NULL DEFAULT 0, pinned INTEGER NOT NULL, droppable INTEGER NOT NULL,
-    stored_at INTEGER NOT NULL,
+    stored_at INTEGER NOT NULL, author BLOB,
     crc INTEGER NOT NULL, op BLOB NOT NULL,
     UNIQUE (doc, path)
 );
@@ -43,7 +43,8 @@ CREATE TABLE IF NOT EXISTS lww_change_ids (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS lww_change_ids_by_expiry ON lww_change_ids (expires_at);
 """
-ROW: Final = "path, rev, pos, ts, held, hidden, pinned, droppable, stored_at, crc, op"
+ROW: Final = "path, rev, pos, ts, held, hidden, pinned, droppable, stored_at, author, crc, op"
+_ROW_OF_VERSION_1: Final = "path, rev, pos, ts, held, hidden, pinned, droppable, stored_at, crc, op"
 ID: Final = "change_id, expires_at, rev"
 
 
@@ -59,7 +60,7 @@ def _to_version_2(conn: sqlite3.Connection) -> None:
     for doc, doc_id, rev, floor, snapshot_rev, packed in docs:
         rows, ids = Sums(), Sums()
         for rowid, *row in conn.execute(
-            f"SELECT rowid, {ROW} FROM lww_rows WHERE doc = ?",  # noqa: S608 -- fixed names
+            f"SELECT rowid, {_ROW_OF_VERSION_1} FROM lww_rows WHERE doc = ?",  # noqa: S608 -- fixed names
             (doc,),
         ).fetchall():
             *columns, crc, op = row
@@ -76,12 +77,18 @@ def _to_version_2(conn: sqlite3.Connection) -> None:
         conn.execute("UPDATE lww_docs SET snapshot = ? WHERE doc = ?", (packed, doc))
 
 
+def _to_version_3(conn: sqlite3.Connection) -> None:
+    """Let rows have authors. The checksum of a row without one is as before."""
+    if "author" not in {row[1] for row in conn.execute("PRAGMA table_info(lww_rows)")}:
+        conn.execute("ALTER TABLE lww_rows ADD COLUMN author BLOB")
+
+
 LWW_SCHEMA: Final = Schema(
     name="lww",
-    version=2,
+    version=3,
     script=_SCRIPT,
     known_by=frozenset({"lww_docs"}),
-    migrations={1: _to_version_2},
+    migrations={1: _to_version_2, 2: _to_version_3},
 )
 
 

@@ -50,7 +50,7 @@ def hide_rows(conn: sqlite3.Connection, doc: DocRow, paths: Sequence[str]) -> Do
             continue
         rowid, *columns, crc, op = found
         columns[5] = 1
-        new = row_crc(doc.doc, *columns, op)
+        new = crc_of(doc.doc, columns, op)
         conn.execute("UPDATE lww_rows SET hidden = 1, crc = ? WHERE rowid = ?", (new, rowid))
         rows = rows.minus([crc]).plus([new])
     return replace(doc, rows=rows)
@@ -135,11 +135,17 @@ def _rows(
 def is_whole(doc: int, row: Sequence[object]) -> bool:
     """Whether a row has its checksum: `path, rev, ..., stored_at, crc, op`."""
     *columns, crc, op = row
-    return isinstance(op, bytes) and row_crc(doc, *columns, op) == crc
+    return isinstance(op, bytes) and crc_of(doc, columns, op) == crc
+
+
+def crc_of(doc: int, columns: Sequence[object], op: bytes) -> int:
+    """The checksum of a row: `path, rev, ..., stored_at, author`, and its operation."""
+    *others, author = columns
+    return row_crc(doc, *others, op) if author is None else row_crc(doc, *columns, op)
 
 
 def _row(doc_id: str, doc: int, row: Sequence[Any]) -> Row:
-    path, rev, pos, ts, held, hidden, pinned, _, _, _, op = row
+    path, rev, pos, ts, held, hidden, pinned, _, _, author, _, op = row
     require_row(is_whole(doc, row), f"document {doc_id!r}: a row of revision {rev}")
     return Row(
         from_key(path),
@@ -150,6 +156,7 @@ def _row(doc_id: str, doc: int, row: Sequence[Any]) -> Row:
         held=held,
         hidden=bool(hidden),
         pinned=bool(pinned),
+        author=None if author is None else from_key(author),
     )
 
 
@@ -208,15 +215,17 @@ def _write(conn: sqlite3.Connection, doc: int, sums: Sums, row: Row, now: Millis
         int(row.pinned),
         int(row.is_removal and not row.pinned),
         now,
+        None if row.author is None else to_key(row.author),
     )
-    crc = row_crc(doc, *columns, row.encoded)
+    crc = crc_of(doc, columns, row.encoded)
     conn.execute(
         "INSERT INTO lww_rows "
-        "(doc, path, rev, pos, ts, held, hidden, pinned, droppable, stored_at, crc, op) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (doc, path) DO UPDATE SET "
+        "(doc, path, rev, pos, ts, held, hidden, pinned, droppable, stored_at, author, crc, op) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (doc, path) DO UPDATE SET "
         "rev = excluded.rev, pos = excluded.pos, ts = excluded.ts, held = excluded.held, "
         "hidden = excluded.hidden, pinned = excluded.pinned, droppable = excluded.droppable, "
-        "stored_at = excluded.stored_at, crc = excluded.crc, op = excluded.op",
+        "stored_at = excluded.stored_at, author = excluded.author, "
+        "crc = excluded.crc, op = excluded.op",
         (doc, *columns, crc, row.encoded),
     )
     return sums.minus(each for (each,) in gone).plus([crc])
