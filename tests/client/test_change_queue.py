@@ -26,7 +26,7 @@ from patches.errors import (
     UnsplittableChangeError,
 )
 from patches.testing.virtual_time import idle, virtual_time
-from tests.support.plain_algorithm import PlainAlgorithm
+from tests.support.small_algorithm import SmallAlgorithm
 
 UNSPLITTABLE = UnsplittableChangeError("replace", "/a", size=9, limit=1, doc_id="a", change_id="c")
 
@@ -34,7 +34,7 @@ UNSPLITTABLE = UnsplittableChangeError("replace", "/a", size=9, limit=1, doc_id=
 class Opened:
     """A client with one open document, and what failed."""
 
-    def __init__(self, patches: Patches, algorithm: PlainAlgorithm, doc: Document) -> None:
+    def __init__(self, patches: Patches, algorithm: SmallAlgorithm, doc: Document) -> None:
         self.patches, self.algorithm, self.doc = patches, algorithm, doc
         self.failures: list[tuple[Any, ...]] = []
         self.saved: list[str] = []
@@ -58,13 +58,13 @@ class Opened:
 
     @property
     def stored(self) -> list[Any]:
-        return [change.ops[0]["value"] for change in self.algorithm.snapshots["a"].changes]
+        return [change.ops[0]["value"] for change in self.algorithm.records["a"].pending]
 
 
 @asynccontextmanager
 async def opened(**options: Any) -> AsyncIterator[Opened]:
-    algorithm = PlainAlgorithm()
-    async with Patches(algorithms=[algorithm], default_algorithm="plain", **options) as patches:
+    algorithm = SmallAlgorithm()
+    async with Patches(algorithms=[algorithm], default_algorithm="small", **options) as patches:
         yield Opened(patches, algorithm, await patches.open_doc("a", metadata={"user": "me"}))
 
 
@@ -93,7 +93,7 @@ async def test_edits_are_stored_one_by_one_in_the_order_they_were_made() -> None
 async def test_documents_do_not_wait_for_each_other() -> None:
     async with opened() as world:
         other = await world.patches.open_doc("b")
-        world.algorithm.failures.append(StorageError("busy"))
+        world.algorithm.fail("handle_doc_change", StorageError("busy"))
         world.set(n=1)
         await idle()
         other.change(lambda draft: draft.update(n=2))
@@ -185,10 +185,10 @@ async def test_operations_can_be_submitted_to_a_document_that_is_not_open() -> N
 async def test_who_submits_hears_why_it_could_not_be_stored() -> None:
     async with opened() as world:
         ops = [{"op": "replace", "path": "/n", "value": 2}]
-        world.algorithm.failures.append(UNSPLITTABLE)
+        world.algorithm.fail("handle_doc_change", UNSPLITTABLE)
         with pytest.raises(UnsplittableChangeError):
             await world.patches.submit_doc_change("a", ops)
-        world.algorithm.failures.extend(StorageError(str(n)) for n in range(3))
+        world.algorithm.fail("handle_doc_change", *(StorageError(str(n)) for n in range(3)))
         latched = asyncio.create_task(world.patches.submit_doc_change("a", ops))
         await asyncio.sleep(10)
         assert not latched.done()
@@ -228,7 +228,7 @@ def test_an_edit_that_can_never_be_stored_is_taken_back_with_those_on_top_of_it(
         async with opened() as world:
             world.set(n=0)
             await world.doc.flush()
-            world.algorithm.failures.append(error)
+            world.algorithm.fail("handle_doc_change", error)
             shown: list[Any] = []
             for n in range(1, 4):
                 world.set(n=n)
@@ -249,7 +249,7 @@ def test_an_edit_that_can_never_be_stored_is_taken_back_with_those_on_top_of_it(
 @virtual_time
 async def test_a_store_that_is_busy_is_tried_again_under_the_same_id() -> None:
     async with opened() as world:
-        world.algorithm.failures.extend([StorageError("busy"), StorageError("busy")])
+        world.algorithm.fail("handle_doc_change", *[StorageError("busy"), StorageError("busy")])
         world.set(n=1)
         world.set(n=2)
         start = asyncio.get_running_loop().time()
@@ -267,7 +267,7 @@ async def test_a_store_that_is_busy_is_tried_again_under_the_same_id() -> None:
 @virtual_time
 async def test_after_the_third_failure_edits_stay_unsaved_until_they_are_retried() -> None:
     async with opened() as world:
-        world.algorithm.failures.extend(StorageFullError(str(n)) for n in range(3))
+        world.algorithm.fail("handle_doc_change", *(StorageFullError(str(n)) for n in range(3)))
         world.set(n=1)
         world.set(n=2)
         with pytest.raises(StorageFullError):
@@ -295,7 +295,7 @@ async def test_after_the_third_failure_edits_stay_unsaved_until_they_are_retried
 @virtual_time
 async def test_a_retry_that_fails_again_latches_again() -> None:
     async with opened() as world:
-        world.algorithm.failures.extend(StorageError(str(n)) for n in range(6))
+        world.algorithm.fail("handle_doc_change", *(StorageError(str(n)) for n in range(6)))
         world.set(n=1)
         with pytest.raises(StorageError, match="2"):
             await world.doc.flush()
@@ -309,7 +309,7 @@ async def test_a_retry_that_fails_again_latches_again() -> None:
 @virtual_time
 async def test_a_retry_leaves_out_what_needs_no_storing_any_more() -> None:
     async with opened() as world:
-        world.algorithm.failures.extend(StorageError(str(n)) for n in range(3))
+        world.algorithm.fail("handle_doc_change", *(StorageError(str(n)) for n in range(3)))
         world.set(n=1)
         world.set(n=2)
         with pytest.raises(StorageError):
@@ -322,7 +322,7 @@ async def test_a_retry_leaves_out_what_needs_no_storing_any_more() -> None:
 @virtual_time
 async def test_a_wait_ends_when_the_edit_was_confirmed_by_other_means() -> None:
     async with opened() as world:
-        world.algorithm.failures.append(StorageError("busy"))
+        world.algorithm.fail("handle_doc_change", StorageError("busy"))
         world.set(n=1)
         await idle()
         world.doc.unsaved.clear()
@@ -333,7 +333,7 @@ async def test_a_wait_ends_when_the_edit_was_confirmed_by_other_means() -> None:
 @virtual_time
 async def test_closing_the_client_waits_for_no_retry_but_makes_one() -> None:
     async with opened() as world:
-        world.algorithm.failures.append(StorageError("busy"))
+        world.algorithm.fail("handle_doc_change", StorageError("busy"))
         world.set(n=1)
         await idle()
         start = asyncio.get_running_loop().time()
@@ -345,7 +345,7 @@ async def test_closing_the_client_waits_for_no_retry_but_makes_one() -> None:
 @virtual_time
 async def test_closing_the_client_with_a_broken_store_ends() -> None:
     async with opened() as world:
-        world.algorithm.failures.extend(StorageError(str(n)) for n in range(9))
+        world.algorithm.fail("handle_doc_change", *(StorageError(str(n)) for n in range(9)))
         world.set(n=1)
         world.set(n=2)
         submitted = asyncio.create_task(
@@ -361,7 +361,7 @@ async def test_closing_the_client_with_a_broken_store_ends() -> None:
 @virtual_time
 async def test_closing_a_latched_document_ends_the_latch() -> None:
     async with opened() as world:
-        world.algorithm.failures.extend(StorageError(str(n)) for n in range(3))
+        world.algorithm.fail("handle_doc_change", *(StorageError(str(n)) for n in range(3)))
         world.set(n=1)
         with pytest.raises(StorageError):
             await world.doc.flush()

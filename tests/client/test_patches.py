@@ -24,18 +24,18 @@ from patches.errors import (
 from patches.model.change import Change
 from patches.stores.backend import StoreFactory
 from patches.testing.virtual_time import idle, virtual_time
-from tests.support.plain_algorithm import PlainAlgorithm
+from tests.support.small_algorithm import Record, SmallAlgorithm
 
 
 class World:
-    """A client of plain documents, and what its signals told."""
+    """A client of small documents, and what its signals reported."""
 
     def __init__(self, **options: Any) -> None:
-        self.algorithm = PlainAlgorithm()
+        self.algorithm = SmallAlgorithm()
         self.patches = Patches(
             object.__new__(_NoStore),
             algorithms=[self.algorithm],
-            **{"default_algorithm": "plain", **options},
+            **{"default_algorithm": "small", **options},
         )
         self.told: list[tuple[Any, ...]] = []
         for name in (
@@ -96,7 +96,7 @@ async def test_a_document_is_tracked_once_and_shared_by_all_who_open_it() -> Non
         second = await world.patches.open_doc("a")
         assert first is second is world.patches.get_open_doc("a")
         assert world.patches.tracked_docs == {"a"}
-        assert world.told == [("on_track_docs", ["a"], "plain")]
+        assert world.told == [("on_track_docs", ["a"], "small")]
         await world.patches.close_doc("a")
         assert world.patches.get_open_doc("a") is first
         await world.patches.close_doc("a")
@@ -189,10 +189,10 @@ async def test_a_document_that_nobody_waits_for_any_more_is_closed_again() -> No
 
 @virtual_time
 async def test_a_document_keeps_its_algorithm() -> None:
-    other = PlainAlgorithm()
+    other = SmallAlgorithm()
     other.name = "other"  # type: ignore[misc]  # a second algorithm of the same class
     async with a_world() as world:
-        await world.patches.open_doc("a", algorithm="plain")
+        await world.patches.open_doc("a", algorithm="small")
         with pytest.raises(PatchesError, match="no algorithm 'nope'"):
             await world.patches.open_doc("a", algorithm="nope")
     both = Patches(_NoStore(), algorithms=[world.algorithm, other], default_algorithm="other")
@@ -200,7 +200,7 @@ async def test_a_document_keeps_its_algorithm() -> None:
         for _ in range(2):  # recorded, then open
             with pytest.raises(AlgorithmMismatchError) as caught:
                 await patches.open_doc("a", algorithm="other")
-            assert (caught.value.expected, caught.value.got) == ("plain", "other")
+            assert (caught.value.expected, caught.value.got) == ("small", "other")
             await patches.open_doc("a")
         assert patches.algorithm_of("a") is world.algorithm
         await patches.close_doc("a")
@@ -212,10 +212,10 @@ async def test_a_document_keeps_its_algorithm() -> None:
 
 @virtual_time
 async def test_opens_that_ask_for_different_algorithms_at_once_get_one() -> None:
-    async with a_world(default_algorithm="plain") as world:
+    async with a_world(default_algorithm="small") as world:
         world.algorithm.gate.clear()
         async with asyncio.TaskGroup() as tasks:
-            plain = tasks.create_task(world.patches.open_doc("a", algorithm="plain"))
+            plain = tasks.create_task(world.patches.open_doc("a", algorithm="small"))
             await idle()
             any_other = tasks.create_task(world.patches.open_doc("a"))
             await idle()
@@ -228,12 +228,12 @@ async def test_a_load_that_fails_leaves_nothing_behind() -> None:
     async with a_world() as world:
         await world.patches.track_docs(["known"])
         for doc_id in ("known", "new"):
-            world.algorithm.load_failures.append(StorageError("broken"))
+            world.algorithm.fail("load_doc", StorageError("broken"))
             if doc_id == "new":  # the first failure is in tracking it
-                world.algorithm.load_failures.append(StorageError("broken"))
+                world.algorithm.fail("load_doc", StorageError("broken"))
             with pytest.raises(StorageError):
                 await world.patches.open_doc(doc_id)
-            world.algorithm.load_failures.clear()
+            world.algorithm.failures.clear()
             assert world.patches.get_open_doc(doc_id) is None
         assert world.patches.tracked_docs == {"known"}
         assert (await world.patches.open_doc("new")).state == {}
@@ -301,11 +301,11 @@ async def test_tracking_tells_only_what_really_changes() -> None:
         await world.patches.untrack_docs(["a", "nope"])
         await world.patches.untrack_docs(["nope"])
         assert world.told == [
-            ("on_track_docs", ["a", "b"], "plain"),
-            ("on_track_docs", ["c"], "plain"),
+            ("on_track_docs", ["a", "b"], "small"),
+            ("on_track_docs", ["c"], "small"),
             ("on_untrack_docs", ["a"]),
         ]
-        assert world.patches.tracked_docs == set(world.algorithm.snapshots) == {"b", "c"}
+        assert world.patches.tracked_docs == world.algorithm.live == {"b", "c"}
         with pytest.raises(DocNotTrackedError):
             world.patches.algorithm_of("a")
 
@@ -315,7 +315,7 @@ async def test_what_was_tracked_is_known_again_after_a_restart() -> None:
     async with a_world() as world:
         await world.patches.track_docs(["a"])
     async with Patches(
-        _NoStore(), algorithms=[world.algorithm], default_algorithm="plain"
+        _NoStore(), algorithms=[world.algorithm], default_algorithm="small"
     ) as again:
         assert again.tracked_docs == {"a"}
 
@@ -323,7 +323,7 @@ async def test_what_was_tracked_is_known_again_after_a_restart() -> None:
 @virtual_time
 async def test_tracking_that_cannot_be_stored_is_not_told() -> None:
     async with a_world() as world:
-        world.algorithm.load_failures.append(StorageError("full"))
+        world.algorithm.fail("track_docs", StorageError("full"))
         with pytest.raises(StorageError):
             await world.patches.track_docs(["a"])
         assert not world.patches.tracked_docs
@@ -339,7 +339,7 @@ async def test_closing_with_untrack_forgets_the_data_once_nobody_has_it_open() -
         assert world.patches.tracked_docs == {"a"}
         await world.patches.close_doc("a", untrack=True)
         assert not world.patches.tracked_docs
-        assert not world.algorithm.snapshots
+        assert not world.algorithm.live
         await world.patches.close_doc("never open")
 
 
@@ -406,7 +406,7 @@ def test_an_open_that_comes_while_a_document_goes_begins_anew_after_it(end: str)
             world.algorithm.gate.set()
             await going
             assert (await opening).state == {}
-            assert world.patches.tracked_docs == {"a"} == set(world.algorithm.snapshots)
+            assert world.patches.tracked_docs == {"a"} == world.algorithm.live
 
     run()
 
@@ -430,13 +430,13 @@ async def test_deleting_waits_for_what_was_submitted_without_opening() -> None:
 
 @virtual_time
 async def test_a_tombstone_is_renewed_by_the_algorithm_that_has_it() -> None:
-    other = PlainAlgorithm()
+    other = SmallAlgorithm()
     other.name = "other"  # type: ignore[misc]  # a second algorithm of the same class
-    other.tombstones.add("dead")
+    other.records["dead"] = Record(deleted=True)
     async with a_world() as world:
         pass
     async with Patches(
-        _NoStore(), algorithms=[world.algorithm, other], default_algorithm="plain"
+        _NoStore(), algorithms=[world.algorithm, other], default_algorithm="small"
     ) as patches:
         await patches.delete_doc("dead")
         await patches.delete_doc("never seen")
@@ -555,7 +555,7 @@ async def test_an_error_of_the_algorithm_is_passed_on() -> None:
 @virtual_time
 async def test_an_error_that_nobody_listens_to_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with Patches(
-        _NoStore(), algorithms=[algorithm := PlainAlgorithm()], default_algorithm="plain"
+        _NoStore(), algorithms=[algorithm := SmallAlgorithm()], default_algorithm="small"
     ):
         algorithm.on_error.emit(PatchesError("disk"), ErrorContext(doc_id="a"))
         assert "disk" in caplog.text
@@ -563,11 +563,11 @@ async def test_an_error_that_nobody_listens_to_is_logged(caplog: pytest.LogCaptu
 
 def test_a_client_without_its_default_algorithm_is_refused() -> None:
     with pytest.raises(PatchesError, match="no algorithm 'nope'"):
-        Patches(algorithms=[PlainAlgorithm()], default_algorithm="nope")
+        Patches(algorithms=[SmallAlgorithm()], default_algorithm="nope")
 
 
 def test_metadata_that_is_not_json_is_refused() -> None:
     with pytest.raises(InvalidValueError, match="/metadata/user"):
         Patches(
-            algorithms=[PlainAlgorithm()], default_algorithm="plain", metadata={"user": _NoStore()}
+            algorithms=[SmallAlgorithm()], default_algorithm="small", metadata={"user": _NoStore()}
         )

@@ -17,13 +17,12 @@ from patches.errors import (
     QueueFullError,
     UnsupportedOperationError,
 )
-from patches.model.change import Snapshot
 from patches.testing.virtual_time import idle, virtual_time
-from tests.support.plain_algorithm import PlainDoc
+from tests.support.small_algorithm import Record, SmallDoc
 
 
-def a_doc(state: Any = None, **limits: Any) -> PlainDoc:
-    doc = PlainDoc("doc", Snapshot(state=state, rev=0))
+def a_doc(state: Any = None, **limits: Any) -> SmallDoc:
+    doc = SmallDoc("doc", Record(state))
     object.__setattr__(doc, "limits", Limits(**limits))
     return doc
 
@@ -39,7 +38,7 @@ def test_a_document_without_a_state_shows_an_empty_object() -> None:
     assert doc.state == {}
 
 
-def edit_in_a_block(doc: PlainDoc) -> None:
+def edit_in_a_block(doc: SmallDoc) -> None:
     with doc.edit() as draft:
         draft.title = "Plan"
 
@@ -58,7 +57,7 @@ def edit_in_a_block(doc: PlainDoc) -> None:
     ids=["change", "edit", "apply", "apply JsonPatch", "set"],
 )
 def test_an_edit_shows_at_once_and_is_told_with_its_live_operations(
-    edit: Callable[[PlainDoc], None],
+    edit: Callable[[SmallDoc], None],
 ) -> None:
     before = {"title": "Old", "kept": [1]}
     doc = a_doc(before)
@@ -77,7 +76,7 @@ def raising(draft: Any) -> None:
     raise LookupError
 
 
-def raise_in_a_block(doc: PlainDoc) -> None:
+def raise_in_a_block(doc: SmallDoc) -> None:
     with doc.edit() as draft:
         raising(draft)
 
@@ -119,7 +118,7 @@ async def an_async_edit(draft: Any) -> None:
     ],
 )
 def test_an_edit_that_fails_changes_and_tells_nothing(
-    edit: Callable[[PlainDoc], None], error: type[Exception]
+    edit: Callable[[SmallDoc], None], error: type[Exception]
 ) -> None:
     doc = a_doc({"title": "Old", "l": []})
     before = doc.state
@@ -335,7 +334,7 @@ def test_the_status_is_told_when_it_changes_and_an_error_goes_with_error_only() 
         lambda doc: doc.mark_loaded(),
     ],
 )
-def test_a_document_that_was_loaded_once_stays_so(load: Callable[[PlainDoc], None]) -> None:
+def test_a_document_that_was_loaded_once_stays_so(load: Callable[[SmallDoc], None]) -> None:
     doc = a_doc()
     doc.update_sync_status("syncing")
     assert not doc.is_loaded

@@ -7,6 +7,7 @@ a snapshot token of its own, and its failures can be arranged. It keeps everythi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -20,12 +21,13 @@ from patches.errors import (
     MissingChangesError,
     PatchError,
     PendingChangeError,
+    UnsupportedOperationError,
 )
 from patches.json_patch import apply_patch
 from patches.limits import Limits
 from patches.model.change import Change, QuarantinedChange, Snapshot, TrackedDoc
 from patches.model.codec import json_size
-from patches.model.json_values import Json
+from patches.model.json_values import Json, Op
 from patches.options import DocOptions
 
 
@@ -48,8 +50,21 @@ class SmallDoc(Document):
         super().__init__(doc_id, state=None, committed_rev=record.rev, limits=limits)
         self.show(record)
 
+    def prepare_ops(self, ops: list[Op]) -> list[Op]:
+        if any(op["op"] == "@txt" for op in ops):
+            raise UnsupportedOperationError("small documents have no texts")
+        return [op for op in ops if op["op"] != "test"]
+
+    @property
+    def pending_count(self) -> int:
+        return len(self._record.pending)
+
+    def measure_pending(self) -> int:
+        return sum(len(change.encoded) for change in self._record.pending)
+
     def show(self, record: Record) -> None:
         """Take the stored document over; unsaved edits stay on top."""
+        self._record = record
         self.committed_rev, self.has_pending = record.rev, bool(record.pending)
         state = record.state
         for ops in (*(change.ops for change in record.pending), *self.unsaved):
@@ -63,10 +78,11 @@ class SmallDoc(Document):
         for ops in self.unsaved:
             ops.clear()
         self.unsaved.clear()
+        self.show(self._record)
 
 
 class SmallAlgorithm(Algorithm):
-    """The algorithm named `"small"`."""
+    """The algorithm named `"small"`. `gate` holds up what loads a document or stores an edit."""
 
     name: ClassVar[str] = "small"
 
@@ -82,13 +98,32 @@ class SmallAlgorithm(Algorithm):
         self.options: Mapping[str, Json] | None = None
         self.resolved: list[str] = []  # ids that an install was told of
         self.host: SyncHost | None = None
+        self.attempts: list[str] = []  # the id of every edit that was to be stored
+        self.metadata: list[Mapping[str, Json]] = []  # and its metadata
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.backend: Any = None
+        self.is_closed = False
+
+    @property
+    def live(self) -> set[str]:
+        """The documents that are tracked."""
+        return {doc_id for doc_id, record in self.records.items() if not record.deleted}
+
+    @property
+    def tombstones(self) -> set[str]:
+        """The documents that were deleted, and are not confirmed."""
+        return self.records.keys() - self.live
 
     def fail(self, method: str, *errors: BaseException) -> None:
         """Make the next calls of a method raise."""
         self.failures.setdefault(method, []).extend(errors)
 
     def open_store(self, backend: Any) -> None:
-        pass
+        self.backend = backend
+
+    async def close(self) -> None:
+        self.is_closed = True
 
     def attach(self, host: SyncHost) -> None:
         self.host = host
@@ -96,6 +131,7 @@ class SmallAlgorithm(Algorithm):
     # ---- tracking --------------------------------------------------------------------------------
 
     async def track_docs(self, doc_ids: Sequence[str]) -> None:
+        self._may_fail("track_docs")
         for doc_id in doc_ids:
             if doc_id not in self.records or self.records[doc_id].deleted:
                 self.records[doc_id] = Record()
@@ -136,6 +172,8 @@ class SmallAlgorithm(Algorithm):
         return doc
 
     async def load_doc(self, doc_id: str) -> Snapshot | None:
+        await self.gate.wait()
+        self._may_fail("load_doc")
         record = self.records.get(doc_id)
         if record is None or record.deleted:
             return None
@@ -145,9 +183,12 @@ class SmallAlgorithm(Algorithm):
         self, doc_id: str, edits: Sequence[LocalEdit], doc: Document | None
     ) -> list[list[Change]]:
         (edit,) = edits
-        self._may_fail("handle_doc_change")
+        await self.gate.wait()
         if not edit.ops:
             return [[]]
+        self.attempts.append(edit.change_id or "")
+        self.metadata.append(edit.metadata)
+        self._may_fail("handle_doc_change")
         record = self.records[doc_id]
         change = Change(
             id=edit.change_id or f"c{record.rev}.{len(record.pending)}",
