@@ -78,13 +78,22 @@ def sent_paths(changes: Iterable[AnyChange]) -> list[str]:
     return list(paths)
 
 
-def timed_ops(change: AnyChange, now: Millis) -> list[Op]:
-    """The change's ops, each with the time that it counts with: never later than the server's."""
+def timed_ops(change: AnyChange, now: Millis, table: RowTable | None = None) -> list[Op]:
+    """The change's ops, each with the time that it counts with: never later than the server's.
+
+    With `table`, a time in the future is not lowered below that of a row that the op would write
+    over. The clock of another process on this store may have been ahead when that row was stored:
+    whoever has seen the row and writes later must not lose to it.
+    """
     created_at = now if change.created_at is None else change.created_at
-    return [
-        {**op, "ts": min(created_at if op.get("ts") is None else op["ts"], now)}
-        for op in change.ops
-    ]
+    timed = []
+    for op in change.ops:
+        ts = created_at if op.get("ts") is None else op["ts"]
+        if ts > now:
+            newest = now if table is None else max(now, _newest_time(table, op["path"]))
+            ts = min(ts, newest)
+        timed.append({**op, "ts": ts})
+    return timed
 
 
 def check_lww_ops(change: AnyChange) -> None:
@@ -99,7 +108,7 @@ def check_lww_ops(change: AnyChange) -> None:
 
 def decide(table: RowTable, changes: Sequence[AnyChange], now: Millis) -> Decision:
     """Fold `changes` into the rows that were read."""
-    timed = [(change, timed_ops(change, now)) for change in changes]
+    timed = [(change, timed_ops(change, now, table)) for change in changes]
     if _edits_text(timed):
         outcome = _in_steps(table, timed)
     else:
@@ -293,6 +302,12 @@ def _value_at(fields: FieldTable, path: str, row: Op | None) -> Json:
                 return None
             return value_inside(row.get("value"), path[len(above) + 1 :].split("/"))[1]
     return None
+
+
+def _newest_time(table: RowTable, path: str) -> Millis:
+    """The latest time of the rows at, above and below a path; 0 if there are none."""
+    rows = (table.get(name) for name in ("", *ancestor_paths(path), path, *table.below(path)))
+    return max((row["ts"] for row in rows if row is not None), default=0)
 
 
 def _is_removal(op: Op | None) -> bool:

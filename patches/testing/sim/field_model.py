@@ -1,7 +1,8 @@
 """`FieldModel`: what a field of an LWW document must be, worked out again from what was sent.
 
 The later of two writes wins; of two at one time the one that is committed later. A time that is
-ahead of the server's is lowered to the server's.
+ahead of the server's is lowered to the server's, but not below that of the write it replaces:
+servers on one disk have clocks of their own.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def after_commit(
         for op in ops:
             if op["path"] not in WATCHED or op["op"] != "replace" or op.get("soft"):
                 continue
-            ts = min(op.get("ts", now), now)
             before = result.get(op["path"])
+            ts = min(op.get("ts", now), max(now, before.ts if before else now))
             if before is None or ts >= before.ts:
                 result[op["path"]] = Field(ts, op["value"])
     return result

@@ -6,6 +6,7 @@ import copy
 import random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from patches.algorithms.lww import FieldTable
 from patches.model.change import ChangeInput
 from patches.model.json_values import Op
 from patches_server.lww import commit
-from patches_server.lww.commit import decide, fresh_changes, timed_ops
+from patches_server.lww.commit import Decision, decide, fresh_changes, timed_ops
 from patches_server.lww.rows import Row, RowTable
 
 NOW = 1_000
@@ -110,3 +111,21 @@ def test_times_are_the_ops_or_the_changes_or_the_servers() -> None:
 def test_fresh_changes_are_the_unseen_each_once() -> None:
     a, b = ChangeInput(id="a", ops=[]), ChangeInput(id="b", ops=[])
     assert fresh_changes([a, b, a], frozenset("b")) == [a]
+
+
+def test_a_time_in_the_future_is_lowered_to_the_server_s() -> None:
+    change = ChangeInput(id="c", ops=[{"op": "replace", "path": "/a", "value": 1, "ts": NOW + 9}])
+    assert decide(RowTable([]), [change], NOW).ops[0]["ts"] == NOW
+
+
+@pytest.mark.parametrize("path", ["", "/a", "/a/b", "/a/b/c"])
+def test_a_later_write_wins_over_a_row_that_a_faster_clock_stored(path: str) -> None:
+    stored = Row.from_op({"op": "replace", "path": path, "value": {}, "ts": NOW + 50}, rev=1, pos=0)
+
+    def written_at(ts: int) -> Decision:
+        op: Op = {"op": "replace", "path": "/a/b", "value": {"c": 1}, "ts": ts}
+        return decide(RowTable([stored]), [ChangeInput(id="c", ops=[op])], NOW)
+
+    assert [op["ts"] for op in written_at(NOW + 99).ops] == [NOW + 50]
+    if path == "/a/b":
+        assert not written_at(NOW + 49).ops
