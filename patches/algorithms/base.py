@@ -145,11 +145,22 @@ class Syncing(ABC):
     async def has_pending(self, doc_id: str) -> bool:
         """Whether the store holds work that the server has not confirmed."""
 
+    async def withholds_work(self, doc_id: str) -> bool:
+        """Whether the store holds unsent work of which none is for sending now. Most algorithms
+        never do that.
+
+        It is asked after an empty `next_batch`, and answered from one read of the store: between
+        two, another process that shares it may have added work. Until an edit is made here the
+        coordinator does not ask for a batch again.
+        """
+        return False
+
     @abstractmethod
     async def next_batch(
         self, doc_id: str, doc: Document | None, options: DocOptions
     ) -> list[Change]:
-        """The changes to send in the next `commitChanges`, `[]` if there are none.
+        """The changes to send in the next `commitChanges`, `[]` if the store holds none, or none
+        for sending now (`withholds_work`).
 
         Asked again after each answer, so nothing is computed ahead. What it returns is in the store
         under the ids that are sent; called again without an answer in between, it returns the same

@@ -259,6 +259,9 @@ async def test_a_document_is_fetched_once_its_refused_first_work_was_ejected() -
 class Withholding(SmallAlgorithm):
     """Has work that it does not send yet."""
 
+    async def withholds_work(self, doc_id: str) -> bool:
+        return await self.has_pending(doc_id)
+
     async def next_batch(self, *_rest: object) -> list[object]:  # type: ignore[override]  # always empty
         return []
 

@@ -68,6 +68,37 @@ async def test_work_that_collapses_to_nothing_sends_nothing_and_ends_synced() ->
         assert scene.entry() == SyncedDoc(1, False, "synced")
 
 
+class Sharing(SmallAlgorithm):
+    """Another process on its store confirms what is pending just before a batch is made, and adds
+    to it just after, some times in a row.
+    """
+
+    times = 3
+
+    async def next_batch(
+        self, doc_id: str, doc: Document | None, options: DocOptions
+    ) -> list[Change]:
+        if not self.times:
+            return await super().next_batch(doc_id, doc, options)
+        self.times -= 1
+        pending = self.records[doc_id].pending
+        kept = list(pending)
+        pending.clear()
+        batch = await super().next_batch(doc_id, doc, options)
+        pending += kept
+        return batch
+
+
+@virtual_time
+async def test_work_that_another_process_adds_after_an_empty_batch_is_sent() -> None:
+    async with sync_scene(algorithm=Sharing()) as scene:
+        doc = await scene.opened_at(1)
+        await scene.edit(doc, a=1)
+        (await scene.connection.next_call("commitChanges")).commit(2)
+        await scene.sync.settled(1)
+        assert scene.entry() == SyncedDoc(2, False, "synced")
+
+
 class NotDraining(SmallAlgorithm):
     """Keeps what was committed in its queue."""
 

@@ -181,16 +181,9 @@ class DocSteps:
         algorithm, edits = self.algorithm, self.doc.edits
         options = self.host.options_of(self.doc)
         batch = await algorithm.next_batch(self.id, self.open_doc, options)
-        if not batch and await algorithm.has_pending(self.id):
-            # Another process that shares the store has added to it since.
-            batch = await algorithm.next_batch(self.id, self.open_doc, options)
         batch = batch[: self.doc.commit_limit]
         if not batch:
-            rev = await algorithm.get_committed_rev(self.id)
-            left = await algorithm.has_pending(self.id)
-            self.set_state(
-                transitions.nothing_to_send(self.doc, rev=rev, has_pending=left, edits=edits)
-            )
+            await self._nothing_to_send(edits)
             return
         ids = tuple([change.id for change in batch])
         if ids == self.doc.sent:
@@ -213,6 +206,18 @@ class DocSteps:
         rev = await self._rev_after(new)
         await self._worked(step, rev, sent=() if is_outdated else ids)
         await self._committed(new)
+
+    async def _nothing_to_send(self, edits: int) -> None:
+        """There was no batch. If there is work all the same that is not withheld, another process
+        that shares the store has added it since: the next step sends it.
+        """
+        algorithm = self.algorithm
+        rev = await algorithm.get_committed_rev(self.id)
+        is_withheld = await algorithm.withholds_work(self.id)
+        left = await algorithm.has_pending(self.id)
+        doc = transitions.nothing_to_send(self.doc, rev=rev, has_pending=left, edits=edits)
+        self.set_state(transitions.stalled(doc, edits) if is_withheld and left else doc)
+        await asyncio.sleep(0)  # a store that does not wait must not keep the loop
 
     async def pull(self, step: Pull) -> None:
         """Fetch what follows on, and apply it."""

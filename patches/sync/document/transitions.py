@@ -138,7 +138,8 @@ def taken(doc: DocSync, frames: int) -> DocSync:
 
 def received(doc: DocSync, rev: int, *, has_pending: bool = False) -> DocSync:
     """Changes were applied; the copy is at `rev`. `has_pending`: there is unsent work for sure."""
-    return evolve(doc, committed_rev=rev, has_pending=doc.has_pending or has_pending, reloads=0)
+    doc = _found_pending(doc, doc.has_pending or has_pending)
+    return evolve(doc, committed_rev=rev, reloads=0)
 
 
 def found_work(doc: DocSync) -> DocSync:
@@ -154,10 +155,9 @@ def worked(doc: DocSync, step: Request, *, rev: int, has_pending: bool, edits: i
     `has_pending` is what the store said when `edits` edits had been seen.
     """
     return evolve(
-        doc,
+        _found_pending(doc, has_pending or doc.edits != edits),
         pulls_done=max(doc.pulls_done, step.pulls),
         committed_rev=rev,
-        has_pending=has_pending or doc.edits != edits,
         is_checked=True,
         failure=None,
         reloads=0,
@@ -175,14 +175,15 @@ def committed(doc: DocSync, ids: tuple[str, ...]) -> DocSync:
 
 def nothing_to_send(doc: DocSync, *, rev: int, has_pending: bool, edits: int) -> DocSync:
     """There was no batch: the store may have received what a failed step was to receive, and is at
-    `rev`. Work that is in the store all the same is not for sending now.
+    `rev`. `has_pending` is what it said when `edits` edits had been seen.
     """
-    doc = evolve(doc, committed_rev=rev, has_pending=has_pending or doc.edits != edits)
-    return evolve(doc, stalled_at=edits) if has_pending and doc.edits == edits else doc
+    return evolve(doc, committed_rev=rev, has_pending=has_pending or doc.edits != edits)
 
 
 def stalled(doc: DocSync, edits: int) -> DocSync:
-    """The next batch is the one that was just answered: sending it again would not end."""
+    """The work here is not for sending now, or is what was just answered: sending it again would
+    not end. Only an edit after the first `edits` changes that.
+    """
     return evolve(doc, stalled_at=edits)
 
 
@@ -205,10 +206,9 @@ def other_history(doc: DocSync) -> DocSync:
 def installed(doc: DocSync, step: Request, *, head: int, has_pending: bool, edits: int) -> DocSync:
     """The server's snapshot has taken the place of what was here."""
     return evolve(
-        doc,
+        _found_pending(doc, has_pending or doc.edits != edits),
         pulls_done=max(doc.pulls_done, step.pulls),
         committed_rev=head,
-        has_pending=has_pending or doc.edits != edits,
         reload=None,
         is_checked=True,
         failure=None,
@@ -241,6 +241,15 @@ def resets_over(doc: DocSync, batch: tuple[str, ...]) -> int:
     """How many connections were lost in a row over a commit of these changes."""
     ids, count = doc.resets
     return count if ids == batch else 0
+
+
+def _found_pending(doc: DocSync, has_pending: bool) -> DocSync:
+    """What the store says about unsent work. Where there was none, nothing has stalled: this is
+    new, be it of another process that shares the store.
+    """
+    if has_pending and not doc.has_pending:
+        return evolve(doc, has_pending=True, stalled_at=-1)
+    return doc if has_pending == doc.has_pending else evolve(doc, has_pending=has_pending)
 
 
 # ---- failures ------------------------------------------------------------------------------------

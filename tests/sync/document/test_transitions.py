@@ -147,9 +147,24 @@ def test_work_that_cannot_be_sent_waits_for_an_edit() -> None:
     pending = replace(DOC, has_pending=True)
     doc = transitions.nothing_to_send(pending, rev=6, has_pending=True, edits=0)
     assert doc.committed_rev == 6  # a step that seemed to fail has stored it
+    assert doc.sendable  # of another process that shares the store: it came after the question
+    doc = transitions.stalled(doc, 0)
     assert not doc.sendable
     assert transitions.edited(doc).sendable
     assert not transitions.nothing_to_send(doc, rev=6, has_pending=False, edits=0).has_pending
+
+
+def test_what_stalled_says_nothing_of_work_that_appears_once_there_was_none() -> None:
+    stalled = transitions.stalled(replace(DOC, has_pending=True), 0)
+    none = transitions.worked(stalled, Pull(5, 1), rev=5, has_pending=False, edits=0)
+    for found in (
+        transitions.received(none, 6, has_pending=True),
+        transitions.worked(none, Pull(5, 1), rev=6, has_pending=True, edits=0),
+        transitions.installed(none, Pull(5, 1), head=6, has_pending=True, edits=0),
+    ):
+        assert found.sendable
+    still = transitions.worked(stalled, Pull(5, 1), rev=5, has_pending=True, edits=0)
+    assert not still.sendable
 
 
 def test_the_size_of_changes_shrinks_with_failures_and_is_given_back_by_a_commit() -> None:
