@@ -1,6 +1,7 @@
 """A board of 5,000 tasks: one user plans it, the other may only vote; both see the live top 20.
 
-python examples/board.py
+python examples/board.py           two clients, in this terminal
+python examples/board.py --page    the board as a page, while somebody votes
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -27,10 +29,33 @@ from patches.errors import DeniedError, RejectedError
 from patches_server import Principal, create_app
 from patches_server.collections import CollectionsServer, RowWrite, SQLiteEngine, collections
 from patches_server.collections.calls import Caller
+from patches_server.http.page import add_page
 
 TASKS = 5_000
 VOTES = 200
 DOC = "board/plans"
+PAGE = Path(__file__).with_name("web") / "board"
+VERBS = ("Share", "Search", "Export", "Pin", "Sort", "Translate", "Archive", "Preview", "Print")
+THINGS = (
+    "boards",
+    "comments",
+    "charts",
+    "files",
+    "drafts",
+    "photos",
+    "reminders",
+    "forms",
+    "votes",
+)
+PLACES = (
+    "on the phone",
+    "offline",
+    "by keyboard",
+    "in one step",
+    "with guests",
+    "by mail",
+    "at once",
+)
 
 board = Collections("board", version=1)
 
@@ -76,15 +101,19 @@ class SignIn:
 
 
 @asynccontextmanager
-async def serving(server: CollectionsServer) -> AsyncIterator[Callable[[str], str]]:
-    """Run the server; gives a user's websocket address."""
+async def serving(
+    server: CollectionsServer, *, page: Path | None = None, port: int = 0
+) -> AsyncIterator[Callable[[str], str]]:
+    """Run the server, with a page if one is given; gives a user's websocket address."""
     app = create_app(
         auth=SignIn(), algorithms=[collections(server)], routes={"board/*": "collections"}
     )
+    if page is not None:
+        add_page(app, page)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
         port = runner.addresses[0][1]
         yield lambda user: f"ws://127.0.0.1:{port}/ws?user={user}"
     finally:
@@ -95,7 +124,8 @@ def fill(sql: Any) -> None:
     """Tasks for the first start, in one transaction: one revision."""
     chance = random.Random(1)
     for number in range(TASKS):
-        row = (f"task-{number:04}", f"Task {number}", chance.randrange(1_000))
+        title = f"{chance.choice(VERBS)} {chance.choice(THINGS)} {chance.choice(PLACES)}"
+        row = (f"task-{number:04}", title, int(40 * chance.paretovariate(3)))
         sql("INSERT INTO tasks (id, title, votes) VALUES (?, ?, ?)", *row)
 
 
@@ -109,6 +139,26 @@ async def vote(doc: CollectionsDoc, top: Query) -> None:
         await asyncio.sleep(0)
     for write in writes:
         await write
+
+
+async def show_page() -> int:
+    """Serve the page until the program is stopped. Somebody votes all the time."""
+    chance = random.Random()
+
+    def one_vote(sql: Any) -> None:
+        first = sql("SELECT id FROM tasks ORDER BY votes DESC, id LIMIT 20")
+        added, key = chance.randint(5, 60), chance.choice(first)["id"]
+        sql("UPDATE tasks SET votes = votes + ? WHERE id = ?", added, key)
+
+    with tempfile.TemporaryDirectory() as folder:
+        server = new_server(folder)
+        async with serving(server, page=PAGE) as url:
+            await server.write(DOC, fill)
+            address = url("").replace("ws:", "http:").partition("/ws")[0]
+            print(f"{address}/?user=ann and {address}/?user=guest (Ctrl-C ends it)", flush=True)
+            while True:
+                await server.write(DOC, one_vote)
+                await asyncio.sleep(chance.uniform(0.6, 2.4))
 
 
 async def main() -> int:
@@ -142,7 +192,7 @@ async def main() -> int:
                 top.subscribe(count(user))
             print(f"{TASKS} tasks on the board, {len(docs['guest'].collection(Task))} on a client")
 
-            urgent = docs["ann"].collection(Task).insert(title="Urgent", votes=2_000)
+            urgent = docs["ann"].collection(Task).insert(title="Urgent", votes=3_000)
             print(
                 f"ann sees her task first, before the server does: {tops['ann'].rows[0]['title']}"
             )
@@ -166,4 +216,7 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    try:
+        sys.exit(asyncio.run(show_page() if "--page" in sys.argv[1:] else main()))
+    except KeyboardInterrupt:
+        pass

@@ -1,6 +1,7 @@
 """A chat with an assistant that runs on the server: its answer is shown word by word, then kept.
 
-python examples/chat_assistant.py
+python examples/chat_assistant.py           a client, in this terminal
+python examples/chat_assistant.py --page    the chat as a page
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 from aiohttp import web
@@ -24,9 +26,16 @@ from patches.algorithms.collections import (
 from patches.errors import InvalidError
 from patches_server import Principal, create_app
 from patches_server.collections import CollectionsServer, Event, SQLiteEngine, collections
+from patches_server.http.page import add_page
 
 DOC = "user/ann"
+PAGE = Path(__file__).with_name("web") / "chat"
 ANSWER = "Milk, bread and a good book."
+OTHERS = (
+    "Good question. I would start with the smallest part that shows whether it works.",
+    "Yes. And write it down where the others find it.",
+    "I am only an example, and know four answers. This is one of them.",
+)
 
 home = Collections("home", version=1)
 
@@ -47,9 +56,10 @@ class ChatMessage:
             raise InvalidError("messages are created and deleted, not changed")
 
 
-async def model(_question: str) -> AsyncIterator[str]:
+async def model(question: str) -> AsyncIterator[str]:
     """Stands for a language model."""
-    for word in ANSWER.split():
+    answer = ANSWER if "buy" in question else OTHERS[len(question) % len(OTHERS)]
+    for word in answer.split():
         await asyncio.sleep(0.06)
         yield word
 
@@ -81,11 +91,13 @@ class SignIn:
 
 
 @asynccontextmanager
-async def serving(server: CollectionsServer) -> AsyncIterator[str]:
-    """Run the server; gives its websocket address."""
+async def serving(server: CollectionsServer, *, page: Path | None = None) -> AsyncIterator[str]:
+    """Run the server, with a page if one is given; gives its websocket address."""
     app = create_app(
         auth=SignIn(), algorithms=[collections(server)], routes={"user/*": "collections"}
     )
+    if page is not None:
+        add_page(app, page)
     runner = web.AppRunner(app)
     await runner.setup()
     try:
@@ -93,6 +105,16 @@ async def serving(server: CollectionsServer) -> AsyncIterator[str]:
         yield f"ws://127.0.0.1:{runner.addresses[0][1]}/ws"
     finally:
         await runner.cleanup()
+
+
+async def show_page() -> int:
+    """Serve the page until the program is stopped."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with serving(new_server(folder), page=PAGE) as url:
+            address = url.replace("ws:", "http:").partition("/ws")[0]
+            print(f"{address}/ (Ctrl-C ends it)", flush=True)
+            await asyncio.Event().wait()
+    return 0
 
 
 async def main() -> int:
@@ -132,4 +154,7 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    try:
+        sys.exit(asyncio.run(show_page() if "--page" in sys.argv[1:] else main()))
+    except KeyboardInterrupt:
+        pass

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
-from importlib import resources
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack
 from urllib.parse import quote
@@ -29,6 +28,7 @@ from patches_server.demo.content import add_demo_documents
 from patches_server.documents.backend import Backend
 from patches_server.documents.services import ServedAlgorithm, Services
 from patches_server.http.metrics import add_metrics
+from patches_server.http.page import add_page
 from patches_server.http.websocket import serve_websocket
 from patches_server.service.admission import (
     Arrival,
@@ -44,8 +44,6 @@ from patches_server.stores.url import open_backend
 
 _log = logging.getLogger("patches_server.http.app")
 
-_PAGE_POLICY: Final = "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'"
-
 #: Where an application finds its server: `app[SERVER].revoke(...)`.
 SERVER: Final = web.AppKey("patches_server", PatchesServer)
 _ENTRANCE: Final = web.AppKey("patches_entrance", Entrance)
@@ -56,12 +54,6 @@ _PROXY_HEADERS: Final = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Hos
 _READABLE: Final = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"
 #: How long the store may take to say that it can be read.
 _READY_S: Final = 2.0
-_PAGE_TYPES: Final = {
-    "html": "text/html",
-    "css": "text/css",
-    "js": "text/javascript",
-    "svg": "image/svg+xml",
-}
 
 
 class ServerOptions(TypedDict, total=False):
@@ -170,8 +162,7 @@ class HostedServer(PatchesServer):
         if self._has_metrics:
             add_metrics(app, self)
         if self._has_page:
-            app.router.add_get("/", _page)
-            app.router.add_get("/{file:[a-z0-9-]+[.](?:css|js|svg)}", _page)
+            add_page(app)
         return app
 
 
@@ -335,21 +326,3 @@ async def _readyz(request: web.Request) -> web.Response:
     except (PatchesError, TimeoutError):
         return web.json_response({"status": "storage"}, status=503)
     return web.json_response({"status": "ok"})
-
-
-async def _page(request: web.Request) -> web.Response:
-    name = request.match_info.get("file", "index.html")
-    source = resources.files("patches_server").joinpath("demo", "web", name)
-    if not source.is_file():
-        raise web.HTTPNotFound
-    headers = {
-        "Cache-Control": "no-cache",
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": _PAGE_POLICY,
-    }
-    return web.Response(
-        body=source.read_bytes(),
-        content_type=_PAGE_TYPES[name.rpartition(".")[2]],
-        charset="utf-8",
-        headers=headers,
-    )

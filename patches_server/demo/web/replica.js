@@ -9,6 +9,11 @@
 //   next()           put the next change in flight: the same one until it is confirmed
 //   confirm(change)  the one in flight as the server committed it (null: it came to nothing)
 //   refuse(error)    the one in flight was refused for good
+// It may say otherwise:
+//   options          what every call about the document takes besides
+//   catchesUp        whether to ask for what was missed, not for the whole
+//   follows(change)  whether nothing was missed before a change
+//   proceed()        one more thing to do before changes are sent; false if there is none
 //
 // Events: "change" after every visible change, "status" when `isSaved` may have changed.
 
@@ -22,6 +27,7 @@ export class Replica extends EventTarget {
   #caughtUp = false;
   #loaded = false;
   #working = false;
+  #held = false;
   #sending = false;
   #early = [];
 
@@ -37,11 +43,38 @@ export class Replica extends EventTarget {
     connection.addEventListener('changesCommitted', ({ detail }) => {
       if (detail.docId !== this.docId) return;
       this.#early.push(...detail.changes);
-      this.#takeEarly();
+      if (detail.changes.length) this.#takeEarly();
+      else this.refresh(); // the server says that there is something, and not what
     });
     connection.addEventListener('docDeleted', ({ detail }) => {
       if (detail.docId === this.docId) this.#startAgain();
     });
+  }
+
+  get options() {
+    return [];
+  }
+
+  get catchesUp() {
+    return this.hasUnsent;
+  }
+
+  follows(change) {
+    return change.rev === this.rev + 1;
+  }
+
+  async proceed() {
+    return false;
+  }
+
+  /** Call a method about the document. What is broadcast meanwhile waits. */
+  async callAlone(method, ...params) {
+    this.#held = true;
+    try {
+      return await this.#connection.call(method, this.docId, ...params);
+    } finally {
+      this.#held = false;
+    }
   }
 
   /** Whether the server has everything. */
@@ -90,6 +123,10 @@ export class Replica extends EventTarget {
       await this.#catchUp();
       return true;
     }
+    if (await this.proceed()) {
+      this.#takeEarly();
+      return true;
+    }
     if (!this.hasUnsent) return false;
     await this.#send(this.next());
     return true;
@@ -97,8 +134,8 @@ export class Replica extends EventTarget {
 
   async #catchUp() {
     await this.#connection.call('subscribe', this.docId);
-    if (this.#loaded && this.hasUnsent) {
-      this.#take(await this.#connection.call('getChangesSince', this.docId, this.rev));
+    if (this.#loaded && this.catchesUp) {
+      await this.#difference();
     } else {
       await this.#reload();
     }
@@ -107,8 +144,18 @@ export class Replica extends EventTarget {
     this.dispatchEvent(new Event('status'));
   }
 
+  async #difference() {
+    const call = ['getChangesSince', this.docId, this.rev, ...this.options];
+    try {
+      this.#take(await this.#connection.call(...call));
+    } catch (error) {
+      if (error.code !== 409) throw error;
+      await this.#reload(); // it cannot be told any more
+    }
+  }
+
   async #reload() {
-    const snapshot = await this.#connection.call('getDoc', this.docId);
+    const snapshot = await this.#connection.call('getDoc', this.docId, ...this.options);
     this.load(snapshot);
     this.rev = snapshot.changes.at(-1)?.rev ?? snapshot.rev;
     this.#loaded = true;
@@ -119,7 +166,8 @@ export class Replica extends EventTarget {
     this.#sending = true;
     this.dispatchEvent(new Event('status'));
     try {
-      const answer = await this.#connection.call('commitChanges', this.docId, [change]);
+      const call = ['commitChanges', this.docId, [change], ...this.options];
+      const answer = await this.#connection.call(...call);
       if (answer.docReloadRequired) {
         this.confirm(change);
         await this.#reload();
@@ -128,11 +176,11 @@ export class Replica extends EventTarget {
         if (this.flight?.id === change.id) this.confirm(null);
       }
     } catch (error) {
-      if (error.code === 409) {
-        this.#loaded = this.#caughtUp = false; // our history is not the server's: load it again
-      } else if (error.data?.scope === 'change') {
+      if (error.data?.scope === 'change') {
         this.refuse(error);
         this.dispatchEvent(new CustomEvent('failure', { detail: error }));
+      } else if (error.code === 409) {
+        this.#loaded = this.#caughtUp = false; // our history is not the server's: load it again
       } else {
         throw error;
       }
@@ -159,9 +207,9 @@ export class Replica extends EventTarget {
   /** Apply what was broadcast, as far as it follows on. While a change of ours is in flight a gap
    *  may be that change, whose answer is still on its way; otherwise something was missed. */
   #takeEarly() {
-    if (!this.#caughtUp) return;
+    if (!this.#caughtUp || this.#held) return;
     this.#early = this.#early.filter((change) => change.rev > this.rev);
-    while (this.#early[0]?.rev === this.rev + 1) this.#take([this.#early.shift()]);
+    while (this.#early.length && this.follows(this.#early[0])) this.#take([this.#early.shift()]);
     if (this.#early.length && !this.#sending) {
       this.#early = [];
       this.#caughtUp = false;
