@@ -213,3 +213,14 @@ def test_every_limit_is_on_its_page() -> None:
     text = (ROOT / "docs" / "limits.md").read_text()
     names = [field.name for field in dataclasses.fields(Limits)]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_page_and_example_is_in_a_list() -> None:
+    lists = [ROOT / "docs" / "README.md", ROOT / "docs" / "internals" / "README.md"]
+    listed = {
+        (page.parent / target).resolve()
+        for page in lists
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text())
+    }
+    shown = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.py")]
+    assert [name_of(page) for page in shown if page.resolve() not in {*listed, *lists}] == []
