@@ -8,12 +8,16 @@ branch leaves a record with `deleted=True`, so that clients which list modified 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from patches.runtime import Millis
 from patches_server.documents.records import Branch
+
+#: A record from the one before; `None`: it stays.
+Changed: TypeAlias = Callable[[Branch], Branch | None]
 
 
 class BranchStore(Protocol):
@@ -49,7 +53,33 @@ class BranchStore(Protocol):
         """
 
 
-class MemoryBranches:
+class ChangesBranches(ABC):
+    """The writes of a `BranchStore`, each a function of the record that is stored."""
+
+    @abstractmethod
+    async def _change(self, branch_id: str, change: Changed) -> bool:
+        """Store what `change` makes of a record, in one transaction; whether there is any."""
+
+    async def update_branch(self, branch_id: str, fields: Mapping[str, Any]) -> None:
+        await self._change(branch_id, lambda branch: updated(branch, fields))
+
+    async def update_branch_if(
+        self, branch_id: str, fields: Mapping[str, Any], expected: Mapping[str, Any]
+    ) -> bool:
+        return await self._change(
+            branch_id,
+            lambda branch: updated(branch, fields) if matches(branch, expected) else None,
+        )
+
+    async def delete_branch(
+        self, branch_id: str, *, modified_at: Millis, keeps_origin: bool = False
+    ) -> None:
+        await self._change(
+            branch_id, lambda branch: tombstone_of(branch, modified_at, keeps_origin)
+        )
+
+
+class MemoryBranches(ChangesBranches):
     """Branch records in memory."""
 
     def __init__(self) -> None:
@@ -69,26 +99,12 @@ class MemoryBranches:
     async def create_branch(self, branch: Branch) -> None:
         self._branches[branch.id] = branch
 
-    async def update_branch(self, branch_id: str, fields: Mapping[str, Any]) -> None:
-        branch = self._branches.get(branch_id)
-        if branch is not None:
-            self._branches[branch_id] = updated(branch, fields)
-
-    async def update_branch_if(
-        self, branch_id: str, fields: Mapping[str, Any], expected: Mapping[str, Any]
-    ) -> bool:
-        branch = self._branches.get(branch_id)
-        if branch is None or not matches(branch, expected):
-            return False
-        self._branches[branch_id] = updated(branch, fields)
-        return True
-
-    async def delete_branch(
-        self, branch_id: str, *, modified_at: Millis, keeps_origin: bool = False
-    ) -> None:
-        branch = self._branches.get(branch_id)
-        if branch is not None:
-            self._branches[branch_id] = tombstone_of(branch, modified_at, keeps_origin)
+    async def _change(self, branch_id: str, change: Changed) -> bool:
+        before = self._branches.get(branch_id)
+        after = None if before is None else change(before)
+        if after is not None:
+            self._branches[branch_id] = after
+        return after is not None
 
 
 def updated(branch: Branch, fields: Mapping[str, Any]) -> Branch:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from patches.model import codec
-from patches.runtime import Millis
-from patches_server.documents.branch_store import matches, tombstone_of, updated
+from patches_server.documents.branch_store import Changed, ChangesBranches
 from patches_server.documents.records import Branch
 from patches_server.stores.checksums import require_row, row_crc
 from patches_server.stores.postgres.database import Connection, PostgresDatabase, Record
@@ -21,7 +19,7 @@ ON CONFLICT (id) DO UPDATE SET doc_id = excluded.doc_id, modified_at = excluded.
 """
 
 
-class PostgresBranches:
+class PostgresBranches(ChangesBranches):
     """A `BranchStore` over a database that it shares."""
 
     def __init__(self, database: PostgresDatabase) -> None:
@@ -43,25 +41,7 @@ class PostgresBranches:
     async def create_branch(self, branch: Branch) -> None:
         await self._database.write(lambda conn: _save(conn, branch))
 
-    async def update_branch(self, branch_id: str, fields: Mapping[str, Any]) -> None:
-        await self._change(branch_id, lambda branch: updated(branch, fields))
-
-    async def update_branch_if(
-        self, branch_id: str, fields: Mapping[str, Any], expected: Mapping[str, Any]
-    ) -> bool:
-        return await self._change(
-            branch_id,
-            lambda branch: updated(branch, fields) if matches(branch, expected) else None,
-        )
-
-    async def delete_branch(
-        self, branch_id: str, *, modified_at: Millis, keeps_origin: bool = False
-    ) -> None:
-        await self._change(
-            branch_id, lambda branch: tombstone_of(branch, modified_at, keeps_origin)
-        )
-
-    async def _change(self, branch_id: str, change: Callable[[Branch], Branch | None]) -> bool:
+    async def _change(self, branch_id: str, change: Changed) -> bool:
         async def write(conn: Connection) -> bool:
             sql = f"SELECT {_ROW} FROM branches WHERE id = $1 FOR UPDATE"  # noqa: S608 -- fixed names
             row = await conn.fetchrow(sql, branch_id)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from patches.model import codec
-from patches.runtime import Millis
 from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.file_kind import Schema
-from patches_server.documents.branch_store import matches, tombstone_of, updated
+from patches_server.documents.branch_store import Changed, ChangesBranches
 from patches_server.documents.records import Branch
 from patches_server.stores.sqlite.checksums import (
     NO_ROWS,
@@ -52,7 +50,7 @@ BRANCHES_SCHEMA: Final = Schema(
 )
 
 
-class SqliteBranches:
+class SqliteBranches(ChangesBranches):
     """A `BranchStore` over a database that it shares."""
 
     def __init__(self, database: SqliteDatabase) -> None:
@@ -78,25 +76,7 @@ class SqliteBranches:
     async def create_branch(self, branch: Branch) -> None:
         await self._database.write(lambda conn: _save(conn, branch))
 
-    async def update_branch(self, branch_id: str, fields: Mapping[str, Any]) -> None:
-        await self._change(branch_id, lambda branch: updated(branch, fields))
-
-    async def update_branch_if(
-        self, branch_id: str, fields: Mapping[str, Any], expected: Mapping[str, Any]
-    ) -> bool:
-        return await self._change(
-            branch_id,
-            lambda branch: updated(branch, fields) if matches(branch, expected) else None,
-        )
-
-    async def delete_branch(
-        self, branch_id: str, *, modified_at: Millis, keeps_origin: bool = False
-    ) -> None:
-        await self._change(
-            branch_id, lambda branch: tombstone_of(branch, modified_at, keeps_origin)
-        )
-
-    async def _change(self, branch_id: str, change: Callable[[Branch], Branch | None]) -> bool:
+    async def _change(self, branch_id: str, change: Changed) -> bool:
         def write(conn: sqlite3.Connection) -> bool:
             branch = _load(conn, branch_id)
             changed = None if branch is None else change(branch)
