@@ -12,7 +12,7 @@ from patches_server.documents.records import (
 )
 from patches_server.documents.rules import Review
 from patches_server.documents.services import Services
-from patches_server.http.app import SERVER, create_app, create_server
+from patches_server.http.app import SERVER, create_app, create_server, setup
 from patches_server.lww import LWWBranchManager, LWWServer
 from patches_server.ot import OTBranchManager, OTServer, PatchesHistoryManager
 from patches_server.service.server import PatchesServer
@@ -45,4 +45,5 @@ __all__ = [
     "create_app",
     "create_server",
     "current_context",
+    "setup",
 ]

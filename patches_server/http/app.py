@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack
 from urllib.parse import quote
@@ -27,6 +28,8 @@ from patches_server.auth.access import Auth
 from patches_server.demo.content import add_demo_documents
 from patches_server.documents.backend import Backend
 from patches_server.documents.services import ServedAlgorithm, Services
+from patches_server.http.asgi import AsgiApp
+from patches_server.http.headers import PROXY_HEADERS, READABLE
 from patches_server.http.metrics import add_metrics
 from patches_server.http.page import add_page
 from patches_server.http.websocket import serve_websocket
@@ -46,12 +49,7 @@ _log = logging.getLogger("patches_server.http.app")
 
 #: Where an application finds its server: `app[SERVER].revoke(...)`.
 SERVER: Final = web.AppKey("patches_server", PatchesServer)
-_ENTRANCE: Final = web.AppKey("patches_entrance", Entrance)
 
-_PROXY_HEADERS: Final = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
-
-#: What a header holds as it is, beside letters and digits.
-_READABLE: Final = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"
 #: How long the store may take to say that it can be read.
 _READY_S: Final = 2.0
 
@@ -105,7 +103,9 @@ class HostedServer(PatchesServer):
         self.backend = backend
         #: The id of the storage; another epoch is another file. Empty before the start.
         self.epoch = ""
-        self._owns_backend, self._origins = owns_backend, origins
+        #: Lets peers in, whatever their doors.
+        self.entrance = Entrance(self, origins)
+        self._owns_backend = owns_backend
         self._has_page, self._has_metrics = page, metrics
         self._is_running = False
 
@@ -133,6 +133,36 @@ class HostedServer(PatchesServer):
         finally:
             await self._close_backend()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was entered and not left."""
+        return self._is_running
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """Runs it as long as an application lives: `FastAPI(lifespan=server.lifespan)`."""
+        async with self:
+            yield
+
+    def asgi(self, *, idle_s: float | None = None) -> AsgiApp:
+        """An ASGI application that serves this server at `/ws` below where it is mounted.
+
+        It runs the server where it is the outermost application. `idle_s`: close a connection that
+        has sent nothing for so long, under servers that do not ping.
+        """
+        return AsgiApp(self, idle_s=idle_s)
+
+    async def readiness(self) -> str:
+        """`"ok"` if new connections will be served; `"closing"`, or `"storage"` if that fails."""
+        if self.closing:
+            return "closing"
+        try:
+            async with asyncio.timeout(_READY_S):
+                await self.backend.epoch()
+        except (PatchesError, TimeoutError):
+            return "storage"
+        return "ok"
+
     async def _close_backend(self) -> None:
         if self._owns_backend:
             await self.backend.close()
@@ -142,7 +172,6 @@ class HostedServer(PatchesServer):
         app = web.Application()
         app[SERVER] = self
         app[_HOSTED] = self
-        app[_ENTRANCE] = Entrance(self, self._origins)
 
         async def lifetime(_app: web.Application) -> AsyncIterator[None]:
             if self._is_running:
@@ -258,6 +287,11 @@ def create_app(
     return create_server(store, **options).app()
 
 
+def setup(app: web.Application, server: HostedServer, path: str = "/collab") -> None:
+    """Serve a server below `path` of an aiohttp application, which runs it: `/collab/ws`."""
+    app.add_subapp(path, server.app())
+
+
 def _backend(
     store: str | os.PathLike[str] | Backend | None,
     durability: Durability,
@@ -285,19 +319,19 @@ async def _websocket(request: web.Request) -> web.StreamResponse:
         is_local=_is_for_this_machine(request),
     )
     try:
-        async with app[_ENTRANCE].admitted(arrival) as principal:
+        async with app[_HOSTED].entrance.admitted(arrival) as principal:
             return await serve_websocket(request, lambda: server.connect(principal), server.limits)
     except StatusError as exc:
         wait_ms = (exc.data or {}).get("retryAfterMs")
         headers = {} if wait_ms is None else {"Retry-After": str(wait_ms // 1000)}
-        headers[REASON_HEADER] = quote(str(exc)[:500], safe=_READABLE)
+        headers[REASON_HEADER] = quote(str(exc)[:500], safe=READABLE)
         return web.json_response({"message": str(exc)}, status=exc.code, headers=headers)
 
 
 def _is_for_this_machine(request: web.Request) -> bool:
     """Whether a request came to a loopback address, and not through a proxy: no page can set the
     headers of a proxy."""
-    if any(name in request.headers for name in _PROXY_HEADERS) or request.transport is None:
+    if any(name in request.headers for name in PROXY_HEADERS) or request.transport is None:
         return False
     address = request.transport.get_extra_info("sockname")
     return isinstance(address, tuple) and is_loopback(str(address[0]))
@@ -317,12 +351,5 @@ async def _healthz(request: web.Request) -> web.Response:
 
 async def _readyz(request: web.Request) -> web.Response:
     """Whether new connections will be served: not while ending, nor while the store fails."""
-    server = request.app[SERVER]
-    if server.closing:
-        return web.json_response({"status": "closing"}, status=503)
-    try:
-        async with asyncio.timeout(_READY_S):
-            await request.app[_HOSTED].backend.epoch()
-    except (PatchesError, TimeoutError):
-        return web.json_response({"status": "storage"}, status=503)
-    return web.json_response({"status": "ok"})
+    status = await request.app[_HOSTED].readiness()
+    return web.json_response({"status": status}, status=200 if status == "ok" else 503)
