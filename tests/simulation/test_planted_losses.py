@@ -167,7 +167,7 @@ BUGS = [
     Planted(a_tie_in_the_wrong_frame, "ot", 14, "I10 I11"),
     Planted(keys_shifted_like_indexes, "ot", 4, "I11"),
     Planted(an_edit_known_by_equal_operations, "ot", 5, "I10 I11", frozenset({"shared_file"})),
-    Planted(a_deletion_forgotten_when_the_document_is_opened, "mixed", 129, "I9 I10"),
+    Planted(a_deletion_forgotten_when_the_document_is_opened, "mixed", 10, "I9 I10"),
     Planted(a_token_that_is_ignored, "mixed", 2, "I9 I10 I11 I13"),
     Planted(a_stream_that_raises_and_is_not_dialled_again, "ot", 16, "I9"),
     Planted(a_write_older_than_what_its_author_saw, "lww", 15, "I11", frozenset({"clock"})),

@@ -124,6 +124,10 @@ class Checker:
         """A client has stored that its user deleted what was the `life`th document of this id."""
         self.deletions.append((doc_id, client, life))
 
+    def deletion_refused(self, doc_id: str, client: str) -> None:
+        """The server has refused a client's deletion: the right is gone, and it is given up."""
+        self.deletions = [each for each in self.deletions if each[:2] != (doc_id, client)]
+
     def undone_deletions(self) -> list[str]:
         """What was deleted by a user, and never was on the server (I10)."""
         return [

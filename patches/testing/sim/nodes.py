@@ -11,12 +11,13 @@ from typing import Any, Final, TypeAlias, TypeVar
 from patches.algorithms.base import Algorithm
 from patches.client.patches import Patches
 from patches.documents.document import Document
-from patches.errors import PatchesError
+from patches.errors import PatchesError, StatusError
 from patches.model.change import Change
 from patches.net.connection import CommitAnswer, Options, RpcConnection
 from patches.net.streams import StreamTransport
 from patches.runtime import Millis, Runtime
 from patches.sync import PatchesSync
+from patches.sync.document.failures import refuses_for_good
 from patches.testing.sim.disk import SimDisk, docs_of
 from patches.testing.sim.loop import Life, SimLoop
 from patches.testing.sim.net import HEARTBEAT_S, Link, SimNet
@@ -69,10 +70,21 @@ async def _inline(fn: Callable[[], T], /) -> T:
 
 
 class WatchedConnection(RpcConnection):
-    """A connection that tells of every commit, when it is sent and when it is acknowledged."""
+    """A connection that tells of every commit, when it is sent and when it is acknowledged, and of
+    deletions that the server refuses.
+    """
 
     on_ack: OnAck | None = None
     on_commit: OnCommit | None = None
+    on_refused_deletion: Callable[[str], None] | None = None
+
+    async def delete_doc(self, doc_id: str) -> None:
+        try:
+            await super().delete_doc(doc_id)
+        except StatusError as exc:
+            if self.on_refused_deletion is not None and refuses_for_good(exc):
+                self.on_refused_deletion(doc_id)
+            raise
 
     async def commit_changes(
         self, doc_id: str, changes: Sequence[Change], options: Options = None
@@ -97,11 +109,13 @@ class SimClient:
         on_ack: OnAck,
         on_start: OnStart,
         *,
+        on_refused_deletion: Callable[[str, str], None] = lambda _doc_id, _client: None,
         algorithms: Callable[[Runtime], Sequence[Algorithm]] = lambda _runtime: (),
     ) -> None:
         self._algorithms = algorithms
         self.node, self._net, self._trace = node, net, trace
         self._on_commit, self._on_ack, self._on_start = on_commit, on_ack, on_start
+        self._on_refused_deletion = on_refused_deletion
         self.life: Life | None = None
         self.patches: Patches | None = None
         self.sync: PatchesSync | None = None
@@ -208,6 +222,7 @@ class SimClient:
         )
         connection = WatchedConnection(transport, url="sim:")
         connection.on_ack, connection.on_commit = self._on_ack, self._on_commit
+        connection.on_refused_deletion = lambda doc_id: self._on_refused_deletion(doc_id, self.name)
         patches = _KilledAtWill(
             store=self.node.disk.backend_of(life),
             algorithms=self._algorithms(runtime),

@@ -106,6 +106,8 @@ class Users:
                     await self._untrack(client, doc_id)
             case "delete":
                 await self._delete(client, doc_id)
+                if random.random() < 0.4:  # perhaps before the server has heard of it
+                    await self.open(client, doc_id)
             case "delete_offline":
                 await self._delete_offline(client, doc_id, random)
             case "delete_and_open":
@@ -229,11 +231,16 @@ class Users:
         self._checker.deleted(doc_id, client.name, life)
 
     async def _delete_offline(self, client: SimClient, doc_id: str, random: Random) -> None:
-        """Delete a document without a connection; perhaps the process ends before there is one."""
+        """Delete a document without a connection; perhaps the process ends before there is one, or
+        the user tries to open the document again.
+        """
         self.besides["rebirth"] += 1
         self._go_offline(client, random.uniform(5, 90))
         await self._delete(client, doc_id)
-        if random.random() < 0.7:
+        restarts, opens = random.random() < 0.7, random.random() < 0.5
+        if opens:
+            await self.open(client, doc_id)
+        if restarts:
             self._restart(client.name)
 
     async def _remake(self, client: SimClient, doc_id: str, random: Random) -> None:

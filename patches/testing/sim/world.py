@@ -231,6 +231,7 @@ class World:
             client = SimClient(
                 node, self.net, self.trace, checker.sent, checker.acknowledged,
                 self.agreement.watch, algorithms=self.family.client_algorithms,
+                on_refused_deletion=checker.deletion_refused,
             )  # fmt: skip
             self.clients.append(client)
         self.users = Users(
