@@ -52,7 +52,6 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches.documents.undo": BASE
     | {
         "patches.aio",
-        "patches.documents.document",
         "patches.documents.reversals",
         "patches.documents.watchers",
         "patches.json_patch",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Literal
 from patches.documents.anchors import Anchor, Feed, Span
 from patches.documents.anchors.anchor import text_at
 from patches.documents.anchors.positions import By, Place, Stick, follow
+from patches.documents.draft.marks import marked_runs
 from patches.documents.shape import T
 from patches.documents.typed import Typed
 from patches.errors import (
@@ -21,7 +22,7 @@ from patches.json_patch import ABSENT, apply_patch, pointer
 from patches.json_patch.reverse import reverse_each
 from patches.model.change import Change
 from patches.model.json_values import Json, Op
-from patches.text import python_index, utf16_index
+from patches.text import python_index, text_ops_of, utf16_index
 from patches.text.ops import is_length
 
 #: An anchor of another client is followed over so many changes.
@@ -81,6 +82,49 @@ class Anchored(Typed[T]):
         if isinstance(index, bool) or not isinstance(index, int):
             raise TypeError(f"an index is an int, not {type(index).__name__}")
         return Anchor(self, Place(path, utf16_index(text, index), stick))
+
+    def marks(self, path: Any) -> dict[str, list[Span]]:
+        """The marks of the text at `path`: for each id its runs. Raises `PatchError`.
+
+        A mark of which the text was deleted is not among them.
+        """
+        path = _pointer_of(path)
+        self._check_anchors("left")
+        self._text_of(path)
+        ops = text_ops_of(pointer.value_at(self.plain_state, path)) or ()
+        return {
+            mark_id: [
+                Span(
+                    self.anchor_at_utf16(path, start, stick="right"),
+                    self.anchor_at_utf16(path, end),
+                )
+                for start, end in runs
+            ]
+            for mark_id, runs in marked_runs(ops).items()
+        }
+
+    def stream_start(self, path: Any, at: Anchor | int | None, *, whole: bool) -> Anchor:
+        """Where a stream begins: at an anchor, at an index, or at the end of the text."""
+        path = _pointer_of(path)
+        self._check_anchors("left")
+        if self.follows == "states" and not whole:
+            raise UnsupportedOperationError(
+                f"document {self.id!r}: an LWW document replaces a text as a whole; use "
+                f"stream_text({path!r}, whole=True)"
+            )
+        if isinstance(at, Anchor):
+            if at.utf16 is None or at.path is None:
+                raise PatchError(f"document {self.id!r}: the anchor's text is gone")
+            return self.anchor_at_utf16(at.path, at.utf16)
+        value = pointer.value_at(self.plain_state, path)
+        if value is ABSENT:  # an empty text begins
+            empty = "" if whole else {"ops": [{"insert": "\n"}]}
+            # Softly: it yields to one that another client begins at the same time.
+            self.apply([{"op": "replace", "path": path, "value": empty, "soft": True}])
+        text = self._text_of(path)
+        if at is None:
+            at = len(text) - (text.endswith("\n") and not isinstance(value, str))
+        return self.anchor(path, at)
 
     def anchor_at_utf16(self, path: Any, utf16: int, *, stick: Stick = "left") -> Anchor:
         """As `anchor`, for a position as browsers count. Beyond the end it is the end."""

@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Final, cast
 
 from patches.aio.signals import Signal, Spawn
-from patches.documents.anchored import Anchored
 from patches.documents.described import Described
 from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
 from patches.documents.owner import NotADict, Owner
 from patches.documents.reversals import History
 from patches.documents.shape import T
 from patches.documents.shown import ShownState
+from patches.documents.streaming import Streaming
 from patches.documents.threadsafe import ThreadSafe
 from patches.errors import (
     DocumentClosedError,
@@ -39,7 +39,7 @@ from patches.model.request_checks import CHANGE_ENVELOPE_BYTES
 from patches.runtime import Runtime
 
 
-class Document(Anchored[T], Described, NotADict):
+class Document(Streaming[T], Described, NotADict):
     """An open document. `Patches.open_doc` makes it and owns it.
 
     `T` is what it was opened as; without a type its state is plain JSON.
@@ -296,10 +296,6 @@ class Document(Anchored[T], Described, NotADict):
         """How many stored changes or fields wait for the server. O(1): asked at every edit."""
         return 0
 
-    def measure_pending(self) -> int:
-        """Bytes of what waits for the server. Asked when the running estimate reaches the limit."""
-        return 0
-
     def holds(self, edit: list[Op]) -> bool:
         """Whether this edit is still to be stored, by the identity of its list."""
         return any(ops is edit for ops in self.unsaved)
@@ -382,7 +378,7 @@ class Document(Anchored[T], Described, NotADict):
             self._work_bytes = self.measure_pending()
         if self._work_bytes + size > most:
             # What was committed meanwhile is still in the estimate.
-            self._work_bytes = self.measure_pending() + sum(map(json_size, self.unsaved))
+            self._work_bytes = self.unsent_bytes()
             if self._work_bytes + size > most:
                 raise QueueFullError(
                     f"document {self.id!r} has {self._work_bytes} bytes of unsent changes, at most "

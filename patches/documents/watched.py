@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from patches.documents.reversals import History, Refused, UndoRules
 from patches.documents.shown import ShownState
-from patches.documents.watchers import EditWatcher
+from patches.documents.watchers import EditGroup, EditWatcher
 from patches.errors import PatchError, UnsupportedOperationError
 from patches.json_patch import apply_patch
 from patches.model.json_values import Json, Op, json_equal
@@ -25,6 +25,8 @@ class Watched(ABC):
     def __init__(self) -> None:
         #: What goes onto the change of an edit beside its owner's metadata, while it is made.
         self.edit_metadata: Mapping[str, Json] | None = None
+        #: What the edits that are being made belong to: undo managers keep them in one step.
+        self.edit_group: EditGroup | None = None
         self._watchers: tuple[EditWatcher, ...] = ()
         self._editor: object = None  # who makes the edit, if not its user
         self._refused: tuple[Refused, ...] = ()  # what the next state is shown without

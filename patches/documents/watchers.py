@@ -20,6 +20,13 @@ class EditPlan:
     keeps_values: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class EditGroup:
+    """Edits of a document that are taken back together. Known by its identity."""
+
+    label: str = ""
+
+
 class EditWatcher(Protocol):
     """Called in the turn in which the state moves, before any subscriber. Does not raise."""
 

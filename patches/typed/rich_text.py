@@ -95,6 +95,14 @@ class RichText:
         """Set attributes of `length` characters; a `None` value takes one off."""
         _refuse()
 
+    def mark(self, index: int, length: int, mark_id: str, value: str = "1") -> None:
+        """Mark `length` characters from `index` on."""
+        _refuse()
+
+    def unmark(self, mark_id: str) -> None:
+        """Take a mark off wherever it is."""
+        _refuse()
+
     def set(self, text: str | Delta) -> None:
         """Make this the text by the smallest edit."""
         _refuse()

@@ -23,9 +23,15 @@ EXAMPLES = {
         "the answer was shown in parts",
         "assistant: Milk, bread and a good book.",
     ],
+    "comments.py": ["t0 is about '300 %': Really?", "authors of the report: ['author', 'job']"],
     "counter_lww.py": ["600 votes counted of 600, equal"],
     "custom_transport.py": ["carried {'text': 'over a new line'}"],
     "offline_notes.py": ["phone, offline: ['Call Ann'], connected: False", "equal"],
+    "stream_while_typing.py": [
+        "Everybody agreed to meet again on Monday and to bring cake",
+        "all equal: True",
+        "Minutes of Friday. Best Regards, Ann",
+    ],
     "typed_dataclass.py": [
         "Moving 1 2027-01-31 3 Ask Ann for her van.",
         "{'id': 'van', 'done': False, 'due': '2027-01-31'}",

@@ -10,6 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from patches.documents.draft.marks import (
+    has_marks,
+    mark_attributes,
+    marked_runs,
+    marks_between,
+)
 from patches.documents.draft.node import Node, Recorder, own_copy
 from patches.errors import PatchError
 from patches.json_patch import ABSENT, pointer
@@ -24,7 +30,7 @@ _EMPTY: Final[Sequence[DeltaOp]] = ({"insert": "\n"},)
 class DraftText(Node):
     """A text that can be edited. It always ends in a newline; an absent one is a newline alone."""
 
-    __slots__ = ("_edits", "_flat", "_ops", "_value")
+    __slots__ = ("_edits", "_flat", "_has_marks", "_ops", "_value")
 
     _value: Json  # as it stands in the document, without `_edits`
     _edits: list[list[DeltaOp]]  # recorded, and not yet in `_value`
@@ -36,6 +42,7 @@ class DraftText(Node):
         self._value = value
         self._edits = []
         self._flat = None
+        self._has_marks = False  # known with `_flat`
 
     # ---- reading ---------------------------------------------------------------------------------
 
@@ -43,7 +50,9 @@ class DraftText(Node):
         if self._recorder.ended:
             self._recorder.check_open()  # which raises
         if self._flat is None:
-            inserted = [op["insert"] for op in self._current()]
+            current = self._current()
+            inserted = [op["insert"] for op in current]
+            self._has_marks = len(current) > 1 and has_marks(current)
             if len(inserted) != 1 or not isinstance(inserted[0], str):
                 inserted = [item if isinstance(item, str) else _EMBED for item in inserted]
             self._flat = "".join(inserted)
@@ -70,12 +79,14 @@ class DraftText(Node):
         attributes: Mapping[str, Json] | None = None,
     ) -> None:
         """Insert text, or an embed (any JSON object), before the character at `index`."""
+        start = self._units(index)
+        if self._has_marks:
+            attributes = {**marks_between(self._current(), start, start), **(attributes or {})}
         if type(content) is str and not attributes:  # typing: no builder for two parts
-            start = self._units(index)
             parts: list[DeltaOp] = [{"retain": start}] if start else []
             self._record([*parts, {"insert": joined(content)}] if content else [])
             return
-        self._write(Delta().retain(self._units(index)).insert(_content(content), attributes))
+        self._write(Delta().retain(start).insert(_content(content), attributes))
 
     def append(
         self, content: str | Mapping[str, Json], attributes: Mapping[str, Json] | None = None
@@ -97,12 +108,33 @@ class DraftText(Node):
     ) -> None:
         """Remove `length` characters from `index` on and insert something there."""
         start, units = self._span(index, length)
+        if self._has_marks:
+            marks = marks_between(self._current(), start, start + units)
+            attributes = {**marks, **(attributes or {})}
         self._write(Delta().retain(start).insert(_content(content), attributes).delete(units))
 
     def format(self, index: int, length: int, attributes: Mapping[str, Json]) -> None:
         """Set attributes of `length` characters from `index` on; a `None` value takes one off."""
         start, units = self._span(index, length)
         self._write(Delta().retain(start).retain(units, checked_copy(attributes)))
+
+    def mark(self, index: int, length: int, mark_id: str, value: str = "1") -> None:
+        """Mark `length` characters from `index` on. Marks overlap; text typed inside takes them.
+
+        `doc.marks(path)` finds them again.
+        """
+        if length < 1:
+            raise IndexError("a mark is on one character or more")
+        self.format(index, length, mark_attributes(mark_id, value))
+
+    def unmark(self, mark_id: str) -> None:
+        """Take a mark off wherever it is."""
+        off = mark_attributes(mark_id, None)
+        change, at = Delta(), 0
+        for start, end in marked_runs(self._current()).get(mark_id, ()):
+            change.retain(start - at).retain(end - start, off)
+            at = end
+        self._write(change)
 
     def set(self, text: str | Delta) -> None:
         """Make this the text by the smallest edit. A `str` leaves the formatting of what stays."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from patches.aio.signals import Signal, Unsubscribe
-from patches.documents.document import Document
 from patches.documents.reversals import UNGUARDED, History, Refused, Reversal
 from patches.documents.undo.places import EditPlace, place_of
 from patches.documents.undo.steps import EditRecord, Step, Steps
-from patches.documents.watchers import EditPlan
+from patches.documents.watchers import EditGroup, EditPlan
 from patches.errors import DocumentClosedError, PatchError
 from patches.json_patch import pointer
 from patches.model.change import Change
 from patches.model.json_values import Json, Op
 from patches.runtime import Runtime
+
+if TYPE_CHECKING:
+    from patches.documents.document import Document
 
 _UNDO: Final[Mapping[str, Json]] = {"undo": True}
 
@@ -40,7 +42,9 @@ class UndoManager:
         limit: int = 200,
         paths: Sequence[str] = ("",),
         runtime: Runtime | None = None,
+        only: EditGroup | None = None,
     ) -> None:
+        """`only`: edits that do not belong to this group are not taken back."""
         if limit < 1 or group_within < 0:
             raise ValueError("UndoManager takes a limit of 1 or more, a group_within of 0 or more")
         if isinstance(paths, str):
@@ -58,6 +62,8 @@ class UndoManager:
         self._doing: Literal["undo", "redo"] | None = None
         self._doing_step = Step()
         self._untracked = 0
+        self._only = only
+        self._joined: EditGroup | None = None  # what the newest step is of
         self._groups: list[_Group] = []
         self._last: tuple[int, EditPlace | None] | None = None  # the newest edit, if it can grow
         self._on_change: Signal[[]] = Signal("on_change")
@@ -99,7 +105,7 @@ class UndoManager:
 
     def stop_grouping(self) -> None:
         """The next edit opens a new step."""
-        self._last = None
+        self._last = self._joined = None
         for group in self._groups:
             group.is_open = False
 
@@ -147,7 +153,8 @@ class UndoManager:
 
     def plan(self, before: Json, ops: list[Op], by: object) -> EditPlan:
         """The document is about to be edited here."""
-        if by is not self and (self._untracked or by is not None):
+        is_others = self._only is not None and self.doc.edit_group is not self._only
+        if by is not self and (self._untracked or by is not None or is_others):
             return EditPlan(lambda: self.moved([list(ops)], ()))
         reversals = self._rules.reversals(before, ops)
         record = self._record_undone if by is self else self._record
@@ -237,12 +244,18 @@ class UndoManager:
         """Let the edit join the newest step, or open one."""
         at = self._runtime.wall_ms()
         group = self._groups[0] if self._groups else None
+        stream, joined = self.doc.edit_group, self._joined
+        self._joined = stream
         place = place_of(ops) if self._group_within_ms else None
         newest = self._undo.newest()
         if group is not None:
             joins = group.is_open and newest is not None
             group.is_open = True
             fresh = Step(group.label, at, group.meta)
+            self._last = None
+        elif stream is not None:
+            joins = newest is not None and joined is stream
+            fresh = Step(stream.label, at, {})
             self._last = None
         else:
             joins = newest is not None and self._joins(at, place)

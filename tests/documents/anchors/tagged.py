@@ -40,6 +40,7 @@ class Model:
         self.doc, self.stick = doc, stick
         self.left, self.right = set(seen[:index]), set(seen[index:])
         self.before = seen
+        self.restored: set[str] = set()  # what the last step has brought back
 
     def step(self, *, is_own: bool) -> None:
         """One insertion or deletion has happened."""
@@ -50,6 +51,7 @@ class Model:
             self.left -= removed
             self.right -= removed
         known = self.left | self.right
+        self.restored = (there - set(self.before)) & known
         last_left = max((at for at, tag in enumerate(after) if tag in self.left), default=-1)
         for at, tag in enumerate(after):
             if tag in known:
@@ -78,7 +80,8 @@ class Model:
         """Take over where the anchor is."""
         seen, index = tags(self.doc), anchor.index
         assert index is not None
-        self.left, self.right = set(seen[:index]), set(seen[index:])
+        gone_left, gone_right = self.left - set(seen), self.right - set(seen)
+        self.left, self.right = gone_left | set(seen[:index]), gone_right | set(seen[index:])
 
 
 def block_ids(state: Any) -> list[str]:
