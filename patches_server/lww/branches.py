@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from patches.errors import BranchError, PatchesError, RevConflictError
+from patches.model import codec
 from patches.model.change import Change
 from patches.model.ids import random_id
 from patches.model.json_values import Json
@@ -20,8 +21,9 @@ from patches_server.documents.context import CallContext, call_context, current_
 from patches_server.documents.offload import steps_of_encoded
 from patches_server.documents.records import Branch
 from patches_server.lww.commit import seed_rows
+from patches_server.lww.rows import Row
 from patches_server.lww.server import LWWServer
-from patches_server.lww.state import build_state, state_of
+from patches_server.lww.state import state_of
 from patches_server.lww.store import LoadedRows
 
 
@@ -66,10 +68,14 @@ class LWWBranchManager(BranchManager):
     async def _seed(self, doc_id: str, rev: int, branch_id: str, *, now: Millis, name: Json) -> int:
         store = self._server.store
         source = await store.load_rows(doc_id, now=now)
-        state, rows = await self._server.offload(
-            2 * steps_of_encoded(source.rows), lambda: (build_state(source), seed_rows(source))
-        )
-        await self._review_seed(self._server, branch_id, state_of(source))
+
+        def made() -> tuple[Json, bytes, list[Row]]:
+            value = state_of(source)
+            return value, codec.encode(value), seed_rows(source)
+
+        steps = 2 * steps_of_encoded(source.rows)
+        value, state, rows = await self._server.offload(steps, made)
+        await self._review_seed(self._server, branch_id, value)
         try:
             await store.seed(branch_id, state, rows, now=now)
         except RevConflictError as exc:

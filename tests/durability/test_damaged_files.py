@@ -272,7 +272,7 @@ async def test_a_file_whose_recorded_version_is_damaged_is_left_as_it_is(tmp_pat
         conn.execute("UPDATE file_parts SET version = 1 WHERE name = 'documents'")
     before = path.read_bytes()
     backend = SqliteBackend(path)
-    with pytest.raises(CorruptDataError, match="version of its documents"):
+    with pytest.raises(CorruptDataError, match="the version of documents in the file is damaged"):
         await backend.epoch()
     await backend.close()
     assert path.read_bytes() == before
