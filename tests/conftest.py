@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import conformance
+from tests.support import redis as redis_support
 from tests.support.postgres import FAST, MISSING, PostgresServer, binaries, running_postgres
 
 _ROOT = Path(__file__).parent.parent
@@ -73,6 +74,15 @@ def postgres() -> Iterator[PostgresServer]:
     if binaries() is None:
         pytest.skip(MISSING)
     with running_postgres(*FAST) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[redis_support.RedisServer]:
+    """A Redis of this test process; the test is skipped where it is not installed."""
+    if not redis_support.is_installed():
+        pytest.skip(redis_support.MISSING)
+    with redis_support.running_redis() as server:
         yield server
 
 

@@ -34,7 +34,13 @@ ALGORITHM = BASE | {
 }
 DOCUMENTS = frozenset({"patches", "patches_server.documents"})
 SERVICE = frozenset(
-    {"patches", "patches_server.auth", "patches_server.documents", "patches_server.wire"}
+    {
+        "patches",
+        "patches_server.auth",
+        "patches_server.bus",
+        "patches_server.documents",
+        "patches_server.wire",
+    }
 )
 
 #: Each folder or module: what of this project it may import, beside itself. The longest prefix of
@@ -144,7 +150,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches_server.collections.engines": DOCUMENTS | {"patches_server.stores"},
     "patches_server.stores": DOCUMENTS,
     "patches_server.stores.memory": DOCUMENTS,
-    "patches_server.stores.postgres": DOCUMENTS | {"patches_server.stores.checksums"},
+    "patches_server.bus": frozenset({"patches"}),
+    "patches_server.stores.postgres": DOCUMENTS
+    | {"patches_server.bus", "patches_server.stores.checksums"},
     "patches_server.stores.sqlite": DOCUMENTS | {"patches_server.stores.checksums"},
     "patches_server.algorithms": DOCUMENTS
     | {"patches_server.lww", "patches_server.ot", "patches_server.replay"},

@@ -7,6 +7,8 @@ with these methods: nothing else has to know of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from patches.stores.backend import StoreFactory
@@ -35,6 +37,34 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Finish what is being written, and close."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocAt:
+    """Where a document stands: its history's token (`None`: it does not exist) and its head."""
+
+    token: str | None = None
+    rev: int = 0
+    is_deleted: bool = False
+
+
+class SharedBackend(Backend, Protocol):
+    """A backend that several processes use at once, and that says what the others did."""
+
+    async def moved(self, known: Mapping[str, DocAt]) -> Mapping[str, DocAt]:
+        """Those documents that stand elsewhere than is known, and where."""
+
+    async def add_revocation(self, principal: str | int | None, doc_id: str | None) -> None:
+        """Let every process know, with its next poll, that rights have changed."""
+
+    async def revocations(
+        self, within_s: float
+    ) -> Sequence[tuple[int, str | int | None, str | None]]:
+        """Those of the last seconds: `(id, principal, doc_id)`."""
+
+    async def clean_up(self, now: int) -> int:
+        """Remove some of what is kept for nothing any more; how many rows. One process at a time
+        does it, in short transactions."""
 
 
 def store_in(place: Any, factory: StoreFactory[T]) -> T:

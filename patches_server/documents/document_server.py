@@ -69,6 +69,8 @@ class DocumentServer(ABC):
     default_routes: tuple[str, ...] = ()
     #: Remote methods of its own.
     remote_methods: RemoteMethods = MappingProxyType({})
+    #: Whether other processes may commit to the same documents, where the backend is shared.
+    is_shared: bool = False
     #: Whether subscribers get different parts of one commit: then `view` is called for each.
     has_views: bool = False
 
@@ -191,6 +193,9 @@ class DocumentServer(ABC):
 
     async def close(self) -> None:  # noqa: B027  # most have no tasks of their own
         """The service has ended: end those tasks."""
+
+    def forget(self, doc_id: str) -> None:  # noqa: B027  # most keep nothing
+        """Another process has written the document: what is at hand of it is out of date."""
 
     def connection_ended(self, connection_id: str) -> None:  # noqa: B027  # nothing is kept
         """What was kept for a connection can be forgotten."""

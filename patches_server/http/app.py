@@ -25,6 +25,9 @@ from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability
 from patches_server.algorithms import services_on
 from patches_server.auth.access import Auth
+from patches_server.bus.bus import HintBus
+from patches_server.bus.none import NoBus
+from patches_server.bus.url import open_bus
 from patches_server.demo.content import add_demo_documents
 from patches_server.documents.backend import Backend
 from patches_server.documents.services import ServedAlgorithm, Services
@@ -39,6 +42,7 @@ from patches_server.service.admission import (
     checked_origins,
     is_loopback,
 )
+from patches_server.service.fanout.follower import POLL_S
 from patches_server.service.router import Routes
 from patches_server.service.server import PatchesServer
 from patches_server.service.validation import Validate, ValidateState
@@ -74,6 +78,9 @@ class ServerOptions(TypedDict, total=False):
     stamp_author: bool
     drain_s: float
     metrics: bool
+    bus: str | HintBus | None
+    poll_s: float
+    may_migrate: bool
 
 
 class HostedServer(PatchesServer):
@@ -218,6 +225,9 @@ def create_server(
     stamp_author: bool = True,
     drain_s: float = 10.0,
     metrics: bool = False,
+    bus: str | HintBus | None = None,
+    poll_s: float = POLL_S,
+    may_migrate: bool = False,
 ) -> HostedServer:
     """A server of the documents in a store. Nothing is opened before it starts.
 
@@ -240,7 +250,10 @@ def create_server(
         validate: your own rules about changes: `validate(principal, doc_id, changes)`.
         validate_state: the same about what comes of each change:
             `validate_state(principal, doc_id, change, before, after)`.
-        reauth_s, hide_existence, stamp_author, drain_s: see `PatchesServer`.
+        bus: what carries hints between processes that serve one PostgreSQL database: `"postgres"`
+            (the default there), `"redis://host"`, or `"none"`: the database is polled.
+        may_migrate: bring an older PostgreSQL schema up to date.
+        reauth_s, hide_existence, stamp_author, drain_s, poll_s: see `PatchesServer`.
 
     Raises `InvalidRequestError` for an unknown store or route.
     """
@@ -252,7 +265,7 @@ def create_server(
     origins = checked_origins(allowed_origins)
     limits = instance_or(Limits, "limits", limits, Limits)
     runtime = instance_or(Runtime, "runtime", runtime, Runtime)
-    backend, owns_backend = _backend(store, durability, runtime)
+    backend, owns_backend = _backend(store, durability, runtime, may_migrate)
     server = HostedServer(
         {
             **services_on(backend, more=algorithms, limits=limits, runtime=runtime),
@@ -274,6 +287,8 @@ def create_server(
         hide_existence=hide_existence,
         stamp_author=stamp_author,
         drain_s=drain_s,
+        poll_s=poll_s,
+        **_sharing(backend, bus),
     )
     if "*" in origins and server.access.signs_in:
         _log.warning("pages of any origin may connect: with cookies, any site acts as its visitor")
@@ -296,16 +311,31 @@ def _backend(
     store: str | os.PathLike[str] | Backend | None,
     durability: Durability,
     runtime: Runtime | None,
+    may_migrate: bool,
 ) -> tuple[Backend, bool]:
     if store is None:
         return open_backend("memory:", runtime=runtime), True
     if isinstance(store, os.PathLike):
         return SqliteBackend(store, durability=durability, runtime=runtime), True
     if isinstance(store, str):
-        return open_backend(store, durability=durability, runtime=runtime), True
+        opened = open_backend(
+            store, durability=durability, may_migrate=may_migrate, runtime=runtime
+        )
+        return opened, True
     if not all(hasattr(store, name) for name in ("open_store", "algorithm_of", "get_tombstone")):
         raise InvalidRequestError(f"store= takes a URL, a Path or a backend, not {store!r}")
     return store, False
+
+
+def _sharing(backend: Any, bus: str | HintBus | None) -> dict[str, Any]:
+    """What a server needs to be one of several: for a backend that says what the others do."""
+    if not hasattr(backend, "moved"):
+        if bus is not None and bus != "none":
+            raise InvalidRequestError("bus= needs a store that processes share, as PostgreSQL is")
+        return {}
+    if bus is None or isinstance(bus, str):
+        bus = open_bus(bus, getattr(backend, "hint_bus", None))
+    return {"bus": bus, "shared": backend}
 
 
 async def _websocket(request: web.Request) -> web.StreamResponse:
@@ -345,8 +375,21 @@ async def _healthz(request: web.Request) -> web.Response:
             "status": "ok",
             "connections": len(server.sessions),
             "epoch": request.app[_HOSTED].epoch,
+            **_process_of(server),
         }
     )
+
+
+def _process_of(server: PatchesServer) -> dict[str, str]:
+    """What a server says of itself that is one of several."""
+    cluster = server.cluster
+    if cluster is None:
+        return {}
+    state = "ok" if cluster.bus.healthy else "down"
+    return {
+        "process": cluster.process,
+        "bus": "none" if isinstance(cluster.bus, NoBus) else state,
+    }
 
 
 async def _readyz(request: web.Request) -> web.Response:

@@ -80,6 +80,7 @@ class LWWServer(DocumentServer):
 
     name = "lww"
     default_routes = ("lww/*",)
+    is_shared = True
 
     def __init__(
         self,
@@ -276,6 +277,9 @@ class LWWServer(DocumentServer):
             self._committer.forget(doc_id)
             self._joined.forget(doc_id)
         await self.on_doc_deleted.emit_and_wait(doc_id, context.connection_id)
+
+    def forget(self, doc_id: str) -> None:
+        self._committer.forget(doc_id)
 
     async def undelete_doc(self, doc_id: str) -> bool:
         """Remove the tombstone; whether there was one. The data does not come back."""

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.errors import (
+    AlgorithmMismatchError,
     DuplicateChangeIdsError,
     PatchesError,
     RevConflictError,
@@ -75,6 +76,7 @@ class OTServer(DocumentServer):
 
     name = "ot"
     default_routes = ("*",)
+    is_shared = True
 
     def __init__(
         self,
@@ -258,7 +260,7 @@ class OTServer(DocumentServer):
             else:
                 self._own(committed_signal.emit_and_wait(*arguments, call.caller.connection_id))
             then(_result(saving.done))
-        elif isinstance(error, (RevConflictError, DuplicateChangeIdsError)):
+        elif isinstance(error, (RevConflictError, DuplicateChangeIdsError, AlgorithmMismatchError)):
             then(None)
         else:
             then(error if isinstance(error, Exception) else StorageError(repr(error)))
@@ -337,6 +339,10 @@ class OTServer(DocumentServer):
         """Remove the document, leaving a tombstone. An unknown or deleted one is no error."""
         # Shielded: the others are notified even if the caller goes away.
         await asyncio.shield(self._own(self._delete(current_context(), doc_id, skip_tombstone)))
+
+    def forget(self, doc_id: str) -> None:
+        self._committer.forget(doc_id)
+        self._heads.forget(doc_id)
 
     async def undelete_doc(self, doc_id: str) -> bool:
         """Remove the tombstone; whether there was one. The data does not come back."""

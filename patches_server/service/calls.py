@@ -72,6 +72,18 @@ class Calls:
 
     async def run(self, call: Call) -> Answer:
         """Carry a call out. What it raises is sent as the error."""
+        subject = wire_checks.param(call.params, 0)
+        was_known = self._router.known(subject) is not None
+        try:
+            return await self._run(call)
+        except AlgorithmMismatchError:
+            if not was_known:
+                raise
+            # Another process has deleted the document and made one of another algorithm.
+            self._router.forget(subject)
+            return await self._run(call)
+
+    async def _run(self, call: Call) -> Answer:
         subject = wire_checks.doc_id(wire_checks.param(call.params, 0), self._limits)
         arguments = await self._read(call, subject)
         doc_id = await self._permitted(call, subject, arguments)

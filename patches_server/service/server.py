@@ -19,11 +19,16 @@ from patches.model.ids import random_id
 from patches.model.settings import check_bool, check_function, check_number, instance_or
 from patches.runtime import Runtime
 from patches_server.auth.access import NO_AUTH, Access, Auth, principal_key
+from patches_server.bus.bus import HintBus
+from patches_server.bus.none import NoBus
+from patches_server.documents.backend import SharedBackend
 from patches_server.documents.offload import Offloader
 from patches_server.documents.services import Services
 from patches_server.service.calls import Calls
+from patches_server.service.cluster import PROCESS_ID, Cluster
+from patches_server.service.fanout.follower import POLL_S
 from patches_server.service.fanout.hub import GetTombstone, Hub
-from patches_server.service.fanout.outbox import GOING_AWAY, SIGNED_OUT, Outbox
+from patches_server.service.fanout.outbox import ANOTHER_HISTORY, GOING_AWAY, SIGNED_OUT, Outbox
 from patches_server.service.fanout.relay import AwarenessRelay
 from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.json_rpc import JsonRpcPeer, render
@@ -49,6 +54,9 @@ class PatchesServer(OwnCalls):
         get_tombstone: the tombstone of a deleted document.
         relay: whether connections may pass messages to each other (presence).
         reauth_s: rights older than this are checked again before something is delivered.
+        bus, shared: where other processes serve the same store: what carries hints between them,
+            and the backend, which says what they did. Without a bus it is asked more often.
+        poll_s: how often it is asked for what no hint has told.
         validate, validate_state: your own rules about changes and about what comes of them; see
             `patches_server.service.validation`.
         hide_existence: refuse calls about branches that do not exist like those that are forbidden.
@@ -74,8 +82,12 @@ class PatchesServer(OwnCalls):
         hide_existence: bool = False,
         stamp_author: bool = True,
         drain_s: float = 10.0,
+        bus: HintBus | None = None,
+        shared: SharedBackend | None = None,
+        poll_s: float = POLL_S,
     ) -> None:
         check_bool("relay", relay)
+        check_number("poll_s", poll_s)
         check_bool("hide_existence", hide_existence)
         check_bool("stamp_author", stamp_author)
         check_number("reauth_s", reauth_s)
@@ -123,9 +135,26 @@ class PatchesServer(OwnCalls):
             self.relay = AwarenessRelay(self.hub, limits=self.limits, is_open=self.access.open)
             self.hub.on_removed = self.relay.leave_room
         self.methods = method_table(has_relay=relay)
+        self.cluster: Cluster | None = None
+        if shared is not None:
+            self.cluster = Cluster(
+                bus or NoBus(),
+                shared,
+                hub=self.hub,
+                router=self.router,
+                tasks=self._tasks,
+                stats=self.stats,
+                runtime=self.runtime,
+                revoke=lambda principal, doc_id: self.revoke(principal=principal, doc_id=doc_id),
+                close_all=self._close_for_another_history,
+                poll_s=poll_s,
+            )
         for each in services.values():
             add_methods_of(self.methods, each)
-            self.hub.attach(each.documents)
+            is_followed = self.cluster is not None and each.documents.is_shared
+            self.hub.attach(each.documents, delivers=not is_followed)
+            if self.cluster is not None and is_followed:
+                self.cluster.attach(each.documents)
             each.documents.on_doc_deleted(lambda doc_id, _origin: self.router.forget(doc_id))
 
     async def __aenter__(self) -> Self:
@@ -134,6 +163,8 @@ class PatchesServer(OwnCalls):
         self._tasks.start()
         for each in self.router.services.values():
             await each.documents.start()
+        if self.cluster is not None:
+            await self.cluster.start()
         return self
 
     async def __aexit__(
@@ -164,6 +195,8 @@ class PatchesServer(OwnCalls):
                 await asyncio.sleep(step_s)
         for each in self.router.services.values():
             await each.documents.close()
+        if self.cluster is not None:
+            await self.cluster.close()
         await self._tasks.close()
 
     def connect(self, principal: object = None) -> JsonRpcPeer:
@@ -178,6 +211,8 @@ class PatchesServer(OwnCalls):
         if self.closing:
             raise UnavailableError("the server is going away", {"reason": "CLOSING"})
         connection_id = random_id(self.runtime.random, 14)
+        if self.cluster is not None:
+            connection_id = self.cluster.process + connection_id[PROCESS_ID:]
         session = ServerSession(
             self, connection_id=connection_id, principal=principal, outbox=outbox
         )
@@ -213,6 +248,30 @@ class PatchesServer(OwnCalls):
             if principal_key(session.context.principal) == key:
                 self.hub.leave(session)
                 session.close(SIGNED_OUT, "access was revoked")
+
+    async def revoke_everywhere(
+        self, *, principal: object = None, doc_id: str | None = None
+    ) -> None:
+        """`revoke` in every process that serves the same store. Returns when it is stored: the
+        others act on a hint, or else with their next poll.
+
+        Raises `InvalidRequestError` for a principal whose `id` is neither a string nor an integer.
+        """
+        key = principal_key(principal)
+        if self.cluster is None:
+            self.revoke(principal=principal, doc_id=doc_id)
+            return
+        if key is not None and not isinstance(key, (str, int)):
+            raise InvalidRequestError(
+                f"a principal that other processes are to know needs an id that is a string or an "
+                f"integer: {key!r}"
+            )
+        await self.cluster.revoke_everywhere(key, doc_id)
+
+    def _close_for_another_history(self) -> None:
+        """Let every client come back and check its token; forget what is at hand."""
+        for session in list(self.sessions.values()):
+            session.close(ANOTHER_HISTORY, "the storage has another history")
 
     def begin(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a session's call as a task of the server."""

@@ -155,6 +155,7 @@ class ServerSession:
                     return
             doc_ids = _named(params)
             before, done = self._queue_behind(doc_ids)
+            self.hub.answers_first.begins(self, doc_ids)
             if method.is_sync and not before:
                 self.hub.answers_first.called(self, doc_ids)
             await self._in_flight.acquire()
@@ -265,6 +266,7 @@ class ServerSession:
             self._server.call_begun()
             begun = self._begun.begin(doc_id, partial(self._give_up, reply))
             self._last_calls[doc_id] = begun.done
+            self.hub.answers_first.begins(self, (doc_id,))
         return answer
 
     def _commit_ended(
@@ -329,6 +331,7 @@ class ServerSession:
     def _over(self, doc_ids: set[str], done: asyncio.Event, share: Share) -> None:
         """A call is over: those that came after it may go on."""
         self.hub.answers_first.answered(self, doc_ids)
+        self.hub.answers_first.ends(self, doc_ids)
         done.set()
         self._in_flight.release()
         share.give_back()

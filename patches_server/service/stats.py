@@ -40,6 +40,13 @@ class ServerStats:
     #: Errors answered, by code.
     errors: Counter[str] = field(default_factory=Counter)
 
+    #: Hints between processes, by direction (`sent`, `received`) and kind.
+    hints: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: Reads of the store for what other processes committed, by what led to them.
+    looks: Counter[str] = field(default_factory=Counter)
+    #: How often the storage was found to hold another history.
+    epoch_changes: int = 0
+
     def committed(self, algorithm: str, seconds: float) -> None:
         """A commit was answered."""
         latencies = self.commits.get(algorithm)

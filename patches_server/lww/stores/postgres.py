@@ -109,7 +109,8 @@ class LWWPostgresServerStore(PostgresDocuments):
 
         rows, snapshot = await self._database.read(read)
         head = rows[0]
-        if head["algorithm"] != _NAME:
+        require_algorithm(doc_id, head["algorithm"], _NAME)
+        if head["algorithm"] is None:
             return LoadedRows()
         return LoadedRows(
             rev=head["head_rev"],

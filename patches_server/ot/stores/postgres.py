@@ -13,6 +13,7 @@ from patches.runtime import Millis
 from patches.stores.sqlite.keys import from_key
 from patches_server.documents.measure import Bounds
 from patches_server.documents.records import Tombstone
+from patches_server.documents.tombstones import require_algorithm
 from patches_server.ot.rows import ALGORITHM, within
 from patches_server.ot.store import DocHead, StoredSnapshot
 from patches_server.ot.stores.postgres_saves import (
@@ -75,6 +76,8 @@ class OTPostgresServerStore(PostgresDocuments):
             lambda conn: conn.fetchrow(f"SELECT * FROM {HEAD}", doc_id)  # noqa: S608 -- fixed text
         )
         require_not_deleted(doc_id, row)
+        assert row is not None, "there is a row of meta"
+        require_algorithm(doc_id, row["algorithm"], ALGORITHM)
         return head_of(row)
 
     async def save_changes(
@@ -226,6 +229,7 @@ def _changes(
     all there are between the two revisions.
     """
     require_not_deleted(doc_id, rows[0])
+    require_algorithm(doc_id, rows[0]["algorithm"], ALGORITHM)
     head_rev = rows[0]["head_rev"] or 0
     before: int | None = None
     changes = []

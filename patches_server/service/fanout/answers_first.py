@@ -41,10 +41,34 @@ class AnswersFirst:
         self._hold, self._flush = hold, flush
         #: Of answers that are still to come, and of those that are on their way.
         self._to_come: dict[Subscriber, list[tuple[str, Reason]]] = {}
+        #: Of every call about a document, where other processes commit too: see `begins`.
+        self._in_calls: dict[tuple[str, Subscriber], list[Reason]] = {}
+        self.holds_calls = False
         self._on_the_way: dict[tuple[str, Subscriber], list[Reason]] = {}
 
     def __len__(self) -> int:
-        return len(self._to_come) + len(self._on_the_way)
+        return len(self._to_come) + len(self._on_the_way) + len(self._in_calls)
+
+    def begins(self, subscriber: Subscriber, doc_ids: Iterable[str]) -> None:
+        """A call about documents begins, and `ends` once its answer is in the outbox.
+
+        Where other processes commit, a broadcast may come between what an answer was read from and
+        the answer. A client must not have the newer rows of the broadcast first.
+        """
+        for doc_id in doc_ids if self.holds_calls else ():
+            self._in_calls.setdefault((doc_id, subscriber), []).append(
+                self._hold(doc_id, subscriber)
+            )
+
+    def ends(self, subscriber: Subscriber, doc_ids: Iterable[str]) -> None:
+        """The answer to a call is in the outbox, or there is none."""
+        for doc_id in doc_ids if self._in_calls else ():
+            reasons = self._in_calls.get((doc_id, subscriber))
+            if reasons is not None:
+                reason = reasons.pop(0)
+                if not reasons:
+                    del self._in_calls[doc_id, subscriber]
+                self._flush(doc_id, subscriber, reason)
 
     def nothing_stored(self, doc_id: str, subscriber: Subscriber) -> None:
         """The commit of a subscriber is about to be answered from what was there already."""

@@ -80,6 +80,10 @@ class Hub:
         self._recheck_limit = asyncio.Semaphore(_PARALLEL)
         #: Document servers that keep something for each connection.
         self._connection_ended: list[Callable[[str], object]] = []
+        #: Where other processes commit too: called with a document that gets its first subscriber,
+        #: and with one that loses its last.
+        self.follow: Callable[[str], Awaitable[None]] | None = None
+        self.unfollow: Callable[[str], None] = lambda _doc_id: None
         #: Called when a subscription has ended, for whatever reason.
         self.on_removed: Callable[[str, str], object] = lambda _connection_id, _doc_id: None
 
@@ -87,8 +91,11 @@ class Hub:
         """How many subscriptions there are."""
         return sum(map(len, self._table.values()))
 
-    def attach(self, server: DocumentServer) -> None:
-        """Deliver what a document server commits and deletes from now on."""
+    def attach(self, server: DocumentServer, *, delivers: bool = True) -> None:
+        """Deliver what a document server commits and deletes from now on.
+
+        Without `delivers`, somebody else calls `publish` and `publish_deletion`.
+        """
 
         def committed(
             doc_id: str,
@@ -103,10 +110,11 @@ class Hub:
                     self._publish_views(doc_id, changes, options, origin, server.view), name="views"
                 )
 
-        server.on_changes_committed(committed)
+        if delivers:
+            server.on_changes_committed(committed)
+            server.on_doc_deleted(self.publish_deletion)
         server.on_notification(self.notify)
         server.on_nothing_stored(self._nothing_stored)
-        server.on_doc_deleted(self.publish_deletion)
         self._connection_ended.append(server.connection_ended)
 
     # Subscriptions.
@@ -196,6 +204,8 @@ class Hub:
             # twice rather than never.
             self._table.setdefault(doc_id, {})[subscriber] = asyncio.get_running_loop().time()
             subscriber.subscriptions[doc_id] = None
+            if self.follow is not None:
+                await self.follow(doc_id)
             if self._get_tombstone is None or await self._get_tombstone(doc_id) is None:
                 return self.is_subscribed(subscriber, doc_id)
             self._remove(subscriber, doc_id)
@@ -223,6 +233,7 @@ class Hub:
         del subscribers[subscriber]
         if not subscribers:
             del self._table[doc_id]
+            self.unfollow(doc_id)
         self.on_removed(subscriber.context.connection_id or "", doc_id)
         return True
 

@@ -27,6 +27,8 @@ from patches.limits import Limits
 GOING_AWAY: Final = 1001
 #: A service that this one needs is not there.
 TRY_LATER: Final = 1011
+#: The storage has become another one; never sent for anything else.
+ANOTHER_HISTORY: Final = 1012
 #: The connection was lost; never sent.
 LOST: Final = 1006
 TOO_SLOW: Final = 1013

@@ -10,17 +10,19 @@ from typing import Any, TypeVar
 from patches.runtime import Runtime
 from patches.stores.backend import StoreFactory
 from patches.stores.sqlite.database import Durability
+from patches_server.bus.postgres import PostgresBus
 from patches_server.documents.records import Tombstone
 from patches_server.stores.postgres.branches import PostgresBranches
 from patches_server.stores.postgres.database import STORE_TIMEOUT_S, PostgresDatabase
 from patches_server.stores.postgres.documents import PostgresDocuments
 from patches_server.stores.postgres.identity import settle_epoch
+from patches_server.stores.postgres.shared import PostgresSharing
 from patches_server.stores.postgres.versions import PostgresVersions
 
 T = TypeVar("T")
 
 
-class PostgresBackend:
+class PostgresBackend(PostgresSharing):
     """The stores of all algorithms, and what they share. Opened on first use, closed by `close`.
 
     Args:
@@ -53,6 +55,7 @@ class PostgresBackend:
             timeout_s=timeout_s,
             runtime=self._runtime,
         )
+        super().__init__(self.database)
         self.documents = PostgresDocuments(self.database)
         self.versions = PostgresVersions(self.database, runtime=self._runtime)
         self.branches = PostgresBranches(self.database)
@@ -80,6 +83,10 @@ class PostgresBackend:
     async def get_tombstone(self, doc_id: str) -> Tombstone | None:
         """The tombstone that stands in a document's place."""
         return await self.documents.get_tombstone(doc_id)
+
+    def hint_bus(self) -> PostgresBus:
+        """A bus over this database."""
+        return PostgresBus(self.database.connect)
 
     async def close(self) -> None:
         """Finish what is being saved and close the connections."""

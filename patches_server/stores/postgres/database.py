@@ -1,7 +1,7 @@
 """`PostgresDatabase`: the connections of one server process, and what is done when one fails.
 
 Reads are repeated until they succeed or time is up. A write whose connection was cut may have taken
-effect: `write` raises `UnknownOutcomeError` then, and whoever can run it again without doing it
+effect: `write` raises `StorageError` then, and whoever can run it again without doing it
 twice does (`PostgresDatabase.save`). Nothing of unknown outcome is acknowledged.
 """
 
@@ -20,7 +20,6 @@ from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability
 from patches_server.stores.postgres.errors import (
     Outcome,
-    UnknownOutcomeError,
     as_storage_error,
     ends_connections,
     outcome_of,
@@ -115,7 +114,7 @@ class PostgresDatabase:
     async def write(self, do: Do[T]) -> T:
         """Run one transaction on a reader's connection: the writers are for commits.
 
-        Raises `UnknownOutcomeError` if it may have taken effect or not.
+        Raises `StorageError` also if nobody knows whether it took effect.
         """
 
         async def transaction(conn: Connection) -> T:
@@ -252,5 +251,5 @@ def _outcome_of_connecting(exc: BaseException) -> Outcome:
     return Outcome.NOTHING if refuses_for_good(exc) else Outcome.DISCONNECTED
 
 
-def _unknown(exc: BaseException) -> UnknownOutcomeError:
-    return UnknownOutcomeError(f"PostgreSQL did not say what became of a write ({exc!r:.200})")
+def _unknown(exc: BaseException) -> StorageError:
+    return StorageError(f"PostgreSQL did not say what became of a write ({exc!r:.200})")

@@ -29,10 +29,6 @@ class Outcome(Enum):
     UNKNOWN = auto()
 
 
-class UnknownOutcomeError(StorageError):
-    """A write was cut off: it took effect or it did not."""
-
-
 _AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
 _REFUSED: Final = frozenset({"53300", "57P03", "08001", "08004"})
 _FULL: Final = frozenset({"53100", "53200", "58030"})
