@@ -1,4 +1,7 @@
-"""`HintBus`: what carries hints between processes. `patches.testing.contracts.bus` tests every one."""
+"""`HintBus`: what carries hints between processes.
+
+`patches.testing.contracts.bus` holds the tests that every one passes.
+"""
 
 from __future__ import annotations
 

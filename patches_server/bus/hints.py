@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from patches.model import codec
 from patches.model.json_values import Json
 
 VERSION: Final = 1
 
-#: Committed, deleted, revoked; a signal to a connection; connections here (`ids`), one that is gone;
-#: a heartbeat.
-Kind: TypeAlias = Literal["c", "d", "r", "s", "j", "g", "h"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hint:
     """One hint. `process` sent it.
+
+    Kinds: `c`ommitted, `d`eleted, `r`evoked, a `s`ignal to a connection, a connection that has
+    `j`oined or is `g`one, a `h`eartbeat.
 
     Of a commit: `token` names the document's history (`None`: not at hand), `base` and `rev` the
     revisions before and after, and `changes` are the encoded changes, if they go along.
@@ -59,19 +58,17 @@ class Hint:
         return 200 + sum(map(len, self.changes))
 
     def _header(self) -> dict[str, Any]:
-        header: dict[str, Any] = {"v": VERSION, "k": self.kind, "p": self.process}
-        for name, value in (
-            ("d", self.doc_id),
-            ("t", self.token),
-            ("b", self.base),
-            ("r", self.rev),
-            ("x", self.options),
-            ("n", len(self.changes)),
-            ("a", self.data),
-        ):
-            if value:
-                header[name] = value
-        return header
+        members = {
+            "d": self.doc_id,
+            "t": self.token,
+            "b": self.base,
+            "r": self.rev,
+            "x": self.options,
+            "n": len(self.changes),
+            "a": self.data,
+        }
+        given = {name: value for name, value in members.items() if value}
+        return {"v": VERSION, "k": self.kind, "p": self.process, **given}
 
 
 def decode_hints(lines: bytes) -> Iterator[Hint]:

@@ -154,18 +154,18 @@ class NetworkBus(ABC):
 
     async def _beat(self, began: float) -> None:
         loop = asyncio.get_running_loop()
-        was_heard = False
+        was_received = False
         while True:
             self.publish(Hint(kind="h", process=self._process))
             for _ in range(4):
                 try:
-                    async with asyncio.timeout(self._beat_s / 4 if was_heard else 0.05):
+                    async with asyncio.timeout(self._beat_s / 4 if was_received else 0.05):
                         await self._lost.wait()
                     raise ConnectionError("the connection is lost")
                 except TimeoutError:
                     pass
-                if self._received_at and not was_heard:
-                    was_heard = True
+                if self._received_at and not was_received:
+                    was_received = True
                     self._on_gap()  # what was published before now did not arrive
             if loop.time() - max(began, self._received_at) > self._silent_s:
                 raise ConnectionError("no heartbeat was received")

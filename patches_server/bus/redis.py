@@ -61,7 +61,7 @@ class RedisBus(NetworkBus):
 
     async def _unsubscribe(self, doc_id: str) -> None:
         if doc_id not in self._followed and self._pubsub is not None:
-            with contextlib.suppress(Exception):  # a connection that is gone hears nothing anyway
+            with contextlib.suppress(Exception):  # a connection that is gone receives nothing
                 await self._pubsub.unsubscribe(self._channel(doc_id))
 
     async def _connect(self) -> None:

@@ -56,7 +56,7 @@ class PatchesServer(OwnCalls):
         reauth_s: rights older than this are checked again before something is delivered.
         bus, shared: where other processes serve the same store: what carries hints between them,
             and the backend, which says what they did. Without a bus it is asked more often.
-        poll_s: how often it is asked for what no hint has told.
+        poll_s: how often it is asked for what no hint has brought.
         validate, validate_state: your own rules about changes and about what comes of them; see
             `patches_server.service.validation`.
         hide_existence: refuse calls about branches that do not exist like those that are forbidden.

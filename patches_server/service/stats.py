@@ -43,7 +43,7 @@ class ServerStats:
     #: Hints between processes, by direction (`sent`, `received`) and kind.
     hints: Counter[tuple[str, str]] = field(default_factory=Counter)
     #: Reads of the store for what other processes committed, by what led to them.
-    looks: Counter[str] = field(default_factory=Counter)
+    catch_ups: Counter[str] = field(default_factory=Counter)
     #: How often the storage was found to hold another history.
     epoch_changes: int = 0
 

@@ -34,7 +34,7 @@ class Listener:
 async def until(is_so: Callable[[], bool], within_s: float = 10.0) -> None:
     """Wait for something that comes of messages of others."""
     async with asyncio.timeout(within_s):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110 -- what is waited for is somebody else's
             await asyncio.sleep(0.01)
 
 

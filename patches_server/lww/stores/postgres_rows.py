@@ -24,7 +24,7 @@ from patches_server.stores.postgres.documents import HEAD, split_token
 MAX_KEY: Final = 1_500
 _CUT: Final = b"\xff"  # no byte of UTF-8
 
-_COLUMNS: Final = "key, path, rev, pos, ts, held, pinned, droppable, stored_at, crc, op"
+_COLUMNS: Final = "key, path, rev, pos, ts, held, pinned, droppable, stored_at, author, crc, op"
 _TYPES: Final = (
     "bytea[]",
     "bytea[]",
@@ -35,6 +35,7 @@ _TYPES: Final = (
     "bool[]",
     "bool[]",
     "bigint[]",
+    "bytea[]",
     "bigint[]",
     "bytea[]",
 )
@@ -48,7 +49,7 @@ SELECT h.epoch, h.life, h.algorithm, h.rev AS head_rev, h.head_id, h.floor, h.sn
     ARRAY(SELECT i.change_id FROM lww_change_ids i
         WHERE i.life = h.life AND i.change_id = ANY ($2) AND i.expires_at > $3) AS seen,
     r.key, r.path, r.rev, r.pos, r.ts, r.held, r.hidden, r.pinned, r.droppable, r.stored_at,
-    r.crc, r.op
+    r.author, r.crc, r.op
 FROM {HEAD} LEFT JOIN LATERAL (%s) r ON h.algorithm = 'lww'
 ORDER BY r.rev, r.pos"""  # noqa: S608 -- fixed text
 LOAD_ALL: Final = _LOAD % "SELECT * FROM lww_rows x WHERE x.life = h.life"
@@ -68,19 +69,19 @@ WITH want AS MATERIALIZED (
     AS w(n, doc_id, life, epoch, old_rev, head_id, server_time, has_ids)
 ), rows AS MATERIALIZED (
     SELECT * FROM unnest($9::int[], $10::bytea[], $11::bytea[], $12::bigint[], $13::int[],
-        $14::float8[], $15::bytea[], $16::bool[], $17::bool[], $18::bigint[], $19::bigint[],
-        $20::bytea[])
-    AS r(n, key, path, rev, pos, ts, held, pinned, droppable, stored_at, crc, op)
+        $14::float8[], $15::bytea[], $16::bool[], $17::bool[], $18::bigint[], $19::bytea[],
+        $20::bigint[], $21::bytea[])
+    AS r(n, key, path, rev, pos, ts, held, pinned, droppable, stored_at, author, crc, op)
 )"""
 _WRITE: Final = f"""
 , hide AS (
     UPDATE lww_rows r SET hidden = true
-    FROM unnest($21::int[], $22::bytea[]) AS k(n, key) JOIN moved m ON m.n = k.n
+    FROM unnest($22::int[], $23::bytea[]) AS k(n, key) JOIN moved m ON m.n = k.n
     WHERE r.life = m.life AND r.key = k.key
 ), gone AS (
     DELETE FROM lww_rows r USING (
         SELECT y.life, y.key, b.n
-        FROM unnest($23::int[], $24::bytea[], $25::bytea[], $26::bytea[], $27::bytea[])
+        FROM unnest($24::int[], $25::bytea[], $26::bytea[], $27::bytea[], $28::bytea[])
             AS b(n, low, high, first, last) JOIN moved m ON m.n = b.n,
         LATERAL (SELECT x.life, x.key FROM lww_rows x
             WHERE x.life = m.life AND {_IN_RANGE} OFFSET 0) y
@@ -89,16 +90,16 @@ _WRITE: Final = f"""
 ), put AS (
     INSERT INTO lww_rows (life, hidden, {_COLUMNS})
     SELECT m.life, false, r.key, r.path, r.rev, r.pos, r.ts, r.held, r.pinned, r.droppable,
-        r.stored_at, r.crc, r.op
+        r.stored_at, r.author, r.crc, r.op
     FROM rows r JOIN moved m ON m.n = r.n
     ON CONFLICT (life, key) DO UPDATE SET hidden = false, path = excluded.path,
         rev = excluded.rev, pos = excluded.pos, ts = excluded.ts, held = excluded.held,
         pinned = excluded.pinned, droppable = excluded.droppable, stored_at = excluded.stored_at,
-        crc = excluded.crc, op = excluded.op
+        author = excluded.author, crc = excluded.crc, op = excluded.op
 ), ids AS (
     INSERT INTO lww_change_ids (life, change_id, expires_at, rev)
     SELECT m.life, i.change_id, i.expires_at, i.rev
-    FROM unnest($28::int[], $29::bytea[], $30::bigint[], $31::bigint[])
+    FROM unnest($29::int[], $30::bytea[], $31::bigint[], $32::bigint[])
         AS i(n, change_id, expires_at, rev) JOIN moved m ON m.n = i.n
     ON CONFLICT (life, change_id) DO UPDATE
         SET expires_at = excluded.expires_at, rev = excluded.rev
@@ -212,6 +213,7 @@ def columns_of(doc_id: str, rows: Iterable[Row], now: Millis) -> list[list[Any]]
             row.pinned,
             row.is_removal and not row.pinned,
             now,
+            None if row.author is None else to_key(row.author),
         )
         made.append((*columns, row_crc(doc_id, *columns, row.encoded), row.encoded))
     return [list(column) for column in zip(*made, strict=True)] or [[] for _ in _TYPES]
@@ -220,7 +222,7 @@ def columns_of(doc_id: str, rows: Iterable[Row], now: Millis) -> list[list[Any]]
 def arguments(saves: Sequence[Save]) -> list[list[Any]]:
     """What `SAVE` and `CREATE` are given."""
     wants: list[list[Any]] = [[] for _ in range(8)]
-    rows: list[list[Any]] = [[] for _ in range(12)]
+    rows: list[list[Any]] = [[] for _ in range(13)]
     hides: list[list[Any]] = [[], []]
     below: list[list[Any]] = [[] for _ in range(5)]
     ids: list[list[Any]] = [[] for _ in range(4)]
@@ -259,7 +261,7 @@ def rows_in(doc_id: str, records: Sequence[Record]) -> list[Row]:
         key = record["key"]
         if key is None or key in found:
             continue
-        columns = (*record[11:17], *record[18:21])  # all but `hidden`, which is set in place
+        columns = (*record[11:17], *record[18:22])  # all but `hidden`, which is set in place
         is_whole = row_crc(doc_id, *columns, record["op"]) == record["crc"]
         require_row(is_whole, f"document {doc_id!r}: a row of revision {record['rev']}")
         path = key if record["path"] is None else record["path"]
@@ -272,5 +274,6 @@ def rows_in(doc_id: str, records: Sequence[Record]) -> list[Row]:
             held=record["held"],
             hidden=record["hidden"],
             pinned=record["pinned"],
+            author=None if record["author"] is None else from_key(record["author"]),
         )
     return list(found.values())

@@ -96,8 +96,8 @@ class _Followed:
 
     at: DocAt | None = None
     is_read: asyncio.Event = field(default_factory=asyncio.Event)
-    is_looking: bool = False
-    looks_again: bool = False
+    is_catching_up: bool = False
+    catches_up_again: bool = False
     waiting: list[_Due] = field(default_factory=list)
     waiting_bytes: int = 0
 
@@ -251,7 +251,7 @@ class Follower:
         if followed is None:
             return
         if hint.kind == "d":
-            self._look(doc_id, followed, "hint")
+            self._catch_up(doc_id, followed, "hint")
             return
         at = followed.at
         if at is not None and hint.token is not None and hint.token == at.token:
@@ -263,10 +263,10 @@ class Follower:
                 due = _Due(hint.base, hint.rev, changes, options, None, hint.token, hint.size)
                 self._take(doc_id, followed, due)
                 return
-        self._look(doc_id, followed, "gap")
+        self._catch_up(doc_id, followed, "gap")
 
     def _take(self, doc_id: str, followed: _Followed, due: _Due) -> None:
-        if followed.at is None or followed.is_looking:
+        if followed.at is None or followed.is_catching_up:
             self._wait(followed, due)
             return
         at = followed.at
@@ -274,18 +274,18 @@ class Follower:
             return
         if due.base != at.rev:
             self._wait(followed, due)
-            self._look(doc_id, followed, "gap")
+            self._catch_up(doc_id, followed, "gap")
             return
         followed.at = DocAt(at.token if at.rev else due.token, due.rev)
         self._audience.deliver(doc_id, due.changes, due.options, due.origin)
         if followed.at.token is None:
-            self._look(doc_id, followed, "new")  # it was made just now: learn its token
+            self._catch_up(doc_id, followed, "new")  # it was made just now: learn its token
 
     def _wait(self, followed: _Followed, due: _Due) -> None:
         followed.waiting_bytes += due.size or sum(len(change.encoded) for change in due.changes)
         if followed.waiting_bytes > _MAX_WAITING:
             followed.waiting.clear()
-            followed.looks_again = True
+            followed.catches_up_again = True
         else:
             followed.waiting.append(due)
 
@@ -294,20 +294,20 @@ class Follower:
         waiting, followed.waiting, followed.waiting_bytes = followed.waiting, [], 0
         for due in waiting:
             self._take(doc_id, followed, due)
-        if followed.looks_again:
-            followed.looks_again = False
-            self._look(doc_id, followed, "gap")
+        if followed.catches_up_again:
+            followed.catches_up_again = False
+            self._catch_up(doc_id, followed, "gap")
 
-    # Looks.
+    # Catch-up.
 
-    def _look(self, doc_id: str, followed: _Followed, why: str) -> None:
+    def _catch_up(self, doc_id: str, followed: _Followed, why: str) -> None:
         """Read the store from the cursor on. Reasons that come meanwhile make one more read."""
-        if followed.is_looking or followed.at is None:
-            followed.looks_again = True
+        if followed.is_catching_up or followed.at is None:
+            followed.catches_up_again = True
             return
-        followed.is_looking = True
-        self._stats.looks[why] += 1
-        self._tasks.spawn(self._read_store(doc_id, followed), name="a look at the store")
+        followed.is_catching_up = True
+        self._stats.catch_ups[why] += 1
+        self._tasks.spawn(self._read_store(doc_id, followed), name="catch-up of a document")
 
     async def _read_store(self, doc_id: str, followed: _Followed) -> None:
         delay_s = _FIRST_RETRY_S
@@ -320,7 +320,7 @@ class Follower:
                 _log.warning("document %.128r cannot be read: %s", doc_id, exc)
             await asyncio.sleep(delay_s)
             delay_s = min(_LAST_RETRY_S, 2 * delay_s)
-        followed.is_looking = False
+        followed.is_catching_up = False
         if self._followed.get(doc_id) is followed:
             self._go_on(doc_id, followed)
 
@@ -341,12 +341,12 @@ class Follower:
         try:
             changes = await documents.get_changes_since(doc_id, at.rev)
         except DocDeletedError:
-            followed.looks_again = True
+            followed.catches_up_again = True
             return
         # Only if it is the same document after it was read, the changes are those of this one.
         after = (await self._heads.moved({doc_id: found})).get(doc_id, found)
         if after.token != found.token or followed.at is not at:
-            followed.looks_again = True
+            followed.catches_up_again = True
             return
         if self._followed.get(doc_id) is not followed:
             return
@@ -388,7 +388,7 @@ class Follower:
         known = {
             doc_id: each.at
             for doc_id, each in self._followed.items()
-            if each.at is not None and not each.is_looking
+            if each.at is not None and not each.is_catching_up
         }
         if not known:
             return
@@ -397,8 +397,8 @@ class Follower:
             self._see_epoch(at)
             followed = self._followed.get(doc_id)
             if followed is not None and followed.at == known[doc_id]:  # it has not moved since
-                self._stats.looks["poll"] += 1
-                self._look(doc_id, followed, "moved")
+                self._stats.catch_ups["poll"] += 1
+                self._catch_up(doc_id, followed, "moved")
 
     def _see_epoch(self, at: DocAt) -> None:
         if at.token is None:

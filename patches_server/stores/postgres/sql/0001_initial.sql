@@ -41,7 +41,8 @@ CREATE TABLE ot_change_ids (life bigint, change_id bytea, PRIMARY KEY (life, cha
 CREATE TABLE lww_rows (
     life bigint, key bytea, path bytea, rev bigint NOT NULL, pos int NOT NULL, ts float8 NOT NULL,
     held bytea NOT NULL, hidden boolean NOT NULL, pinned boolean NOT NULL,
-    droppable boolean NOT NULL, stored_at bigint NOT NULL, crc bigint NOT NULL, op bytea NOT NULL,
+    droppable boolean NOT NULL, stored_at bigint NOT NULL, author bytea, crc bigint NOT NULL,
+    op bytea NOT NULL,
     PRIMARY KEY (life, key)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX lww_rows_by_rev ON lww_rows (life, rev);
