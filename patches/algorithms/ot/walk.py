@@ -106,11 +106,12 @@ class TransformWalk:
                 break
             ops = _joined(parts, given)
             ahead = self._meet(stop, ops)
+            # What is left of it may fill further slots of its entry, which have been met with it.
+            start = self._slots_of(self._entry_of[stop]).stop
             if ahead is not ops:
                 if not is_independent(ahead):
-                    return self._follow_whole(ahead, stop + 1) if ahead else ahead
+                    return self._follow_whole(ahead, start) if ahead else ahead
                 parts, given = [_Part([op]) for op in ahead], ahead
-            start = stop + 1
         return _joined(parts, given)
 
     def _first_whole(self, parts: list[_Part], start: int) -> int:

@@ -263,6 +263,26 @@ def test_random_programs_of_several_operations_equal_the_plain_pairwise_walk(see
         assert walk(queue, history) == plain_walk(queue, history), (queue, history)
 
 
+def test_a_program_that_was_met_as_a_whole_is_not_met_again_by_its_parts() -> None:
+    """The first history program makes it dependent, the second one takes that away again."""
+    embed = {"insert": {"img": 1}}
+    queue: list[list[Op]] = [
+        [
+            {"op": "@txt", "path": "/l/2", "value": [{"retain": 2}, embed, {"retain": 1}]},
+            {"op": "add", "path": "/b/y", "value": 5},
+            {"op": "@txt", "path": "/t", "value": [{"insert": "x"}, {"retain": 1}]},
+        ]
+    ]
+    history: list[list[Op]] = [
+        [{"op": "remove", "path": "/l/2"}, {"op": "replace", "path": "/l/2", "value": 1}],
+        [
+            {"op": "@txt", "path": "/t", "value": [{"retain": 5}, {"insert": "y"}]},
+            {"op": "@txt", "path": "/l", "value": [embed, {"retain": 2, "attributes": {"b": 1}}]},
+        ],
+    ]
+    assert walk(queue, history) == plain_walk(queue, history)
+
+
 def test_a_walk_ends_when_its_checkpoint_raises() -> None:
     def end() -> None:
         raise TimeoutError
