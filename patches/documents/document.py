@@ -79,8 +79,7 @@ class Document(Streaming[T], Described, NotADict):
         self.on_change = Signal("on_change")
         self.on_status_change = Signal("on_status_change", spawn=self._spawned)
         self._shown = shown or ShownState(state, committed_rev, self.limits)
-        self._sync_status: DocSyncStatus = "unsynced"
-        self._sync_error: Exception | None = None
+        self._sync: tuple[DocSyncStatus, Exception | None] = ("unsynced", None)
         self._closed = False
         self._owner: Owner | None = None  # who may edit it; `None`: everybody
         self._largest_change: Final = self.limits.largest_change_bytes - CHANGE_ENVELOPE_BYTES
@@ -119,12 +118,12 @@ class Document(Streaming[T], Described, NotADict):
     @property
     def sync_status(self) -> DocSyncStatus:
         """`"unsynced"`, `"syncing"`, `"synced"` or `"error"`."""
-        return self._sync_status
+        return self._sync[0]
 
     @property
     def sync_error(self) -> Exception | None:
         """The reason, if the status is `"error"`."""
-        return self._sync_error
+        return self._sync[1]
 
     @property
     def is_closed(self) -> bool:
@@ -142,11 +141,11 @@ class Document(Streaming[T], Described, NotADict):
         self._check_open()
         shown, shape, before = self._shown, self._shape, self._shown.changes
         base = shown.state if shape is None else shape.base_of(shown.state)
-        self._drafts += 1
+        shown.drafts += 1
         try:
             ops = record(base, fn, max_depth=self.limits.max_value_depth, typing=shape)
         finally:
-            self._drafts -= 1
+            shown.drafts -= 1
         self._edited(before, ops if shape is None else shape.checked(shown.state, ops))
 
     @contextmanager
@@ -156,11 +155,11 @@ class Document(Streaming[T], Described, NotADict):
         shown, shape, before = self._shown, self._shape, self._shown.changes
         base = shown.state if shape is None else shape.base_of(shown.state)
         draft = draft_of(base, max_depth=self.limits.max_value_depth, typing=shape)
-        self._drafts += 1
+        shown.drafts += 1
         try:
             yield draft.shown_root()
         finally:
-            self._drafts -= 1
+            shown.drafts -= 1
             draft.end()
         self._edited(before, draft.ops if shape is None else shape.checked(shown.state, draft.ops))
 
@@ -252,8 +251,8 @@ class Document(Streaming[T], Described, NotADict):
         error = error if status == "error" else None
         if status in ("synced", "error"):
             self._shown.is_loaded = True
-        if (status, error) != (self._sync_status, self._sync_error):
-            self._sync_status, self._sync_error = status, error
+        if (status, error) != self._sync:
+            self._sync = status, error
             self.on_status_change.emit(status, error)
 
     def mark_closed(self) -> None:

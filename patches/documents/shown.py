@@ -38,6 +38,7 @@ class ShownState:
         "_written",
         "changes",
         "committed_rev",
+        "drafts",
         "has_pending",
         "is_loaded",
         "state",
@@ -52,6 +53,8 @@ class ShownState:
         self.is_loaded = committed_rev > 0
         #: For reading only; whoever keeps it takes it by `handed_out`.
         self.state: Json = {} if state is None else state
+        #: Drafts of it that are being written to.
+        self.drafts = 0
         #: How often it changed.
         self.changes = 0
         self._copy: WorkingCopy | None = None  # of `state`, with what may be written in place

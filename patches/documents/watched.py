@@ -30,7 +30,6 @@ class Watched(ABC):
         self._watchers: tuple[EditWatcher, ...] = ()
         self._editor: object = None  # who makes the edit, if not its user
         self._refused: tuple[Refused, ...] = ()  # what the next state is shown without
-        self._drafts = 0  # edits under way
 
     @abstractmethod
     def apply(self, ops: Any) -> None:
@@ -54,7 +53,7 @@ class Watched(ABC):
     @property
     def is_being_edited(self) -> bool:
         """True inside of `change` and `edit`."""
-        return self._drafts > 0
+        return self._shown.drafts > 0
 
     def watch(self, watcher: EditWatcher) -> None:
         """Tell `watcher` of every edit and of what others do, until `unwatch` or the close."""

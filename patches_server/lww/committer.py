@@ -172,7 +172,7 @@ class LWWCommitter:
             loaded = await self._store.load_rows(doc_id, now=now, change_ids=ids)
         made = await self._offload(
             2 * (steps_of(changes) + steps_of_encoded(loaded.rows)),
-            lambda: decided(call, loaded, paths, self._limits),
+            lambda: decided(call, loaded, paths, client_rev, self._limits),
         )
         if made.stored:
             await self._require_room(call, loaded, made)

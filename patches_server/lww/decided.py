@@ -17,7 +17,6 @@ from patches_server.lww.commit import (
     Decision,
     answer_rows,
     check_lww_ops,
-    client_rev_of,
     decide,
     fresh_changes,
     new_rows,
@@ -74,10 +73,15 @@ def check(changes: Sequence[AnyChange], limits: Limits) -> None:
             raise ChangeRefusedError(change.id, str(exc), code=exc.code) from exc
 
 
-def decided(call: CommitCall, loaded: LoadedRows, paths: Sequence[str], limits: Limits) -> Decided:
+def decided(
+    call: CommitCall,
+    loaded: LoadedRows,
+    paths: Sequence[str],
+    client_rev: int | None,
+    limits: Limits,
+) -> Decided:
     """What a call stores and what it is answered. `loaded` is what was read for it, `paths` those
-    that it names."""
-    client_rev = client_rev_of(call.changes[0])
+    that it names, `client_rev` the revision that it stands on."""
     is_behind = client_rev is not None and client_rev < loaded.floor
     fresh = fresh_changes(call.changes, loaded.seen)
     if has_structural_ops(fresh):

@@ -57,7 +57,7 @@ class OrdinaryCommit:
         try:
             if call.known is not None and not _is_of(call, call.known, loaded, rev or 0, made_by):
                 return None
-            made = decided(call, loaded, self.paths, self._limits)
+            made = decided(call, loaded, self.paths, rev, self._limits)
         except PatchesError:
             return None
         if not made.stored or not self._room.take(call.doc_id, size_of(made.stored)):

@@ -29,7 +29,11 @@ STRUCTURAL_OPS: Final = frozenset({"move", "copy", "test"})
 
 def has_structural_ops(changes: Iterable[AnyChange]) -> bool:
     """Whether the whole document is needed to know what changes write."""
-    return any(op["op"] in STRUCTURAL_OPS for change in changes for op in change.ops)
+    for change in changes:
+        for op in change.ops:
+            if op["op"] in STRUCTURAL_OPS:
+                return True
+    return False
 
 
 def as_field_writes(

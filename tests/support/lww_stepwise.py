@@ -56,4 +56,4 @@ def _lww(doc: Document | None) -> LWWDoc | None:
 
 def _version(doc: Document | None) -> int | None:
     opened = _lww(doc)
-    return None if opened is None else opened.version
+    return None if opened is None else opened.stored.version

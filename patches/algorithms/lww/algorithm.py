@@ -51,13 +51,14 @@ class LWWAlgorithm(StoredDocs):
         async with self._locks(doc_id):
             # what was rolled back while it waited is empty
             written = [(list(edit.ops), edit.change_id) for edit in edits]
-            known = None if opened is None else opened.version
+            known = None if opened is None else opened.stored.version
             steps, work = await self._store.change(
                 doc_id, lambda tables: local_edits.add_edits(tables, written, now, known)
             )
             if opened is not None:
                 opened.follow_edits(steps, [edit.ops for edit in edits], work)
-                self._notice(opened, known)
+                if work is not None:
+                    self._notice(opened, known)
         return [
             []
             if step is None
@@ -65,6 +66,7 @@ class LWWAlgorithm(StoredDocs):
                 self._change(
                     step.local,
                     step.committed_rev,
+                    now,
                     change_id=edit.change_id,
                     metadata=edit.metadata,
                 )
@@ -93,7 +95,7 @@ class LWWAlgorithm(StoredDocs):
     ) -> list[Change]:
         opened, new_id, now = lww_doc(doc), self._own_ids(), self._runtime.wall_ms()
         async with self._locks(doc_id):
-            known = None if opened is None else opened.version
+            known = None if opened is None else opened.stored.version
             piece, step = await self._store.change(
                 doc_id,
                 lambda tables: sending.next_piece(
@@ -121,7 +123,7 @@ class LWWAlgorithm(StoredDocs):
         """
         opened = lww_doc(doc)
         async with self._locks(doc_id):
-            known = None if opened is None else opened.version
+            known = None if opened is None else opened.stored.version
             asked = self._histories.asked_about(doc_id)
             step = await self._received(
                 doc_id,
@@ -144,7 +146,7 @@ class LWWAlgorithm(StoredDocs):
         if not changes and opened is None:
             return []
         async with self._locks(doc_id):
-            known = None if opened is None else opened.version
+            known = None if opened is None else opened.stored.version
             asked = self._histories.asked_about(doc_id)
             step = await self._received(
                 doc_id,

@@ -33,6 +33,18 @@ class LWWSnapshot(Snapshot):
         self.work = work
 
 
+class Stored:
+    """What a document shows of the stored tables, below the unsent writes."""
+
+    __slots__ = ("committed", "version")
+
+    def __init__(self) -> None:
+        #: The committed state.
+        self.committed: Json = {}
+        #: The version of the tables.
+        self.version = UNKNOWN_VERSION
+
+
 class LWWDoc(Document[T]):
     """Shows the committed state with every unsent write on top, each once.
 
@@ -47,10 +59,8 @@ class LWWDoc(Document[T]):
         self, doc_id: str, snapshot: Snapshot | None = None, *, limits: Limits | None = None
     ) -> None:
         super().__init__(doc_id, state={}, committed_rev=0, limits=limits)
-        self._committed: Json = {}
-        self._unsent = Unsent(self.unsaved)
-        #: The version of the stored tables that this document shows.
-        self.version = UNKNOWN_VERSION
+        self.stored: Final = Stored()
+        self._unsent: Final = Unsent(self.unsaved)
         if snapshot is not None:
             self.install(work_of(snapshot))
 
@@ -91,12 +101,12 @@ class LWWDoc(Document[T]):
 
     def install(self, work: Work) -> None:
         """Take over everything that is stored; what is unsaved stays on top."""
-        self._committed = work.state
+        self.stored.committed = work.state
         self._unsent.replace(work.sending, work.pending)
         self.committed_rev = work.committed_rev
-        self.version = work.version
+        self.stored.version = work.version
         self.has_pending = self._unsent.stored_count > 0
-        shown = shown_state(self._committed, self._unsent.within(""))
+        shown = shown_state(self.stored.committed, self._unsent.within(""))
         if not json_equal(shown, self._shown.state):
             self.publish(shown)
 
@@ -105,12 +115,12 @@ class LWWDoc(Document[T]):
 
         `False`: the step does not determine the state; the document has to be installed anew.
         """
-        shows_already = self._drop_saved(saved_edit)
+        shows_already = saved_edit is not None and self._drop_saved(saved_edit)
         if step.work is not None:
             self.install(step.work)
             return True
-        self.version = step.after
-        doc = self._shown
+        stored, doc = self.stored, self._shown
+        stored.version = step.after
         if step.committed_rev > doc.committed_rev:
             doc.committed_rev, doc.is_loaded = step.committed_rev, True
         touched: list[str] = []
@@ -118,17 +128,19 @@ class LWWDoc(Document[T]):
             touched += [op["path"] for op in piece.ops]
         if step.rows:
             touched += [op["path"] for op in step.rows]
-            before, self._committed = self._committed, committed_state(self._committed, step.rows)
-            if shows_history(before, self._committed, step.rows):
-                self.version = UNKNOWN_VERSION  # until it is installed, should the store fail now
+            before = stored.committed
+            stored.committed = committed_state(before, step.rows)
+            if shows_history(before, stored.committed, step.rows):
+                stored.version = UNKNOWN_VERSION  # until it is installed, should the store fail now
                 return False
-        self._unsent.save(step.saved, step.removed_paths)
-        if step.sending is not None:
-            self._unsent.send(step.sending)
-        else:
-            touched += step.removed_paths
-        doc.has_pending = self._unsent.stored_count > 0
-        doc.is_loaded = doc.is_loaded or doc.has_pending
+        if step.saved or step.removed_paths or step.sending is not None:
+            self._unsent.save(step.saved, step.removed_paths)
+            if step.sending is not None:
+                self._unsent.send(step.sending)
+            else:
+                touched += step.removed_paths
+            doc.has_pending = self._unsent.stored_count > 0
+            doc.is_loaded = doc.is_loaded or doc.has_pending
         # A write that became the pending op as it is may show already. One that was folded differs,
         # and a removal takes along what an earlier pending write had made to hold its field.
         for op in step.local:
@@ -152,7 +164,7 @@ class LWWDoc(Document[T]):
         if work is not None:
             self.install(work)
 
-    def _drop_saved(self, edit: list[Op] | None) -> bool:
+    def _drop_saved(self, edit: list[Op]) -> bool:
         """Take a stored edit off the unsaved ones; whether it was among them, and so is shown."""
         for index, ops in enumerate(self.unsaved):
             if ops is edit:  # by identity: two edits may be equal
@@ -161,7 +173,7 @@ class LWWDoc(Document[T]):
         return False
 
     def _show(self, touched: Iterable[str]) -> None:
-        shown = rederive(self._shown.state, self._committed, self._unsent, touched)
+        shown = rederive(self._shown.state, self.stored.committed, self._unsent, touched)
         if shown is not self._shown.state:
             self.publish(shown)
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from patches.algorithms.lww.consolidate import consolidate_ops
 from patches.algorithms.lww.field_table import is_below, put_consolidated
-from patches.algorithms.lww.reading import committed_rev, load, version_of
+from patches.algorithms.lww.reading import load
 from patches.algorithms.lww.steps import Step, Work
-from patches.algorithms.lww.tables import DocTables
+from patches.algorithms.lww.tables import DocTables, Head
 from patches.algorithms.lww.units import bare, in_unit, join
 from patches.model.json_values import Op
 from patches.runtime import Millis
@@ -28,23 +28,24 @@ def add_edits(
     id was noted is stored already, by a try that seemed to fail. Gives a step for each edit that
     has operations, and everything if the steps are not enough for an open document.
     """
-    is_behind = known is not None and known != version_of(tables)
+    head = tables.head()
+    is_behind = known is not None and known != (0 if head is None else head.version)
     steps: list[Step | None] = []
     for ops, edit_id in edits:
         if not ops:
             steps.append(None)
         elif edit_id is not None and tables.has_edit(edit_id):
             is_behind = known is not None
-            steps.append(_stored_before(tables, ops))
+            steps.append(_stored_before(head, ops))
         else:
             if edit_id is not None:
                 tables.note_edit(edit_id)
-            steps.append(_add_pending(tables, _timed(tables, ops, now), edit_id))
+            step, head = _add_pending(tables, head, _timed(tables, head, ops, now), edit_id)
+            steps.append(step)
     return steps, load(tables) if is_behind else None
 
 
-def _timed(tables: DocTables, ops: Sequence[Op], now: Millis) -> list[Op]:
-    head = tables.head()
+def _timed(tables: DocTables, head: Head | None, ops: Sequence[Op], now: Millis) -> list[Op]:
     ts = now if head is None else max(now, head.newest_ts + 1)
     for op in ops:
         held = tables.pending.get(op["path"])
@@ -53,20 +54,19 @@ def _timed(tables: DocTables, ops: Sequence[Op], now: Millis) -> list[Op]:
     return [{**op, "ts": ts} for op in ops]
 
 
-def _stored_before(tables: DocTables, ops: Sequence[Op]) -> Step:
-    version = version_of(tables)
-    return Step(
-        before=version,
-        after=version,
-        committed_rev=committed_rev(tables),
-        local=ops,
-    )
+def _stored_before(head: Head | None, ops: Sequence[Op]) -> Step:
+    version = 0 if head is None else head.version
+    return Step(before=version, after=version, committed_rev=_rev_of(head), local=ops)
 
 
-def _add_pending(tables: DocTables, ops: Sequence[Op], edit_id: str | None) -> Step:
-    head = tables.head()
-    before = 0 if head is None else head.version
-    rev = 0 if head is None or head.deleted else head.committed_rev
+def _rev_of(head: Head | None) -> int:
+    return 0 if head is None or head.deleted else head.committed_rev
+
+
+def _add_pending(
+    tables: DocTables, head: Head | None, ops: Sequence[Op], edit_id: str | None
+) -> tuple[Step, Head]:
+    before, rev = 0 if head is None else head.version, _rev_of(head)
     # The ops are sent under the id of their first edit, also from a copy of the file that has the
     # edit and not what came of it: then a server that has seen it counts it once.
     pending_id = None if tables.pending.any() else edit_id or ""
@@ -99,12 +99,13 @@ def _add_pending(tables: DocTables, ops: Sequence[Op], edit_id: str | None) -> S
         tables.pending, [in_unit(op, unit) for op in result.ops_to_save], removed_paths
     )
     newest = max([0 if head is None else head.newest_ts, *(op["ts"] - 1 for op in ops)])
-    head = tables.put_head(committed_rev=rev, pending_id=pending_id, newest_ts=newest)
-    return Step(
+    after = tables.put_head(committed_rev=rev, pending_id=pending_id, newest_ts=newest)
+    step = Step(
         before=before,
-        after=head.version,
+        after=after.version,
         committed_rev=rev,
         local=ops,
         saved=result.ops_to_save,
         removed_paths=removed_paths,
     )
+    return step, after

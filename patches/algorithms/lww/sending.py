@@ -62,15 +62,16 @@ def next_piece(
     if not sending:
         tables.pending.clear()
     head = tables.put_head(committed_rev=rev, pending_id=None if sending else "")
+    sent = [bare_change(piece) for piece in pieces]
     step = Step(
         before=before,
         after=head.version,
         committed_rev=rev,
-        sending=[bare_change(piece) for piece in pieces],
+        sending=sent,
         removed_paths=[op["path"] for op in pending],
         work=work_if_missed(tables, before, known),
     )
-    return bare_change(pieces[0]), step
+    return sent[0], step
 
 
 def _piece(ops: list[Op], rev: int, piece_id: str, now: Millis) -> Change:

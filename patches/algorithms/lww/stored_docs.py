@@ -24,7 +24,7 @@ from patches.model.change import Change, Snapshot
 from patches.model.ids import IdSource, change_ids
 from patches.model.json_values import Json, Op
 from patches.options import DocOptions
-from patches.runtime import Runtime
+from patches.runtime import Millis, Runtime
 
 T = TypeVar("T")
 
@@ -72,7 +72,8 @@ class StoredDocs(TablesAlgorithm[DocTables]):
             return None
         changes = list(work.sending)
         if work.pending:
-            changes.append(self._change(work.pending, work.committed_rev))
+            now = self._runtime.wall_ms()
+            changes.append(self._change(work.pending, work.committed_rev, now))
         return LWWSnapshot(work, changes)
 
     # ---- history ---------------------------------------------------------------------------------
@@ -115,8 +116,12 @@ class StoredDocs(TablesAlgorithm[DocTables]):
             self._histories.advance(doc_id, step.history.last_rev, step.history.last_id)
         if doc is None or step is None:
             return
-        known = doc.version
-        if not doc.follow(step, saved_edit):
+        known = doc.stored.version
+        if doc.follow(step, saved_edit):
+            if step.work is None:  # it is of the installation that the document has
+                self._histories.seen_at(doc_id, doc.committed_rev)
+                return
+        else:
             work = await self._store.read(doc.id, reading.load)
             if work is not None:
                 doc.install(work)
@@ -130,7 +135,7 @@ class StoredDocs(TablesAlgorithm[DocTables]):
 
     def _take(self, doc: LWWDoc, work: Work) -> None:
         """Show everything that is stored."""
-        known = doc.version
+        known = doc.stored.version
         doc.install(work)
         self._notice(doc, known)
 
@@ -139,7 +144,7 @@ class StoredDocs(TablesAlgorithm[DocTables]):
         self._histories.seen_at(doc.id, doc.committed_rev)
         if known is None or known == UNKNOWN_VERSION or not doc.committed_rev:
             return
-        if installation_of(known) != installation_of(doc.version):
+        if installation_of(known) != installation_of(doc.stored.version):
             self._histories.forget(doc.id)
             if self._recovery.host is not None:
                 self._recovery.host.replaced(doc.id, doc.committed_rev)
@@ -148,6 +153,7 @@ class StoredDocs(TablesAlgorithm[DocTables]):
         self,
         ops: Sequence[Op],
         rev: int,
+        now: Millis,
         *,
         change_id: str | None = None,
         metadata: Mapping[str, Json] | None = None,
@@ -157,7 +163,7 @@ class StoredDocs(TablesAlgorithm[DocTables]):
             ops=list(ops),
             base_rev=rev,
             rev=rev + 1,
-            created_at=self._runtime.wall_ms(),
+            created_at=now,
             metadata=dict(metadata or {}),
         )
 

@@ -93,7 +93,7 @@ def fold_answer(
     in between. `asked`: the installation that the answer is about. Raises `OutdatedAnswerError`,
     `MissingChangesError`, `AlgorithmMismatchError` before anything is written.
     """
-    check_is_asked_about(tables, doc_id, asked)
+    check_is_asked_about(tables.head(), doc_id, asked)
     sent_ids = {change.id for change in sent}
     check_timed(doc_id, committed)
     accepted_changes(committed, committed_rev(tables), sent_ids)
@@ -106,9 +106,8 @@ def fold_answer(
     return fold_changes(tables, doc_id, committed, sent_ids, known, asked, confirms=True)
 
 
-def check_is_asked_about(tables: DocTables, doc_id: str, asked: int | None) -> None:
+def check_is_asked_about(head: Head | None, doc_id: str, asked: int | None) -> None:
     """Raise `OutdatedAnswerError` if what the server says is about another copy."""
-    head = tables.head()
     if asked is None or head is None or not head.committed_rev:
         return  # nothing is here that it could be mistaken for
     if head.installation != asked:
@@ -127,9 +126,9 @@ def fold_changes(
 ) -> Step:
     """Apply committed changes to the rows; `confirms`: pieces with an expected id are done."""
     check_timed(doc_id, changes)
-    if changes:
-        check_is_asked_about(tables, doc_id, asked)
     head = tables.head()
+    if changes:
+        check_is_asked_about(head, doc_id, asked)
     before = 0 if head is None else head.version
     cursor = 0 if head is None or head.deleted else head.committed_rev
     accepted = accepted_changes(changes, cursor, expected_ids)
@@ -234,7 +233,7 @@ def install(
     written if the rows are others by now, or have received more than the snapshot holds.
     """
     check_timed(doc_id, snapshot.changes)
-    check_is_asked_about(tables, doc_id, asked)
+    check_is_asked_about(tables.head(), doc_id, asked)
     head = max(snapshot.rev, snapshot.head)
     if not is_new_history:
         check_not_outdated(doc_id, asked_at=asked_at, head=head, rev=committed_rev(tables))

@@ -42,8 +42,7 @@ class Unsent:
 
     def save(self, saved: Sequence[Op], removed_paths: Sequence[str]) -> None:
         """Follow a write to the pending ops."""
-        if saved or removed_paths:
-            put_consolidated(self._pending, saved, removed_paths)
+        put_consolidated(self._pending, saved, removed_paths)
 
     def send(self, sending: Sequence[Change]) -> None:
         """Follow a write to the pieces."""

@@ -84,7 +84,7 @@ def test_a_document_that_cannot_follow_claims_no_version() -> None:
     doc = LWWDoc("doc", Snapshot(state={"a": {"b": 1}}, rev=1))
     removal: Op = {"op": "remove", "path": "/a/b", "ts": 5, "rev": 2}
     assert not doc.follow(step(removal, committed_rev=2))
-    assert doc.version == UNKNOWN_VERSION
+    assert doc.stored.version == UNKNOWN_VERSION
 
 
 def test_rolling_back_forgets_only_what_is_unsaved() -> None:
