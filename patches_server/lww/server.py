@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -19,7 +18,6 @@ from patches.errors import (
 )
 from patches.json_patch import JSONPatch
 from patches.limits import Limits
-from patches.model import codec
 from patches.model.change import Change, ChangeInput, Snapshot
 from patches.model.edit_functions import check_edits
 from patches.model.ids import SortableIds, change_ids
@@ -51,12 +49,19 @@ from patches_server.documents.records import (
 )
 from patches_server.documents.tombstones import new_tombstone
 from patches_server.documents.version_history import state_of_version
-from patches_server.lww.commit import AnyChange, client_rev_of
+from patches_server.lww.answers import (
+    Joined,
+    broadcast_of,
+    joined,
+    mark_of,
+    result_of,
+    snapshot_rev,
+)
+from patches_server.lww.commit import AnyChange
 from patches_server.lww.committer import LWWCommitter, Saving
 from patches_server.lww.decided import CommitCall, Committed, check
-from patches_server.lww.encoding import change_of_rows, join_rows, newest, reset_row
+from patches_server.lww.encoding import change_of_rows, reset_row
 from patches_server.lww.own_edits import OwnEdits
-from patches_server.lww.rows import commit_order
 from patches_server.lww.state import build_state
 from patches_server.lww.store import LoadedRows, LWWServerStore
 from patches_server.lww.stores.factory import LWW_STORES
@@ -100,7 +105,7 @@ class LWWServer(DocumentServer):
         self.offload = Offloader(runtime, self._limits)
         self.clock = ServerClock(self.store, runtime)
         #: The rows of documents as one change, for whoever opens them.
-        self._joined = KeptBytes[_Joined]()
+        self._joined = KeptBytes[Joined]()
         self._new_id = change_ids(runtime.random)
         self._version_ids = SortableIds(runtime.random)
         self._locks = KeyedLocks()
@@ -131,15 +136,15 @@ class LWWServer(DocumentServer):
         joined = self._joined.get(doc_id)
         if joined is not None:  # only the head is read, to see that it is still this
             loaded = await self.store.load_rows(doc_id, now=now, paths=())
-            at = (_mark(loaded), loaded.floor, _snapshot_rev(loaded))
+            at = (mark_of(loaded), loaded.floor, snapshot_rev(loaded))
             if (joined.mark, joined.floor, joined.base_rev) != at:
                 joined = None
         if joined is None:
             loaded = await self.store.load_rows(doc_id, now=now)
-            joined = await self._join(loaded, _snapshot_rev(loaded))
+            joined = await self._join(loaded, snapshot_rev(loaded))
             if joined is not None:
                 self._joined.put(doc_id, joined, len(joined.ops.data))
-        base_rev = _snapshot_rev(loaded)
+        base_rev = snapshot_rev(loaded)
         changes = self._as_changes(joined, base_rev, now)
         return Snapshot.from_encoded(
             loaded.snapshot.state if loaded.snapshot else b"{}",
@@ -154,7 +159,7 @@ class LWWServer(DocumentServer):
         loaded = await self.store.load_rows(doc_id, now=await self.clock.now(), paths=())
         if known is not None:
             await self._committer.require_history(doc_id, known, loaded, rev)
-        return _mark(loaded)
+        return mark_of(loaded)
 
     async def get_changes_since(self, doc_id: str, rev: int) -> list[Change]:
         """No change, or one with every row written after `rev`. Raises `DocDeletedError`."""
@@ -225,7 +230,7 @@ class LWWServer(DocumentServer):
                     raise
         if edit is None or not edit.done.stored:
             return None
-        broadcast = _broadcast(edit.call.changes, edit.done, edit.call.now)
+        broadcast = broadcast_of(edit.call.changes, edit.done, edit.call.now)
         await self.on_changes_committed.emit_and_wait(doc_id, [broadcast], None, None)
         return edit.change
 
@@ -313,13 +318,13 @@ class LWWServer(DocumentServer):
         if done.stored:
             # Right after the lock: subscribers are called before another commit can go on, and one
             # that commits to this document in turn does not wait for itself.
-            broadcast = _broadcast(changes, done, now)
+            broadcast = broadcast_of(changes, done, now)
             await self.on_changes_committed.emit_and_wait(
                 doc_id, [broadcast], options, caller.connection_id
             )
         else:
             self.on_nothing_stored.emit(doc_id, caller.connection_id)
-        return _result(changes, done, now, has_head=known is not None)
+        return result_of(changes, done, now, has_head=known is not None)
 
     def commit_at_once(
         self, context: CallContext, doc_id: str, changes: Sequence[ChangeInput], then: Then
@@ -353,17 +358,17 @@ class LWWServer(DocumentServer):
 
     def _announced(self, call: CommitCall, done: Committed, context: CallContext) -> CommitResult:
         """Tell the subscribers of a commit; its result."""
-        broadcast = _broadcast(call.changes, done, call.now)
+        broadcast = broadcast_of(call.changes, done, call.now)
         self.on_changes_committed.emit(call.doc_id, [broadcast], None, context.connection_id)
-        return _result(call.changes, done, call.now, has_head=call.known is not None)
+        return result_of(call.changes, done, call.now, has_head=call.known is not None)
 
     async def _join(
         self, loaded: LoadedRows, base_rev: int, first: bytes | None = None
-    ) -> _Joined | None:
+    ) -> Joined | None:
         steps = _STEPS * len(loaded.rows)
-        return await self.offload(steps, lambda: _joined(loaded, base_rev, first))
+        return await self.offload(steps, lambda: joined(loaded, base_rev, first))
 
-    def _as_changes(self, joined: _Joined | None, base_rev: int, now: Millis) -> list[Change]:
+    def _as_changes(self, joined: Joined | None, base_rev: int, now: Millis) -> list[Change]:
         if joined is None:
             return []
         # Such a change has no id of its own; callers that ask for the token get the head's id.
@@ -374,49 +379,3 @@ class LWWServer(DocumentServer):
             id, joined.ops, base_rev, joined.rev, now, committed_at, extra=extra
         )
         return [change]
-
-
-@dataclass(frozen=True, slots=True)
-class _Joined:
-    """Rows as the operations of one change. `mark`: of the head that they were read at."""
-
-    mark: HistoryMark
-    floor: int
-    base_rev: int
-    ops: codec.Encoded
-    rev: int
-    committed_at: Millis
-
-
-def _joined(loaded: LoadedRows, base_rev: int, first: bytes | None) -> _Joined | None:
-    """What a reader at a revision is sent. `None`: nothing. `first` replaces all that it has."""
-    reader_rev = base_rev if first is None else 0
-    rows = [row for row in loaded.rows if not row.hidden or row.concerns(reader_rev)]
-    if not rows and first is None:
-        return None
-    rev = max(base_rev, loaded.floor, *(row.rev for row in rows))
-    encoded = [row.encoded for row in commit_order(rows)]
-    ops = join_rows(encoded if first is None else [first, *encoded])
-    return _Joined(_mark(loaded), loaded.floor, base_rev, ops, rev, newest(rows))
-
-
-def _snapshot_rev(loaded: LoadedRows) -> int:
-    return loaded.snapshot.rev if loaded.snapshot else 0
-
-
-def _mark(loaded: LoadedRows) -> HistoryMark:
-    return HistoryMark(loaded.token, loaded.rev, loaded.head_id)
-
-
-def _broadcast(changes: Sequence[AnyChange], done: Committed, now: Millis) -> Change:
-    rows = [row.encoded for row in done.stored]
-    return change_of_rows(changes[0].id, rows, done.rev - 1, done.rev, now)
-
-
-def _result(
-    changes: Sequence[AnyChange], done: Committed, now: Millis, *, has_head: bool
-) -> CommitResult:
-    base_rev = client_rev_of(changes[0]) or 0
-    extra = {"head": done.head_id} if has_head else None
-    answer = change_of_rows(changes[0].id, done.answer, base_rev, done.rev, now, extra=extra)
-    return CommitResult(changes=[answer], token=done.token)

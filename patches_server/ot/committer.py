@@ -47,7 +47,7 @@ from patches_server.ot.proposal import (
     steps_to_propose,
     version_is_due,
 )
-from patches_server.ot.recent import RecentLog, RecentLogs
+from patches_server.ot.recent import RecentLog, RecentLogs, shows_history
 from patches_server.ot.saves import Done, SavesUnderWay, Saving
 from patches_server.ot.store import (
     BeginSave,
@@ -84,7 +84,7 @@ class Committer:
         *,
         rules: Rules,
         offload: Offloader,
-        on_cut: Callable[[CommitCall, Sequence[Change], DocHead], None],
+        on_cut: Callable[[CommitCall, Sequence[Change], DocHead], object],
     ) -> None:
         self._store = store
         self._judge = Judge(history, rules.limits, offload)
@@ -215,7 +215,7 @@ class Committer:
     def _proposed_at_once(
         self, call: CommitCall, log: RecentLog, known: KnownHistory | None
     ) -> Proposal | None:
-        if known is not None and not _is_at_hand(call, known, log):
+        if known is not None and not shows_history(log, call.doc_id, known, call.base_rev):
             return None
         is_behind = (call.changes[0].base_rev or 0) < log.head.rev
         if is_behind and not self._offload.is_small(
@@ -381,19 +381,6 @@ class Committer:
         origin = proposal.decision.session_origin
         if origin is not None:
             await self._versions.make_of_session(proposal.submission, changes, origin)
-
-
-def _is_at_hand(call: CommitCall, known: KnownHistory, log: RecentLog) -> bool:
-    """Whether the log shows that a copy is of its history. Raises `OtherHistoryError`."""
-    head = log.head
-    if head.token is None:
-        return False
-    require_same_history(call.doc_id, known, token=head.token, head_rev=head.rev, rev=call.base_rev)
-    if known.last_id is None or (known.last_rev, known.last_id) == (head.rev, head.change_id):
-        return True
-    change_id = log.id_at(known.last_rev)
-    require_same_change(call.doc_id, known, change_id)
-    return change_id is not None
 
 
 def _refuse_pruned(submission: Submission, committed: Sequence[Change]) -> None:

@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from patches.model.change import Change
+from patches_server.documents.history import (
+    KnownHistory,
+    require_same_change,
+    require_same_history,
+)
 from patches_server.documents.measure import Bounds
 from patches_server.ot.rows import head_after, stored
 from patches_server.ot.store import DocHead
@@ -106,3 +111,16 @@ class RecentLogs:
         size = sum(len(change.encoded) for change in gone)
         log.size -= size
         self._size -= size
+
+
+def shows_history(log: RecentLog, doc_id: str, known: KnownHistory, base_rev: int) -> bool:
+    """Whether the log shows that a copy is of its history. Raises `OtherHistoryError`."""
+    head = log.head
+    if head.token is None:
+        return False
+    require_same_history(doc_id, known, token=head.token, head_rev=head.rev, rev=base_rev)
+    if known.last_id is None or (known.last_rev, known.last_id) == (head.rev, head.change_id):
+        return True
+    change_id = log.id_at(known.last_rev)
+    require_same_change(doc_id, known, change_id)
+    return change_id is not None

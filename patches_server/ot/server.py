@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -15,7 +15,6 @@ from patches.aio.keyed_locks import KeyedLocks
 from patches.errors import (
     AlgorithmMismatchError,
     DuplicateChangeIdsError,
-    PatchesError,
     RevConflictError,
     StorageError,
     UnavailableError,
@@ -41,6 +40,7 @@ from patches_server.documents.document_server import (
     Then,
 )
 from patches_server.documents.history import HistoryMark, KnownHistory
+from patches_server.documents.kept_tasks import KeptTasks
 from patches_server.documents.offload import Offloader, steps_of
 from patches_server.documents.records import (
     CommitOptions,
@@ -48,14 +48,14 @@ from patches_server.documents.records import (
     Tombstone,
     check_version_metadata,
 )
-from patches_server.ot.bounds import grown
 from patches_server.ot.committer import Committer
+from patches_server.ot.cut_commits import CutCommits
 from patches_server.ot.heads import HeadStates
 from patches_server.ot.history import OTHistory, state_of
 from patches_server.ot.own_edits import OwnEdits
 from patches_server.ot.proposal import AnyChange, CommitCall, Rules
 from patches_server.ot.saves import Done, Saving
-from patches_server.ot.store import DocHead, OTServerStore
+from patches_server.ot.store import OTServerStore
 from patches_server.ot.stores.factory import OT_STORES
 
 T = TypeVar("T")
@@ -105,15 +105,23 @@ class OTServer(DocumentServer):
                 int(session_timeout_minutes * 60_000), max_changes_per_version, self.limits
             ),
             offload=self.offload,
-            on_cut=self._see_through_later,
+            on_cut=lambda *cut: self._tasks.start(self._cut_commits.see_through(*cut)),
         )
-        self._heads = HeadStates(self.store, self.history, self._own)
+        self._tasks = KeptTasks("OT server")
+        self._heads = HeadStates(self.store, self.history, self._tasks.start)
         self._new_id = change_ids(runtime.random)
         self._edits = OwnEdits(self._committer, self.clock, self.limits, self._new_id)
         self._locks = KeyedLocks()
+        self._cut_commits = CutCommits(
+            self.store,
+            self._locks,
+            self.offload,
+            self.limits,
+            forget=self._committer.forget,
+            notify=self.on_changes_committed.emit_and_wait,
+        )
         #: The commits that are being carried out, by document and first change.
         self._in_hand: dict[tuple[str, str], object] = {}
-        self._under_way: set[asyncio.Task[Any]] = set()
 
     @property
     def unappliable(self) -> int:
@@ -258,7 +266,9 @@ class OTServer(DocumentServer):
             if committed_signal.is_plain:
                 committed_signal.emit(*arguments, call.caller.connection_id)
             else:
-                self._own(committed_signal.emit_and_wait(*arguments, call.caller.connection_id))
+                self._tasks.start(
+                    committed_signal.emit_and_wait(*arguments, call.caller.connection_id)
+                )
             then(_result(saving.done))
         elif isinstance(error, (RevConflictError, DuplicateChangeIdsError, AlgorithmMismatchError)):
             then(None)
@@ -338,7 +348,9 @@ class OTServer(DocumentServer):
     async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:
         """Remove the document, leaving a tombstone. An unknown or deleted one is no error."""
         # Shielded: the others are notified even if the caller goes away.
-        await asyncio.shield(self._own(self._delete(current_context(), doc_id, skip_tombstone)))
+        await asyncio.shield(
+            self._tasks.start(self._delete(current_context(), doc_id, skip_tombstone))
+        )
 
     def forget(self, doc_id: str) -> None:
         self._committer.forget(doc_id)
@@ -362,59 +374,6 @@ class OTServer(DocumentServer):
             self._heads.forget(doc_id)
             await self.store.delete_doc(doc_id, None if skip_tombstone else tombstone, now=now)
         await self.on_doc_deleted.emit_and_wait(doc_id, caller.connection_id)
-
-    def _see_through_later(
-        self, call: CommitCall, changes: Sequence[Change], head: DocHead
-    ) -> None:
-        self._own(self._see_through(call, changes, head))
-
-    async def _see_through(
-        self, call: CommitCall, changes: Sequence[Change], head: DocHead
-    ) -> None:
-        """Finish a commit whose caller has gone while it was being stored.
-
-        The write may be on its way to disk or not. Made again, it comes after the first one, and
-        the others are notified either way; otherwise they would see it with the next change only.
-        """
-        try:
-            if not await self._is_stored(call, changes, head):
-                return  # another commit was first; the caller will send it again
-        except PatchesError:
-            _log.warning("document %.128r: a commit was cut", call.doc_id, exc_info=True)
-            return
-        await self.on_changes_committed.emit_and_wait(
-            call.doc_id, changes, call.options, call.caller.connection_id
-        )
-
-    async def _is_stored(self, call: CommitCall, changes: Sequence[Change], head: DocHead) -> bool:
-        doc_id = call.doc_id
-        async with self._locks(doc_id):
-            self._committer.forget(doc_id)
-            bounds = await self.offload(
-                call.steps, lambda: grown(head.bounds, changes, self.limits)
-            )
-            try:
-                await self.store.save_changes(
-                    doc_id, changes, expected=head, now=call.now, bounds=bounds
-                )
-            except (RevConflictError, DuplicateChangeIdsError):
-                rows = await self.store.list_changes(
-                    doc_id, start_after=head.rev, limit=len(changes)
-                )
-                return [row.id for row in rows] == [change.id for change in changes]
-        return True
-
-    def _own(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Do `work` whether or not somebody waits for it; this object keeps it until it is done."""
-        task = asyncio.get_running_loop().create_task(work, name="OT server")
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # a caller that has gone will not fetch it
 
 
 def _result(done: Done) -> CommitResult:
