@@ -311,6 +311,7 @@ async def test_24_an_answer_that_is_lost_has_its_effect_once(
         await world.all_equal()
 
 
+@pytest.mark.server_runs
 async def test_31_a_rolling_deployment_loses_nothing(tmp_path: Path) -> None:
     newer = a_board()
 
@@ -375,6 +376,7 @@ async def test_34_a_refused_action_is_undone_and_the_others_go_on(tmp_path: Path
         assert "not allowed" in entry.reason
 
 
+@pytest.mark.server_runs
 async def test_35_an_action_run_by_the_server_reaches_everybody(tmp_path: Path) -> None:
     async with World(tmp_path, a_board()) as world:
         ann = await world.person("ann")
@@ -428,7 +430,7 @@ async def test_39_a_follower_without_actions_mirrors_what_is_committed(tmp_path:
             ann.doc.run("put_setting@1", id=f"s{number % 50}", value=number)
         await world.all_equal()
         assert await world.rev() == 1_000
-        assert follower.doc._timeline is None
+        assert follower.doc._working is None
 
 
 async def test_12_a_clock_that_is_ahead_is_set_back_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ async def commit(person: Person, *changes: dict[str, Any]) -> Any:
     return await person.sync.connection.call("commitChanges", DOC, list(changes), {})
 
 
+@pytest.mark.server_runs
 async def test_16_forged_operations_are_not_looked_at(tmp_path: Path) -> None:
     async with World(tmp_path, a_board()) as world:
         ann, eve = await world.person("ann"), await world.person("eve")
@@ -59,6 +60,7 @@ async def test_16_forged_operations_are_not_looked_at(tmp_path: Path) -> None:
         assert ann.titles == ["c1"]
 
 
+@pytest.mark.server_runs
 async def test_17_author_and_clock_are_those_of_who_is_signed_in(tmp_path: Path) -> None:
     async with World(tmp_path, a_board()) as world:
         ann, eve = await world.person("ann"), await world.person("eve")
@@ -77,6 +79,7 @@ async def test_17_author_and_clock_are_those_of_who_is_signed_in(tmp_path: Path)
         assert await world.rev() == 2
 
 
+@pytest.mark.server_runs
 @pytest.mark.parametrize(
     ("bad", "problem"),
     [
@@ -103,6 +106,7 @@ async def test_what_is_malformed_is_refused_and_nothing_is_stored(
         assert await world.rev() == 1
 
 
+@pytest.mark.server_runs
 async def test_an_action_that_takes_too_long_is_refused(tmp_path: Path) -> None:
     actions = a_board(check_purity=False)
 

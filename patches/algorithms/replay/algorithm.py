@@ -17,9 +17,10 @@ from patches.algorithms.histories import check_not_outdated
 from patches.algorithms.replay import steps
 from patches.algorithms.replay.actions import Actions
 from patches.algorithms.replay.changes import ActionOps
-from patches.algorithms.replay.doc import Maker, ReplayDoc, ReplaySnapshot
+from patches.algorithms.replay.doc import ReplayDoc, ReplaySnapshot
 from patches.algorithms.replay.stores.factory import REPLAY_STORES
 from patches.algorithms.replay.tables import DocTables, ReplayStore
+from patches.algorithms.replay.working import MOST_AT_ONCE, Maker
 from patches.algorithms.tables import TablesAlgorithm, TrackingSteps
 from patches.documents.document import Document
 from patches.errors import (
@@ -35,7 +36,6 @@ from patches.options import DocOptions
 from patches.runtime import Runtime
 
 _CLIENT_CHARS = 12
-_MOST_AT_ONCE = 500
 
 
 _TRACKING: Final = TrackingSteps(
@@ -65,6 +65,8 @@ class ReplayAlgorithm(TablesAlgorithm[DocTables]):
         super().__init__(store, REPLAY_STORES, _TRACKING, runtime=runtime, limits=limits)
         self._options = options or DocOptions()
         self._schema = actions.schema
+        #: Documents whose actions are sent one by one.
+        self._one_by_one: set[str] = set()
         self._maker = Maker(
             actions=actions,
             new_id=change_ids(self._runtime.random),
@@ -145,13 +147,16 @@ class ReplayAlgorithm(TablesAlgorithm[DocTables]):
         self, doc_id: str, doc: Document | None, options: DocOptions
     ) -> list[Change]:
         """The first pending actions, as many as a commit holds."""
+        most = options.over(self._options).max_payload_bytes
+        async with self._locks(doc_id):
+            if await self._store.read(doc_id, _is_run_here):
+                return await self._run_batch(doc_id, _replay(doc), most)
         pending = await self._store.read(doc_id, lambda tables: tables.pending())
         rev = await self.get_committed_rev(doc_id)
-        most = options.over(self._options).max_payload_bytes
         most_of_one = self._limits.max_change_bytes
         batch: list[Change] = []
         size = 0
-        for place, change in enumerate(pending[:_MOST_AT_ONCE]):
+        for place, change in enumerate(pending[:MOST_AT_ONCE]):
             sent = change.replace(base_rev=rev, rev=rev + place + 1)
             if most_of_one is not None and len(sent.encoded) > most_of_one:
                 sent = sent.replace(ops=[])  # the server runs the action itself
@@ -159,6 +164,24 @@ class ReplayAlgorithm(TablesAlgorithm[DocTables]):
             if batch and most is not None and size > most:
                 break
             batch.append(sent)
+        return batch
+
+    async def _run_batch(
+        self, doc_id: str, opened: ReplayDoc | None, most_bytes: int | None
+    ) -> list[Change]:
+        """The same with what the actions do, for a server that does not run them."""
+        work = None
+        most = 1 if doc_id in self._one_by_one else MOST_AT_ONCE
+        if opened is not None:
+            head = await self._store.read(doc_id, lambda tables: tables.head())
+            if head is not None and head.version == opened.version:
+                return opened.outgoing(most, most_bytes)
+        work = await self._store.read(doc_id, steps.load)
+        if work is None:
+            return []
+        closed = self.create_doc(doc_id, ReplaySnapshot(work))
+        batch = closed.outgoing(most, most_bytes)
+        closed.mark_closed()
         return batch
 
     async def receive_answer(
@@ -169,7 +192,10 @@ class ReplayAlgorithm(TablesAlgorithm[DocTables]):
         doc: Document | None,
     ) -> list[Change]:
         """As `Algorithm` has it. What is not in the answer is not committed, and is sent again."""
-        return await self._receive(doc_id, committed, {change.id for change in sent}, doc)
+        new = await self._receive(doc_id, committed, {change.id for change in sent}, doc)
+        if new:
+            self._one_by_one.discard(doc_id)
+        return new
 
     # ---- receiving -------------------------------------------------------------------------------
 
@@ -258,15 +284,19 @@ class ReplayAlgorithm(TablesAlgorithm[DocTables]):
             entry, work = ejected
             if opened is not None:
                 opened.install(work)
+                opened.report_failure(entry.change, reason)
         return entry
 
     async def mend_refused_change(
         self, doc_id: str, change_id: str, error: StatusError, doc: Document | None
     ) -> bool:
         """The clock here is ahead of the server's: pending actions get new clocks, from the
-        server's time on.
+        server's time on. Or those that were run together were divided: they are sent one by one.
         """
         data = error.data or {}
+        if data.get("code") == "GROUP_INCOMPLETE" and doc_id not in self._one_by_one:
+            self._one_by_one.add(doc_id)
+            return True
         server_time = data.get("serverTime")
         if data.get("code") != "CLOCK_AHEAD" or not isinstance(server_time, int):
             return False
@@ -290,6 +320,11 @@ class ReplayAlgorithm(TablesAlgorithm[DocTables]):
             if opened is not None:
                 opened.install(work)
         return [change]
+
+
+def _is_run_here(tables: DocTables) -> bool:
+    """Whether what actions do has to be sent: the server does not run them, or is not known."""
+    return tables.is_client_run() or steps.committed_rev(tables) == 0
 
 
 def _replay(doc: Document | None) -> ReplayDoc | None:

@@ -13,26 +13,23 @@ from patches.algorithms.replay.changes import (
     action_metadata,
     call_of,
     clock_of,
+    in_order,
     key_of,
-    plain_ops,
 )
 from patches.algorithms.replay.clock import Clock, Time
-from patches.algorithms.replay.running import Invocation
-from patches.algorithms.replay.steps import Step, Work, parsed_ops, stamped
-from patches.algorithms.replay.tables import Head
-from patches.algorithms.replay.timeline import Entry, Timeline
+from patches.algorithms.replay.folding import parsed_ops
+from patches.algorithms.replay.steps import Step, Work, stamped
+from patches.algorithms.replay.tables import Head, Unit
+from patches.algorithms.replay.working import Maker, Working
 from patches.documents.document import Document
 from patches.errors import ActionsOnlyError
 from patches.limits import Limits
 from patches.model.change import Change, Snapshot
 from patches.model.codec import json_size
-from patches.model.ids import IdSource
-from patches.model.json_values import Json, Op, json_equal
+from patches.model.json_values import Json, Op
 from patches.rows.physical import whole_row
 from patches.rows.row_ops import Row, State, apply_row_ops
 from patches.rows.schema import Table
-from patches.rows.working_copy import WorkingCopy
-from patches.runtime import Millis
 
 
 class ReplaySnapshot(Snapshot):
@@ -56,16 +53,6 @@ class PendingAction:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Maker:
-    """What an open document makes actions with."""
-
-    actions: Actions
-    new_id: IdSource
-    now: Callable[[], Millis]
-    author: str | None = None
-
-
 class ReplayDoc(Document):
     """Rows, shown as `{table: {key: row}}`; `run` is the one way to change them."""
 
@@ -73,18 +60,24 @@ class ReplayDoc(Document):
 
     #: `(change_id, name, message)`: an action of ours came to nothing when histories met.
     on_action_failed: Signal[[str, str, str]]
+    #: `(ops)`: running again what was committed did not give what was committed; these operations
+    #: make up for it. An action that is not pure, or is another one here under the same name.
+    on_divergence: Signal[[list[Op]]]
 
     def __init__(
         self, doc_id: str, snapshot: Snapshot | None, maker: Maker, limits: Limits | None = None
     ) -> None:
         super().__init__(doc_id, state={}, committed_rev=0, limits=limits)
         self.on_action_failed = Signal("on_action_failed", spawn=self._spawned)
+        self.on_divergence = Signal("on_divergence", spawn=self._spawned)
         self._maker = maker
         self._head = Head()
         self._committed: State = _all_tables(maker.actions, {})
         self._time = Time()
         self._saved: dict[str, Change] = {}  # pending and stored, in the order of their clocks
-        self._timeline: Timeline | None = None  # made when it is first needed
+        #: What was committed, where actions are run by who commits them, until `_working` has it.
+        self._units: list[Unit] | None = None
+        self._working: Working | None = None  # made when it is first needed
         self._shown.replace(self._committed)
         if snapshot is not None:
             self.import_snapshot(snapshot)
@@ -112,12 +105,7 @@ class ReplayDoc(Document):
             created_at=now,
             metadata=action_metadata(found.wire_name, plain, clock),
         )
-        timeline = self._working()
-        entry = self._entry(change)
-        placed = timeline.place(entry)
-        if placed.failure is not None:
-            timeline.remove({change.id})
-            raise placed.failure
+        placed = self._rows().run(change)
         self._time = time
         live = ActionOps(placed.own, change=change.replace(ops=placed.own))
         self.unsaved.append(live)
@@ -133,14 +121,12 @@ class ReplayDoc(Document):
         """The rows of one SELECT over the tables. Booleans are 0 and 1, lists and objects JSON
         strings. Raises `WritesRefusedError` for anything that writes.
         """
-        return self._working().copy.query(query, params)
+        return self._rows().query(query, params)
 
     @property
     def pending(self) -> tuple[PendingAction, ...]:
         """What the server has not confirmed, in the order of the clocks."""
-        errors = (
-            {entry.id: entry.error for entry in self._timeline.entries} if self._timeline else {}
-        )
+        errors = self._working.errors() if self._working is not None else {}
         found = []
         for change in self._unconfirmed():
             call, clock = call_of(change), clock_of(change)
@@ -219,9 +205,8 @@ class ReplayDoc(Document):
                 self.unsaved.remove(ops)  # another call has stored it
         self.committed_rev = work.head.committed_rev
         self.has_pending = bool(self._saved)
-        if self._timeline is not None:
-            self._timeline.copy.close()
-            self._timeline = None
+        self._units = None if work.client_run is None else list(work.client_run.units)
+        self._release_rows()
         if self._show_all():
             self._notify()
 
@@ -261,11 +246,13 @@ class ReplayDoc(Document):
         schema = self._maker.actions.schema
         written = [op for change in step.new for op in parsed_ops(self.id, change, schema)]
         self._committed = apply_row_ops(self._committed, written)
-        if self._timeline is not None and not self._confirm_first(step.new):
-            timeline = self._timeline
-            timeline.remove({entry.id for entry in timeline.entries})
-            timeline.apply_to_start(written)
-            self._place_all(timeline)
+        if (step.units is None) != (self._units is None):
+            self._units = None if step.units is None else []
+            self._release_rows()
+        if self._working is not None:
+            self._working.advance(step.new, written, self._unconfirmed())
+        elif self._units is not None:
+            self._units.extend(step.units or ())
         self.committed_rev = step.head.committed_rev
         self.has_pending = bool(self._saved)
         if self._show_all():
@@ -280,16 +267,27 @@ class ReplayDoc(Document):
                 ids.add(ops.change.id)
             ops.clear()
         self.unsaved.clear()
-        if self._timeline is not None:
-            self._timeline.remove(ids)
+        if self._working is not None:
+            self._working.remove(ids)
         if self._show_all():
             self._notify()
 
     def mark_closed(self) -> None:
         super().mark_closed()
-        if self._timeline is not None:
-            self._timeline.copy.close()
-            self._timeline = None
+        self._release_rows()
+
+    def outgoing(self, most: int, most_bytes: int | None) -> list[Change]:
+        """The first stored actions, with what they do, as they are to be committed next."""
+        unsaved = [ops.change for ops in self.unsaved if isinstance(ops, ActionOps) and ops.change]
+        return self._rows().outgoing(
+            in_order(self._saved.values()), unsaved, self.committed_rev, most, most_bytes
+        )
+
+    def report_failure(self, change: Change, reason: str) -> None:
+        """An action of ours was refused, and undone."""
+        call = call_of(change)
+        if call is not None:
+            self.on_action_failed.emit(change.id, call[0], reason)
 
     # ---- inside ----------------------------------------------------------------------------------
 
@@ -297,53 +295,29 @@ class ReplayDoc(Document):
         unsaved = [ops.change for ops in self.unsaved if isinstance(ops, ActionOps) and ops.change]
         return sorted([*self._saved.values(), *unsaved], key=key_of)
 
-    def _working(self) -> Timeline:
-        """The working copy with all that is pending, made on first use."""
-        if self._timeline is None:
-            actions = self._maker.actions
-            copy = WorkingCopy(actions.schema)
-            copy.load(self._committed)
-            self._timeline = Timeline(copy, check_purity=actions.check_purity)
-            self._place_all(self._timeline)
-        return self._timeline
-
-    def _place_all(self, timeline: Timeline) -> None:
-        for change in self._unconfirmed():
-            timeline.place(self._entry(change))
-
-    def _entry(self, change: Change) -> Entry:
-        call = call_of(change)
-        action = None if call is None else self._maker.actions.find(call[0])
-        invocation = None
-        if call is not None and action is not None:
-            invocation = Invocation(
-                change_id=change.id,
-                action=action,
-                args=call[1],
-                now=change.created_at,
-                author=self._maker.author,
-                rights=None,  # of others' rows there are none here
+    def _rows(self) -> Working:
+        """The rows with all that is pending, made on first use."""
+        if self._working is None:
+            self._working = Working(
+                self._maker,
+                self._committed,
+                self._units,
+                self._unconfirmed(),
+                self.on_divergence.emit,
             )
-        # An action that this application does not know any more keeps the effect that it had.
-        ops = change.ops if invocation is None else []
-        return Entry(id=change.id, key=key_of(change), invocation=invocation, ops=ops)
+            if self._units is not None:
+                self._units = []
+        return self._working
 
-    def _confirm_first(self, new: Sequence[Change]) -> bool:
-        """Whether the server committed just what comes first here: then nothing is undone."""
-        assert self._timeline is not None
-        entries = self._timeline.entries
-        if not new or len(new) > len(entries):
-            return not new
-        for change, entry in zip(new, entries, strict=False):
-            if change.id != entry.id or not json_equal(plain_ops(change.ops), entry.ops):
-                return False
-        self._timeline.fold(len(new))
-        return True
+    def _release_rows(self) -> None:
+        if self._working is not None:
+            self._working.close()
+            self._working = None
 
     def _show_all(self) -> bool:
         """Show committed rows with all that is pending; whether anything differs."""
-        if self._timeline is not None or self._saved or self.unsaved:
-            state: State = self._working().copy.state
+        if self._working is not None or self._saved or self.unsaved:
+            state: State = self._rows().state
         else:
             state = self._committed
         shown: State = self._shown.state

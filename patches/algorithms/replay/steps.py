@@ -9,19 +9,23 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from patches.algorithms.replay.changes import clock_of, key_of
+from patches.algorithms.replay.changes import (
+    CLIENT,
+    RUNNER,
+    clock_of,
+    key_of,
+)
 from patches.algorithms.replay.clock import Clock, Time, parse_clock
-from patches.algorithms.replay.tables import DocTables, Head
+from patches.algorithms.replay.folding import fold_committed, parsed_ops, take_needless
+from patches.algorithms.replay.tables import ClientRun, DocTables, Head, Unit
 from patches.errors import (
-    ApplyChangesError,
     MissingChangesError,
-    NotARowOperationError,
     PendingChangeError,
     SchemaTooOldError,
 )
 from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.model.history import History, history_in
-from patches.rows.row_ops import RowOp, State, apply_row_ops, parse_row_ops
+from patches.rows.row_ops import State, apply_row_ops
 from patches.rows.schema import Schema
 from patches.runtime import Millis
 
@@ -33,6 +37,7 @@ class Work:
     head: Head
     state: State
     pending: Sequence[Change]
+    client_run: ClientRun | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,7 @@ class Step:
     new: Sequence[Change] = ()
     confirmed: frozenset[str] = frozenset()
     saved: Sequence[Change] = ()
+    units: Sequence[Unit] | None = None  # of `new`; `None` if the server runs the actions
     work: Work | None = None
 
 
@@ -56,7 +62,12 @@ def load(tables: DocTables) -> Work | None:
 
 
 def _work(tables: DocTables) -> Work:
-    return Work(head=tables.head() or Head(), state=tables.state(), pending=tables.pending())
+    return Work(
+        head=tables.head() or Head(),
+        state=tables.state(),
+        pending=tables.pending(),
+        client_run=tables.client_run(),
+    )
 
 
 # ---- tracking ------------------------------------------------------------------------------------
@@ -125,6 +136,7 @@ def _step(
     new: Sequence[Change] = (),
     confirmed: frozenset[str] = frozenset(),
     saved: Sequence[Change] = (),
+    units: Sequence[Unit] | None = None,
 ) -> Step:
     missed = known is not None and known != before
     return Step(
@@ -133,6 +145,7 @@ def _step(
         new=new,
         confirmed=confirmed,
         saved=saved,
+        units=units,
         work=_work(tables) if missed else None,
     )
 
@@ -154,16 +167,19 @@ def receive(
     """
     head = tables.head() or Head()
     new = _new(changes, head.committed_rev)
-    parsed = [ops for change in new for ops in parsed_ops(doc_id, change, schema)]
+    parsed = {change.id: parsed_ops(doc_id, change, schema) for change in new}
     ids = {change.id for change in changes}
     confirmed = frozenset(change_id for change_id in ids if tables.has_change(change_id))
     for change_id in (ids & set(sent)) - confirmed:  # ejected meanwhile, and committed all the same
         tables.discard_quarantined(change_id)
     if not new and not confirmed:
-        return _step(tables, head.version, head, known)
+        units: list[Unit] | None = [] if tables.is_client_run() else None
+        return _step(tables, head.version, head, known, units=units)
     before = head.version
-    _fold(tables, parsed)
+    units = fold_committed(tables, head, new, parsed)
     tables.take_pending(confirmed)
+    if units:
+        confirmed |= take_needless(tables)
     time, history = head.time, tables.history()
     for change in new:
         time = _observed(time, change)
@@ -172,7 +188,7 @@ def receive(
     if new:
         tables.put_history(history)
     head = tables.put_head(replace(head, committed_rev=rev, time=time))
-    return _step(tables, before, head, known, new=new, confirmed=confirmed)
+    return _step(tables, before, head, known, new=new, confirmed=confirmed, units=units)
 
 
 def _new(changes: Sequence[Change], cursor: int) -> list[Change]:
@@ -186,36 +202,6 @@ def _new(changes: Sequence[Change], cursor: int) -> list[Change]:
         new.append(change)
         cursor = change.rev
     return new
-
-
-def parsed_ops(doc_id: str, change: Change, schema: Schema) -> list[RowOp]:
-    """The operations of a committed change.
-
-    Raises `ApplyChangesError` if they are none of rows, `SchemaTooOldError` for a table or a column
-    that is not known here.
-    """
-    try:
-        ops = parse_row_ops(change.ops)
-    except NotARowOperationError as error:
-        raise ApplyChangesError(change.id, rev=change.rev, index=0, cause=error) from error
-    unknown = schema.unknown_part(ops)
-    if unknown is not None:
-        raise SchemaTooOldError(doc_id, *unknown)
-    return ops
-
-
-def _fold(tables: DocTables, ops: Sequence[RowOp]) -> None:
-    for op in ops:
-        if op.key is None:
-            tables.clear_rows(op.table)
-        elif op.kind == "add":
-            tables.put_row(op.table, op.key, op.value)
-        elif op.kind == "remove":
-            tables.put_row(op.table, op.key, None)
-        else:
-            row = tables.row(op.table, op.key)
-            if row is not None and op.column is not None:
-                tables.put_row(op.table, op.key, {**row, op.column: op.value})
 
 
 def _observed(time: Time, change: Change) -> Time:
@@ -258,6 +244,10 @@ def install(
         lowest = Time(ms, n)
     last_id = snapshot.changes[-1].id if snapshot.changes else None
     tables.put_history(history_in(snapshot.metadata, snapshot.head, last_id))
+    if snapshot.metadata.get(RUNNER) == CLIENT:
+        tables.begin_client_run(snapshot.head, partial=snapshot.metadata.get("view") == "partial")
+    else:
+        tables.end_client_run()
     tables.put_head(replace(head, committed_rev=snapshot.head, time=time))
     return _work(tables)
 
@@ -320,7 +310,8 @@ def restamp(tables: DocTables, change_id: str, server_time: Millis) -> Work | No
     head = tables.head() or Head()
     time = Time(server_time, 0)
     for change in pending:
-        tables.put_pending(stamped(change, time.clock(head.client)))
+        created_at = min(change.created_at, server_time)
+        tables.put_pending(stamped(change, time.clock(head.client)).replace(created_at=created_at))
         time = time.tick(0)
     tables.put_head(replace(head, time=time))
     return _work(tables)

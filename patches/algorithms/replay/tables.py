@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from patches.algorithms.replay.clock import Time
 from patches.model.change import Change, QuarantinedChange
 from patches.model.history import History
+from patches.model.json_values import Op
 from patches.rows.row_ops import Row, State
 from patches.stores.tables import TablesStore
 
@@ -22,6 +23,30 @@ class Head:
     deleted: bool = False
     time: Time = field(default_factory=Time)
     client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Changes that were committed together, and the operations that lead back before them."""
+
+    changes: Sequence[Change]
+    back: Sequence[Op]
+
+    @property
+    def rev(self) -> int:
+        """The revision of the last."""
+        return self.changes[-1].rev
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientRun:
+    """Of a document whose actions are run by who commits them: what was committed to it of late.
+
+    `partial`: there may be rows that the user may not see.
+    """
+
+    partial: bool
+    units: Sequence[Unit] = ()
 
 
 class DocTables(Protocol):
@@ -56,6 +81,21 @@ class DocTables(Protocol):
 
     def clear_rows(self, table: str | None = None) -> None:
         """Remove the committed rows of a table, or all."""
+
+    def is_client_run(self) -> bool:
+        """Whether actions are run by who commits them."""
+
+    def client_run(self) -> ClientRun | None:
+        """If they are, what was committed. Raises `CorruptDataError` if some of it is missing."""
+
+    def begin_client_run(self, rev: int, *, partial: bool) -> None:
+        """They are; what was committed up to `rev` is forgotten."""
+
+    def add_unit(self, unit: Unit) -> None:
+        """What was committed next. The oldest units may be forgotten."""
+
+    def end_client_run(self) -> None:
+        """They are not: the server runs them."""
 
     def pending(self) -> list[Change]:
         """What is not confirmed, in the order of the clocks."""

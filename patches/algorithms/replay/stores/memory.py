@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from patches.algorithms.replay.changes import in_order
-from patches.algorithms.replay.tables import DocTables, Head
+from patches.algorithms.replay.past import MAX_UNITS
+from patches.algorithms.replay.tables import ClientRun, DocTables, Head, Unit
 from patches.model.change import Change, QuarantinedChange, TrackedDoc
 from patches.model.history import NO_HISTORY, History
 from patches.rows.row_ops import Row, State
@@ -22,11 +23,17 @@ class _Doc:
     rows: dict[str, dict[str, Row]] = field(default_factory=dict)
     pending: dict[str, Change] = field(default_factory=dict)
     quarantine: dict[str, QuarantinedChange] = field(default_factory=dict)
+    client_run: ClientRun | None = None
 
     def copy(self) -> _Doc:
         """What a transaction works on; rows of a table are copied when it is written to."""
         return _Doc(
-            self.head, self.history, dict(self.rows), dict(self.pending), dict(self.quarantine)
+            self.head,
+            self.history,
+            dict(self.rows),
+            dict(self.pending),
+            dict(self.quarantine),
+            self.client_run,
         )
 
 
@@ -83,6 +90,7 @@ class _MemoryTables:
     def __init__(self, store: ReplayMemoryStore, doc: _Doc) -> None:
         self._store, self._doc = store, doc
         self._own: set[str] = set()  # tables whose rows were copied
+        self._owns_units = False
 
     def head(self) -> Head | None:
         return self._doc.head
@@ -125,6 +133,28 @@ class _MemoryTables:
             self._doc.rows.pop(name, None)
             self._own.discard(name)
 
+    def is_client_run(self) -> bool:
+        return self._doc.client_run is not None
+
+    def client_run(self) -> ClientRun | None:
+        return self._doc.client_run
+
+    def begin_client_run(self, rev: int, *, partial: bool) -> None:
+        self._doc.client_run = ClientRun(partial=partial)
+
+    def add_unit(self, unit: Unit) -> None:
+        run = self._doc.client_run
+        if run is not None:
+            if not self._owns_units:
+                self._owns_units = True
+                run = self._doc.client_run = ClientRun(partial=run.partial, units=list(run.units))
+            assert isinstance(run.units, list)
+            run.units.append(unit)
+            del run.units[: max(0, len(run.units) - MAX_UNITS)]
+
+    def end_client_run(self) -> None:
+        self._doc.client_run = None
+
     def pending(self) -> list[Change]:
         return in_order(self._doc.pending.values())
 
@@ -157,3 +187,4 @@ class _MemoryTables:
         self.clear_rows()
         self._doc.pending.clear()
         self._doc.history = NO_HISTORY
+        self.end_client_run()

@@ -14,7 +14,8 @@ from typing import Final
 
 from patches.algorithms.replay.changes import in_order
 from patches.algorithms.replay.clock import Time
-from patches.algorithms.replay.tables import Head
+from patches.algorithms.replay.stores import units
+from patches.algorithms.replay.tables import ClientRun, Head, Unit
 from patches.errors import CorruptDataError, DamagedPart
 from patches.model import codec
 from patches.model.change import Change, QuarantinedChange
@@ -88,6 +89,7 @@ class ReplaySqliteStore(SqliteTablesStore["_SqliteTables"]):
     def __init__(self, database: SqliteDatabase) -> None:
         super().__init__(database, RECORDS, _SqliteTables, columns=_COLUMNS, checked=_checked)
         database.add_schema(SCHEMA)
+        database.add_schema(units.UNITS_SCHEMA)
         database.add_schema(histories.HISTORIES_SCHEMA)
 
 
@@ -239,6 +241,23 @@ class _SqliteTables:
         ).fetchone()
         return found
 
+    # ---- actions that are run by who commits them ------------------------------------------------
+
+    def is_client_run(self) -> bool:
+        return units.is_client_run(self._db, self._key)
+
+    def client_run(self) -> ClientRun | None:
+        return units.read(self._db, self._key, self._known.committed_rev)
+
+    def begin_client_run(self, rev: int, *, partial: bool) -> None:
+        units.begin(self._db, self._key, rev, partial=partial)
+
+    def add_unit(self, unit: Unit) -> None:
+        units.add(self._db, self._key, unit)
+
+    def end_client_run(self) -> None:
+        units.end(self._db, self._key)
+
     # ---- pending ---------------------------------------------------------------------------------
 
     def pending(self) -> list[Change]:
@@ -307,6 +326,7 @@ class _SqliteTables:
         if self._record is not None:
             self._update(pending=0)
         histories.forget_history(self._db, self._doc_id)
+        self.end_client_run()
 
     # ---- inside ----------------------------------------------------------------------------------
 
