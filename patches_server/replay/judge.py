@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from patches.algorithms.replay.actions import Actions
@@ -33,7 +34,7 @@ from patches_server.documents.history import (
 )
 from patches_server.replay.live import Submitted
 from patches_server.replay.logbook import Logbook
-from patches_server.replay.views import HIDDEN
+from patches_server.replay.views import HIDDEN, Viewer, parted_token
 
 #: How far a client's clock may be ahead of the server's.
 MAX_DRIFT_MS: Final = 60_000
@@ -148,8 +149,18 @@ def require_kept(doc_id: str, live: Logbook, rev: int) -> None:
         )
 
 
-def require_history(doc_id: str, live: Logbook, known: KnownHistory, rev: int) -> None:
-    """Raise `OtherHistoryError` for a copy at `rev` that is of another history."""
+def require_history(
+    doc_id: str, live: Logbook, known: KnownHistory, rev: int, viewer: Viewer
+) -> None:
+    """Raise `OtherHistoryError` for a copy at `rev` that is of another history, and
+    `StaleSubmissionError` for one that was made when its user saw other rows.
+    """
+    token, mark = parted_token(known.token)
+    known = replace(known, token=token)
     require_same_history(doc_id, known, token=live.token, head_rev=live.rev, rev=rev)
     if known.last_id is not None and not known.last_id.startswith(HIDDEN):
         require_same_change(doc_id, known, live.id_at(known.last_rev))
+    if rev > 0 and mark != viewer.mark:
+        raise StaleSubmissionError(
+            f"Document {doc_id}: its user may see other rows now. Reload the document."
+        )

@@ -47,6 +47,10 @@ class LoadedDocs(Generic[Doc]):
             self.forget(oldest)
         return live
 
+    def loaded(self) -> list[str]:
+        """The ids of those that are in memory."""
+        return list(self._docs)
+
     def forget(self, doc_id: str) -> None:
         """Read it anew the next time: the store has other rows, or nobody knows which."""
         live = self._docs.pop(doc_id, None)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.algorithms.replay.actions import Actions
+from patches.algorithms.replay.changes import ACCESS_CHANGED
 from patches.algorithms.replay.clock import Time
 from patches.errors import (
     ChangeRefusedError,
@@ -165,17 +166,27 @@ class ReplayServer(DocumentServer):
     async def history_of(
         self, doc_id: str, known: KnownHistory | None = None, rev: int = 0
     ) -> HistoryMark:
-        """The document's history. Raises `OtherHistoryError` if a copy at `rev` is of another."""
+        """The document's history. Raises `OtherHistoryError` if a copy at `rev` is of another,
+        `StaleSubmissionError` if it was made when its user saw other rows.
+        """
+        viewer = self._viewer(current_context())
         async with self._locks(doc_id):
             live = await self._docs.load(doc_id)
             if known is not None:
-                require_history(doc_id, live, known, rev)
-            return HistoryMark(live.token, live.rev, live.last_id)
+                require_history(doc_id, live, known, rev, viewer)
+            return HistoryMark(viewer.token(live.token), live.rev, live.last_id)
 
     async def view(
         self, doc_id: str, changes: Sequence[Change], context: CallContext
     ) -> Sequence[Change]:
         return views_of(changes, self._viewer(context), self._runner.shares_args)
+
+    def access_changed(self) -> None:
+        """The audiences of somebody are others now: clients that follow a document find out
+        whether they are theirs, and then fetch what they may see.
+        """
+        for doc_id in self._docs.loaded():
+            self.on_notification.emit(doc_id, ACCESS_CHANGED, {}, None)
 
     # ---- committing ------------------------------------------------------------------------------
 
@@ -248,7 +259,7 @@ class ReplayServer(DocumentServer):
             base_rev = changes[0].base_rev or 0
             known = known_history(caller.options)
             if known is not None:
-                require_history(doc_id, live, known, base_rev)
+                require_history(doc_id, live, known, base_rev, viewer)
             require_kept(doc_id, live, base_rev)
             is_behind = self._runner.at_head_only and base_rev != live.rev
             accepted: list[Any] = []
@@ -266,7 +277,7 @@ class ReplayServer(DocumentServer):
                 made, slow = await self._stored(doc_id, live, accepted, now)
                 refusal = slow or refusal
             answer = self._answer(live, changes, base_rev)
-            token = live.token if known is not None else None
+            token = viewer.token(live.token) if known is not None else None
         if made:
             await self._notify(doc_id, made, options, caller.connection_id)
         else:

@@ -8,6 +8,7 @@ is sent as an empty one, so that revisions have no holes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +20,7 @@ from patches.rows.row_ops import State
 from patches.rows.schema import AUDIENCE
 
 HIDDEN: Final = "hidden-"
+_MARK: Final = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,18 @@ class Viewer:
 
     author: str | None
     rights: frozenset[str] | None
+
+    @property
+    def mark(self) -> str | None:
+        """Names the audiences, so that a copy made with others is known by it."""
+        if self.rights is None:
+            return None
+        audiences = "\n".join(sorted(self.rights)).encode("utf-8", "surrogatepass")
+        return hashlib.sha256(audiences).hexdigest()[:16]
+
+    def token(self, history: str | None) -> str | None:
+        """The token of a history, as this user sees it."""
+        return history if history is None or self.mark is None else f"{history}{_MARK}{self.mark}"
 
     def sees(self, audience: object) -> bool:
         """Whether a row of an audience may be seen."""
@@ -84,6 +98,14 @@ def view_of_state(state: State, viewer: Viewer) -> Mapping[str, Mapping[str, Jso
         table: {key: row for key, row in rows.items() if viewer.sees(row.get(AUDIENCE))}
         for table, rows in state.items()
     }
+
+
+def parted_token(token: str | None) -> tuple[str | None, str | None]:
+    """The token of the history, and the mark of the audiences that a copy was made with."""
+    if token is None:
+        return None, None
+    history, _, mark = token.partition(_MARK)
+    return history, mark or None
 
 
 def views_of(

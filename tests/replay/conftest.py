@@ -6,16 +6,19 @@ import pytest
 
 from tests.replay.world import World
 
-SERVER = "server_runs"
+SERVER, CLIENT = "server_runs", "client_runs"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{SERVER}: the server of the test runs the actions")
+    config.addinivalue_line("markers", f"{CLIENT}: the clients of the test run the actions")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    is_server_run = any(metafunc.definition.iter_markers(SERVER))
-    runners = ["server"] if is_server_run else ["server", "client"]
+    marked = {mark.name for mark in metafunc.definition.iter_markers()}
+    runners = (["server"] if CLIENT not in marked else []) + (
+        ["client"] if SERVER not in marked else []
+    )
     metafunc.parametrize("runner", runners, indirect=True)
 
 

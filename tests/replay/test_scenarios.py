@@ -455,3 +455,22 @@ async def test_12_a_clock_that_is_ahead_is_set_back_and_nothing_is_lost(tmp_path
         await ann.settled()
         await world.all_equal()
         assert bob.rows[keys[0]]["title"] == "still ahead"
+
+
+async def test_23_of_those_who_commit_at_once_every_action_lands_once(tmp_path: Path) -> None:
+    async with World(tmp_path, a_board(limit=100, check_purity=False)) as world:
+        people = [await world.person(name) for name in "abcde"]
+        loads = []
+        for person in people:
+            person.patches.on_error(lambda error, _context: loads.append(error))
+        for round_ in range(4):
+            for person in people:
+                title = f"{person.name}{round_}"
+                person.doc.run("add_todo@1", slot=title, title=title)
+                person.doc.run("put_setting@1", id="last", value=round_)
+        await world.all_equal()
+        assert people[0].titles == sorted(f"{name}{n}" for name in "abcde" for n in range(4))
+        changes = await world.server.get_changes_since(world.doc_id, 0)
+        made = [change.id for change in changes if change.metadata["kind"] == "action"]
+        assert len(made) == len(set(made)) == 40
+        assert loads == []

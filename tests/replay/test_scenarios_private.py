@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from patches.algorithms.replay import Actions, Tx
+from patches.errors import ChangeRefusedError
 from patches.rows import Schema
 from tests.replay.world import Person, World, wait_until
 
@@ -35,6 +36,15 @@ def projects() -> Actions:
     @actions.define("complete_project", rights="all")
     def complete_project(tx: Tx) -> None:
         for row in tx.tasks.all():
+            tx.tasks.update(row["id"], done=True)
+
+    @actions.define("complete_openly", rights="all", share_args=True)
+    def complete_openly(tx: Tx) -> None:
+        complete_project(tx)
+
+    @actions.define("finish")
+    def finish(tx: Tx, *, title: str) -> None:
+        for row in tx.tasks.where(title=title):
             tx.tasks.update(row["id"], done=True)
 
     @actions.define("add_two")
@@ -111,6 +121,7 @@ def tasks(person: Person) -> dict[str, bool]:
     return {row["title"]: row["done"] for row in person.doc.state["tasks"].values()}
 
 
+@pytest.mark.server_runs
 async def test_18_each_sees_only_own_rows_and_a_third_no_trace_of_them(tmp_path: Path) -> None:
     async with private_world(tmp_path) as world, AsyncExitStack() as stack:
         ann, bob = await world.person("ann"), await world.person("bob")
@@ -170,6 +181,7 @@ async def test_21_what_depends_on_private_rows_converges_and_comes_to_rest(
         assert await world.rev() == rev
 
 
+@pytest.mark.server_runs
 async def test_an_action_that_writes_a_foreign_row_has_no_effect_and_its_author_is_told(
     tmp_path: Path,
 ) -> None:
@@ -198,3 +210,85 @@ async def test_the_rights_of_the_author_hold_in_a_re_run(tmp_path: Path) -> None
         await bob.connect()
         await all_in_sync(world)
         assert tasks(ann) == {"early": False, "ann's": False, "ann has 1": False}
+
+
+@pytest.mark.client_runs
+async def test_19_the_owners_device_adds_what_an_action_does_to_private_rows(
+    tmp_path: Path,
+) -> None:
+    async with private_world(tmp_path) as world, AsyncExitStack() as stack:
+        ann = await world.person("ann")
+        bob, second = await world.person("bob"), await world.person("bob", device="bob's other")
+        wire = await stack.enter_async_context(Listener(world, "ann"))
+        bob.doc.run("add_task@1", title="bob's secret", audience="user:bob")
+        ann.doc.run("add_task@1", title="for all")
+        await all_in_sync(world)
+        ann.doc.run("complete_openly@1")
+        await all_in_sync(world)
+        await wait_until(lambda: tasks(bob) == tasks(second))
+        await all_in_sync(world)
+        assert tasks(bob) == tasks(second) == {"bob's secret": True, "for all": True}
+        assert tasks(ann) == {"for all": True}
+        log = (await world.server.store.load(world.doc_id, now=0)).log
+        changes = [entry.change for entry in log]
+        assert [change.metadata["kind"] for change in changes] == ["action"] * 3 + ["sync"]
+        assert changes[-1].metadata["author"] == "bob"
+        assert changes[-1].metadata["corrects"] == [changes[-2].id]
+        await wait_until(lambda: any('"rev":4' in frame for frame in wire.frames))
+        assert not any("secret" in frame or "user:bob" in frame for frame in wire.frames)
+        assert not bob.doc.has_pending
+        assert not second.doc.has_pending
+
+
+@pytest.mark.client_runs
+async def test_who_runs_an_action_that_writes_a_foreign_row_is_refused(tmp_path: Path) -> None:
+    async with private_world(tmp_path) as world:
+        ann, bob = await world.person("ann"), await world.person("bob")
+        ann.doc.run("add_task@1", title="for bob", audience="user:bob")
+        with pytest.raises(ChangeRefusedError, match="user:bob"):
+            await ann.settled()
+        await all_in_sync(world)
+        assert tasks(ann) == tasks(bob) == {}
+        assert [name for _, name, _ in ann.failed] == ["add_task@1"]
+        (entry,) = await ann.patches.list_quarantined_changes()
+        assert entry.change.metadata["action"]["args"]["title"] == "for bob"
+        assert await world.rev() == 0
+
+
+async def test_22_who_leaves_a_team_loses_its_rows_and_who_joins_gets_them(
+    tmp_path: Path, runner: str
+) -> None:
+    async with private_world(tmp_path) as world:
+        TEAMS["team:1"] = {"ann", "bob"}
+        ann, bob = await world.person("ann"), await world.person("bob")
+        ann.doc.run("add_task@1", title="the team's", audience="team:1")
+        ann.doc.run("add_task@1", title="for all")
+        await all_in_sync(world)
+        assert tasks(bob) == {"the team's": False, "for all": False}
+
+        TEAMS["team:1"] = {"ann"}
+        world.server.access_changed()
+        await wait_until(lambda: tasks(bob) == {"for all": False})
+        ann.doc.run("finish@1", title="for all")
+        await all_in_sync(world)
+        assert tasks(bob) == {"for all": True}
+        assert tasks(ann) == {"the team's": False, "for all": True}
+
+        await bob.restart()
+        bob.doc.run("add_task@1", title="too late", audience="team:1")
+        rev = await world.rev()
+        if runner == "client":
+            with pytest.raises(ChangeRefusedError, match="team:1"):
+                await bob.connect()
+            assert len(await bob.patches.list_quarantined_changes()) == 1
+            assert await world.rev() == rev
+        else:
+            await bob.connect()  # it raises on the server, and comes to nothing
+        await all_in_sync(world)
+        await wait_until(lambda: [name for _, name, _ in bob.failed] == ["add_task@1"])
+        assert tasks(bob) == {"for all": True}
+
+        TEAMS["team:1"] = {"ann", "bob"}
+        world.server.access_changed()
+        await wait_until(lambda: tasks(bob) == {"the team's": False, "for all": True})
+        assert tasks(ann) == tasks(bob)

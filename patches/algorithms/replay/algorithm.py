@@ -16,7 +16,7 @@ from patches.algorithms.base import LocalEdit
 from patches.algorithms.histories import check_not_outdated
 from patches.algorithms.replay import steps
 from patches.algorithms.replay.actions import Actions
-from patches.algorithms.replay.changes import ActionOps
+from patches.algorithms.replay.changes import ACCESS_CHANGED, ActionOps
 from patches.algorithms.replay.doc import ReplayDoc, ReplaySnapshot
 from patches.algorithms.replay.stores.factory import REPLAY_STORES
 from patches.algorithms.replay.tables import DocTables, ReplayStore
@@ -26,6 +26,7 @@ from patches.documents.document import Document
 from patches.errors import (
     ActionsOnlyError,
     DocNotTrackedError,
+    NetworkError,
     StatusError,
 )
 from patches.limits import Limits
@@ -36,6 +37,7 @@ from patches.options import DocOptions
 from patches.runtime import Runtime
 
 _CLIENT_CHARS = 12
+_RELOAD: Final = 409
 
 
 _TRACKING: Final = TrackingSteps(
@@ -148,9 +150,8 @@ class ReplayAlgorithm(TablesAlgorithm[DocTables]):
     ) -> list[Change]:
         """The first pending actions, as many as a commit holds."""
         most = options.over(self._options).max_payload_bytes
-        async with self._locks(doc_id):
-            if await self._store.read(doc_id, _is_run_here):
-                return await self._run_batch(doc_id, _replay(doc), most)
+        if await self._store.read(doc_id, _is_run_here):
+            return await self._run_batch(doc_id, _replay(doc), most)
         pending = await self._store.read(doc_id, lambda tables: tables.pending())
         rev = await self.get_committed_rev(doc_id)
         most_of_one = self._limits.max_change_bytes
@@ -170,16 +171,16 @@ class ReplayAlgorithm(TablesAlgorithm[DocTables]):
         self, doc_id: str, opened: ReplayDoc | None, most_bytes: int | None
     ) -> list[Change]:
         """The same with what the actions do, for a server that does not run them."""
-        work = None
         most = 1 if doc_id in self._one_by_one else MOST_AT_ONCE
         if opened is not None:
-            head = await self._store.read(doc_id, lambda tables: tables.head())
-            if head is not None and head.version == opened.version:
-                return opened.outgoing(most, most_bytes)
-        work = await self._store.read(doc_id, steps.load)
-        if work is None:
+            async with self._locks(doc_id):
+                head = await self._store.read(doc_id, lambda tables: tables.head())
+                if head is not None and head.version == opened.version:
+                    return opened.outgoing(most, most_bytes)
+        snapshot = await self.load_doc(doc_id)
+        if snapshot is None:
             return []
-        closed = self.create_doc(doc_id, ReplaySnapshot(work))
+        closed = self.create_doc(doc_id, snapshot)
         batch = closed.outgoing(most, most_bytes)
         closed.mark_closed()
         return batch
@@ -219,7 +220,21 @@ class ReplayAlgorithm(TablesAlgorithm[DocTables]):
                     opened.install(step.work)
                 elif step.new or step.confirmed:
                     opened.follow(step)
+                    await self._send_beyond(doc_id, opened)
         return list(step.new)
+
+    async def _send_beyond(self, doc_id: str, opened: ReplayDoc) -> None:
+        """Actions that others have run have an effect on rows that only this user sees."""
+        beyond = opened.take_beyond()
+        if beyond is None:
+            return
+        now = self._runtime.wall_ms()
+        work = await self._store.change(
+            doc_id,
+            lambda tables: steps.add_effect(tables, doc_id, beyond.corrects, beyond.ops, now),
+        )
+        if work is not None:
+            opened.install(work)
 
     async def install_snapshot(
         self,
@@ -259,6 +274,23 @@ class ReplayAlgorithm(TablesAlgorithm[DocTables]):
                 history = await self._store.read(doc_id, lambda tables: tables.history())
                 if history.token != token:
                     await self._store.change(doc_id, lambda tables: steps.put_token(tables, token))
+
+    async def handle_notification(
+        self, doc_id: str, method: str, params: Mapping[str, Json], doc: Document | None
+    ) -> None:
+        """The audiences of somebody have changed: if they are this user's, fetch the rows anew."""
+        host = self._recovery.host
+        if method != ACCESS_CHANGED or host is None:
+            return
+        rev = await self.get_committed_rev(doc_id)
+        try:
+            await host.call("getChangesSince", doc_id, rev, await self.sync_options(doc_id))
+        except StatusError as error:
+            if error.code != _RELOAD:
+                raise
+            host.reload(doc_id)
+        except NetworkError:
+            return  # asked again with the next connection
 
     # ---- actions that the server refuses ---------------------------------------------------------
 

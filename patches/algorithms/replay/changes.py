@@ -11,6 +11,8 @@ from patches.model.json_values import Json, Op
 
 ACTION: Final = "action"
 SYNC: Final = "sync"
+#: The notification that the audiences of somebody have changed.
+ACCESS_CHANGED: Final = "accessChanged"
 #: The audience of the row that an operation of a committed change writes.
 OP_AUDIENCE: Final = "aud"
 #: Of a sync change: how many actions before it belong with it. Of an action that is sent: how many

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NoReturn
 
 from patches.aio.signals import Signal
@@ -19,8 +19,8 @@ from patches.algorithms.replay.changes import (
 from patches.algorithms.replay.clock import Clock, Time
 from patches.algorithms.replay.folding import parsed_ops
 from patches.algorithms.replay.steps import Step, Work, stamped
-from patches.algorithms.replay.tables import Head, Unit
-from patches.algorithms.replay.working import Maker, Working
+from patches.algorithms.replay.tables import ClientRun, Head
+from patches.algorithms.replay.working import Beyond, Maker, Working
 from patches.documents.document import Document
 from patches.errors import ActionsOnlyError
 from patches.limits import Limits
@@ -75,8 +75,8 @@ class ReplayDoc(Document):
         self._committed: State = _all_tables(maker.actions, {})
         self._time = Time()
         self._saved: dict[str, Change] = {}  # pending and stored, in the order of their clocks
-        #: What was committed, where actions are run by who commits them, until `_working` has it.
-        self._units: list[Unit] | None = None
+        #: Set where actions are run by who commits them; its units only until `_working` has them.
+        self._client_run: ClientRun | None = None
         self._working: Working | None = None  # made when it is first needed
         self._shown.replace(self._committed)
         if snapshot is not None:
@@ -205,7 +205,7 @@ class ReplayDoc(Document):
                 self.unsaved.remove(ops)  # another call has stored it
         self.committed_rev = work.head.committed_rev
         self.has_pending = bool(self._saved)
-        self._units = None if work.client_run is None else list(work.client_run.units)
+        self._client_run = work.client_run
         self._release_rows()
         if self._show_all():
             self._notify()
@@ -232,6 +232,8 @@ class ReplayDoc(Document):
 
     def follow(self, step: Step) -> None:
         """Apply what the server committed, below what is pending."""
+        if self._client_run is not None and self._client_run.partial:
+            self._rows()  # what others run may have an effect here that they do not see
         self._head = step.head
         for change_id in step.confirmed:
             self._saved.pop(change_id, None)
@@ -246,13 +248,14 @@ class ReplayDoc(Document):
         schema = self._maker.actions.schema
         written = [op for change in step.new for op in parsed_ops(self.id, change, schema)]
         self._committed = apply_row_ops(self._committed, written)
-        if (step.units is None) != (self._units is None):
-            self._units = None if step.units is None else []
+        if (step.client_run is None) != (self._client_run is None):
+            self._client_run = step.client_run
             self._release_rows()
-        if self._working is not None:
+        elif self._working is not None:
             self._working.advance(step.new, written, self._unconfirmed())
-        elif self._units is not None:
-            self._units.extend(step.units or ())
+        elif self._client_run is not None and step.client_run is not None:
+            units = [*self._client_run.units, *step.client_run.units]
+            self._client_run = replace(self._client_run, units=units)
         self.committed_rev = step.head.committed_rev
         self.has_pending = bool(self._saved)
         if self._show_all():
@@ -283,6 +286,13 @@ class ReplayDoc(Document):
             in_order(self._saved.values()), unsaved, self.committed_rev, most, most_bytes
         )
 
+    def take_beyond(self) -> Beyond | None:
+        """What is to be added to the effect of actions that others have run, once."""
+        if self._working is None:
+            return None
+        found, self._working.beyond = self._working.beyond, None
+        return found
+
     def report_failure(self, change: Change, reason: str) -> None:
         """An action of ours was refused, and undone."""
         call = call_of(change)
@@ -301,12 +311,12 @@ class ReplayDoc(Document):
             self._working = Working(
                 self._maker,
                 self._committed,
-                self._units,
+                self._client_run,
                 self._unconfirmed(),
                 self.on_divergence.emit,
             )
-            if self._units is not None:
-                self._units = []
+            if self._client_run is not None:
+                self._client_run = replace(self._client_run, units=())
         return self._working
 
     def _release_rows(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from patches.algorithms.replay.changes import ACTION, RIGHTS, SYNC, is_client_run, units_of
-from patches.algorithms.replay.tables import DocTables, Head, Unit
+from patches.algorithms.replay.tables import ClientRun, DocTables, Head, Unit
 from patches.errors import ApplyChangesError, NotARowOperationError, SchemaTooOldError
 from patches.model.change import Change
 from patches.rows.journal import Journal
@@ -35,7 +35,7 @@ def parsed_ops(doc_id: str, change: Change, schema: Schema) -> list[RowOp]:
 
 def fold_committed(
     tables: DocTables, head: Head, new: Sequence[Change], parsed: Mapping[str, list[RowOp]]
-) -> list[Unit] | None:
+) -> ClientRun | None:
     """Fold what was committed. If its actions are run by who commits them, it is kept, too, with
     what leads back; `None` if they are not.
     """
@@ -52,7 +52,7 @@ def fold_committed(
         unit = Unit(changes, journal.inverse())
         tables.add_unit(unit)
         units.append(unit)
-    return units
+    return ClientRun(partial=tables.is_partial(), units=units)
 
 
 def _begin_or_end(tables: DocTables, head: Head, new: Sequence[Change]) -> None:

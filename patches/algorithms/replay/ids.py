@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
-from patches.model.json_values import Json, plain_number
+from patches.model.json_values import Json, Op, plain_number
 
 _NAMESPACE: Final = bytes.fromhex("9a1f2c4e8b7d5e3fa6c0d1e2f3041526")
 
@@ -15,6 +15,14 @@ def row_id(change_id: str, table: str, identity: Sequence[Json]) -> str:
     """The id of a row that an action inserts: the same for the same change, table and identity."""
     space = _uuid5(_NAMESPACE, change_id)
     return _shown(_uuid5(space, f"{table}|{canonical_json(list(identity))}"))
+
+
+def effect_id(doc_id: str, change_ids: Sequence[str], ops: Sequence[Op]) -> str:
+    """The id of the change that adds these operations to the effect of actions: the same on all
+    devices of a user.
+    """
+    space = _uuid5(_NAMESPACE, doc_id)
+    return _shown(_uuid5(space, canonical_json([list(change_ids), list(ops)])))
 
 
 def random_float(change_id: str, number: int) -> float:

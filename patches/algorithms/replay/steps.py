@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from patches.algorithms.replay.changes import (
     CLIENT,
     RUNNER,
+    SYNC,
     clock_of,
     key_of,
 )
 from patches.algorithms.replay.clock import Clock, Time, parse_clock
 from patches.algorithms.replay.folding import fold_committed, parsed_ops, take_needless
-from patches.algorithms.replay.tables import ClientRun, DocTables, Head, Unit
+from patches.algorithms.replay.ids import effect_id
+from patches.algorithms.replay.tables import ClientRun, DocTables, Head
 from patches.errors import (
     MissingChangesError,
     PendingChangeError,
@@ -25,6 +27,7 @@ from patches.errors import (
 )
 from patches.model.change import Change, QuarantinedChange, Snapshot
 from patches.model.history import History, history_in
+from patches.model.json_values import Op
 from patches.rows.row_ops import State, apply_row_ops
 from patches.rows.schema import Schema
 from patches.runtime import Millis
@@ -49,7 +52,7 @@ class Step:
     new: Sequence[Change] = ()
     confirmed: frozenset[str] = frozenset()
     saved: Sequence[Change] = ()
-    units: Sequence[Unit] | None = None  # of `new`; `None` if the server runs the actions
+    client_run: ClientRun | None = None  # with the units of `new`
     work: Work | None = None
 
 
@@ -136,7 +139,7 @@ def _step(
     new: Sequence[Change] = (),
     confirmed: frozenset[str] = frozenset(),
     saved: Sequence[Change] = (),
-    units: Sequence[Unit] | None = None,
+    client_run: ClientRun | None = None,
 ) -> Step:
     missed = known is not None and known != before
     return Step(
@@ -145,7 +148,7 @@ def _step(
         new=new,
         confirmed=confirmed,
         saved=saved,
-        units=units,
+        client_run=client_run,
         work=_work(tables) if missed else None,
     )
 
@@ -173,12 +176,11 @@ def receive(
     for change_id in (ids & set(sent)) - confirmed:  # ejected meanwhile, and committed all the same
         tables.discard_quarantined(change_id)
     if not new and not confirmed:
-        units: list[Unit] | None = [] if tables.is_client_run() else None
-        return _step(tables, head.version, head, known, units=units)
+        return _step(tables, head.version, head, known)
     before = head.version
-    units = fold_committed(tables, head, new, parsed)
+    client_run = fold_committed(tables, head, new, parsed)
     tables.take_pending(confirmed)
-    if units:
+    if client_run is not None and client_run.units:
         confirmed |= take_needless(tables)
     time, history = head.time, tables.history()
     for change in new:
@@ -188,7 +190,7 @@ def receive(
     if new:
         tables.put_history(history)
     head = tables.put_head(replace(head, committed_rev=rev, time=time))
-    return _step(tables, before, head, known, new=new, confirmed=confirmed, units=units)
+    return _step(tables, before, head, known, new=new, confirmed=confirmed, client_run=client_run)
 
 
 def _new(changes: Sequence[Change], cursor: int) -> list[Change]:
@@ -297,6 +299,34 @@ def retry(tables: DocTables, doc_id: str, change_id: str, now: Millis) -> tuple[
     tables.put_pending(change)
     tables.put_head(replace(head, time=time))
     return change, _work(tables)
+
+
+def add_effect(
+    tables: DocTables, doc_id: str, change_ids: Sequence[str], ops: Sequence[Op], now: Millis
+) -> Work | None:
+    """Have operations sent that belong to the effect of somebody's actions; `None` if they are
+    under way.
+    """
+    head = tables.head() or Head()
+    change_id = effect_id(doc_id, change_ids, ops)
+    if tables.has_change(change_id) or tables.quarantined(change_id) is not None:
+        return None
+    time = head.time.tick(now)
+    change = Change(
+        id=change_id,
+        ops=list(ops),
+        base_rev=head.committed_rev,
+        rev=head.committed_rev + 1,
+        created_at=now,
+        metadata={
+            "kind": SYNC,
+            "corrects": list(change_ids),
+            "clock": time.clock(head.client).to_wire(),
+        },
+    )
+    tables.put_pending(change)
+    tables.put_head(replace(head, time=time))
+    return _work(tables)
 
 
 def restamp(tables: DocTables, change_id: str, server_time: Millis) -> Work | None:

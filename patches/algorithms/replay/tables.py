@@ -85,6 +85,9 @@ class DocTables(Protocol):
     def is_client_run(self) -> bool:
         """Whether actions are run by who commits them."""
 
+    def is_partial(self) -> bool:
+        """If they are: whether there may be rows that the user may not see."""
+
     def client_run(self) -> ClientRun | None:
         """If they are, what was committed. Raises `CorruptDataError` if some of it is missing."""
 

@@ -188,10 +188,16 @@ class Timeline:
     def _last_key(self) -> Key:
         return self.entries[-1].key if self.entries else (0, 0, "", "")
 
-    def _reach(self, key: Key) -> None:
+    def run_again_from(self, key: Key) -> list[Op]:
+        """Run again what was committed at `key` and after it: what that does here and has not done
+        where it was committed, because other rows are in sight. Nothing stays of it.
+        """
+        return self._reach((*key[:3], ""))  # what is at `key`, too
+
+    def _reach(self, key: Key) -> list[Op]:
         """Have all entries that lie after `key`, of the past too."""
         if self.past.highest < key:
-            return
+            return []
         units = self.past.take_from(key)
         known = [entry for entry in self.entries if not entry.is_correction]
         taken = [entry for unit in units for entry in unit.entries]
@@ -215,6 +221,7 @@ class Timeline:
             self.entries.append(entry)
             if self._diverged is not None:
                 self._diverged(missing)
+        return diff_rows(journal.before, journal.after)
 
     def _undo(self, entries: list[Entry]) -> None:
         for entry in reversed(entries):

@@ -24,12 +24,13 @@ from patches.algorithms.replay.changes import (
     units_of,
 )
 from patches.algorithms.replay.running import Invocation
-from patches.algorithms.replay.tables import Unit
+from patches.algorithms.replay.tables import ClientRun
 from patches.algorithms.replay.timeline import Diverged, Entry, Placed, Timeline
 from patches.model.change import Change
 from patches.model.ids import IdSource
 from patches.model.json_values import Json, Op, json_equal
 from patches.rows.row_ops import RowOp, State, parse_row_ops
+from patches.rows.schema import AUDIENCE, EVERYBODY
 from patches.rows.working_copy import WorkingCopy
 from patches.runtime import Millis
 
@@ -46,16 +47,24 @@ class Maker:
     author: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """What actions that others have run do to rows that only this user sees."""
+
+    corrects: tuple[str, ...]
+    ops: Sequence[Op]
+
+
 class Working:
-    """Belongs to one document, which closes it. `units`: what is known of what was committed, in
-    a document whose actions are run by who commits them; `None` in others.
+    """Belongs to one document, which closes it. `run`: what is known of what was committed, in a
+    document whose actions are run by who commits them; `None` in others.
     """
 
     def __init__(
         self,
         maker: Maker,
         state: State,
-        units: Sequence[Unit] | None,
+        run: ClientRun | None,
         pending: Sequence[Change],
         diverged: Diverged,
     ) -> None:
@@ -63,8 +72,11 @@ class Working:
         copy = WorkingCopy(maker.actions.schema)
         copy.load(state)
         self._timeline = Timeline(copy, check_purity=maker.actions.check_purity, diverged=diverged)
-        self._is_client_run = units is not None
-        for unit in units or ():
+        #: What is to be added to the effect of actions that others have run, for the owner to take.
+        self.beyond: Beyond | None = None
+        self._is_client_run = run is not None
+        self._is_partial = run is not None and run.partial
+        for unit in run.units if run is not None else ():
             self._timeline.past.append(self._entries_of(unit.changes), list(unit.back))
         self._pending: set[str] = set()
         self._sent: tuple[list[tuple[str, list[Op]]], list[Op]] = ([], [])
@@ -120,6 +132,7 @@ class Working:
             for unit in units_of(new):
                 ops = [op for change in unit for op in parse_row_ops(change.ops)]
                 timeline.commit(self._entries_of(unit), ops)
+            self.beyond = self._run_with_all_rights(new) if self._is_partial else None
         else:
             timeline.apply_to_start(written)
         self._pending.clear()
@@ -146,6 +159,32 @@ class Working:
                 for change, (change_id, ops) in zip(actions, expected, strict=True)
             )
         )
+
+    def _run_with_all_rights(self, new: Sequence[Change]) -> Beyond | None:
+        """What actions of others do here to rows that they were not shown where they were run."""
+        found = [change for change in new if self._sees_more(change)]
+        if not found:
+            return None
+        mentioned = {(op.table, op.key) for change in new for op in parse_row_ops(change.ops)}
+        extra = self._timeline.run_again_from(min(key_of(change) for change in found))
+        ops = [
+            op
+            for op, parsed in zip(extra, parse_row_ops(extra), strict=True)
+            if (parsed.table, parsed.key) not in mentioned and self._is_private(parsed)
+        ]
+        return Beyond(tuple(change.id for change in found), ops) if ops else None
+
+    def _sees_more(self, change: Change) -> bool:
+        """Whether it is somebody else's, and has to be run on rows that only this user sees."""
+        call = call_of(change)
+        action = None if call is None else self._maker.actions.find(call[0])
+        is_others = change.metadata.get("author") != self._maker.author
+        return is_others and action is not None and action.rights == "all"
+
+    def _is_private(self, op: RowOp) -> bool:
+        if isinstance(op.value, dict) and AUDIENCE in op.value:
+            return bool(op.value[AUDIENCE] != EVERYBODY)
+        return self._timeline.copy.audience_of(op.table, op.key or "") not in (None, EVERYBODY)
 
     # ---- what is sent ----------------------------------------------------------------------------
 

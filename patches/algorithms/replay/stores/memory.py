@@ -136,6 +136,9 @@ class _MemoryTables:
     def is_client_run(self) -> bool:
         return self._doc.client_run is not None
 
+    def is_partial(self) -> bool:
+        return self._doc.client_run is not None and self._doc.client_run.partial
+
     def client_run(self) -> ClientRun | None:
         return self._doc.client_run
 

@@ -246,6 +246,9 @@ class _SqliteTables:
     def is_client_run(self) -> bool:
         return units.is_client_run(self._db, self._key)
 
+    def is_partial(self) -> bool:
+        return units.is_partial(self._db, self._key)
+
     def client_run(self) -> ClientRun | None:
         return units.read(self._db, self._key, self._known.committed_rev)
 

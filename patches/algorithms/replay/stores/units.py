@@ -40,6 +40,12 @@ def is_client_run(db: sqlite3.Connection, key: bytes) -> bool:
     return row is not None
 
 
+def is_partial(db: sqlite3.Connection, key: bytes) -> bool:
+    """If they are: whether there may be rows that the user may not see."""
+    row = db.execute("SELECT partial FROM replay_client_runs WHERE doc_id = ?", (key,)).fetchone()
+    return row is not None and bool(row[0])
+
+
 def read(db: sqlite3.Connection, key: bytes, rev: int) -> ClientRun | None:
     """All units up to the committed revision. Raises `CorruptDataError`."""
     row = db.execute("SELECT * FROM replay_client_runs WHERE doc_id = ?", (key,)).fetchone()
@@ -87,10 +93,7 @@ def add(db: sqlite3.Connection, key: bytes, unit: Unit) -> None:
     ).fetchone()[0]
     if gone is not None:
         db.execute("DELETE FROM replay_units WHERE doc_id = ? AND rev <= ?", (key, gone))
-        partial = db.execute(
-            "SELECT partial FROM replay_client_runs WHERE doc_id = ?", (key,)
-        ).fetchone()[0]
-        _put_run(db, key, gone, bool(partial))
+        _put_run(db, key, gone, is_partial(db, key))
 
 
 def end(db: sqlite3.Connection, key: bytes) -> None:
