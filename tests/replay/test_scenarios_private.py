@@ -225,9 +225,9 @@ async def test_19_the_owners_device_adds_what_an_action_does_to_private_rows(
         await all_in_sync(world)
         ann.doc.run("complete_openly@1")
         await all_in_sync(world)
-        await wait_until(lambda: tasks(bob) == tasks(second))
+        done = {"bob's secret": True, "for all": True}
+        await wait_until(lambda: tasks(bob) == tasks(second) == done)
         await all_in_sync(world)
-        assert tasks(bob) == tasks(second) == {"bob's secret": True, "for all": True}
         assert tasks(ann) == {"for all": True}
         log = (await world.server.store.load(world.doc_id, now=0)).log
         changes = [entry.change for entry in log]
