@@ -15,6 +15,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "mode" in metafunc.fixturenames:  # it has runners of its own
+        metafunc.parametrize("runner", ["server"], indirect=True, ids=[""])
+        return
     marked = {mark.name for mark in metafunc.definition.iter_markers()}
     runners = (["server"] if CLIENT not in marked else []) + (
         ["client"] if SERVER not in marked else []
