@@ -173,6 +173,7 @@ class Device:
             try:
                 result = await self.history.server.commit_changes(DOC, wire)
             except ChangeRefusedError as error:
+                assert error.change_id is not None  # noqa: PT017 -- for the types
                 if not await self.algorithm.mend_refused_change(
                     DOC, error.change_id, error, self.doc
                 ):
