@@ -25,6 +25,8 @@ T = TypeVar("T")
 KEY: Final = "id"
 #: Who may see a row, where a table has this column.
 AUDIENCE: Final = "audience"
+#: The audience that everyone with access belongs to.
+EVERYBODY: Final = "*"
 MAX_KEY_BYTES: Final = 200
 MAX_COLUMNS: Final = 100
 
