@@ -18,6 +18,7 @@ from patches.algorithms.replay.changes import (
     RIGHTS,
     RUNNER,
     SYNC,
+    clock_of,
     plain_ops,
 )
 from patches.errors import PatchesError
@@ -38,6 +39,11 @@ class Correction:
     ops: Sequence[Op]
     corrects: Sequence[str]
     failed: Sequence[Mapping[str, str]]
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is to be corrected, though others were run again."""
+        return not self.ops and not self.failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +88,11 @@ class GateDoc(Logbook):
                 if left == 0:
                     count, left = 0, each.group
                 count, left = count + 1, left - 1
-                made.append(self._change(each, each.id, each.ops, dict(each.metadata), made, done))
-                if each.correction is not None:
+                kept = dict(each.metadata)
+                if each.correction is not None and each.correction.is_empty and count > 1:
+                    kept[GROUP] = count - 1
+                made.append(self._change(each, each.id, each.ops, kept, made, done))
+                if each.correction is not None and not each.correction.is_empty:
                     given = self._correction(each.correction, count)
                     sync_id = f"{each.id}+sync"
                     made.append(self._change(each, sync_id, each.correction.ops, given, made, done))
@@ -136,8 +145,11 @@ class GateDoc(Logbook):
 
     def _with_author(self, failure: Mapping[str, str]) -> dict[str, Json]:
         change = self.by_id(failure["id"])
-        author = None if change is None else change.metadata.get("author")
-        return {**failure} if author is None else {**failure, "author": author}
+        if change is None:
+            return {**failure}
+        clock, author = clock_of(change), change.metadata.get("author")
+        known: dict[str, Json] = {} if clock is None else {"client": clock.client}
+        return {**failure, **known} if author is None else {**failure, **known, "author": author}
 
     def _applied(self, proposed: Proposed, ops: Sequence[Op], done: list[list[Op]]) -> list[Op]:
         """The operations that have an effect, each with the audience of the row that it writes."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from patches.algorithms.replay.actions import Action, Actions
@@ -119,6 +119,10 @@ class LiveDoc(Logbook):
             made.append(self._committed(each, entry, self.rev + len(made), now))
         if placed.sync or placed.failed:
             made.append(self._sync(placed, len(made), self.rev + len(made), now))
+        elif placed.is_late and len(made) > 1:
+            last = made[-1].change
+            metadata = {**last.metadata, GROUP: len(made) - 1}
+            made[-1] = replace(made[-1], change=last.replace(metadata=metadata))
         self._add(made)
         return made, slow
 
@@ -258,6 +262,7 @@ def _failure(entry: Entry) -> dict[str, Json]:
         "id": entry.id,
         "name": entry.invocation.action.wire_name,
         "message": entry.error,
+        "client": entry.key[2],
     }
     if entry.invocation.author is not None:
         failure["author"] = entry.invocation.author

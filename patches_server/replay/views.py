@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from patches.algorithms.replay.changes import OP_AUDIENCE, RIGHTS, SYNC
+from patches.algorithms.replay.changes import GROUP, OP_AUDIENCE, RIGHTS, SYNC, group_of
 from patches.model.change import Change
 from patches.model.json_values import Json
 from patches.rows.row_ops import State
@@ -75,7 +75,7 @@ def view_of(change: Change, viewer: Viewer, shares_args: Callable[[Change], bool
             rev=change.rev,
             created_at=change.committed_at,
             committed_at=change.committed_at,
-            metadata={"kind": SYNC},
+            metadata={"kind": SYNC, GROUP: group_of(change)},
         )
     if sees_all and shown == metadata:
         return change

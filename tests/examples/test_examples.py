@@ -18,6 +18,12 @@ EXAMPLES = {
         "the guest deletes a task: only ann plans this board",
         "200 votes; the two top 20 are equal",
     ],
+    "booking.py": [
+        "desk: 7 have a seat, 3 have none",
+        "website knows why 4 came to nothing: the course is full",
+        "20 of 20 seats are taken; no device ever showed more",
+        "equal",
+    ],
     "chat_assistant.py": [
         "a forged answer: only user messages can be created",
         "the answer was shown in parts",
@@ -31,6 +37,12 @@ EXAMPLES = {
         "Everybody agreed to meet again on Monday and to bring cake",
         "all equal: True",
         "Minutes of Friday. Best Regards, Ann",
+    ],
+    "todo_actions.py": [
+        "Ann, offline: ['Bread', 'Milk', 'Soap', 'Tea']",
+        "Bob's add_todo@1: finish something first: there are 5",
+        "after the merge: ['Bread', 'Milk', 'Milk', 'Soap', 'Tea']",
+        "equal",
     ],
     "typed_dataclass.py": [
         "Moving 1 2027-01-31 3 Ask Ann for her van.",

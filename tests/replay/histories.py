@@ -163,6 +163,11 @@ class Device:
         self.inbox.clear()
         await self.start()
 
+    def is_at_rest(self, rev: int) -> bool:
+        """Nothing is left to send, and nothing to receive."""
+        doc = self.doc
+        return doc.committed_rev == rev and not doc.has_pending and not doc.unsaved
+
     async def push(self, *, lose: bool = False) -> None:
         await self.save()
         batch = await self.algorithm.next_batch(DOC, self.doc, DocOptions(max_payload_bytes=4_000))
@@ -314,14 +319,14 @@ class History:
                 device.inbox.clear()
                 await device.push()
                 await device.pull()
-            if not any(device.doc.has_pending or device.doc.unsaved for device in self.devices):
+            rev = await self.server.store.get_current_rev(DOC)
+            if all(device.is_at_rest(rev) for device in self.devices):
                 return
         raise AssertionError("it does not come to rest")
 
     async def _check(self) -> None:
         rev = await self.server.store.get_current_rev(DOC)
         for device in self.devices:
-            await device.pull()
             assert device.broken == [], (device.name, device.broken)
             assert device.doc.committed_rev == rev, device.name
             with self.as_user(device.name):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.replay.histories import History
 
-SCENES = [("server", False), ("server", True), ("client", False)]
+SCENES = [("server", False), ("server", True), ("client", False), ("client", True)]
 
 
 @pytest.mark.parametrize(("mode", "private"), SCENES)

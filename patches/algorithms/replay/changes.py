@@ -15,8 +15,8 @@ SYNC: Final = "sync"
 ACCESS_CHANGED: Final = "accessChanged"
 #: The audience of the row that an operation of a committed change writes.
 OP_AUDIENCE: Final = "aud"
-#: Of a sync change: how many actions before it belong with it. Of an action that is sent: how many
-#: actions from it on are to be committed together.
+#: Of a committed change: how many changes before it belong with it. Of an action that is sent: how
+#: many actions from it on are to be committed together.
 GROUP: Final = "group"
 #: Of the last action of a group that is sent: the correction that follows it.
 CORRECTION: Final = "sync"
@@ -103,24 +103,25 @@ def plain_ops(ops: Iterable[Op]) -> list[Op]:
 
 
 def units_of(changes: Sequence[Change]) -> list[list[Change]]:
-    """Committed changes, each sync change with the actions that it corrects the effect of.
+    """Committed changes, those that were run together in one list, with what it corrects.
 
     Nobody may stop inside of a unit: a rule may not hold there.
     """
     units: list[list[Change]] = []
     end = len(changes)
     while end > 0:
-        start = max(0, end - 1 - _grouped(changes[end - 1]))
+        start = max(0, end - 1 - group_of(changes[end - 1]))
         units.append(list(changes[start:end]))
         end = start
     return units[::-1]
 
 
-def _grouped(change: Change) -> int:
-    if change.metadata.get("kind") != SYNC:
-        return 0
-    group = change.metadata.get(GROUP, 1)
-    return group if isinstance(group, int) and not isinstance(group, bool) and group >= 0 else 1
+def group_of(change: Change) -> int:
+    """How many changes before a committed one belong with it."""
+    usual = int(change.metadata.get("kind") == SYNC)
+    group = change.metadata.get(GROUP, usual)
+    is_count = isinstance(group, int) and not isinstance(group, bool) and group >= 0
+    return group if is_count else usual
 
 
 def is_client_run(change: Change) -> bool:

@@ -336,14 +336,22 @@ class ReplayDoc(Document):
 
     def _report_failures(self, new: Sequence[Change]) -> None:
         for change in new:
-            error, call = change.metadata.get("error"), call_of(change)
-            if isinstance(error, str) and call is not None:
-                self.on_action_failed.emit(change.id, call[0], error)
+            error, call, clock = change.metadata.get("error"), call_of(change), clock_of(change)
+            if isinstance(error, str) and call is not None and clock is not None:
+                if self._is_ours(clock.client):
+                    self.on_action_failed.emit(change.id, call[0], error)
             failed = change.metadata.get("failed")
             for each in failed if isinstance(failed, list) else ():
                 match each:
                     case {"id": str(change_id), "name": str(name), "message": str(message)}:
-                        self.on_action_failed.emit(change_id, name, message)
+                        if self._is_ours(each.get("client")):
+                            self.on_action_failed.emit(change_id, name, message)
+
+    def _is_ours(self, client: object) -> bool:
+        """Whether the action of a clock is this user's. The server says what fails to its author
+        alone; of those that are not signed in all are one to it.
+        """
+        return self._maker.author is not None or client in (None, self._head.client)
 
 
 def _all_tables(actions: Actions, state: State) -> State:

@@ -54,7 +54,8 @@ class Placed:
 
     `own`: the effects of their actions. `sync`: what running the later ones again changed beside
     that. `failures`: what their actions raised, by id. `corrected`: ids of the actions that were
-    run again. `failed`: those of them that raise now and did not before.
+    run again. `failed`: those of them that raise now and did not before. `is_late`: there was
+    something to be run again.
     """
 
     own: list[Op]
@@ -63,6 +64,7 @@ class Placed:
     failures: Mapping[str, Exception] = field(default_factory=dict)
     corrected: tuple[str, ...] = ()
     failed: tuple[Entry, ...] = ()
+    is_late: bool = False
 
     @property
     def failure(self) -> Exception | None:
@@ -136,6 +138,7 @@ class Timeline:
             failures=failures,
             corrected=tuple(each.id for each in later if each.invocation is not None),
             failed=tuple(failed),
+            is_late=bool(later),
         )
 
     def patch(self, id: str, ops: list[Op]) -> None:

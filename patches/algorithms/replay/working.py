@@ -216,8 +216,7 @@ class Working:
                 self._sent_as(change, entry, rev, place)
                 for place, (change, entry) in enumerate(zip(saved, entries, strict=False))
             ]
-            if placed.sync or placed.failed:
-                made = _grouped(made, placed)
+            made = _grouped(made, placed)
             if count == 1 or len(_within(made, most_bytes)) == count:
                 break
             count //= 2
