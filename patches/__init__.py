@@ -7,6 +7,9 @@ loads that part and what lies below it, and neither asyncio nor the client.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+#: The version of this package and of `patches_server`.
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from patches.aio.signals import Signal
     from patches.client.patches import Patches

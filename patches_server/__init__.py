@@ -1,5 +1,6 @@
 """The Patches server: document servers behind JSON-RPC on aiohttp websockets."""
 
+from patches import __version__ as __version__
 from patches_server.auth.access import AuthProvider, Principal, allow_all
 from patches_server.documents.context import CallContext, call_context, current_context
 from patches_server.documents.records import (

@@ -17,6 +17,7 @@ from typing import Any, Final
 import platformdirs
 from aiohttp import web
 
+from patches import __version__
 from patches.algorithms.replay import Actions
 from patches.errors import PatchesError
 from patches_server.auth.access import Auth, allow_all
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "keeps the algorithm it was made with. More commands look after a store: "
         "patches-server backup FILE, doctor, migrate, new-epoch (see their --help).",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
         "--port", type=_port, default=8000, help="port, 0 for any free one (%(default)s)"
