@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches.json_patch": BASE | {"patches.text"},
     "patches.json_patch.transform": BASE | {"patches.json_patch", "patches.text"},
     "patches.fractional_index": BASE,
+    "patches.history": BASE | {"patches.documents.draft", "patches.json_patch", "patches.text"},
     "patches.rows": BASE | {"patches.json_patch"},
     "patches.documents.draft": BASE | {"patches.json_patch", "patches.text"},
     "patches.documents.undo": BASE
@@ -70,7 +71,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         "patches.json_patch",
         "patches.text",
     },
-    "patches.documents": BASE | {"patches.aio", "patches.json_patch", "patches.text"},
+    "patches.documents": BASE
+    | {"patches.aio", "patches.history", "patches.json_patch", "patches.text"},
     "patches.typed": BASE
     | {"patches.documents.draft", "patches.documents.shape", "patches.json_patch", "patches.text"},
     "patches.stores": BASE | {"patches.aio"},
@@ -173,6 +175,7 @@ PURE = (
     "patches.text",
     "patches.json_patch",
     "patches.fractional_index",
+    "patches.history",
     "patches.rows",
     "patches.typed",
     "patches.model.checks",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from patches.model.change import Change
+from patches.model.json_values import Json
 
 
 class Coordinator(Protocol):
@@ -18,6 +19,9 @@ class Coordinator(Protocol):
 
     async def fetch_changes(self, doc_id: str, since: int) -> Sequence[Change]:
         """What the server has committed after a revision. Raises `NetworkError`."""
+
+    async def call_server(self, method: str, *params: Any) -> Json:
+        """Call a method of the server. Raises `NetworkError` without a connection."""
 
     async def show_docs(self, doc_ids: Sequence[str]) -> None:
         """Show documents that are tracked from now on."""

@@ -33,6 +33,7 @@ from patches.documents.owner import Owner
 from patches.errors import (
     AlgorithmMismatchError,
     ErrorContext,
+    NetworkError,
     PatchError,
     PatchesError,
 )
@@ -299,6 +300,11 @@ class Patches(OpensTyped, Saving, Quarantine, NeedsClosing, ClientSignals):
             found = await self.coordinator.find_algorithm(doc_id)
         return self.default_algorithm if found not in self.algorithms else str(found)
 
+    async def _call_server(self, method: str, *params: Any) -> Json:
+        if self.coordinator is None:
+            raise NetworkError(f"{method}: there is no connection")
+        return await self.coordinator.call_server(method, *params)
+
     async def _show_docs(self, doc_ids: Sequence[str]) -> None:
         if self.coordinator is not None:
             await self.coordinator.show_docs(doc_ids)
@@ -333,6 +339,7 @@ class Patches(OpensTyped, Saving, Quarantine, NeedsClosing, ClientSignals):
                 runtime=self.runtime,
                 fetcher=partial(self._fetch_changes, doc_id),
             )
+            doc.call_server = self._call_server
             doc.on_change(partial(self._edited, queue, opened))
             self.on_open_doc.emit(doc)
             return opened

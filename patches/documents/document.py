@@ -18,6 +18,7 @@ from patches.aio.signals import Signal, Spawn
 from patches.documents.described import Described
 from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
 from patches.documents.owner import NotADict, Owner
+from patches.documents.past import HasPast
 from patches.documents.reversals import History
 from patches.documents.shape import T
 from patches.documents.shown import ShownState
@@ -39,7 +40,7 @@ from patches.model.request_checks import CHANGE_ENVELOPE_BYTES
 from patches.runtime import Runtime
 
 
-class Document(Streaming[T], Described, NotADict):
+class Document(Streaming[T], Described, HasPast, NotADict):
     """An open document. `Patches.open_doc` makes it and owns it.
 
     `T` is what it was opened as; without a type its state is plain JSON.

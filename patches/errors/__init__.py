@@ -46,6 +46,7 @@
     ├── RevConflictError                 a store write rested on a revision that has moved
     ├── DuplicateChangeIdsError          a store write holds ids that are committed already
     ├── ConvergenceError                 a read-decide-write loop lost too often to another writer
+    ├── HistoryUnavailableError           the server has no history to show
     ├── BranchError, VersionError        a branch or version call that cannot be carried out
     │   └── MergePartialProgressError, MergeFrameAlignmentError, MergeContentDuplicationError
     ├── NetworkError                     no answer came: a dead socket, a time-out
@@ -147,6 +148,7 @@ from patches.errors.storage import (
 )
 from patches.errors.versions import (
     BranchError,
+    HistoryUnavailableError,
     MergeContentDuplicationError,
     MergeFrameAlignmentError,
     MergePartialProgressError,
@@ -180,6 +182,7 @@ __all__ = [
     "ForbiddenError",
     "FrameTooLargeError",
     "HistoryChangedError",
+    "HistoryUnavailableError",
     "ImpureActionError",
     "InvalidConditionError",
     "InvalidError",

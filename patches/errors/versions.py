@@ -67,5 +67,13 @@ class MergeContentDuplicationError(BranchError):
         )
 
 
+class HistoryUnavailableError(PatchesError):
+    """The server keeps no history that it would show, such as that of @dabble/patches."""
+
+    def __init__(self, doc_id: str) -> None:
+        self.doc_id = doc_id
+        super().__init__(f"document {doc_id!r}: the server has no history to show; use versions")
+
+
 class VersionError(PatchesError):
     """A version call that cannot be carried out."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from patches.aio.tasks import TaskScope
-from patches.errors import JSONRPCError, PatchesError
+from patches.errors import JSONRPCError, NetworkError, PatchesError
 from patches.model.change import Change
+from patches.model.json_values import Json
 from patches.net.backoff import reconnect_wait
 from patches.net.connection import PatchesConnection
 from patches.sync.document import transitions
@@ -82,6 +83,12 @@ class LiveDocs:
     async def fetch_changes(self, doc_id: str, since: int) -> Sequence[Change]:
         """What the server has committed after a revision. Raises `NetworkError`."""
         return await self._connection.get_changes_since(doc_id, since)
+
+    async def call_server(self, method: str, *params: Any) -> Json:
+        """Call a method of the server. Raises `NetworkError` without a connection."""
+        if self._link() is None:
+            raise NetworkError(f"{method}: there is no connection")
+        return await self._connection.call(method, *params)
 
     async def show_docs(self, doc_ids: Sequence[str]) -> None:
         """Read what the stores hold of documents, for `synced`."""

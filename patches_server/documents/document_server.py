@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
 from patches.aio.signals import Signal
-from patches.errors import PatchesError
+from patches.errors import PatchesError, VersionError
+from patches.history import Moment, Run
 from patches.json_patch import JSONPatch
 from patches.model.change import Change, ChangeInput, Snapshot
 from patches.model.json_values import Json, Op
@@ -166,6 +167,16 @@ class DocumentServer(ABC):
         A document that does not exist is `None` at revision 0.
         """
         raise PatchesError(f"{self.name} documents cannot be read by the server")
+
+    async def list_history(
+        self, doc_id: str, *, before: int | None = None, limit: int = 50
+    ) -> Sequence[Moment]:
+        """Moments of the document's history, newest first: those before the revision `before`."""
+        raise VersionError(f"{self.name} documents have no history of moments here")
+
+    async def blame(self, doc_id: str, path: str) -> Sequence[Run]:
+        """Who wrote what at a path. Raises `PatchError` if there is nothing."""
+        raise VersionError(f"{self.name} documents do not say who wrote what")
 
     async def capture_current_version(
         self, doc_id: str, metadata: Mapping[str, Json] | None = None

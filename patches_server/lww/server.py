@@ -16,6 +16,7 @@ from patches.errors import (
     UnavailableError,
     VersionError,
 )
+from patches.history import Moment, Run
 from patches.json_patch import JSONPatch
 from patches.limits import Limits
 from patches.model.change import Change, ChangeInput, Snapshot
@@ -62,6 +63,7 @@ from patches_server.lww.committer import LWWCommitter, Saving
 from patches_server.lww.decided import CommitCall, Committed, check
 from patches_server.lww.encoding import change_of_rows, reset_row
 from patches_server.lww.own_edits import OwnEdits
+from patches_server.lww.past import blame_of_rows, moments_of_rows
 from patches_server.lww.state import build_state
 from patches_server.lww.store import LoadedRows, LWWServerStore
 from patches_server.lww.stores.factory import LWW_STORES
@@ -239,6 +241,19 @@ class LWWServer(DocumentServer):
         if rev is not None:
             return await state_of_version(self.store.versions, doc_id, rev), rev
         return await self._committer.current(doc_id, await self.clock.now())
+
+    async def list_history(
+        self, doc_id: str, *, before: int | None = None, limit: int = 50
+    ) -> list[Moment]:
+        versions = self.store.versions
+        named = [] if versions is None else await versions.list_versions(doc_id)
+        loaded = await self.store.load_rows(doc_id, now=await self.clock.now())
+        return moments_of_rows(loaded, named, before, limit)
+
+    async def blame(self, doc_id: str, path: str) -> list[Run]:
+        """Who wrote each field at or below a path, and when."""
+        loaded = await self.store.load_rows(doc_id, now=await self.clock.now())
+        return blame_of_rows(loaded, path)
 
     async def capture_current_version(
         self, doc_id: str, metadata: Mapping[str, Json] | None = None

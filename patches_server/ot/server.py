@@ -19,6 +19,7 @@ from patches.errors import (
     StorageError,
     UnavailableError,
 )
+from patches.history import Moment, Run
 from patches.json_patch import JSONPatch
 from patches.limits import Limits
 from patches.model.change import Change, ChangeInput, Snapshot
@@ -53,6 +54,7 @@ from patches_server.ot.cut_commits import CutCommits
 from patches_server.ot.heads import HeadStates
 from patches_server.ot.history import OTHistory, state_of
 from patches_server.ot.own_edits import OwnEdits
+from patches_server.ot.past import Past
 from patches_server.ot.proposal import AnyChange, CommitCall, Rules
 from patches_server.ot.saves import Done, Saving
 from patches_server.ot.store import OTServerStore
@@ -97,6 +99,7 @@ class OTServer(DocumentServer):
         self.runtime = runtime
         self.offload = Offloader(runtime, self.limits)
         self.history = OTHistory(self.store, runtime, self.offload)
+        self._past = Past(self.store, self.history, self.offload)
         self._long_answers = ConcurrencyLimit.of_snapshots(self.limits)
         self._committer = Committer(
             self.store,
@@ -328,6 +331,14 @@ class OTServer(DocumentServer):
         async with self._locks(doc_id):
             state, head = await self._committer.current(doc_id)
         return state, head.rev
+
+    async def list_history(
+        self, doc_id: str, *, before: int | None = None, limit: int = 50
+    ) -> list[Moment]:
+        return await self._past.moments(doc_id, before, limit)
+
+    async def blame(self, doc_id: str, path: str) -> list[Run]:
+        return await self._past.blame(doc_id, path)
 
     async def capture_current_version(
         self, doc_id: str, metadata: Mapping[str, Json] | None = None

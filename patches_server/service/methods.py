@@ -10,7 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
-from patches.errors import BranchError, PatchesError, VersionError
+from patches.errors import BranchError, InvalidRequestError, PatchesError, VersionError
+from patches.history import Moment
+from patches.history import Run as BlameRun
+from patches.json_patch import pointer
 from patches.limits import Limits
 from patches.model import codec
 from patches.model.change import Change, ChangeInput, Snapshot
@@ -31,6 +34,10 @@ from patches_server.wire.frames import Answer, as_text, encoded_changes, encoded
 SIGNAL: Final = "peer-signal"
 #: A notification of our clients alone: its sender is seen no more.
 WITHDRAWAL: Final = "peer-leave"
+
+
+#: `listHistory` answers no more at once.
+MAX_MOMENTS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +143,13 @@ def method_table(*, has_relay: bool) -> dict[str, Method]:
         "getAlgorithm": Method("read", _read_nothing, _get_algorithm),
         "undeleteDoc": Method(
             "write", _read_nothing, lambda on, doc_id: on.documents.undelete_doc(doc_id)
+        ),
+        "listHistory": Method("read", _read_list_history, _list_history, is_expensive=True),
+        "getBlame": Method(
+            "read",
+            _read_path,
+            lambda on, *given: on.documents.blame(*given),
+            is_expensive=True,
         ),
         "listVersions": Method(
             "read", _read_list_versions, lambda on, *given: _history(on).list_versions(*given)
@@ -276,6 +290,22 @@ def _read_delete_doc(given: Given) -> tuple[bool]:
     return (wire_checks.skip_tombstone(given[1], given.capabilities),)
 
 
+def _read_list_history(given: Given) -> tuple[int | None, int]:
+    options = wire_checks.options(given[1])
+    before, limit = options.get("before"), options.get("limit", 50)
+    if before is not None:
+        before = wire_checks.revision(before, "before")
+    return before, min(MAX_MOMENTS, wire_checks.revision(limit, "limit"))
+
+
+def _read_path(given: Given) -> tuple[str]:
+    path = given[1]
+    if not isinstance(path, str):
+        raise InvalidRequestError(f"expected a path, such as '/body', got {path!r:.80}")
+    pointer.parse(path)
+    return (path,)
+
+
 def _read_list_versions(given: Given) -> tuple[Any]:
     return (wire_checks.list_options(given[1]),)
 
@@ -330,6 +360,10 @@ async def _get_changes_since(on: Services, doc_id: str, rev: int) -> Any:
     mark = None if known is None else await on.documents.history_of(doc_id, known, rev)
     changes = await on.documents.get_changes_since(doc_id, rev)
     return changes if mark is None else _Tokened(changes, mark.token)
+
+
+async def _list_history(on: Services, doc_id: str, before: int | None, limit: int) -> Any:
+    return await on.documents.list_history(doc_id, before=before, limit=limit)
 
 
 async def _get_algorithm(on: Services, _doc_id: str) -> str:
@@ -388,7 +422,7 @@ def encoded(result: Any) -> bytes:
         return result.encoded
     if isinstance(result, bytes):
         return result
-    if isinstance(result, (Version, Branch)):
+    if isinstance(result, (Version, Branch, Moment, BlameRun)):
         return codec.encode(result.to_wire())
     if isinstance(result, (list, tuple)):
         return codec.encode_array(map(encoded, result))

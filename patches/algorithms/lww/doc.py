@@ -53,6 +53,7 @@ class LWWDoc(Document[T]):
     """
 
     algorithm: ClassVar[str] = "lww"
+    keeps_log: ClassVar[bool] = False
     follows: ClassVar[Literal["operations", "states"] | None] = "states"
 
     def __init__(
