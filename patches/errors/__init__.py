@@ -46,6 +46,7 @@
     ├── RevConflictError                 a store write rested on a revision that has moved
     ├── DuplicateChangeIdsError          a store write holds ids that are committed already
     ├── ConvergenceError                 a read-decide-write loop lost too often to another writer
+    ├── ImportFileError                  an export that was cut or altered
     ├── HistoryUnavailableError           the server has no history to show
     ├── BranchError, VersionError        a branch or version call that cannot be carried out
     │   └── MergePartialProgressError, MergeFrameAlignmentError, MergeContentDuplicationError
@@ -140,6 +141,7 @@ from patches.errors.storage import (
     CorruptDataError,
     DamagedPart,
     DuplicateChangeIdsError,
+    ImportFileError,
     RevConflictError,
     StorageError,
     StorageFullError,
@@ -183,6 +185,7 @@ __all__ = [
     "FrameTooLargeError",
     "HistoryChangedError",
     "HistoryUnavailableError",
+    "ImportFileError",
     "ImpureActionError",
     "InvalidConditionError",
     "InvalidError",

@@ -46,6 +46,14 @@ class CorruptDataError(StorageError):
         super().__init__(message)
 
 
+class ImportFileError(PatchesError, ValueError):
+    """An export that cannot be imported: it was cut, altered, or is newer. Nothing was stored."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        self.line = line
+        super().__init__(f"line {line}: {reason}; nothing was imported")
+
+
 class RevConflictError(PatchesError):
     """Another commit wrote to the revision that this one rested on. Nothing was stored."""
 

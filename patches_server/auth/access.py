@@ -198,6 +198,19 @@ class Access:
             return False
         return allowed is True
 
+    async def may_list(self, principal: object, prefix: str) -> bool:
+        """Whether the principal may list documents: what a provider's `can_list(principal,
+        prefix)` says. Without that method nobody may."""
+        ask = getattr(self._provider, "can_list", None)
+        if ask is None:
+            return False
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await _maybe_await(ask(principal, prefix)) is True
+        except Exception:  # boundary: a hook that fails allows nothing
+            _log.exception("can_list failed")
+            return False
+
     async def capabilities(self, principal: object, doc_id: str) -> frozenset[str]:
         """What is granted beyond read and write: the principal's own, and per document what a
         provider's `capabilities(principal, doc_id)` says, if it has one."""

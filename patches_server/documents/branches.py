@@ -14,14 +14,12 @@ from typing import Any, Final
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.errors import BranchError, NotFoundError
-from patches.model.change import Change, ChangeInput
+from patches.model.change import Change
 from patches.model.json_values import Json
 from patches.model.records import check_branch_metadata, own_fields
 from patches.runtime import Millis
 from patches_server.documents.branch_store import BranchStore
 from patches_server.documents.clock import ServerClock
-from patches_server.documents.context import CallContext, current_context
-from patches_server.documents.document_server import DocumentServer
 from patches_server.documents.records import Branch
 
 BRANCH_ID_LENGTH: Final = 22
@@ -125,14 +123,6 @@ class BranchManager(ABC):
         stays and may be merged again. Raises `BranchError`, or why the commit was refused.
         """
         return await self._merge(await load_live(self._branches, branch_id))
-
-    async def _review_seed(self, documents: DocumentServer, branch_id: str, state: Json) -> None:
-        """Let the rules about the branch's own id judge its first content."""
-        caller = CallContext(principal=current_context().principal)
-        review = documents.reviewer(branch_id, caller)
-        if review is not None:
-            ops = [{"op": "replace", "path": "", "value": state}]
-            await review(ChangeInput(id=branch_id, ops=ops), None, state)
 
     @abstractmethod
     async def _seed(self, doc_id: str, rev: int, branch_id: str, *, now: Millis, name: Json) -> int:

@@ -7,7 +7,7 @@ rules of its documents and their store; it knows no sockets or subscriptions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from enum import Enum, auto
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
@@ -18,8 +18,9 @@ from patches.history import Moment, Run
 from patches.json_patch import JSONPatch
 from patches.model.change import Change, ChangeInput, Snapshot
 from patches.model.json_values import Json, Op
-from patches_server.documents.context import CallContext, Reviewer
+from patches_server.documents.context import CallContext, Reviewer, current_context
 from patches_server.documents.history import HistoryMark, KnownHistory
+from patches_server.documents.listing import Summary
 from patches_server.documents.records import CommitOptions, CommitResult
 from patches_server.documents.rules import RuleBook
 
@@ -167,6 +168,32 @@ class DocumentServer(ABC):
         A document that does not exist is `None` at revision 0.
         """
         raise PatchesError(f"{self.name} documents cannot be read by the server")
+
+    async def summary(self, doc_id: str) -> Summary:
+        """What a list shows of a document. Raises `DocDeletedError`."""
+        _, rev = await self.read(doc_id)
+        return Summary(rev=rev)
+
+    def export_records(self, doc_id: str) -> AsyncIterator[Mapping[str, Json]]:
+        """What an export holds beside the state."""
+        raise PatchesError(f"{self.name} documents cannot be exported with their history")
+
+    async def import_records(
+        self, doc_id: str, state: Json, records: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Make a document of the records of an export, whose state is `state`, as it was.
+
+        The rules judge the state. Raises `RevConflictError` if the document exists.
+        """
+        raise PatchesError(f"{self.name} documents cannot be imported with their history")
+
+    async def review_first(self, doc_id: str, state: Json) -> None:
+        """Let the rules about a document judge a content that it begins with, as a whole."""
+        caller = CallContext(principal=current_context().principal)
+        review = self.reviewer(doc_id, caller)
+        if review is not None:
+            ops: list[Op] = [{"op": "replace", "path": "", "value": state}]
+            await review(ChangeInput(id=doc_id, ops=ops), None, state)
 
     async def list_history(
         self, doc_id: str, *, before: int | None = None, limit: int = 50

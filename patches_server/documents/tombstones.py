@@ -14,6 +14,7 @@ from typing import Protocol
 from patches.errors import AlgorithmMismatchError, DocDeletedError
 from patches.runtime import Millis
 from patches_server.documents.history import token_of
+from patches_server.documents.listing import ListedDoc
 from patches_server.documents.records import Tombstone
 
 
@@ -72,6 +73,30 @@ class MemoryDocuments:
         """The document is gone: another may start under its id, with any algorithm."""
         self._algorithms.pop(doc_id, None)
         self._lives.pop(doc_id, None)
+
+    def list_docs(
+        self, prefix: str, *, after: str | None, limit: int, deleted: bool
+    ) -> list[ListedDoc]:
+        """See `ListsDocuments`."""
+        names = self._tombstones if deleted else self._algorithms
+        found = sorted(
+            doc_id
+            for doc_id in names
+            if doc_id.startswith(prefix) and (after is None or doc_id > after)
+        )
+        return [
+            ListedDoc(
+                doc_id=doc_id,
+                algorithm=self._algorithms.get(doc_id),
+                created_at=self._lives.get(doc_id),
+                deleted_at=self._tombstones[doc_id].deleted_at if deleted else None,
+            )
+            for doc_id in found[:limit]
+        ]
+
+    def count_docs(self, prefix: str) -> int:
+        """How many documents have ids with this prefix."""
+        return sum(doc_id.startswith(prefix) for doc_id in self._algorithms)
 
     def put_tombstone(self, tombstone: Tombstone) -> None:
         """Set or replace a document's tombstone."""

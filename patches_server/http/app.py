@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Self, TypedDict, Unpack
+from typing import Any, Final, Self, TypedDict, Unpack, cast
 from urllib.parse import quote
 
 from aiohttp import web
@@ -30,6 +30,7 @@ from patches_server.bus.none import NoBus
 from patches_server.bus.url import open_bus
 from patches_server.demo.content import add_demo_documents
 from patches_server.documents.backend import Backend
+from patches_server.documents.listing import ListsDocuments
 from patches_server.documents.services import ServedAlgorithm, Services
 from patches_server.http.asgi import AsgiApp
 from patches_server.http.headers import PROXY_HEADERS, READABLE
@@ -105,6 +106,7 @@ class HostedServer(PatchesServer):
             services,
             algorithm_of=backend.algorithm_of,
             get_tombstone=backend.get_tombstone,
+            lister=cast("ListsDocuments", backend) if hasattr(backend, "list_docs") else None,
             **options,
         )
         self.backend = backend

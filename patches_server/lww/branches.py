@@ -75,7 +75,7 @@ class LWWBranchManager(BranchManager):
 
         steps = 2 * steps_of_encoded(source.rows)
         value, state, rows = await self._server.offload(steps, made)
-        await self._review_seed(self._server, branch_id, value)
+        await self._server.review_first(branch_id, value)
         try:
             await store.seed(branch_id, state, rows, now=now)
         except RevConflictError as exc:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -41,6 +41,7 @@ from patches_server.documents.history import (
     known_history,
 )
 from patches_server.documents.kept_bytes import KeptBytes
+from patches_server.documents.listing import Summary
 from patches_server.documents.offload import Offloader, steps_of, steps_of_encoded
 from patches_server.documents.records import (
     CommitOptions,
@@ -58,7 +59,7 @@ from patches_server.lww.answers import (
     result_of,
     snapshot_rev,
 )
-from patches_server.lww.commit import AnyChange
+from patches_server.lww.commit import AnyChange, seed_rows
 from patches_server.lww.committer import LWWCommitter, Saving
 from patches_server.lww.decided import CommitCall, Committed, check
 from patches_server.lww.encoding import change_of_rows, reset_row
@@ -67,6 +68,7 @@ from patches_server.lww.past import blame_of_rows, moments_of_rows
 from patches_server.lww.state import build_state
 from patches_server.lww.store import LoadedRows, LWWServerStore
 from patches_server.lww.stores.factory import LWW_STORES
+from patches_server.lww.transfer import loaded_of, records_of
 
 DAY_MS: Final = 86_400_000
 _STEPS: Final = 4  # of an op or a row
@@ -241,6 +243,29 @@ class LWWServer(DocumentServer):
         if rev is not None:
             return await state_of_version(self.store.versions, doc_id, rev), rev
         return await self._committer.current(doc_id, await self.clock.now())
+
+    async def summary(self, doc_id: str) -> Summary:
+        loaded = await self.store.load_rows(doc_id, now=await self.clock.now())
+        newest_at = max((int(row.ts) for row in loaded.rows), default=None)
+        size = sum(len(row.encoded) for row in loaded.rows)
+        return Summary(rev=loaded.rev, modified_at=newest_at, bytes=size)
+
+    async def export_records(self, doc_id: str) -> AsyncIterator[Mapping[str, Json]]:
+        loaded = await self.store.load_rows(doc_id, now=await self.clock.now())
+        for record in records_of(loaded):
+            yield record
+
+    async def import_records(
+        self, doc_id: str, state: Json, records: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Make a document with the fields and authors of an export, in revisions of its own."""
+        await self.review_first(doc_id, state)
+        source = loaded_of(records)
+        async with self._locks(doc_id):
+            now = await self.clock.now()
+            await self.store.seed(doc_id, build_state(source), seed_rows(source), now=now)
+        if changes := await self.get_changes_since(doc_id, 0):
+            await self.on_changes_committed.emit_and_wait(doc_id, changes, None, None)
 
     async def list_history(
         self, doc_id: str, *, before: int | None = None, limit: int = 50

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -42,6 +42,7 @@ from patches_server.documents.document_server import (
 )
 from patches_server.documents.history import HistoryMark, KnownHistory
 from patches_server.documents.kept_tasks import KeptTasks
+from patches_server.documents.listing import Summary
 from patches_server.documents.offload import Offloader, steps_of
 from patches_server.documents.records import (
     CommitOptions,
@@ -57,8 +58,9 @@ from patches_server.ot.own_edits import OwnEdits
 from patches_server.ot.past import Past
 from patches_server.ot.proposal import AnyChange, CommitCall, Rules
 from patches_server.ot.saves import Done, Saving
-from patches_server.ot.store import OTServerStore
+from patches_server.ot.store import NO_DOC, OTServerStore
 from patches_server.ot.stores.factory import OT_STORES
+from patches_server.ot.transfer import changes_of, records_of, save_beside
 
 T = TypeVar("T")
 
@@ -331,6 +333,28 @@ class OTServer(DocumentServer):
         async with self._locks(doc_id):
             state, head = await self._committer.current(doc_id)
         return state, head.rev
+
+    async def summary(self, doc_id: str) -> Summary:
+        head = await self.store.get_head(doc_id)
+        return Summary(rev=head.rev, modified_at=head.created_at, bytes=head.bounds.size)
+
+    def export_records(self, doc_id: str) -> AsyncIterator[Mapping[str, Json]]:
+        return records_of(self.store, doc_id)
+
+    async def import_records(
+        self, doc_id: str, state: Json, records: Sequence[Mapping[str, Any]]
+    ) -> None:
+        await self.review_first(doc_id, state)
+        changes = changes_of(records)
+        async with self._locks(doc_id):
+            now = await self.clock.now()
+            bounds = await self.offload(
+                steps_of(changes), lambda: grown(NO_DOC.bounds, changes, self.limits)
+            )
+            await self.store.save_changes(doc_id, changes, expected=NO_DOC, now=now, bounds=bounds)
+            await save_beside(self.store, doc_id, records, now)
+        # The newest is enough: a subscriber notices what it lacks, and fetches it.
+        await self.on_changes_committed.emit_and_wait(doc_id, changes[-1:], None, None)
 
     async def list_history(
         self, doc_id: str, *, before: int | None = None, limit: int = 50

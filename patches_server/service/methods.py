@@ -219,6 +219,11 @@ def method_table(*, has_relay: bool) -> dict[str, Method]:
     return table
 
 
+def connection_method(run: Run) -> Method:
+    """A method that asks for rights itself: `run(connection, params, size)`."""
+    return Method("read", _read_nothing, run, "connection")
+
+
 def unknown_method(name: object) -> PatchesError:
     """The error for a call to an unknown method."""
     return PatchesError(f"Unknown method '{as_text(name)}'.")

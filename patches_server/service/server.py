@@ -22,10 +22,12 @@ from patches_server.auth.access import NO_AUTH, Access, Auth, principal_key
 from patches_server.bus.bus import HintBus
 from patches_server.bus.none import NoBus
 from patches_server.documents.backend import SharedBackend
+from patches_server.documents.listing import ListsDocuments
 from patches_server.documents.offload import Offloader
 from patches_server.documents.services import Services
 from patches_server.service.calls import Calls
 from patches_server.service.cluster import PROCESS_ID, Cluster
+from patches_server.service.document_calls import DocumentCalls
 from patches_server.service.fanout.follower import POLL_S
 from patches_server.service.fanout.hub import GetTombstone, Hub
 from patches_server.service.fanout.outbox import ANOTHER_HISTORY, GOING_AWAY, SIGNED_OUT, Outbox
@@ -33,8 +35,7 @@ from patches_server.service.fanout.relay import AwarenessRelay
 from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.json_rpc import JsonRpcPeer, render
 from patches_server.service.memory_budget import MemoryBudget
-from patches_server.service.methods import add_methods_of, method_table
-from patches_server.service.own_calls import OwnCalls
+from patches_server.service.methods import add_methods_of, connection_method, method_table
 from patches_server.service.router import AlgorithmOf, Router, Routes
 from patches_server.service.session import ServerSession
 from patches_server.service.stats import ServerStats
@@ -43,7 +44,7 @@ from patches_server.service.validation import Validate, ValidateState, Validatio
 _log = logging.getLogger("patches_server")
 
 
-class PatchesServer(OwnCalls):
+class PatchesServer(DocumentCalls):
     """Serves the documents of `services` to sessions. Use it as an async context manager.
 
     Args:
@@ -63,6 +64,7 @@ class PatchesServer(OwnCalls):
         stamp_author: write the `id` of the principal on each change as metadata `author`.
         drain_s: how long `close` waits for calls under way, and over how much time it spreads the
             closing of many connections.
+        lister: a backend that can list its documents.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class PatchesServer(OwnCalls):
         bus: HintBus | None = None,
         shared: SharedBackend | None = None,
         poll_s: float = POLL_S,
+        lister: ListsDocuments | None = None,
     ) -> None:
         check_bool("relay", relay)
         check_number("poll_s", poll_s)
@@ -98,7 +101,7 @@ class PatchesServer(OwnCalls):
         _check_services(services)
         limits = instance_or(Limits, "limits", limits, Limits)
         router = Router(services, routes=routes, algorithm_of=algorithm_of)
-        super().__init__(router, limits)
+        super().__init__(router, limits, lister)
         self.runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self.offload = Offloader(self.runtime, self.limits)
         self.memory = MemoryBudget(self.limits.max_parsed_bytes)
@@ -149,6 +152,8 @@ class PatchesServer(OwnCalls):
                 close_all=self._close_for_another_history,
                 poll_s=poll_s,
             )
+        if lister is not None:
+            self.methods["listDocs"] = connection_method(self.list_for)
         for each in services.values():
             add_methods_of(self.methods, each)
             is_followed = self.cluster is not None and each.documents.is_shared

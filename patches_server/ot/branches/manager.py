@@ -104,7 +104,7 @@ class OTBranchManager(BranchManager):
     async def _seed(self, doc_id: str, rev: int, branch_id: str, *, now: Millis, name: Json) -> int:
         """Commit the source's state as the branch's first change; the revision after it."""
         state, _ = await self._server.history.state_at(doc_id, rev)
-        await self._review_seed(self._server, branch_id, state)
+        await self._server.review_first(branch_id, state)
         ops = [{"op": "replace", "path": "", "value": state}]
         seed = [
             Change(

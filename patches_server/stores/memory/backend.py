@@ -8,6 +8,7 @@ from patches.model.ids import random_id
 from patches.runtime import Runtime
 from patches.stores.backend import StoreFactory
 from patches_server.documents.branch_store import MemoryBranches
+from patches_server.documents.listing import ListedDoc
 from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import MemoryDocuments
 from patches_server.documents.version_store import MemoryVersions
@@ -45,6 +46,16 @@ class MemoryBackend:
     async def get_tombstone(self, doc_id: str) -> Tombstone | None:
         """The tombstone that stands in a document's place."""
         return self.documents.get_tombstone(doc_id)
+
+    async def list_docs(
+        self, prefix: str, *, after: str | None, limit: int, deleted: bool
+    ) -> list[ListedDoc]:
+        """See `ListsDocuments`."""
+        return self.documents.list_docs(prefix, after=after, limit=limit, deleted=deleted)
+
+    async def count_docs(self, prefix: str) -> int:
+        """How many documents have ids with this prefix."""
+        return self.documents.count_docs(prefix)
 
     async def close(self) -> None:
         """Nothing to close."""

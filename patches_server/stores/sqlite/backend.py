@@ -11,6 +11,7 @@ from patches.errors import CorruptDataError
 from patches.runtime import Runtime
 from patches.stores.backend import StoreFactory
 from patches.stores.sqlite.database import Durability, SqliteDatabase
+from patches_server.documents.listing import ListedDoc
 from patches_server.documents.records import Tombstone
 from patches_server.stores.sqlite import documents
 from patches_server.stores.sqlite.branches import SqliteBranches
@@ -76,6 +77,20 @@ class SqliteBackend:
     async def get_tombstone(self, doc_id: str) -> Tombstone | None:
         """The tombstone that stands in a document's place."""
         return await self.database.read(lambda conn: documents.get_tombstone(conn, doc_id))
+
+    async def list_docs(
+        self, prefix: str, *, after: str | None, limit: int, deleted: bool
+    ) -> list[ListedDoc]:
+        """See `ListsDocuments`."""
+        return await self.database.read(
+            lambda conn: documents.list_docs(
+                conn, prefix, after=after, limit=limit, deleted=deleted
+            )
+        )
+
+    async def count_docs(self, prefix: str) -> int:
+        """How many documents have ids with this prefix."""
+        return await self.database.read(lambda conn: documents.count_docs(conn, prefix))
 
     async def close(self) -> None:
         """Finish what is being written and close the file."""

@@ -15,6 +15,7 @@ from patches.runtime import Millis, Runtime
 from patches.stores.sqlite.database import SqliteDatabase
 from patches.stores.sqlite.file_kind import FileKind, Schema, statements
 from patches_server.documents.history import token_of as history_token
+from patches_server.documents.listing import ListedDoc, end_of_prefix
 from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import deleted, next_life, require_algorithm
 from patches_server.stores.sqlite.checksums import (
@@ -276,6 +277,34 @@ def _put_last_life(conn: sqlite3.Connection, life: int) -> None:
 def forget_document(conn: sqlite3.Connection, doc_id: str) -> None:
     """The document is gone: another may start under its id, with any algorithm."""
     conn.execute("DELETE FROM server_documents WHERE doc_id = ?", (doc_id,))
+
+
+def list_docs(
+    conn: sqlite3.Connection, prefix: str, *, after: str | None, limit: int, deleted: bool
+) -> list[ListedDoc]:
+    """A page of documents, or of deleted ones, by the index of their ids."""
+    sql = (
+        "SELECT doc_id, NULL, NULL, deleted_at FROM server_tombstones "
+        if deleted
+        else "SELECT doc_id, algorithm, life, NULL FROM server_documents "
+    )
+    rows = conn.execute(
+        sql + "WHERE doc_id >= ? AND doc_id < ? AND doc_id > ? ORDER BY doc_id LIMIT ?",
+        (prefix, end_of_prefix(prefix), after or "", limit),
+    )
+    return [
+        ListedDoc(doc_id=doc_id, algorithm=algorithm, created_at=life, deleted_at=deleted_at)
+        for doc_id, algorithm, life, deleted_at in rows
+    ]
+
+
+def count_docs(conn: sqlite3.Connection, prefix: str) -> int:
+    """How many documents have ids with this prefix."""
+    (count,) = conn.execute(
+        "SELECT count(*) FROM server_documents WHERE doc_id >= ? AND doc_id < ?",
+        (prefix, end_of_prefix(prefix)),
+    ).fetchone()
+    return int(count)
 
 
 def put_tombstone(conn: sqlite3.Connection, tombstone: Tombstone) -> None:
