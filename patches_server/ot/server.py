@@ -50,6 +50,7 @@ from patches_server.documents.records import (
     Tombstone,
     check_version_metadata,
 )
+from patches_server.ot.bounds import grown
 from patches_server.ot.committer import Committer
 from patches_server.ot.cut_commits import CutCommits
 from patches_server.ot.heads import HeadStates
