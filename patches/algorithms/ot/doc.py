@@ -51,6 +51,8 @@ _log = logging.getLogger("patches.ot")
 _MAX_UNFOLDED: Final = 200
 #: How many of them are applied in one turn of the event loop.
 _FOLDED_AT_ONCE: Final = 50
+#: Why an edit that was made on a history that is no more is set aside.
+_LOST_GROUND: Final = "what it was made on is not in the document any more"
 _id_of: Final = attrgetter("id")
 
 
@@ -228,10 +230,18 @@ class OTDoc(TieredDoc[T]):
         self.position = queue.position
         return True
 
-    def take_over_all(self, stored: StoredSnapshot, committed: Sequence[Change] = ()) -> None:
+    def take_over_all(
+        self,
+        stored: StoredSnapshot,
+        committed: Sequence[Change] = (),
+        *,
+        is_new_history: bool = False,
+    ) -> None:
         """Take over the stored document, where its history does not show how it came to that.
 
-        Unsaved edits move behind what differs. `committed`: changes known to be in its state.
+        Unsaved edits move behind what differs. `committed`: changes known to be in its state. On a
+        new history those of which nothing is left are to be set aside: nobody has removed what they
+        were made on, it is lost.
         """
         before = self.edits.without_stored(self._view(), [*committed, *stored.changes])
         self._tiers.folded = stored.state
@@ -239,7 +249,13 @@ class OTDoc(TieredDoc[T]):
         self._advance(stored.rev, stored.changes)
         self.position = stored.position
         if self.unsaved:
-            self.edits.follow(ops_to_reach(shown(before), shown(self._view())))
+            edits = [(ops, list(ops)) for ops in self.unsaved if ops]
+            self.edits.follow(ops_to_reach(shown(before), shown(self._view()), whole=False))
+            for ops, made in edits if is_new_history else ():
+                if not ops:
+                    ops[:] = made
+                    self.mark_refused(ops)
+                    self.edits.refuse(ops, _LOST_GROUND)
         self.show()
 
     def forget_unsaved(self, ops: list[Op]) -> None:

@@ -223,7 +223,7 @@ class StoredDocs(Algorithm):
             queue = await self.store.load_queue(doc_id, committed_after=doc.committed_rev)
             if _was_installed_anew(doc, queue):
                 # Of another history, its revisions mean other changes, and so do ours.
-                await self._take_over_all(doc_id, doc, queue)
+                await self._take_over_all(doc_id, doc, queue, is_new_history=True)
                 self._histories.forget(doc_id)
                 if self._recovery.host is not None:
                     self._recovery.host.replaced(doc_id, doc.committed_rev)
@@ -243,11 +243,13 @@ class StoredDocs(Algorithm):
 
         await self._converge("catchUp", doc_id, step)
 
-    async def _take_over_all(self, doc_id: str, doc: OTDoc, queue: PendingQueue) -> None:
+    async def _take_over_all(
+        self, doc_id: str, doc: OTDoc, queue: PendingQueue, *, is_new_history: bool = False
+    ) -> None:
         stored = await self.store.get_doc(doc_id)
         if stored is None:  # forgotten, or deleted: the coordinator is notified of that
             stored = StoredSnapshot(state=None, rev=0, changes=(), version=queue.version)
-        doc.take_over_all(stored)
+        doc.take_over_all(stored, is_new_history=is_new_history)
 
     async def _lost(self, doc_id: str, queue: PendingQueue, doc: OTDoc) -> list[Change]:
         """What only the open document holds and belongs behind the stored queue.

@@ -22,22 +22,28 @@ _SURROGATES: Final = (0xD800, 0x800)
 
 
 def ops_to_reach(
-    state: Json, target: object, *, max_depth: int = 124, text: bool = True
+    state: Json,
+    target: object,
+    *,
+    max_depth: int = 124,
+    text: bool = True,
+    whole: bool = True,
 ) -> list[Op]:
     """A small patch that makes `target` of `state`; `[]` if they are equal.
 
-    `text=False` sets texts as values instead of by `@txt`. Raises `InvalidValueError` for what is
-    not JSON.
+    `text=False` sets texts as values instead of by `@txt`. `whole=False` never replaces an object
+    by an object or a list by a list, even if they have nothing in common: what others have written
+    inside stays. Raises `InvalidValueError` for what is not JSON.
     """
     ops: list[Op] = []
-    _Differ(ops, text).value(state, checked_copy(target, max_depth=max_depth), "")
+    _Differ(ops, text, whole).value(state, checked_copy(target, max_depth=max_depth), "")
     return ops
 
 
 class _Differ:
-    def __init__(self, ops: list[Op], text: bool) -> None:
+    def __init__(self, ops: list[Op], text: bool, whole: bool) -> None:
         self.ops = ops
-        self.text = text
+        self.text, self.whole = text, whole
 
     def value(self, old: Json, new: Json, path: str) -> None:
         if isinstance(old, dict) and isinstance(new, dict):
@@ -63,7 +69,7 @@ class _Differ:
         return True
 
     def _members(self, old: dict[str, Json], new: dict[str, Json], path: str) -> None:
-        if old and path and old.keys().isdisjoint(new):
+        if self.whole and old and path and old.keys().isdisjoint(new):
             self._replace(path, new)
             return
         for key in old:
@@ -87,7 +93,8 @@ class _Differ:
             )
             return
         blocks = matching_blocks(before, after)
-        if old and path and not blocks and not _any_pair_of_containers(old, new):
+        is_other = bool(old and path) and not blocks and not _any_pair_of_containers(old, new)
+        if self.whole and is_other:
             self._replace(path, new)
             return
         at_old = at_new = 0

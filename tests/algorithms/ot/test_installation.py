@@ -152,6 +152,40 @@ async def test_an_edit_that_was_not_stored_and_does_not_apply_any_more_is_set_as
         assert left.ops == [{"op": "replace", "path": "/n", "value": 1}]
 
 
+async def test_an_edit_on_its_way_to_the_store_outlives_a_history_that_another_process_installs(
+    processes: Processes,
+) -> None:
+    """What differs between the two histories says nothing against keys that are in neither."""
+    one, two = processes.docs
+    await processes.one.install_snapshot(
+        DOC, snapshot(5, table={"theirs": 1}), one, is_new_history=True
+    )
+    await processes.two.apply_server_changes(DOC, [], two)
+    two.apply([add("/table/mine")])
+    (live,) = two.unsaved
+    await processes.one.sync_options(DOC)
+    await processes.one.install_snapshot(
+        DOC, snapshot(3, "new", table={"others": 1}), one, is_new_history=True
+    )
+    await processes.two.handle_doc_change(DOC, live, two, {})
+    assert two.state == {"table": {"others": 1, "mine": 1}}
+    (left,) = await processes.two.list_pending(DOC, two)
+    assert left.ops == [add("/table/mine")]
+
+
+async def test_an_edit_of_what_another_history_does_not_have_is_set_aside(
+    processes: Processes,
+) -> None:
+    one, two = processes.docs
+    two.apply([add("/log/1", "mine")])
+    (live,) = two.unsaved
+    await processes.one.install_snapshot(DOC, snapshot(7, title="x"), one, is_new_history=True)
+    assert await processes.two.handle_doc_change(DOC, live, two, {}, "mine") == []
+    assert two.state == {"title": "x"}
+    (entry,) = await processes.two.list_quarantined_changes(DOC)
+    assert (entry.change_id, entry.change.ops) == ("mine", [add("/log/1", "mine")])
+
+
 def test_edits_that_are_taken_back_are_not_set_aside() -> None:
     doc = OTDoc(DOC, Snapshot(state={"log": ["a"]}, rev=1))
     doc.apply([add("/log/1")])

@@ -59,6 +59,22 @@ def test_what_differs_is_written(old: Any, new: Any, ops: list[Any] | None) -> N
     assert json_equal(apply_patch(old, found, strict=True), new)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"a": {"x": 1}}, {"a": {"y": 1}}),
+        ({"a": {"x": 1}}, {"a": {}}),
+        ({"l": [1, 2]}, {"l": [3, 4, 5]}),
+        ({"l": [1, 2]}, {"l": []}),
+        ({"t": {"ops": [{"insert": "a\n"}]}}, {"t": {"b": [{"insert": "no newline"}]}}),
+    ],
+)
+def test_containers_may_be_kept(old: Any, new: Any) -> None:
+    ops = ops_to_reach(old, new, whole=False)
+    assert {op["path"].count("/") for op in ops} == {2}
+    assert json_equal(apply_patch(old, ops, strict=True), new)
+
+
 def test_texts_can_be_set_as_values() -> None:
     old, new = {"t": {"ops": [{"insert": "a\n"}]}}, {"t": {"ops": [{"insert": "b\n"}]}}
     ops = ops_to_reach(old, new, text=False)
