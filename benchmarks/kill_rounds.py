@@ -18,14 +18,25 @@ import tempfile
 import time
 from pathlib import Path
 
-from patches.stores.sqlite.database import Durability
 from patches.testing.kill_rounds import BrokenPromiseError, KillRounds
 
 
-async def run(rounds: int, clients: int, seed: int, durability: Durability, folder: Path) -> bool:
+def rounds_of(options: argparse.Namespace, folder: Path) -> KillRounds:
+    """The servers and clients that are asked for."""
+    clients, seed, durability = options.clients, options.seed, options.durability
+    if options.store is None:
+        return KillRounds(folder, clients=clients, seed=seed, durability=durability)
+    from patches.testing.postgres_rounds import PostgresKillRounds  # needs an extra
+
+    return PostgresKillRounds(
+        folder, options.store, servers=options.servers, bus=options.bus, clients=clients, seed=seed
+    )
+
+
+async def run(rounds: int, clients: int, play: KillRounds) -> bool:
     """Whether all promises held."""
     start = time.monotonic()
-    async with KillRounds(folder, clients=clients, seed=seed, durability=durability) as play:
+    async with play:
         while play.figures.rounds < rounds:
             try:
                 await play.round()
@@ -51,12 +62,16 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--durability", choices=("full", "relaxed"), default="full")
+    parser.add_argument(
+        "--store", metavar="URL", help="an empty PostgreSQL database, in place of a SQLite file"
+    )
+    parser.add_argument("--servers", type=int, default=2, help="with --store: so many processes")
+    parser.add_argument("--bus", default="postgres", help="with --store: postgres, redis://, none")
     options = parser.parse_args()
     logging.disable(logging.ERROR)  # clients say that the server is gone, over and over
     with tempfile.TemporaryDirectory() as folder:
-        held = asyncio.run(
-            run(options.rounds, options.clients, options.seed, options.durability, Path(folder))
-        )
+        play = rounds_of(options, Path(folder))
+        held = asyncio.run(run(options.rounds, options.clients, play))
     return 0 if held else 1
 
 

@@ -121,18 +121,18 @@ class KillRounds:
         self._log = folder / "server.log"
         self._count = clients
         self._random = random.Random(seed)
-        self._server = ServerProcess(
-            f"sqlite:///{self._path}", options=("--durability", durability), log=self._log
-        )
+        self._servers = self._make_servers(durability)
         self._ledger = Ledger(self.figures)
         self._members: list[Member] = []
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> KillRounds:
-        await self._stack.enter_async_context(self._server)
+        for server in self._servers:
+            await self._stack.enter_async_context(server)
         for number in range(self._count):
             patches = await self._stack.enter_async_context(Patches())
-            connection = WatchedConnection(self._server.url, self._ledger)
+            url = self._servers[number % len(self._servers)].url
+            connection = WatchedConnection(url, self._ledger)
             sync = await self._stack.enter_async_context(PatchesSync(patches, connection))
             self._members.append(Member(f"c{number}", patches, sync))
         return self
@@ -167,6 +167,15 @@ class KillRounds:
         """The ids of the changes of this round that were acknowledged, by document."""
         return {doc_id: frozenset(ids) for doc_id, ids in self._ledger.acked.items()}
 
+    def _make_servers(self, durability: Durability) -> list[ServerProcess]:
+        """The servers, which are not started; each client is with one of them."""
+        options = ("--durability", durability)
+        return [ServerProcess(f"sqlite:///{self._path}", options=options, log=self._log)]
+
+    async def _check_store(self) -> int:
+        """What is stored right after a kill; see `check_file`."""
+        return await asyncio.to_thread(check_file, self._path, self.acked())
+
     @asynccontextmanager
     async def _load(self) -> AsyncIterator[None]:
         """All clients edit, until it is left."""
@@ -199,17 +208,18 @@ class KillRounds:
             for member in self._members[:: self._random.choice((1, 2))]:
                 member.sync.set_online(False)  # what the server answers now is lost
             await asyncio.sleep(self._random.uniform(0.0, 0.03))
-        await self._server.kill()
+        server = self._random.choice(self._servers)
+        await server.kill()
         self.figures.kills += 1
-        self.figures.doubtful += await asyncio.to_thread(check_file, self._path, self.acked())
-        await self._server.start()
+        self.figures.doubtful += await self._check_store()
+        await server.start()
         for member in self._members:  # not to wait for longer and longer between attempts
             member.sync.set_online(False)
             member.sync.set_online(True)
 
     async def _check_clients(self, doc_ids: Iterable[str]) -> None:
         await self._settle()
-        async with Patches() as patches, PatchesSync(patches, self._server.url) as sync:
+        async with Patches() as patches, PatchesSync(patches, self._servers[-1].url) as sync:
             for doc_id in doc_ids:
                 algorithm = doc_id.partition("/")[0]
                 fresh = await patches.open_doc(doc_id, algorithm=algorithm)

@@ -137,6 +137,17 @@ def _parser() -> argparse.ArgumentParser:
         help="relaxed commits faster, and may lose the newest commits when the machine loses power "
         "(%(default)s)",
     )
+    parser.add_argument(
+        "--bus",
+        metavar="CHOICE",
+        help="what carries hints between servers of one PostgreSQL database: postgres (the default "
+        "there), redis://host:port, or none: the database is polled each second",
+    )
+    parser.add_argument(
+        "--migrate",
+        action="store_true",
+        help="bring an older PostgreSQL schema up to date before serving",
+    )
     parser.add_argument("--no-page", action="store_true", help="do not serve the page at /")
     parser.add_argument(
         "--no-relay", action="store_true", help="do not pass presence messages between connections"
@@ -242,6 +253,8 @@ async def _serve(options: argparse.Namespace) -> int:
         page=not options.no_page,
         durability=options.durability,
         metrics=options.metrics,
+        bus=options.bus,
+        may_migrate=options.migrate,
     )
     stop = asyncio.Event()
     _stop_on_signals(stop)

@@ -8,13 +8,15 @@ with these methods: nothing else has to know of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from patches.stores.backend import StoreFactory
 from patches_server.documents.records import Tombstone
 
 T = TypeVar("T")
+Kept_co = TypeVar("Kept_co", covariant=True)
 
 
 class Backend(Protocol):
@@ -48,6 +50,16 @@ class DocAt:
     is_deleted: bool = False
 
 
+class StoreExclusively(Protocol[Kept_co]):
+    """A store that other processes write to as well, and that lets one wait for its turn."""
+
+    def exclusively(self, doc_id: str) -> AbstractAsyncContextManager[Kept_co]:
+        """The store, for what is decided while nobody else can write the document.
+
+        What is saved takes effect when the context ends. Others wait: hold it for milliseconds.
+        """
+
+
 class SharedBackend(Backend, Protocol):
     """A backend that several processes use at once, and that says what the others did."""
 
@@ -72,3 +84,13 @@ def store_in(place: Any, factory: StoreFactory[T]) -> T:
     open_store = getattr(place, "open_store", None)
     store: T = place if open_store is None else open_store(factory)
     return store
+
+
+def exclusively(store: T, doc_id: str) -> AbstractAsyncContextManager[T]:
+    """The store for a decision that must not lose a race, where it offers that; else the store.
+
+    Its own class has to say so, by `is_exclusive = True`.
+    """
+    if type(store).__dict__.get("is_exclusive") is not True:
+        return nullcontext(store)
+    return cast("StoreExclusively[T]", store).exclusively(doc_id)

@@ -18,6 +18,7 @@ from patches_server.service.stats import LATENCY_BOUNDS, Latencies
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+    from patches_server.service.cluster import Cluster
     from patches_server.service.server import PatchesServer
 
 _TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -62,8 +63,33 @@ class ServerCollector:
         yield self._counter(
             "patches_unappliable", "Committed changes that cannot be applied", server.unappliable
         )
+        if server.cluster is not None:
+            yield from self._cluster(server, server.cluster)
         yield self._counter(
             "patches_clock_jumps", "Leaps of the wall clock between commits", server.clock_jumps
+        )
+
+    def _cluster(self, server: PatchesServer, cluster: Cluster) -> Iterator[Metric]:
+        """What one process of several is to be watched by."""
+        stats = server.stats
+        hints = self._core.CounterMetricFamily(
+            "patches_hints", "Hints between processes", labels=["direction", "kind"]
+        )
+        for (direction, kind), count in list(stats.hints.items()):
+            hints.add_metric([direction, kind], count)
+        yield hints
+        catch_ups = self._core.CounterMetricFamily(
+            "patches_catch_ups", "Reads of what other processes committed", labels=["reason"]
+        )
+        for reason, count in list(stats.catch_ups.items()):
+            catch_ups.add_metric([reason], count)
+        yield catch_ups
+        yield self._gauge("patches_bus_healthy", "1 while hints arrive", float(cluster.bus.healthy))
+        yield self._gauge(
+            "patches_followed_documents", "Documents with subscribers", len(cluster.follower)
+        )
+        yield self._counter(
+            "patches_epoch_changes", "Times the storage had another history", stats.epoch_changes
         )
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from asyncio import Future
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias, cast
@@ -23,6 +24,7 @@ from patches.limits import Limits
 from patches.model import codec
 from patches.model.json_values import Json
 from patches.runtime import Millis
+from patches_server.documents.backend import exclusively
 from patches_server.documents.context import Reviewer
 from patches_server.documents.history import KnownHistory, require_same_history
 from patches_server.documents.kept_bytes import RULE_CACHE_BYTES, KeptBytes
@@ -85,8 +87,14 @@ class LWWCommitter:
     async def commit(self, call: CommitCall) -> Committed:
         """Store what is new in a call. Raises what the refusals are."""
         for attempt in range(1, _MAX_ATTEMPTS + 1):
+            # A race that was lost once is not lost again, where the store can see to that. What
+            # asks an application's rules is not decided while others wait.
+            is_alone = attempt > 1 and call.review is None
             try:
-                done = await self._commit_once(call)
+                async with (
+                    exclusively(self._store, call.doc_id) if is_alone else nullcontext(self._store)
+                ) as store:
+                    done = await self._commit_once(call, store)
             except RevConflictError:  # another process: decide again on what it wrote
                 if attempt == _MAX_ATTEMPTS or call.expected_rev is not None:
                     raise
@@ -151,13 +159,13 @@ class LWWCommitter:
         self._room.forget(doc_id)
         self._states.forget(doc_id)
 
-    async def _commit_once(self, call: CommitCall) -> Committed:
+    async def _commit_once(self, call: CommitCall, store: LWWServerStore) -> Committed:
         doc_id, changes, now = call.doc_id, call.changes, call.now
         client_rev = client_rev_of(changes[0])
         paths = sent_paths(changes)
         ids = [change.id for change in changes] if self._store.keeps_change_ids else []
         needs_whole = has_structural_ops(changes)
-        loaded = await self._store.load_rows(
+        loaded = await store.load_rows(
             doc_id,
             now=now,
             paths=None if needs_whole else paths,
@@ -169,7 +177,7 @@ class LWWCommitter:
         if call.known is not None:
             await self.require_history(doc_id, call.known, loaded, client_rev or 0)
         if client_rev is not None and client_rev < loaded.floor:
-            loaded = await self._store.load_rows(doc_id, now=now, change_ids=ids)
+            loaded = await store.load_rows(doc_id, now=now, change_ids=ids)
         made = await self._offload(
             2 * (steps_of(changes) + steps_of_encoded(loaded.rows)),
             lambda: decided(call, loaded, paths, client_rev, self._limits),
@@ -179,7 +187,7 @@ class LWWCommitter:
             after: Json = None
             if call.review is not None:
                 after = await self._review(call.review, call, loaded, made.fresh)
-            await self._store.save_rows(
+            await store.save_rows(
                 doc_id,
                 made.stored,
                 expected_rev=loaded.rev,
@@ -196,7 +204,7 @@ class LWWCommitter:
                 self._states.put(doc_id, (mark, after), codec.json_size(after))
         token = None if call.known is None else loaded.token
         if call.known is not None and token is None and made.stored:  # this made the document
-            token = (await self._store.load_rows(doc_id, now=now, paths=())).token
+            token = (await store.load_rows(doc_id, now=now, paths=())).token
         return Committed(
             rev=loaded.rev + 1 if made.stored else loaded.rev,
             stored=made.stored,

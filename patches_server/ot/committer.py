@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar, cast
@@ -25,6 +26,7 @@ from patches.errors import (
 )
 from patches.model.change import Change
 from patches.model.json_values import Json
+from patches_server.documents.backend import exclusively
 from patches_server.documents.history import (
     KnownHistory,
     known_history,
@@ -272,7 +274,8 @@ class Committer:
             )
             if proposal is None:
                 return None
-            await self._save(call, proposal, head)
+            await self._save(call, proposal, head, self._store)
+            await self._make_versions(proposal)
         except ChangeRefusedError:
             return None
         except (StatusError, RevConflictError, DuplicateChangeIdsError):
@@ -295,20 +298,30 @@ class Committer:
             await self._versions.make_due(head, submission)
         stored_ids: set[str] = set()
         for attempt in range(1, _MAX_ATTEMPTS + 1):
-            committed: Sequence[Change] = ()
-            if submission.base_rev < head.rev:
-                committed = await self._store.list_changes(
-                    doc_id, start_after=submission.base_rev, end_before=head.rev + 1
-                )
-                _refuse_pruned(submission, committed)
-            proposal = await self._in_thread(
-                steps_to_decide(call.steps, committed),
-                partial(decided, submission, committed, head, stored_ids, self._rules),
-            )
-            if not proposal.decision.to_store:
-                break
+            # A race that was lost once is not lost again, where the store can see to that. What
+            # asks an application's rules is not decided while others wait.
+            is_alone = attempt > 1 and call.review is None
             try:
-                await self._save(call, proposal, head)
+                async with (
+                    exclusively(self._store, doc_id) if is_alone else nullcontext(self._store)
+                ) as store:
+                    if attempt > 1:
+                        head = await store.get_head(doc_id)
+                        if known is not None:
+                            await self.require_history(doc_id, known, head, call.base_rev)
+                        _refuse_another(submission, head)
+                    committed: Sequence[Change] = ()
+                    if submission.base_rev < head.rev:
+                        committed = await store.list_changes(
+                            doc_id, start_after=submission.base_rev, end_before=head.rev + 1
+                        )
+                        _refuse_pruned(submission, committed)
+                    proposal = await self._in_thread(
+                        steps_to_decide(call.steps, committed),
+                        partial(decided, submission, committed, head, stored_ids, self._rules),
+                    )
+                    if proposal.decision.to_store:
+                        await self._save(call, proposal, head, store)
                 break
             except RevConflictError:
                 if attempt == _MAX_ATTEMPTS or call.expected_rev is not None:
@@ -317,13 +330,7 @@ class Committer:
                 if attempt == _MAX_ATTEMPTS or stored_ids.issuperset(exc.change_ids):
                     raise
                 stored_ids.update(exc.change_ids)
-            head = await self._store.get_head(doc_id)
-            if known is not None:
-                await self.require_history(doc_id, known, head, call.base_rev)
-            if head.rev < submission.initial_rev:
-                raise StaleSubmissionError(
-                    f"Document {doc_id} was deleted and made again. Reload the document."
-                )
+        await self._make_versions(proposal)
         return Done(submission, proposal.decision, None if known is None else head.token)
 
     async def _admitted(self, call: CommitCall, head: DocHead) -> Submission:
@@ -360,8 +367,10 @@ class Committer:
             abandoned.set()
             raise
 
-    async def _save(self, call: CommitCall, proposal: Proposal, head: DocHead) -> None:
-        """Store what was decided on `head`, then the versions of a session that has ended."""
+    async def _save(
+        self, call: CommitCall, proposal: Proposal, head: DocHead, store: OTServerStore
+    ) -> None:
+        """Store what was decided on `head`."""
         doc_id, changes, bounds = call.doc_id, proposal.decision.to_store, proposal.bounds
         if exceeded(bounds, self._limits):
             bounds = await self._judge.measure(doc_id, changes, head.bounds.size)
@@ -369,18 +378,27 @@ class Committer:
         if call.review is not None:
             after = await self._judge.review(call.review, doc_id, changes, head)
         try:
-            await self._store.save_changes(
-                doc_id, changes, expected=head, now=call.now, bounds=bounds
-            )
+            await store.save_changes(doc_id, changes, expected=head, now=call.now, bounds=bounds)
         except asyncio.CancelledError:
             self._on_cut(call, changes, head)
             raise
         self._recent.saved(doc_id, changes, bounds, expected=head)
         if call.review is not None:
             self._judge.keep(doc_id, after, changes[-1].rev, changes[-1].id, bounds.size)
-        origin = proposal.decision.session_origin
-        if origin is not None:
+
+    async def _make_versions(self, proposal: Proposal) -> None:
+        """Make the versions of a session that has ended, once it is stored."""
+        changes, origin = proposal.decision.to_store, proposal.decision.session_origin
+        if changes and origin is not None:
             await self._versions.make_of_session(proposal.submission, changes, origin)
+
+
+def _refuse_another(submission: Submission, head: DocHead) -> None:
+    """The document may have been deleted and made again since its head was read first."""
+    if head.rev < submission.initial_rev:
+        raise StaleSubmissionError(
+            f"Document {submission.doc_id} was deleted and made again. Reload the document."
+        )
 
 
 def _refuse_pruned(submission: Submission, committed: Sequence[Change]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -33,12 +34,13 @@ from patches_server.lww.stores.postgres_rows import (
 )
 from patches_server.stores.checksums import pack, unpack
 from patches_server.stores.postgres.backend import PostgresBackend
-from patches_server.stores.postgres.database import Connection, Record
+from patches_server.stores.postgres.database import BoundDatabase, Connection, Record
 from patches_server.stores.postgres.documents import (
     HEAD,
     LOCKED,
     PostgresDocuments,
     delete,
+    lock_row,
     lock_writable,
     require_not_deleted,
     token_in,
@@ -67,16 +69,24 @@ class LWWPostgresServerStore(PostgresDocuments):
     versions: VersionStore | None
     branches: BranchStore | None
     keeps_change_ids = True
+    is_exclusive = True
 
-    def __init__(self, backend: PostgresBackend, *, runtime: Runtime) -> None:
-        super().__init__(backend.database)
+    def __init__(
+        self,
+        backend: PostgresBackend,
+        *,
+        runtime: Runtime,
+        database: BoundDatabase | None = None,
+    ) -> None:
+        super().__init__(database or backend.database)
+        self._backend = backend
         self.versions = backend.versions
         self.branches = backend.branches
         self._runtime = runtime
         self._snapshots = KeptBytes[tuple[int, SavedSnapshot]]()
         self._saves = SaveGroups[Save](
             self._save_chains,
-            writers=backend.database.writers,
+            writers=self._database.writers,
             follows=lambda _before, _save: False,
             size_of=lambda save: save.size,
         )
@@ -223,6 +233,13 @@ class LWWPostgresServerStore(PostgresDocuments):
     async def delete_doc(self, doc_id: str, tombstone: Tombstone | None, *, now: Millis) -> None:
         self._snapshots.forget(doc_id)
         await self._database.write(lambda conn: delete(conn, doc_id, _NAME, tombstone))
+
+    @asynccontextmanager
+    async def exclusively(self, doc_id: str) -> AsyncIterator[LWWPostgresServerStore]:
+        """See `patches_server.documents.backend.StoreExclusively`: the document's row is locked."""
+        async with self._backend.database.transaction() as bound:
+            await lock_row(bound.conn, doc_id)
+            yield LWWPostgresServerStore(self._backend, runtime=self._runtime, database=bound)
 
     async def close(self) -> None:
         """Finish what is being saved."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -28,12 +29,13 @@ from patches_server.ot.stores.postgres_saves import (
 )
 from patches_server.stores.checksums import require_row, row_crc, unpack
 from patches_server.stores.postgres.backend import PostgresBackend
-from patches_server.stores.postgres.database import Connection, Record
+from patches_server.stores.postgres.database import BoundDatabase, Connection, Record
 from patches_server.stores.postgres.documents import (
     HEAD,
     LOCKED,
     PostgresDocuments,
     delete,
+    lock_row,
     require_not_deleted,
 )
 from patches_server.stores.postgres.groups import SaveGroups
@@ -59,14 +61,16 @@ class OTPostgresServerStore(PostgresDocuments):
     """An `OTServerStore` over a database that it shares. Each row has a checksum."""
 
     saves_in_order = True
+    is_exclusive = True
 
-    def __init__(self, backend: PostgresBackend) -> None:
-        super().__init__(backend.database)
+    def __init__(self, backend: PostgresBackend, *, database: BoundDatabase | None = None) -> None:
+        super().__init__(database or backend.database)
+        self._backend = backend
         self.versions = backend.versions
         self.branches = backend.branches
         self._saves = SaveGroups[Append](
             self._save_chains,
-            writers=backend.database.writers,
+            writers=self._database.writers,
             follows=follows,
             size_of=lambda save: save.size,
         )
@@ -163,6 +167,13 @@ class OTPostgresServerStore(PostgresDocuments):
         await self._database.write(
             lambda conn: delete(conn, doc_id, ALGORITHM, tombstone, drops=[DELETE_VERSIONS])
         )
+
+    @asynccontextmanager
+    async def exclusively(self, doc_id: str) -> AsyncIterator[OTPostgresServerStore]:
+        """See `patches_server.documents.backend.StoreExclusively`: the document's row is locked."""
+        async with self._backend.database.transaction() as bound:
+            await lock_row(bound.conn, doc_id)
+            yield OTPostgresServerStore(self._backend, database=bound)
 
     async def close(self) -> None:
         """Finish what is being saved."""

@@ -144,11 +144,17 @@ class PostgresDatabase:
         return await self._run(run, is_writer=True, is_repeated=True)
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A reader's connection, for a transaction that decides something."""
-        _, readers = await self._opened()
-        async with readers.acquire(timeout=self.timeout_s) as conn:
-            yield conn
+    async def transaction(self) -> AsyncIterator[BoundDatabase]:
+        """One transaction for whatever is done with what it gives.
+
+        Raises `StorageError`, also if nobody knows whether it took effect.
+        """
+        try:
+            _, readers = await self._opened()
+            async with readers.acquire(timeout=self.timeout_s) as conn, conn.transaction():
+                yield BoundDatabase(conn)
+        except _DRIVER_ERRORS as exc:
+            raise as_storage_error(exc) from exc
 
     async def connect(self) -> asyncpg.Connection:
         """A connection of its own, beside the pools. Whoever asked for it closes it."""
@@ -240,6 +246,24 @@ class PostgresDatabase:
         _log.warning("a connection to PostgreSQL was lost: %s", type(exc).__name__)
         for pool in self._pools or ():
             await pool.expire_connections()
+
+
+class BoundDatabase:
+    """A database as it is inside one transaction: all goes over its connection, once."""
+
+    writers = 1
+
+    def __init__(self, conn: Connection) -> None:
+        self.conn = conn
+
+    async def read(self, do: Do[T]) -> T:
+        return await do(self.conn)
+
+    async def write(self, do: Do[T]) -> T:
+        return await do(self.conn)
+
+    async def save(self, do: Callable[[Connection, bool], Awaitable[T]]) -> T:
+        return await do(self.conn, False)
 
 
 async def _nothing_to_reset(_conn: asyncpg.Connection) -> None:

@@ -17,7 +17,12 @@ from patches.stores.sqlite.keys import from_key, to_key
 from patches_server.documents.history import token_of
 from patches_server.documents.records import Tombstone
 from patches_server.documents.tombstones import deleted, require_algorithm
-from patches_server.stores.postgres.database import Connection, PostgresDatabase, Record
+from patches_server.stores.postgres.database import (
+    BoundDatabase,
+    Connection,
+    PostgresDatabase,
+    Record,
+)
 
 #: A document's row as `h`, always one: without a document, its columns are null. `$1`: the id.
 HEAD: Final = "(SELECT m.epoch, d.* FROM meta m LEFT JOIN docs d ON d.doc_id = $1) h"
@@ -28,7 +33,7 @@ _MAKE: Final = "INSERT INTO docs (doc_id) VALUES ($1) ON CONFLICT DO NOTHING"
 class PostgresDocuments:
     """The tombstones and the last server time of a database, as every store over it has them."""
 
-    def __init__(self, database: PostgresDatabase) -> None:
+    def __init__(self, database: PostgresDatabase | BoundDatabase) -> None:
         self._database = database
 
     async def get_tombstone(self, doc_id: str) -> Tombstone | None:

@@ -19,6 +19,7 @@ from patches.model.change import ChangeInput
 from patches.runtime import Runtime
 from patches.testing.contracts.bus import until
 from patches.testing.local_server import LocalServer
+from patches_server.algorithms import services_on
 from patches_server.auth.access import allow_all
 from patches_server.bus.bus import HintBus
 from patches_server.bus.hints import Hint
@@ -342,3 +343,35 @@ class _Rights:
 
     async def can_access(self, *_call: Any) -> bool:
         return self._may()
+
+
+@pytest.mark.parametrize("algorithm", ["ot", "lww"])
+async def test_writers_of_several_processes_on_one_document_are_never_refused(
+    postgres_url: str, algorithm: str
+) -> None:
+    """Scenario 13, with four processes for a second: whoever lost a race waits for its turn."""
+    backends = [PostgresBackend(postgres_url, durability="relaxed") for _ in range(4)]
+    servers = [services_on(backend)[algorithm].documents for backend in backends]
+    longest = 0.0
+
+    async def write(place: int, count: int) -> None:
+        nonlocal longest
+        loop = asyncio.get_running_loop()
+        for number in range(count):
+            began = loop.time()
+            ops = [{"op": "replace", "path": f"/k{place}", "value": number}]
+            await servers[place % 4].commit_changes(
+                "d", [ChangeInput(id=f"c{place}-{number}", ops=ops)]
+            )
+            longest = max(longest, loop.time() - began)
+
+    await asyncio.gather(*(write(place, 12) for place in range(16)))
+    assert longest < 5
+    if algorithm == "ot":
+        changes = await servers[0].get_changes_since("d", 0)
+        assert [change.rev for change in changes] == list(range(1, 16 * 12 + 1))
+        assert len({change.id for change in changes}) == 16 * 12
+    else:
+        assert (await servers[0].get_doc("d")).head == 16 * 12
+    for backend in backends:
+        await backend.close()
