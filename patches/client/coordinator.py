@@ -23,5 +23,8 @@ class Coordinator(Protocol):
     async def call_server(self, method: str, *params: Any) -> Json:
         """Call a method of the server. Raises `NetworkError` without a connection."""
 
+    def ask_access(self, doc_ids: Sequence[str]) -> None:
+        """Ask the server for the rights to open documents, if there is a connection."""
+
     async def show_docs(self, doc_ids: Sequence[str]) -> None:
         """Show documents that are tracked from now on."""

@@ -300,6 +300,16 @@ class Patches(OpensTyped, Saving, Quarantine, NeedsClosing, ClientSignals):
             found = await self.coordinator.find_algorithm(doc_id)
         return self.default_algorithm if found not in self.algorithms else str(found)
 
+    def _ask_access(self, doc_id: str) -> None:
+        if self.coordinator is not None:
+            self.coordinator.ask_access([doc_id])
+
+    def set_access(self, doc_id: str, can_write: bool | None) -> None:
+        """Set by the coordinator: whether edits of a document would be accepted."""
+        doc = self.get_open_doc(doc_id)
+        if doc is not None:
+            doc.set_access(can_write)
+
     async def _call_server(self, method: str, *params: Any) -> Json:
         if self.coordinator is None:
             raise NetworkError(f"{method}: there is no connection")
@@ -340,6 +350,7 @@ class Patches(OpensTyped, Saving, Quarantine, NeedsClosing, ClientSignals):
                 fetcher=partial(self._fetch_changes, doc_id),
             )
             doc.call_server = self._call_server
+            doc.ask_access = self._ask_access
             doc.on_change(partial(self._edited, queue, opened))
             self.on_open_doc.emit(doc)
             return opened

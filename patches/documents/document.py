@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Final, cast
 
 from patches.aio.signals import Signal, Spawn
+from patches.documents.access import HasAccess
 from patches.documents.described import Described
 from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
 from patches.documents.owner import NotADict, Owner
@@ -40,7 +41,7 @@ from patches.model.request_checks import CHANGE_ENVELOPE_BYTES
 from patches.runtime import Runtime
 
 
-class Document(Streaming[T], Described, HasPast, NotADict):
+class Document(Streaming[T], Described, HasPast, HasAccess, NotADict):
     """An open document. `Patches.open_doc` makes it and owns it.
 
     `T` is what it was opened as; without a type its state is plain JSON.
@@ -313,6 +314,7 @@ class Document(Streaming[T], Described, HasPast, NotADict):
     def _edited(self, before: int, ops: list[Op]) -> None:
         if not ops:
             return
+        self._check_writable()
         if before != self._shown.changes:
             raise PatchError(
                 f"document {self.id!r} changed while it was being edited; "

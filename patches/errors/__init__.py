@@ -46,6 +46,7 @@
     ├── RevConflictError                 a store write rested on a revision that has moved
     ├── DuplicateChangeIdsError          a store write holds ids that are committed already
     ├── ConvergenceError                 a read-decide-write loop lost too often to another writer
+    ├── ReadOnlyError                    an edit of a document that may only be read
     ├── ImportFileError                  an export that was cut or altered
     ├── HistoryUnavailableError           the server has no history to show
     ├── BranchError, VersionError        a branch or version call that cannot be carried out
@@ -109,6 +110,7 @@ from patches.errors.documents import (
     PatchError,
     PendingChangeError,
     QueueFullError,
+    ReadOnlyError,
     ShapeTooNewError,
     StateReadOnlyError,
     StateTypeError,
@@ -209,6 +211,7 @@ __all__ = [
     "PatchesError",
     "PendingChangeError",
     "QueueFullError",
+    "ReadOnlyError",
     "RejectedError",
     "RevConflictError",
     "SchemaError",

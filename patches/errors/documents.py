@@ -166,6 +166,14 @@ class StreamTargetGoneError(PatchesError):
     """The text that is being streamed into a document was deleted by others."""
 
 
+class ReadOnlyError(PatchesError):
+    """An edit of a document that its user may only read."""
+
+    def __init__(self, doc_id: str) -> None:
+        self.doc_id = doc_id
+        super().__init__(f"document {doc_id!r}: you may read it, but not edit it")
+
+
 class WrongThreadError(PatchesError):
     """An edit from another thread than the one whose event loop owns the document."""
 

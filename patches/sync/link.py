@@ -15,6 +15,7 @@ class Link:
         "granted",
         "is_current",
         "is_retrying",
+        "knows_access",
         "names_algorithms",
         "subscribing",
         "was_lost",
@@ -32,6 +33,8 @@ class Link:
         self.is_retrying = False
         #: Whether the server may know `getAlgorithm`.
         self.names_algorithms = True
+        #: Whether the server may know `getAccess`.
+        self.knows_access = True
         #: One `subscribe` or `unsubscribe` at a time.
         self.subscribing = asyncio.Lock()
 

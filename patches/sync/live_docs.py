@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from patches.aio.tasks import TaskScope
+from patches.client.patches import Patches
 from patches.errors import JSONRPCError, NetworkError, PatchesError
 from patches.model.change import Change
 from patches.model.json_values import Json
@@ -36,7 +37,9 @@ class LiveDocs:
         report: Report,
         subscribed: Callable[[], None],
         random: random.Random,
+        client: Patches,
     ) -> None:
+        self._client = client
         self._docs = docs
         self._subscriptions = subscriptions
         self._connection = connection
@@ -89,6 +92,32 @@ class LiveDocs:
         if self._link() is None:
             raise NetworkError(f"{method}: there is no connection")
         return await self._connection.call(method, *params)
+
+    def ask_access(self, doc_ids: Sequence[str]) -> None:
+        """Ask for the rights to open documents, whose programs want to know them."""
+        link = self._link()
+        if doc_ids and link is not None and link.knows_access:
+            self._scope.spawn(self._ask_access(list(doc_ids), link), name="rights")
+
+    def access_changed(self, wire: object) -> None:
+        """The server says what may be done with a document."""
+        if isinstance(wire, Mapping) and isinstance(doc_id := wire.get("docId"), str):
+            self._client.set_access(doc_id, wire.get("write") is True)
+
+    async def _ask_access(self, doc_ids: list[str], link: Link) -> None:
+        try:
+            answers = await self._connection.call("getAccess", doc_ids)
+        except PatchesError as exc:
+            # A server that does not know the method, such as that of @dabble/patches.
+            link.knows_access = not isinstance(exc, JSONRPCError)
+            return
+        if link.is_current and isinstance(answers, list):
+            for answer in answers:
+                self.access_changed(answer)
+
+    def _wants_access(self, doc_id: str) -> bool:
+        doc = self._client.get_open_doc(doc_id)
+        return doc is not None and doc.wants_access
 
     async def show_docs(self, doc_ids: Sequence[str]) -> None:
         """Read what the stores hold of documents, for `synced`."""
@@ -146,6 +175,7 @@ class LiveDocs:
             link, lambda: self._docs, self._connection.subscribe
         )
         self._subscribed()
+        self.ask_access([doc_id for doc_id in self._docs if self._wants_access(doc_id)])
 
     async def _subscribe_again(self, link: Link) -> None:
         attempt = 0

@@ -49,6 +49,8 @@ _log = logging.getLogger("patches.sync")
 
 #: The notification of a server that it sends no more broadcasts of `docId` to this connection.
 SUBSCRIPTION_ENDED: Final = "subscriptionEnded"
+#: The notification that the rights to `docId` have changed.
+ACCESS_CHANGED: Final = "accessChanged"
 
 
 class PatchesSync(Linking):
@@ -120,6 +122,7 @@ class PatchesSync(Linking):
             report=self._report,
             subscribed=self._presence.subscribed,
             random=patches.runtime.random,
+            client=patches,
         )
         self._deletions = Deletions(
             patches,
@@ -381,7 +384,9 @@ class PatchesSync(Linking):
         doc_id = params.get("docId") if isinstance(params, Mapping) else None
         if not isinstance(doc_id, str):
             return
-        if method == SUBSCRIPTION_ENDED:
+        if method == ACCESS_CHANGED:
+            self._live_docs.access_changed(params)
+        elif method == SUBSCRIPTION_ENDED:
             if self._link is not None:
                 self._live_docs.subscription_ended(doc_id, params.get("code"), self._link)
         else:

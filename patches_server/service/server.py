@@ -25,6 +25,7 @@ from patches_server.documents.backend import SharedBackend
 from patches_server.documents.listing import ListsDocuments
 from patches_server.documents.offload import Offloader
 from patches_server.documents.services import Services
+from patches_server.service.access_watch import AccessWatch
 from patches_server.service.calls import Calls
 from patches_server.service.cluster import PROCESS_ID, Cluster
 from patches_server.service.document_calls import DocumentCalls
@@ -152,6 +153,10 @@ class PatchesServer(DocumentCalls):
                 close_all=self._close_for_another_history,
                 poll_s=poll_s,
             )
+        self.access_watch = AccessWatch(
+            self.access, self.router, limits=self.limits, tasks=self._tasks
+        )
+        self.methods["getAccess"] = connection_method(self.access_watch.get_access)
         if lister is not None:
             self.methods["listDocs"] = connection_method(self.list_for)
         for each in services.values():
@@ -246,6 +251,7 @@ class PatchesServer(DocumentCalls):
         `authenticate` returned, or its `id`.
         """
         key = principal_key(principal)
+        self.access_watch.revoke(principal=key, doc_id=doc_id)
         if doc_id is not None or key is None:
             self.hub.revoke(principal=key, doc_id=doc_id)
             return
@@ -299,6 +305,7 @@ class PatchesServer(DocumentCalls):
         if self.relay is not None:
             self.relay.leave(session)
         self.hub.ended(session)
+        self.access_watch.ended(session)
 
     async def _counted(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
