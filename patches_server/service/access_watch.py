@@ -1,4 +1,4 @@
-"""`AccessWatch`: tells peers what they may do with documents, when they ask and when it changes."""
+"""`AccessWatch`: what peers may do with documents, for those who ask, and when it changes."""
 
 from __future__ import annotations
 
