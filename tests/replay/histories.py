@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from patches.algorithms.base import LocalEdit
-from patches.algorithms.replay import Actions, ReplayAlgorithm, ReplayDoc, Tx
+from patches.algorithms.replay import ReplayAlgorithm, ReplayDoc
 from patches.algorithms.replay.changes import call_of, clock_of
 from patches.algorithms.replay.clock import Key
 from patches.algorithms.replay.running import Invocation
@@ -23,99 +23,17 @@ from patches.errors import ChangeRefusedError, MissingChangesError, StatusError
 from patches.model.change import Change, Snapshot
 from patches.model.json_values import Json
 from patches.options import DocOptions
-from patches.rows import Schema
 from patches.rows.working_copy import WorkingCopy
 from patches.runtime import Runtime
+from patches.testing.sim.families.course import RuleError, audiences_of, broken_rule, course
 from patches_server.documents.context import CallContext, call_context
 from patches_server.replay.server import ReplayServer
 from patches_server.stores.memory.backend import MemoryBackend
-from tests.algorithms.replay.a_board import FullError
 
 DOC = "courses/1"
-SEATS = 3
 NAMES = ("ann", "bob", "eve")
 RELOAD = 409
 _STEPS = 60
-
-
-class Seat:
-    id: str
-    place: str
-    who: str
-    paid: bool = False
-    note: str | None = None
-    audience: str = "*"
-
-
-class Purse:
-    id: str
-    money: int
-    audience: str = "*"
-
-
-def courses() -> Actions:
-    """A course with so many seats, and a purse that never holds less than nothing."""
-    schema = Schema("courses")
-    schema.table("seats", identity=("place",))(Seat)
-    schema.table("purses")(Purse)
-    actions = Actions(schema)
-
-    @actions.define("book")
-    def book(tx: Tx, *, place: str) -> str:
-        if tx.seats.count(audience="*") >= SEATS:
-            raise FullError("no seat is left")
-        return tx.seats.insert(place=place, who=tx.author or "")
-
-    @actions.define("cancel")
-    def cancel(tx: Tx) -> int:
-        mine = tx.seats.where(who=tx.author or "", audience="*")
-        for row in mine[:1]:
-            tx.seats.delete(row["id"])
-        return len(mine)
-
-    @actions.define("note")
-    def note(tx: Tx, *, text: str | None) -> None:
-        for row in tx.seats.where(audience="*")[:1]:
-            tx.seats.update(row["id"], note=text)
-
-    @actions.define("earn")
-    def earn(tx: Tx, *, amount: int) -> None:
-        purse = tx.purses.get("p")
-        if purse is None:
-            tx.purses.insert(id="p", money=amount)
-        else:
-            tx.purses.update("p", money=purse["money"] + amount)
-
-    @actions.define("spend")
-    def spend(tx: Tx, *, amount: int) -> None:
-        purse = tx.purses.get("p")
-        if purse is None or purse["money"] < amount:
-            raise FullError("there is not enough money")
-        tx.purses.update("p", money=purse["money"] - amount)
-
-    @actions.define("remember")
-    def remember(tx: Tx, *, text: str) -> None:
-        tx.seats.insert(place=text, who="", note=text, audience=f"user:{tx.author}")
-
-    @actions.define("close", rights="all", share_args=True)
-    def close(tx: Tx) -> None:
-        for row in tx.seats.all():
-            tx.seats.update(row["id"], paid=True)
-
-    @actions.define("nothing")
-    def nothing(tx: Tx) -> None:
-        pass
-
-    return actions
-
-
-def broken_rule(state: Json) -> str | None:
-    """What the actions never leave, if it is there."""
-    seats = [row for row in state.get("seats", {}).values() if row["audience"] == "*"]
-    if len(seats) > SEATS:
-        return f"{len(seats)} seats of {SEATS} are taken"
-    money = state.get("purses", {}).get("p", {"money": 0})["money"]
-    return f"the purse holds {money}" if money < 0 else None
 
 
 @dataclass
@@ -146,7 +64,7 @@ class Device:
     async def act(self, name: str, args: dict[str, Json]) -> None:
         try:
             self.doc.run(f"{name}@1", **args)
-        except FullError:
+        except RuleError:
             pass
         else:
             if self.history.random.random() < 0.7:
@@ -235,7 +153,7 @@ class History:
     def __init__(self, seed: int, runner: str, *, private: bool = False) -> None:
         self.random = random.Random(f"{seed}:{runner}:{private}")
         self.runner, self.private = runner, private
-        self.actions = courses()
+        self.actions = course()
         self.ms = 1_800_000_000_000
         self.server = ReplayServer(
             MemoryBackend(),
@@ -254,7 +172,7 @@ class History:
         return call_context(CallContext(client_id=name, connection_id=name, principal=name))
 
     def _audiences(self, context: CallContext) -> set[str]:
-        return {"*", f"user:{context.principal}"}
+        return audiences_of(str(context.principal))
 
     async def _broadcast(
         self, doc_id: str, changes: Sequence[Change], _options: object, origin: str | None
@@ -272,7 +190,7 @@ class History:
             ["book"] * 5 + ["cancel"] * 2 + ["note", "earn", "earn", "spend", "spend", "nothing"]
         )
         if self.private:
-            kinds += ["remember", "close"]
+            kinds += ["remember", "close", "boast"]
         kind = random_.choice(kinds)
         match kind:
             case "book":

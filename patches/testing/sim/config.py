@@ -7,7 +7,7 @@ from random import Random
 from typing import Final, Literal, TypeAlias
 
 Profile: TypeAlias = Literal["light", "normal", "heavy"]
-Family: TypeAlias = Literal["ot", "lww", "mixed", "collections"]
+Family: TypeAlias = Literal["ot", "lww", "mixed", "collections", "replay"]
 
 #: What a seed may draw; documents of other families are there only where they are asked for.
 _DRAWN_FAMILIES: Final[tuple[Family, ...]] = ("ot", "lww", "mixed")

@@ -110,7 +110,7 @@ class SimClient:
         on_start: OnStart,
         *,
         on_refused_deletion: Callable[[str, str], None] = lambda _doc_id, _client: None,
-        algorithms: Callable[[Runtime], Sequence[Algorithm]] = lambda _runtime: (),
+        algorithms: Callable[[str, Runtime], Sequence[Algorithm]] = lambda _name, _runtime: (),
     ) -> None:
         self._algorithms = algorithms
         self.node, self._net, self._trace = node, net, trace
@@ -225,7 +225,7 @@ class SimClient:
         connection.on_refused_deletion = lambda doc_id: self._on_refused_deletion(doc_id, self.name)
         patches = _KilledAtWill(
             store=self.node.disk.backend_of(life),
-            algorithms=self._algorithms(runtime),
+            algorithms=self._algorithms(self.name, runtime),
             runtime=runtime,
         )
         sync = PatchesSync(patches, connection, max_payload_bytes=MAX_PAYLOAD_BYTES)

@@ -10,7 +10,11 @@ from typing import Final
 
 from patches.testing.sim.families.collections_family import CollectionsFamily
 from patches.testing.sim.families.family import DocumentFamily
+from patches.testing.sim.families.replay_family import ReplayFamily
 
-FAMILIES: Final[Mapping[str, type[DocumentFamily]]] = {"collections": CollectionsFamily}
+FAMILIES: Final[Mapping[str, type[DocumentFamily]]] = {
+    "collections": CollectionsFamily,
+    "replay": ReplayFamily,
+}
 
-__all__ = ["FAMILIES", "CollectionsFamily", "DocumentFamily"]
+__all__ = ["FAMILIES", "CollectionsFamily", "DocumentFamily", "ReplayFamily"]

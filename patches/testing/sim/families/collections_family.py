@@ -67,7 +67,7 @@ class CollectionsFamily(DocumentFamily):
 
     # ---- processes -------------------------------------------------------------------------------
 
-    def client_algorithms(self, runtime: Runtime) -> list[Any]:
+    def client_algorithms(self, name: str, runtime: Runtime) -> list[Any]:
         return [CollectionsAlgorithm(board, runtime=runtime)]
 
     def served(self, life: Life, runtime: Runtime) -> list[ServedAlgorithm]:

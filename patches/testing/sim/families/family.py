@@ -51,8 +51,8 @@ class DocumentFamily:
         """Its documents."""
         return self.scene.config.family_ids
 
-    def client_algorithms(self, runtime: Runtime) -> list[Any]:
-        """What a client's process is started with."""
+    def client_algorithms(self, name: str, runtime: Runtime) -> list[Any]:
+        """What the process of the client of this name is started with."""
         return []
 
     def served(self, life: Life, runtime: Runtime) -> list[ServedAlgorithm]:
