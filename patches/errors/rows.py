@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from patches.errors.base import PatchesError
 from patches.errors.documents import PatchError
@@ -36,14 +37,22 @@ class InvalidError(PatchError):
     code = 400
 
 
+#: What a reason begins with where what is stored refuses a write.
+_CONFLICTS: Final = frozenset({"ROW_EXISTS", "ROW_NOT_FOUND", "EXPECTATION_FAILED", "CONSTRAINT"})
+
+
 class RejectedError(PatchesError):
     """The server refused a write of a collection for good. `reason` is what it said.
 
-    The write is undone here, and its change is in quarantine under `change_id`.
+    The write is undone here, and its change is in quarantine under `change_id`. `code` is
+    `"ROW_EXISTS"`, `"ROW_NOT_FOUND"`, `"EXPECTATION_FAILED"` or `"CONSTRAINT"` where what is stored
+    refuses it, and `None` where a rule of the application does.
     """
 
     def __init__(self, change_id: str, reason: str) -> None:
         self.change_id, self.reason = change_id, reason
+        word = reason.partition(":")[0]
+        self.code = word if word in _CONFLICTS else None
         super().__init__(reason)
 
 
