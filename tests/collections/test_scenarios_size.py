@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import AsyncExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ from patches_server.collections import CollectionsServer, SQLiteEngine, collecti
 
 DOC = "board/1"
 DAY_MS = 86_400_000
+APPEND = "UPDATE labels SET name = name || 'x' WHERE id = ?"
+SET = "UPDATE labels SET name = ? WHERE id = ?"
+
+
+def run(query: str, *rest: Any) -> None:
+    """SQL with its parameters; the last argument runs it."""
+    *params, sql = rest
+    sql(query, *params)
 
 
 def declared(*, due: bool = False) -> Collections:
@@ -56,11 +65,8 @@ async def test_scenario_22_a_thousand_changes_to_ten_keys_are_ten_operations(
             await server.push(DOC, "labels", id=f"l{number}", name="")
         before = (await server.get_doc(DOC)).rev
 
-        def change(key: str, sql: Any) -> None:
-            sql("UPDATE labels SET name = name || 'x' WHERE id = ?", key)
-
         for number in range(1_000):
-            await server.write(DOC, lambda sql, number=number: change(f"l{number % 10}", sql))
+            await server.write(DOC, partial(run, APPEND, f"l{number % 10}"))
         (difference,) = await server.get_changes_since(DOC, before)
         assert (len(difference.ops), difference.rev) == (10, before + 1_000)
         await server.write(DOC, lambda sql: sql("DELETE FROM labels WHERE id = 'l3'"))
@@ -226,12 +232,7 @@ async def test_scenario_46_two_hundred_subscribers_and_fifty_commits_a_second(
         most = 0
         started = asyncio.get_running_loop().time()
         for number in range(COMMITS):
-            await documents.write(
-                DOC,
-                lambda sql, number=number: sql(
-                    "UPDATE labels SET name = ? WHERE id = ?", "x" * 2_000, f"l{number:05}"
-                ),
-            )
+            await documents.write(DOC, partial(run, SET, "x" * 2_000, f"l{number:05}"))
             held = [each.outbox.broadcast_bytes for each in core.sessions.values()]
             most = max(most, *held)
             due = started + (number + 1) / PER_S
