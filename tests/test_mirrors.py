@@ -65,6 +65,7 @@ ELSEWHERE = {
     "patches_server/lww/stores/sqlite_rows.py": "server/lww/stores/test_stores.py",
     "patches_server/ot/stores/checkup.py": "durability/test_doctor.py",
     "patches_server/ot/submission.py": "server/ot/test_commit.py",
+    "patches_server/service/server.py": "server/service/test_session.py",
 }
 _BRANCHES = (ast.If, ast.Match, ast.For, ast.While, ast.IfExp, ast.BoolOp, ast.comprehension)
 
