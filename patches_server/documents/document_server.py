@@ -83,6 +83,8 @@ class DocumentServer(ABC):
         self.on_notification: Notification = Signal("on_notification")
         #: A commit of a connection was answered from what was there already.
         self.on_nothing_stored: NothingStored = Signal("on_nothing_stored")
+        #: `(doc_id, version_id)`: a version was saved.
+        self.on_version_saved: Signal[[str, str]] = Signal("on_version_saved")
         #: What the application has to say about content; `None`: nothing.
         self.content_rules: RuleBook | None = None
 

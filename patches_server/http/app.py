@@ -46,6 +46,7 @@ from patches_server.service.admission import (
 from patches_server.service.fanout.follower import POLL_S
 from patches_server.service.router import Routes
 from patches_server.service.server import PatchesServer
+from patches_server.service.templates import Template
 from patches_server.service.validation import Validate, ValidateState
 from patches_server.stores.sqlite.backend import SqliteBackend
 from patches_server.stores.url import open_backend
@@ -77,6 +78,7 @@ class ServerOptions(TypedDict, total=False):
     validate_state: ValidateState | None
     hide_existence: bool
     stamp_author: bool
+    templates: Mapping[str, Template] | None
     drain_s: float
     metrics: bool
     bus: str | HintBus | None
@@ -225,6 +227,7 @@ def create_server(
     validate_state: ValidateState | None = None,
     hide_existence: bool = False,
     stamp_author: bool = True,
+    templates: Mapping[str, Template] | None = None,
     drain_s: float = 10.0,
     metrics: bool = False,
     bus: str | HintBus | None = None,
@@ -288,6 +291,7 @@ def create_server(
         validate_state=validate_state,
         hide_existence=hide_existence,
         stamp_author=stamp_author,
+        templates=templates,
         drain_s=drain_s,
         poll_s=poll_s,
         **_sharing(backend, bus),

@@ -307,6 +307,7 @@ class LWWServer(DocumentServer):
             metadata=dict(metadata or {}),
         )
         await self.store.versions.create_version(doc_id, version, state)
+        self.on_version_saved.emit(doc_id, version.id)
         return version.id
 
     async def delete_doc(self, doc_id: str, *, skip_tombstone: bool = False) -> None:

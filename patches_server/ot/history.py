@@ -44,6 +44,8 @@ class OTHistory:
         #: Changes that were left out of a state, by document and id; each is reported once.
         self._reported: dict[tuple[str, str], None] = {}
         self.unappliable = 0
+        #: Called for each version that was saved.
+        self.on_saved: Callable[[str, str], object] = lambda _doc_id, _version_id: None
 
     async def newest_version(self, doc_id: str) -> Version | None:
         """The version, of any origin, that reaches furthest."""
@@ -88,6 +90,7 @@ class OTHistory:
         state, bridge = await self._base(doc_id, version)
         encoded = await self._built(doc_id, state, [*bridge, *changes], padding=False)
         await self._store.versions.create_version(doc_id, version, encoded)
+        self.on_saved(doc_id, version.id)
 
     async def save_copies(
         self, doc_id: str, rev: int, copies: Sequence[tuple[Version, Sequence[Change]]]

@@ -103,6 +103,7 @@ class OTServer(DocumentServer):
         self.offload = Offloader(runtime, self.limits)
         self.history = OTHistory(self.store, runtime, self.offload)
         self._past = Past(self.store, self.history, self.offload)
+        self.history.on_saved = self.on_version_saved.emit
         self._long_answers = ConcurrencyLimit.of_snapshots(self.limits)
         self._committer = Committer(
             self.store,

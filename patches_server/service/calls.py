@@ -13,7 +13,13 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeAlias
 
-from patches.errors import AlgorithmMismatchError, ForbiddenError, NotFoundError, PatchesError
+from patches.errors import (
+    AlgorithmMismatchError,
+    ChangeRefusedError,
+    ForbiddenError,
+    NotFoundError,
+    PatchesError,
+)
 from patches.limits import Limits
 from patches.model.change import ChangeInput
 from patches.model.json_values import Json
@@ -69,9 +75,19 @@ class Calls:
         self._hide_existence, self._stamp_author = hide_existence, stamp_author
         self._snapshots = ConcurrencyLimit.of_snapshots(limits)
         self._commits = CommitsUnderWay[Any]()
+        #: Called for each commit that is refused: document, error, principal.
+        self.on_refused: Callable[[str, PatchesError, Any], object] = lambda *_: None
 
     async def run(self, call: Call) -> Answer:
         """Carry a call out. What it raises is sent as the error."""
+        try:
+            return await self._run_again_if_replaced(call)
+        except ChangeRefusedError as exc:
+            if call.method.is_commit:
+                self.on_refused(str(call.params[0]), exc, call.context.principal)
+            raise
+
+    async def _run_again_if_replaced(self, call: Call) -> Answer:
         subject = wire_checks.param(call.params, 0)
         was_known = self._router.known(subject) is not None
         try:

@@ -26,6 +26,7 @@ from patches_server.documents.listing import ListsDocuments
 from patches_server.documents.offload import Offloader
 from patches_server.documents.services import Services
 from patches_server.service.access_watch import AccessWatch
+from patches_server.service.announcing import Announcing
 from patches_server.service.calls import Calls
 from patches_server.service.cluster import PROCESS_ID, Cluster
 from patches_server.service.document_calls import DocumentCalls
@@ -34,18 +35,20 @@ from patches_server.service.fanout.hub import GetTombstone, Hub
 from patches_server.service.fanout.outbox import ANOTHER_HISTORY, GOING_AWAY, SIGNED_OUT, Outbox
 from patches_server.service.fanout.relay import AwarenessRelay
 from patches_server.service.fanout.subscriber import Subscriber
+from patches_server.service.inside import InsideCalls
 from patches_server.service.json_rpc import JsonRpcPeer, render
 from patches_server.service.memory_budget import MemoryBudget
 from patches_server.service.methods import add_methods_of, connection_method, method_table
 from patches_server.service.router import AlgorithmOf, Router, Routes
 from patches_server.service.session import ServerSession
 from patches_server.service.stats import ServerStats
+from patches_server.service.templates import Template, Templates
 from patches_server.service.validation import Validate, ValidateState, Validation
 
 _log = logging.getLogger("patches_server")
 
 
-class PatchesServer(DocumentCalls):
+class PatchesServer(DocumentCalls, InsideCalls, Announcing):
     """Serves the documents of `services` to sessions. Use it as an async context manager.
 
     Args:
@@ -66,6 +69,8 @@ class PatchesServer(DocumentCalls):
         drain_s: how long `close` waits for calls under way, and over how much time it spreads the
             closing of many connections.
         lister: a backend that can list its documents.
+        templates: first states by patterns of ids, such as `{"plan/*": fn}`: `fn(doc_id)` is called
+            when somebody who may write first subscribes.
     """
 
     def __init__(
@@ -89,6 +94,7 @@ class PatchesServer(DocumentCalls):
         shared: SharedBackend | None = None,
         poll_s: float = POLL_S,
         lister: ListsDocuments | None = None,
+        templates: Mapping[str, Template] | None = None,
     ) -> None:
         check_bool("relay", relay)
         check_number("poll_s", poll_s)
@@ -111,6 +117,7 @@ class PatchesServer(DocumentCalls):
         self.stats = ServerStats()
         self.closing = False
         self._tasks = TaskScope("patches server")
+        Announcing.__init__(self, self._tasks.spawn)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._drain_s = drain_s
@@ -138,6 +145,9 @@ class PatchesServer(DocumentCalls):
         if relay:
             self.relay = AwarenessRelay(self.hub, limits=self.limits, is_open=self.access.open)
             self.hub.on_removed = self.relay.leave_room
+        self.hub.on_first_open = self.on_first_open.emit
+        self.hub.on_last_close = self.on_last_close.emit
+        self.calls.on_refused = self.on_refused.emit
         self.methods = method_table(has_relay=relay)
         self.cluster: Cluster | None = None
         if shared is not None:
@@ -157,10 +167,14 @@ class PatchesServer(DocumentCalls):
             self.access, self.router, limits=self.limits, tasks=self._tasks
         )
         self.methods["getAccess"] = connection_method(self.access_watch.get_access)
+        if templates:
+            made = Templates(templates, access=self.access, limits=self.limits, ensure=self.ensure)
+            self.methods["subscribe"] = made.before(self.methods["subscribe"])
         if lister is not None:
             self.methods["listDocs"] = connection_method(self.list_for)
         for each in services.values():
             add_methods_of(self.methods, each)
+            self.announce(each.documents)
             is_followed = self.cluster is not None and each.documents.is_shared
             self.hub.attach(each.documents, delivers=not is_followed)
             if self.cluster is not None and is_followed:
@@ -227,6 +241,7 @@ class PatchesServer(DocumentCalls):
             self, connection_id=connection_id, principal=principal, outbox=outbox
         )
         self.sessions[connection_id] = session
+        self.on_connect.emit(session)
         if self.relay is not None:
             self.relay.join(session)
         return session
@@ -306,6 +321,7 @@ class PatchesServer(DocumentCalls):
             self.relay.leave(session)
         self.hub.ended(session)
         self.access_watch.ended(session)
+        self.on_disconnect.emit(session)
 
     async def _counted(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:

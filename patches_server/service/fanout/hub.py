@@ -86,6 +86,9 @@ class Hub:
         self.unfollow: Callable[[str], None] = lambda _doc_id: None
         #: Called when a subscription has ended, for whatever reason.
         self.on_removed: Callable[[str, str], object] = lambda _connection_id, _doc_id: None
+        #: Called when a document has its first subscriber, and when the last one has left.
+        self.on_first_open: Callable[[str], object] = lambda _doc_id: None
+        self.on_last_close: Callable[[str], object] = lambda _doc_id: None
 
     def __len__(self) -> int:
         """How many subscriptions there are."""
@@ -202,6 +205,8 @@ class Hub:
             revocations = self._revocations
             # Subscribed before the tombstone is read: a deletion in between is announced
             # twice rather than never.
+            if doc_id not in self._table:
+                self.on_first_open(doc_id)
             self._table.setdefault(doc_id, {})[subscriber] = asyncio.get_running_loop().time()
             subscriber.subscriptions[doc_id] = None
             if self.follow is not None:
@@ -234,6 +239,7 @@ class Hub:
         if not subscribers:
             del self._table[doc_id]
             self.unfollow(doc_id)
+            self.on_last_close(doc_id)
         self.on_removed(subscriber.context.connection_id or "", doc_id)
         return True
 
