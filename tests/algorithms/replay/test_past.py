@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from patches.algorithms.replay import timeline as timelines
 from patches.algorithms.replay.past import Past
-from patches.algorithms.replay.running import Invocation
+from patches.algorithms.replay.running import Invocation, run
 from patches.algorithms.replay.timeline import Entry, Timeline
 from patches.rows import parse_row_ops
 from patches.rows.working_copy import WorkingCopy
@@ -72,14 +71,13 @@ def test_a_rollback_runs_what_lies_after_and_not_the_log(monkeypatch: pytest.Mon
     for each in committed(*range(10, 1_010)):
         timeline.commit([each], parse_row_ops(each.ops))
     runs = 0
-    run = timelines.run
 
     def counted(*given: Any, **more: Any) -> Any:
         nonlocal runs
         runs += 1
         return run(*given, **more)
 
-    monkeypatch.setattr(timelines, "run", counted)
+    monkeypatch.setattr("patches.algorithms.replay.timeline.run", counted)
     placed = timeline.place(entry(1_000, "nothing", "late"))
     assert len(placed.corrected) == 9
     assert runs <= 20
