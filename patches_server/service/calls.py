@@ -32,7 +32,8 @@ from patches_server.documents.offload import BYTES_PER_STEP, Offloader
 from patches_server.documents.records import CommitResult
 from patches_server.documents.services import Services
 from patches_server.service.commits_under_way import CommitsUnderWay, key_of
-from patches_server.service.methods import Given, Method, encoded, steps_to_encode
+from patches_server.service.methods import Method, encoded, steps_to_encode
+from patches_server.service.parameters import Given
 from patches_server.service.router import Router
 from patches_server.service.stats import ServerStats
 from patches_server.service.validation import Validation

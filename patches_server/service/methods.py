@@ -10,23 +10,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
-from patches.errors import BranchError, InvalidRequestError, PatchesError, VersionError
+from patches.errors import BranchError, PatchesError, VersionError
 from patches.history import Moment
 from patches.history import Run as BlameRun
-from patches.json_patch import pointer
-from patches.limits import Limits
 from patches.model import codec
-from patches.model.change import Change, ChangeInput, Snapshot
+from patches.model.change import Change, Snapshot
 from patches.model.json_values import Json
-from patches.runtime import Millis
 from patches_server.auth.access import Kind
 from patches_server.documents.context import current_context
 from patches_server.documents.history import known_history
-from patches_server.documents.records import Branch, CommitOptions, CommitResult, Version
+from patches_server.documents.records import Branch, CommitResult, Version
 from patches_server.documents.services import BranchManager, HistoryManager, Services
 from patches_server.service.fanout.hub import Hub
 from patches_server.service.fanout.relay import AwarenessRelay, Relayed, is_signal
 from patches_server.service.fanout.subscriber import Subscriber
+from patches_server.service.parameters import (
+    Read,
+    read_all,
+    read_commit,
+    read_create_branch,
+    read_delete_doc,
+    read_get_doc,
+    read_list_branches,
+    read_list_history,
+    read_list_versions,
+    read_metadata,
+    read_nothing,
+    read_path,
+    read_since_rev,
+    read_version,
+    read_version_metadata,
+)
 from patches_server.wire import checks as wire_checks
 from patches_server.wire.frames import Answer, as_text, encoded_changes, encoded_snapshot
 
@@ -35,25 +49,6 @@ SIGNAL: Final = "peer-signal"
 #: A notification of our clients alone: its sender is seen no more.
 WITHDRAWAL: Final = "peer-leave"
 
-
-#: `listHistory` answers no more at once.
-MAX_MOMENTS: Final = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """The parameters after the first, and what bounds them."""
-
-    params: Sequence[Json]
-    limits: Limits
-    frame_bytes: int
-    capabilities: frozenset[str]
-
-    def __getitem__(self, index: int) -> Any:
-        return wire_checks.param(self.params, index)
-
-
-Read: TypeAlias = Callable[[Given], tuple[Any, ...]]
 #: Gives what is to be encoded by `Method.encoded`.
 Run: TypeAlias = Callable[..., Any]
 
@@ -116,17 +111,17 @@ class Connection(Subscriber, Protocol):
 def method_table(*, has_relay: bool) -> dict[str, Method]:
     """The methods that every server has."""
     table = {
-        "subscribe": Method("read", _read_nothing, _subscribe, "connection"),
-        "unsubscribe": Method("read", _read_nothing, _unsubscribe, "connection"),
+        "subscribe": Method("read", read_nothing, _subscribe, "connection"),
+        "unsubscribe": Method("read", read_nothing, _unsubscribe, "connection"),
         "getDoc": Method(
-            "read", _read_get_doc, _get_doc, is_expensive=True, is_sync=True, options_at=1
+            "read", read_get_doc, _get_doc, is_expensive=True, is_sync=True, options_at=1
         ),
         "getChangesSince": Method(
-            "read", _read_since_rev, _get_changes_since, is_sync=True, options_at=2
+            "read", read_since_rev, _get_changes_since, is_sync=True, options_at=2
         ),
         "commitChanges": Method(
             "write",
-            _read_commit,
+            read_commit,
             lambda on, doc_id, *given: on.documents.commit_changes(doc_id, *given),
             is_sync=True,
             is_commit=True,
@@ -136,56 +131,56 @@ def method_table(*, has_relay: bool) -> dict[str, Method]:
         ),
         "deleteDoc": Method(
             "write",
-            _read_delete_doc,
+            read_delete_doc,
             lambda on, doc_id, skip: on.documents.delete_doc(doc_id, skip_tombstone=skip),
             returns_nothing=True,
         ),
-        "getAlgorithm": Method("read", _read_nothing, _get_algorithm),
+        "getAlgorithm": Method("read", read_nothing, _get_algorithm),
         "undeleteDoc": Method(
-            "write", _read_nothing, lambda on, doc_id: on.documents.undelete_doc(doc_id)
+            "write", read_nothing, lambda on, doc_id: on.documents.undelete_doc(doc_id)
         ),
-        "listHistory": Method("read", _read_list_history, _list_history, is_expensive=True),
+        "listHistory": Method("read", read_list_history, _list_history, is_expensive=True),
         "getBlame": Method(
             "read",
-            _read_path,
+            read_path,
             lambda on, *given: on.documents.blame(*given),
             is_expensive=True,
         ),
         "listVersions": Method(
-            "read", _read_list_versions, lambda on, *given: _history(on).list_versions(*given)
+            "read", read_list_versions, lambda on, *given: _history(on).list_versions(*given)
         ),
         "createVersion": Method(
-            "write", _read_metadata, lambda on, *given: _history(on).create_version(*given)
+            "write", read_metadata, lambda on, *given: _history(on).create_version(*given)
         ),
         "updateVersion": Method(
             "write",
-            _read_version_metadata,
+            read_version_metadata,
             lambda on, *given: _history(on).update_version(*given),
             returns_nothing=True,
         ),
         "getVersionState": Method(
             "read",
-            _read_version,
+            read_version,
             lambda on, *given: _history(on).get_version_state(*given),
             is_expensive=True,
         ),
         "getVersionChanges": Method(
-            "read", _read_version, lambda on, *given: _history(on).get_version_changes(*given)
+            "read", read_version, lambda on, *given: _history(on).get_version_changes(*given)
         ),
         "getStateBeforeVersion": Method(
             "read",
-            _read_version,
+            read_version,
             lambda on, *given: _history(on).get_state_before_version(*given),
             is_expensive=True,
         ),
         "listBranches": Method(
             "read",
-            _read_list_branches,
+            read_list_branches,
             lambda on, doc_id, since: _branches(on).list_branches(doc_id, since=since),
         ),
         "createBranch": Method(
             "write",
-            _read_create_branch,
+            read_create_branch,
             lambda on, *given: _branches(on).create_branch(*given),
             also_reads=True,
             # Whoever names a branch needs the right to that name: it may be somebody's document.
@@ -193,21 +188,21 @@ def method_table(*, has_relay: bool) -> dict[str, Method]:
         ),
         "updateBranch": Method(
             "write",
-            _read_metadata,
+            read_metadata,
             lambda on, *given: _branches(on).update_branch(*given),
             "branch",
             returns_nothing=True,
         ),
         "deleteBranch": Method(
             "write",
-            _read_nothing,
+            read_nothing,
             lambda on, branch_id: _branches(on).delete_branch(branch_id),
             "branch",
             returns_nothing=True,
         ),
         "mergeBranch": Method(
             "write",
-            _read_nothing,
+            read_nothing,
             lambda on, branch_id: _branches(on).merge_branch(branch_id),
             "branch",
             also_reads=True,
@@ -215,13 +210,13 @@ def method_table(*, has_relay: bool) -> dict[str, Method]:
         ),
     }
     if has_relay:
-        table[SIGNAL] = Method("read", _read_nothing, _signal, "connection", is_instant=True)
+        table[SIGNAL] = Method("read", read_nothing, _signal, "connection", is_instant=True)
     return table
 
 
 def connection_method(run: Run) -> Method:
     """A method that asks for rights itself: `run(connection, params, size)`."""
-    return Method("read", _read_nothing, run, "connection")
+    return Method("read", read_nothing, run, "connection")
 
 
 def unknown_method(name: object) -> PatchesError:
@@ -238,7 +233,7 @@ def add_methods_of(table: dict[str, Method], services: Services) -> None:
     for name, (kind, handler) in services.documents.remote_methods.items():
         if name in table:
             raise ValueError(f"A handler for method '{name}' is already registered.")
-        table[name] = Method(kind, _read_all, _calling(handler))
+        table[name] = Method(kind, read_all, _calling(handler))
 
 
 def _calling(handler: Callable[..., Any]) -> Run:
@@ -264,83 +259,6 @@ def steps_to_encode(result: Any) -> int:
     has_changes = isinstance(result, (CommitResult, Snapshot, _Tokened))
     parts = result.changes if has_changes else result
     return 4 * len(parts) if isinstance(parts, (list, tuple)) else 0
-
-
-# Parameters.
-
-
-def _read_nothing(_given: Given) -> tuple[()]:
-    return ()
-
-
-def _read_all(given: Given) -> tuple[Any, ...]:
-    return tuple(given.params[1:])
-
-
-def _read_get_doc(given: Given) -> tuple[int | None]:
-    rev = wire_checks.options(given[1]).get("rev")
-    return (None if rev is None else wire_checks.revision(rev),)
-
-
-def _read_since_rev(given: Given) -> tuple[int]:
-    return (wire_checks.revision(given[1]),)
-
-
-def _read_commit(given: Given) -> tuple[list[ChangeInput], CommitOptions | None]:
-    changes = wire_checks.changes(given[1], given.limits, frame_bytes=given.frame_bytes)
-    return changes, wire_checks.commit_options(given[2], given.capabilities)
-
-
-def _read_delete_doc(given: Given) -> tuple[bool]:
-    return (wire_checks.skip_tombstone(given[1], given.capabilities),)
-
-
-def _read_list_history(given: Given) -> tuple[int | None, int]:
-    options = wire_checks.options(given[1])
-    before, limit = options.get("before"), options.get("limit", 50)
-    if before is not None:
-        before = wire_checks.revision(before, "before")
-    return before, min(MAX_MOMENTS, wire_checks.revision(limit, "limit"))
-
-
-def _read_path(given: Given) -> tuple[str]:
-    path = given[1]
-    if not isinstance(path, str):
-        raise InvalidRequestError(f"expected a path, such as '/body', got {path!r:.80}")
-    pointer.parse(path)
-    return (path,)
-
-
-def _read_list_versions(given: Given) -> tuple[Any]:
-    return (wire_checks.list_options(given[1]),)
-
-
-def _read_metadata(given: Given) -> tuple[dict[str, Json]]:
-    return (wire_checks.metadata(given[1], given.limits),)
-
-
-def _read_version(given: Given) -> tuple[str]:
-    return (wire_checks.version_id(given[1], given.limits),)
-
-
-def _read_version_metadata(given: Given) -> tuple[str, dict[str, Json]]:
-    return (
-        wire_checks.version_id(given[1], given.limits),
-        wire_checks.metadata(given[2], given.limits),
-    )
-
-
-def _read_list_branches(given: Given) -> tuple[Millis | None]:
-    return (wire_checks.since(given[1]),)
-
-
-def _read_create_branch(given: Given) -> tuple[int, dict[str, Json]]:
-    metadata = wire_checks.metadata(given[2], given.limits)
-    if metadata.get("id") is not None:
-        wire_checks.doc_id(metadata["id"], given.limits)
-    if metadata.get("contentStartRev") is not None:
-        wire_checks.revision(metadata["contentStartRev"], "contentStartRev")
-    return wire_checks.revision(given[1]), metadata
 
 
 # Documents.

@@ -13,13 +13,13 @@ from patches_server.documents.records import CommitOptions, CommitResult, Versio
 from patches_server.documents.services import Services
 from patches_server.service.methods import (
     SIGNAL,
-    Given,
     add_methods_of,
     encoded,
     method_table,
     steps_to_encode,
     unknown_method,
 )
+from patches_server.service.parameters import Given
 from patches_server.wire.checks import IMPORT
 
 TABLE = method_table(has_relay=True)
