@@ -94,6 +94,8 @@ class Interests:
         self._hides: Final = {
             name for name, table in declared.tables.items() if table.visible is not None
         }
+        #: Those who hold the same parts, side by side; `None` when that may have changed.
+        self._groups: list[list[Subscription]] | None = None
         self.rev = 0
 
     def __len__(self) -> int:
@@ -113,12 +115,14 @@ class Interests:
 
     def leave(self, connection_ids: Iterable[str]) -> None:
         """These connections hold nothing any more."""
+        self._groups = None
         left = [self._subscriptions.pop(each, None) for each in connection_ids]
         if any(left):
             self._drop_unused()
 
     def clear(self) -> list[str]:
         """Nobody holds anything; who did."""
+        self._groups = None
         held = list(self._subscriptions)
         self._subscriptions.clear()
         self._parts.clear()
@@ -132,6 +136,7 @@ class Interests:
         Gives the rows of parts that had to be looked up. For a caller without a connection nothing
         is kept.
         """
+        self._groups = None
         claims = caller.known_claims()
         held = self.get(caller.connection_id)
         if held is None or held.claims != claims:
@@ -160,6 +165,7 @@ class Interests:
 
     def load(self, tx: Transaction, held: Subscription, subset: Subset) -> list[Row]:
         """A connection holds a subset from now on; its rows. Raises `StatusError` 413."""
+        self._groups = None
         name = ("subset", subset.id)
         rows = self._hold(tx, held, name, subset)
         self._drop_unused()
@@ -167,6 +173,7 @@ class Interests:
 
     def unload(self, held: Subscription, subset_id: str) -> None:
         """A connection holds a subset no more."""
+        self._groups = None
         held.drop(("subset", subset_id))
         self._drop_unused()
 
@@ -187,33 +194,27 @@ class Interests:
                 if change is not NOTHING:
                     changes[id(part)] = change
         author = None if commit is None else commit.author
-        made: dict[tuple[object, ...], View | None] = {}
-        recipients: dict[tuple[object, ...], list[str]] = {}
-        own = None
         is_hidden = bool(self._hides.intersection(touched.rows))
-        for held in self._subscriptions.values():
-            is_own = held.connection_id == origin
-            shows_author = author is not None and (not is_hidden or author == held.user_id)
-            key: tuple[object, ...] = (
-                is_own,
-                held.sent_rev,
-                shows_author,
-                held.signature(),
-            )
-            if key not in made:
-                made[key] = self._view(held, changes, touched, author if shows_author else None)
-            view = made[key]
-            if is_own:
-                held.sent_rev = tx.rev
-                own = view
-            elif view is not None:
-                held.sent_rev = tx.rev
-                recipients.setdefault(key, []).append(held.connection_id)
-        views = []
-        for same, connection_ids in recipients.items():
-            view = made[same]
-            assert view is not None, "only what there is is sent"
-            views.append(_to(view, frozenset(connection_ids)))
+        views: list[View] = []
+        for group in self._grouped() if changes else ():
+            same: dict[tuple[int, bool], list[Subscription]] = {}
+            for held in group:
+                if held.connection_id != origin:
+                    shows_author = author is not None and (not is_hidden or author == held.user_id)
+                    same.setdefault((held.sent_rev, shows_author), []).append(held)
+            for (_, shows_author), members in same.items():
+                view = self._view(members[0], changes, touched, author if shows_author else None)
+                if view is not None:
+                    for held in members:
+                        held.sent_rev = tx.rev
+                    ids = frozenset([held.connection_id for held in members])
+                    views.append(_to(view, ids))
+        own = None
+        sender = self.get(origin)
+        if sender is not None:
+            shows_author = author is not None and (not is_hidden or author == sender.user_id)
+            own = self._view(sender, changes, touched, author if shows_author else None)
+            sender.sent_rev = tx.rev
         return views, own
 
     def missed(
@@ -310,6 +311,14 @@ class Interests:
     def _drop_unused(self) -> None:
         used = {id(part) for held in self.all() for part in held.parts.values()}
         self._parts = {key: part for key, part in self._parts.items() if id(part) in used}
+
+    def _grouped(self) -> list[list[Subscription]]:
+        if self._groups is None:
+            groups: dict[tuple[object, ...], list[Subscription]] = {}
+            for held in self._subscriptions.values():
+                groups.setdefault(held.signature(), []).append(held)
+            self._groups = list(groups.values())
+        return self._groups
 
     def _view(
         self,

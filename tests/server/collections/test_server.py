@@ -15,6 +15,7 @@ import pytest
 
 from patches.errors import InvalidRowError, QueueFullError, UnavailableError
 from patches.limits import Limits
+from patches_server.collections.interests import Interests
 from tests.server.collections.board import DOC, Board, commit, follow, open_board, refused, task
 
 
@@ -950,3 +951,25 @@ async def test_the_writer_of_a_row_in_progress_learns_that_the_server_stops(
     with pytest.raises(UnavailableError, match="the server stops"):
         await stopped_in_the_middle(board, update=update)
     assert await board.documents.write(DOC, lambda sql: sql("SELECT * FROM labels")) == []
+
+
+async def test_a_commit_is_put_together_once_for_all_that_hold_the_same(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views, view = 0, Interests._view
+
+    def counted(self: Interests, *args: Any) -> Any:
+        nonlocal views
+        views += 1
+        return view(self, *args)
+
+    peers = [board.peer("u1") for _ in range(50)]
+    for peer in peers:
+        await follow(peer)
+    monkeypatch.setattr(Interests, "_view", counted)
+    await board.documents.push(DOC, "labels", id="l", name="n")
+    assert views == 1
+    for peer in peers:
+        assert len((await peer.notification("changesCommitted"))["changes"]) == 1
+    await commit(peers[0], task("t"), id="c1")
+    assert views == 3  # one for its sender
