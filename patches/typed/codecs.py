@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from patches.model.json_values import MAX_SAFE_INTEGER
 from patches.typed.converter import Codec
 
 
@@ -121,5 +120,3 @@ CODECS: Final[Mapping[type, Codec]] = {
     bytes: Codec(lambda value: base64.b64encode(value).decode("ascii"), _read_bytes),
 }
 BIG_INTEGER: Final = Codec(write_big_integer, read_big_integer)
-#: Beyond it an integer loses digits in a browser.
-LARGEST_NUMBER: Final = MAX_SAFE_INTEGER

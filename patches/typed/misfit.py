@@ -5,7 +5,6 @@ from __future__ import annotations
 from patches.errors import StateTypeError
 from patches.json_patch import pointer
 from patches.json_patch.pointer import escape
-from patches.model.json_values import Json
 
 
 class Misfit(Exception):  # noqa: N818  # a message between converters, never a user's
@@ -48,8 +47,3 @@ def described(value: object) -> str:
 def keys_of(path: str) -> list[str]:
     """The parts of a JSON Pointer."""
     return [*pointer.parse(path)] if path else []
-
-
-def is_json_scalar(value: Json) -> bool:
-    """Whether a value has no parts."""
-    return not isinstance(value, (dict, list))

@@ -39,7 +39,6 @@ class TypedShape:
         self._checks_whole, self._keeps_last = check == "whole", on_misfit == "last"
         self._migrations = migrations
         self._default: dict[str, Json] = {}
-        self._has_default = default is not None
         if default is not None:
             self._default = dict(self._encoded(converter, default, "", full=True))
         self._read: tuple[Json, Json, Any] | None = None  # the last state that fitted
