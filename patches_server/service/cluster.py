@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from patches.aio.tasks import TaskScope
 from patches.errors import PatchesError
@@ -21,6 +21,7 @@ from patches_server.bus.hints import Hint
 from patches_server.documents.backend import SharedBackend
 from patches_server.documents.document_server import DocumentServer
 from patches_server.documents.records import CommitOptions
+from patches_server.service.fanout.cluster_relay import ClusterRelay
 from patches_server.service.fanout.follower import BLIND_POLL_S, POLL_S, Follower
 from patches_server.service.fanout.hub import Hub
 from patches_server.service.router import Router
@@ -29,6 +30,7 @@ from patches_server.service.stats import ServerStats
 #: How far back revocations are read: a row may be committed late.
 _REVOKED_WITHIN_S: Final = 60.0
 _CLEAN_UP_S: Final = 30.0
+_ANNOUNCE_S: Final = 5.0
 _MAX_CLEAN_UPS: Final = 200
 #: Length of a process's id, with which the ids of its connections begin.
 PROCESS_ID: Final = 4
@@ -72,6 +74,7 @@ class Cluster:
             poll_s=poll_s,
             blind_poll_s=blind_poll_s,
         )
+        self.relay: ClusterRelay | None = None
         self.follower.on_other = self._received
         self.follower.on_poll.append(self._check_revocations)
         hub.follow, hub.unfollow = self.follower.follow, self.follower.unfollow
@@ -86,6 +89,8 @@ class Cluster:
         """Begin to listen and to poll."""
         await self.follower.start()
         self._tasks.spawn(self._clean_up_forever(), name="removal of what is deleted")
+        if self.relay is not None:
+            self._tasks.spawn(self._announce_forever(self.relay), name="connections here")
 
     async def close(self) -> None:
         """Send what is to be sent, and end."""
@@ -97,6 +102,10 @@ class Cluster:
         await self._backend.add_revocation(principal, doc_id)
         data = {"principal": principal}
         self.follower.publish(Hint(kind="r", process=self.process, doc_id=doc_id, data=data))
+
+    def send(self, kind: str, data: dict[str, Any]) -> None:
+        """Publish a hint that is not about a document."""
+        self.follower.publish(Hint(kind=kind, process=self.process, data=data))
 
     # What the follower needs.
 
@@ -135,6 +144,15 @@ class Cluster:
         if hint.kind == "r":
             principal = hint.data.get("principal")
             self._revoke(principal if isinstance(principal, (str, int)) else None, hint.doc_id)
+        elif self.relay is not None:
+            self.relay.received(hint)
+
+    async def _announce_forever(self, relay: ClusterRelay) -> None:
+        relay.announce(asks=True)
+        while True:
+            await asyncio.sleep(_ANNOUNCE_S * self._runtime.random.uniform(0.8, 1.2))
+            relay.announce()
+            relay.drop_silent()
 
     def _check_revocations(self) -> None:
         self._tasks.spawn(self._read_revocations(), name="revocations of other processes")

@@ -30,6 +30,7 @@ from patches_server.service.announcing import Announcing
 from patches_server.service.calls import Calls
 from patches_server.service.cluster import PROCESS_ID, Cluster
 from patches_server.service.document_calls import DocumentCalls
+from patches_server.service.fanout.cluster_relay import ClusterRelay
 from patches_server.service.fanout.follower import POLL_S
 from patches_server.service.fanout.hub import GetTombstone, Hub
 from patches_server.service.fanout.outbox import ANOTHER_HISTORY, GOING_AWAY, SIGNED_OUT, Outbox
@@ -141,14 +142,6 @@ class PatchesServer(DocumentCalls, InsideCalls, Announcing):
             hide_existence=hide_existence,
             stamp_author=stamp_author,
         )
-        self.relay: AwarenessRelay | None = None
-        if relay:
-            self.relay = AwarenessRelay(self.hub, limits=self.limits, is_open=self.access.open)
-            self.hub.on_removed = self.relay.leave_room
-        self.hub.on_first_open = self.on_first_open.emit
-        self.hub.on_last_close = self.on_last_close.emit
-        self.calls.on_refused = self.on_refused.emit
-        self.methods = method_table(has_relay=relay)
         self.cluster: Cluster | None = None
         if shared is not None:
             self.cluster = Cluster(
@@ -163,6 +156,14 @@ class PatchesServer(DocumentCalls, InsideCalls, Announcing):
                 close_all=self._close_for_another_history,
                 poll_s=poll_s,
             )
+        self.relay: AwarenessRelay | None = None
+        if relay:
+            self.relay = self._made_relay()
+            self.hub.on_removed = self.relay.leave_room
+        self.hub.on_first_open = self.on_first_open.emit
+        self.hub.on_last_close = self.on_last_close.emit
+        self.calls.on_refused = self.on_refused.emit
+        self.methods: dict[str, Method] = method_table(has_relay=relay)
         self.access_watch = AccessWatch(
             self.access, self.router, limits=self.limits, tasks=self._tasks
         )
@@ -180,6 +181,14 @@ class PatchesServer(DocumentCalls, InsideCalls, Announcing):
             if self.cluster is not None and is_followed:
                 self.cluster.attach(each.documents)
             each.documents.on_doc_deleted(lambda doc_id, _origin: self.router.forget(doc_id))
+
+    def _made_relay(self) -> AwarenessRelay:
+        limits, is_open = self.limits, self.access.open
+        if self.cluster is None:
+            return AwarenessRelay(self.hub, limits=limits, is_open=is_open)
+        relay = ClusterRelay(self.hub, limits=limits, is_open=is_open, send=self.cluster.send)
+        self.cluster.relay = relay
+        return relay
 
     async def __aenter__(self) -> Self:
         if self.access.refuses_all:

@@ -90,7 +90,7 @@ class AwarenessRelay:
     def join(self, peer: Subscriber) -> None:
         """A connection has opened: it gets its own id and the ids of the others."""
         now = asyncio.get_running_loop().time()
-        others = list(self._members) if len(self._members) <= _ROSTER_MAX else []
+        others = self._everybody()
         per_s, bytes_per_s = self._limits.presence_per_s, self._limits.presence_bytes_per_s
         self._members[peer.connection_id] = _Member(
             peer,
@@ -195,11 +195,11 @@ class AwarenessRelay:
                 met.update(dict.fromkeys((sender.connection_id, target.peer.connection_id)))
         data = params[1] if len(params) > 1 else None
         superseded = target.peer.outbox.superseded
-        is_hello = data == _HELLO  # asks for a state and is none: it must not replace one
+        is_hello = self.is_greeting(data)
         arrives = [
             self._offer(
                 target.peer,
-                _signal(sender, data, each),
+                signal_event(sender.connection_id, data, each),
                 each,
                 about=None if is_hello else (sender.connection_id, each),
             )
@@ -220,6 +220,15 @@ class AwarenessRelay:
         few, many = sorted((sender.subscriptions, target.subscriptions), key=len)
         shared = (doc_id for doc_id in islice(few, _MAX_SCANNED) if doc_id in many)
         return list(islice(shared, _MAX_SHARED))
+
+    def _everybody(self) -> list[str]:
+        """The ids of all connections, unless they are too many."""
+        return list(self._members) if len(self._members) <= _ROSTER_MAX else []
+
+    @staticmethod
+    def is_greeting(data: Json) -> bool:
+        """Whether a message asks for a state and is none: it must not replace one."""
+        return data == _HELLO
 
     def _roster_of(self, peer: Subscriber) -> list[str]:
         if len(self._members) <= _LISTED_WHOLE:
@@ -253,8 +262,9 @@ def is_signal(params: Json) -> bool:
     return isinstance(params[0], str) and params[0] != ""
 
 
-def _signal(sender: Subscriber, data: Json, room: str | None) -> Event:
-    params: dict[str, Json] = {"from": sender.connection_id, "data": data}
+def signal_event(sender: str, data: Json, room: str | None) -> Event:
+    """A message, as its receiver gets it."""
+    params: dict[str, Json] = {"from": sender, "data": data}
     if room is not None:
         params["room"] = room
     return Event("signal", codec.encode(params))
