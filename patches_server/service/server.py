@@ -39,7 +39,7 @@ from patches_server.service.fanout.subscriber import Subscriber
 from patches_server.service.inside import InsideCalls
 from patches_server.service.json_rpc import JsonRpcPeer, render
 from patches_server.service.memory_budget import MemoryBudget
-from patches_server.service.methods import add_methods_of, connection_method, method_table
+from patches_server.service.methods import Method, add_methods_of, connection_method, method_table
 from patches_server.service.router import AlgorithmOf, Router, Routes
 from patches_server.service.session import ServerSession
 from patches_server.service.stats import ServerStats

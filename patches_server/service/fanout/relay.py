@@ -228,7 +228,7 @@ class AwarenessRelay:
     @staticmethod
     def is_greeting(data: Json) -> bool:
         """Whether a message asks for a state and is none: it must not replace one."""
-        return data == _HELLO
+        return bool(data == _HELLO)
 
     def _roster_of(self, peer: Subscriber) -> list[str]:
         if len(self._members) <= _LISTED_WHOLE:
