@@ -1,6 +1,6 @@
 """`ClusterRelay`: presence messages also between connections of different server processes.
 
-Processes tell each other which connections they have, by hints that may be lost: presence is best
+Processes announce to each other which connections they have, by hints that may be lost: it is best
 effort. A newcomer is welcomed with all of them, and its client sends its state to each. A message
 to a connection of another process travels as a hint, which names the room; each process checks that
 its own side is subscribed. The rates hold where the sender is.
