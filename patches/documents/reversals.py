@@ -19,7 +19,7 @@ Refused: TypeAlias = Change | list[Op]
 UNGUARDED: Final[Any] = object()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reversal:
     """What takes one operation of an edit back, made for the state after that operation.
 

@@ -81,6 +81,11 @@ class Watched(ABC):
 
     def _planned(self, ops: list[Op]) -> Callable[[], None]:
         """Show the watchers the state before an edit. Call the result once it is made."""
+        if len(self._watchers) == 1:  # as most documents that have any
+            plan = self._watchers[0].plan(self._shown.state, ops, self._editor)
+            if plan.keeps_values:
+                self._shown.handed_out()
+            return plan.carry_out
         plans = [watcher.plan(self._shown.state, ops, self._editor) for watcher in self._watchers]
         if any(plan.keeps_values for plan in plans):
             self._shown.handed_out()

@@ -11,7 +11,7 @@ from patches.model.change import Change
 from patches.model.json_values import Json, Op
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EditPlan:
     """What a watcher does once the edit is made."""
 

@@ -32,6 +32,9 @@ def reverse_each(state: Json, ops: Sequence[Op]) -> list[list[Op]]:
     first. Each was made for the state after its operation. An operation that changes nothing gives
     an empty list. The operations have to apply; raises `PatchError` if one does not.
     """
+    if len(ops) == 1:
+        back = _typing_back(state, ops[0]) if ops[0]["op"] == "@txt" else None
+        return [_reversed(state, ops[0]) if back is None else back]
     reversed_ops: list[list[Op]] = []
     for place, op in enumerate(ops):
         reversed_ops.append(_reversed(state, op))
@@ -75,6 +78,32 @@ def _reversed(state: Json, op: Op) -> list[Op]:
         # An empty container would be added only where nothing is: insert, then set.
         return [{**back[0], "value": None}, {**back[0], "op": "replace"}]
     return back
+
+
+def _typing_back(state: Json, op: Op) -> list[Op] | None:
+    """What takes an insertion of plain characters into a member's text back; `None` for others.
+
+    It is the edit that is made most, and this reads no more of the text than it has to.
+    """
+    parts, key = op["value"], op["path"][1:]
+    if type(parts) is not list or len(parts) > 2 or type(state) is not dict or key not in state:
+        return None
+    inserted, text = parts[-1].get("insert"), state[key]
+    if type(inserted) is not str or not inserted.isascii() or type(text) is not dict:
+        return None
+    place = 0
+    if len(parts) == 2:
+        place = parts[0].get("retain", -1)
+        if place < 0 or len(parts[0]) != 1:
+            return None
+    end = 0  # in characters, which are not more than units
+    for run in text.get("ops") or ():
+        content = run.get("insert")
+        end += len(content) if type(content) is str else 1
+        if end > place:
+            back: list[DeltaOp] = [{"retain": place}] if place else []
+            return [{**op, "value": [*back, {"delete": len(inserted)}]}]
+    return None
 
 
 def _member_back(state: Json, op: Op) -> list[Op] | None:

@@ -21,10 +21,14 @@ class LWWUndoRules:
 
     def reversals(self, before: Json, ops: Sequence[Op]) -> list[Reversal]:
         reversals: list[Reversal] = []
-        state = before
-        for op, back in zip(ops, reverse_each(before, ops), strict=True):
-            state = apply_patch(state, [op], strict=True)
-            reversals.append(_guarded([_as_write(each) for each in back], state))
+        backs = reverse_each(before, ops)
+        for index, (op, back) in enumerate(zip(ops, backs, strict=True)):
+            back = [{**each, "op": "replace"} if each["op"] == "add" else each for each in back]
+            if op["op"] == "replace" and back and not isinstance(op["value"], (dict, list)):
+                reversals.append(Reversal(back, guard=op["value"]))
+            else:
+                after = apply_patch(before, ops[: index + 1], strict=True)
+                reversals.append(_guarded(back, after))
         return reversals
 
     def moves(self, before: Json, after: Json) -> History:
@@ -56,7 +60,3 @@ def _guarded(back: list[Op], after: Json) -> Reversal:
     if not back or back[0]["op"] in _SUMS:
         return Reversal(back)
     return Reversal(back, guard=value_at(after, back[0]["path"]))
-
-
-def _as_write(op: Op) -> Op:
-    return {**op, "op": "replace"} if op["op"] == "add" else op

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from patches.aio.signals import Signal, Unsubscribe
-from patches.documents.reversals import UNGUARDED, History, Refused, Reversal
+from patches.documents.reversals import History, Refused, Reversal
 from patches.documents.undo.places import EditPlace, place_of
 from patches.documents.undo.steps import EditRecord, Step, Steps
 from patches.documents.watchers import EditGroup, EditPlan
@@ -154,13 +154,11 @@ class UndoManager:
     def plan(self, before: Json, ops: list[Op], by: object) -> EditPlan:
         """The document is about to be edited here."""
         is_others = self._only is not None and self.doc.edit_group is not self._only
-        if by is not self and (self._untracked or by is not None or is_others):
+        if (self._untracked or by is not None or is_others) and by is not self:
             return EditPlan(lambda: self.moved([list(ops)], ()))
         reversals = self._rules.reversals(before, ops)
         record = self._record_undone if by is self else self._record
-        return EditPlan(
-            partial(record, ops, reversals), keeps_values=any(map(_keeps_values, reversals))
-        )
+        return EditPlan(partial(record, ops, reversals), _keep_values(reversals))
 
     def moved(self, history: History, refused: Sequence[Refused]) -> None:
         """Others have changed the shown state, or changes of ours were refused."""
@@ -214,60 +212,61 @@ class UndoManager:
         """The edit of an `undo` or a `redo` goes onto the other stack."""
         onto = self._redo if self._doing == "undo" else self._undo
         onto.open(self._doing_step)
-        self._push(onto, ops, reversals, [True] * len(ops))
-        onto.close()
-        onto.limit(self._limit)
+        self._push(onto, ops, reversals)
+        onto.close(self._limit)
 
     def _record(self, ops: list[Op], reversals: list[Reversal]) -> None:
-        tracked = [True] * len(ops) if self._is_everywhere else [*map(self._is_tracked, ops)]
-        if not any(tracked):
+        if not self._is_everywhere and not any(map(self._is_tracked, ops)):
             self.moved([list(ops)], ())
             return
-        self._redo.clear()
-        self._open_step(ops)
-        self._push(self._undo, ops, reversals, tracked)
-        self._undo.close()
-        self._undo.limit(self._limit)
-        self._on_change.emit()
+        if len(self._redo):
+            self._redo.clear()
+        step, joins = self._next_step(ops)
+        if self._is_everywhere:
+            self._undo.record(step, reversals, EditRecord(ops), joins=joins, most=self._limit)
+        else:
+            if joins:
+                self._undo.rename(step)
+            else:
+                self._undo.open(step)
+            self._push(self._undo, ops, reversals)
+            self._undo.close(self._limit)
+        if self._on_change:
+            self._on_change.emit()
 
-    def _push(
-        self, steps: Steps, ops: list[Op], reversals: list[Reversal], tracked: Sequence[bool]
-    ) -> None:
+    def _push(self, steps: Steps, ops: list[Op], reversals: list[Reversal]) -> None:
         edit = EditRecord(ops)
-        for op, reversal, is_tracked in zip(ops, reversals, tracked, strict=True):
-            if not is_tracked:
+        is_everywhere = self._is_everywhere or self._doing is not None
+        for op, reversal in zip(ops, reversals, strict=True):
+            if not is_everywhere and not self._is_tracked(op):
                 steps.follow([[op]])
             elif reversal.ops:
                 steps.push(reversal, edit)
 
-    def _open_step(self, ops: Sequence[Op]) -> None:
-        """Let the edit join the newest step, or open one."""
+    def _next_step(self, ops: Sequence[Op]) -> tuple[Step, bool]:
+        """The step of an edit, and whether that is the newest one, which it joins."""
         at = self._runtime.wall_ms()
-        group = self._groups[0] if self._groups else None
+        newest = self._undo.newest()
         stream, joined = self.doc.edit_group, self._joined
         self._joined = stream
-        place = place_of(ops) if self._group_within_ms else None
-        newest = self._undo.newest()
-        if group is not None:
-            joins = group.is_open and newest is not None
-            group.is_open = True
+        if self._groups:
+            group, self._last = self._groups[0], None
+            joins, group.is_open = group.is_open, True
             fresh = Step(group.label, at, group.meta)
-            self._last = None
         elif stream is not None:
-            joins = newest is not None and joined is stream
+            joins, self._last = joined is stream, None
             fresh = Step(stream.label, at, {})
-            self._last = None
         else:
-            joins = newest is not None and self._joins(at, place)
-            fresh = Step(at=at, meta={})
+            place = place_of(ops) if self._group_within_ms else None
+            joins = place is not None and self._joins(at, place)
+            fresh = Step("", at, {})
             self._last = at, place
-        if joins and newest is not None:
-            self._undo.rename(Step(newest.label, at, newest.meta))
-        else:
-            self._undo.open(fresh)
+        if newest is None or not joins:
+            return fresh, False
+        return Step(newest.label, at, newest.meta), True
 
-    def _joins(self, at: int, place: EditPlace | None) -> bool:
-        if self._last is None or place is None:
+    def _joins(self, at: int, place: EditPlace) -> bool:
+        if self._last is None:
             return False
         then, last = self._last
         return at - then < self._group_within_ms and last is not None and last.is_beside(place)
@@ -283,10 +282,12 @@ class _Group:
         self.is_open = False  # its step is on the stack
 
 
-def _keeps_values(reversal: Reversal) -> bool:
-    """Whether it holds lists or objects that were in the document."""
-    if reversal.guard is not UNGUARDED and isinstance(reversal.guard, (dict, list)):
-        return True
-    return any(
-        op["op"] != "@txt" and isinstance(op.get("value"), (dict, list)) for op in reversal.ops
-    )
+def _keep_values(reversals: Sequence[Reversal]) -> bool:
+    """Whether they hold lists or objects that were in the document."""
+    for reversal in reversals:
+        if isinstance(reversal.guard, (dict, list)):
+            return True
+        for op in reversal.ops:
+            if op["op"] != "@txt" and isinstance(op.get("value"), (dict, list)):
+                return True
+    return False

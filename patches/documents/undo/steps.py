@@ -19,6 +19,8 @@ from patches.json_patch.handlers import delta_of
 from patches.model.json_values import Json, Op, json_equal
 from patches.text import compose
 
+_NOTHING: Final[History] = []
+
 #: So much of others waits above a reversal before it is composed to less.
 _MAX_WAITING: Final = 64
 
@@ -46,7 +48,7 @@ class EditRecord:
 class _Entry:
     reversal: Reversal
     edit: EditRecord
-    above: History = field(default_factory=list)  #: what others did since, newest last
+    above: History  #: what others did since, newest last; replaced, never changed
 
 
 @dataclass(slots=True, eq=False)
@@ -94,21 +96,35 @@ class Steps:
 
     def push(self, reversal: Reversal, edit: EditRecord) -> None:
         """Put a reversal, made for the shown state, on the newest step."""
-        self._steps[-1].entries.append(_Entry(reversal, edit))
+        self._steps[-1].entries.append(_Entry(reversal, edit, _NOTHING))
 
-    def close(self) -> None:
-        """Drop the newest step if nothing came into it."""
+    def record(
+        self, step: Step, reversals: Sequence[Reversal], edit: EditRecord, *, joins: bool, most: int
+    ) -> None:
+        """Put an edit, made for the shown state, on the stack: as a step, or in the newest one.
+
+        At most `most` steps are kept.
+        """
+        entries = [_Entry(back, edit, _NOTHING) for back in reversals if back.ops]
+        if joins:
+            opened = self._steps[-1]
+            opened.step = step
+            opened.entries += entries
+        elif entries:
+            self._steps.append(_OpenStep(step, entries))
+            if len(self._steps) > most:
+                del self._steps[: len(self._steps) - most]
+
+    def close(self, most: int) -> None:
+        """Drop the newest step if nothing came into it, and the oldest above so many."""
         if self._steps and not self._steps[-1].entries:
             self._steps.pop()
+        if len(self._steps) > most:
+            del self._steps[: len(self._steps) - most]
 
     def clear(self) -> None:
         """Drop all steps."""
         self._steps.clear()
-
-    def limit(self, most: int) -> None:
-        """Drop the oldest steps above so many."""
-        if len(self._steps) > most:
-            del self._steps[: len(self._steps) - most]
 
     def follow(self, history: History) -> None:
         """Others have done this to the shown state."""
