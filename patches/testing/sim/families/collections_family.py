@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from patches.algorithms.collections import CollectionsAlgorithm, CollectionsDoc, Query, Write
 from patches.documents.document import Document
-from patches.errors import PatchesError
+from patches.errors import DocumentClosedError, PatchesError
 from patches.rows.condition_syntax import F
 from patches.runtime import Runtime
 from patches.testing.sim.families.board import (
@@ -226,7 +226,7 @@ class CollectionsFamily(DocumentFamily):
         elif kind == "shelf":
             queries[name] = cards.where(F.shelf == random.choice(SHELVES))
         if name in queries:
-            await queries[name].load()
+            await _loaded(queries[name])
 
     def _decide(self, client: SimClient, doc: CollectionsDoc, kind: str, random: Random) -> None:
         """What a user says about a write that was not confirmed."""
@@ -298,10 +298,15 @@ async def _quietly(work: Any) -> None:
 
 
 async def _loaded(query: Query) -> None:
-    try:
-        await query.load()
-    except PatchesError:  # told to whoever reads; the rows stay as they are
-        return
+    """Load a query; if the server or the disk fails, its user tries again."""
+    while True:
+        try:
+            await query.load()
+            return
+        except DocumentClosedError:
+            return
+        except PatchesError:
+            await asyncio.sleep(5.0)
 
 
 def _statements(random: Random) -> list[tuple[str, tuple[Any, ...]]]:
