@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.algorithms.replay.actions import Actions
-from patches.algorithms.replay.changes import ACCESS_CHANGED
+from patches.algorithms.replay.changes import AUDIENCES_CHANGED
 from patches.algorithms.replay.clock import Time
 from patches.errors import (
     ChangeRefusedError,
@@ -186,7 +186,7 @@ class ReplayServer(DocumentServer):
         whether they are theirs, and then fetch what they may see.
         """
         for doc_id in self._docs.loaded():
-            self.on_notification.emit(doc_id, ACCESS_CHANGED, {}, None)
+            self.on_notification.emit(doc_id, AUDIENCES_CHANGED, {}, None)
 
     # ---- committing ------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from patches.algorithms.base import LocalEdit
 from patches.algorithms.histories import check_not_outdated
 from patches.algorithms.replay import steps
 from patches.algorithms.replay.actions import Actions
-from patches.algorithms.replay.changes import ACCESS_CHANGED, ActionOps
+from patches.algorithms.replay.changes import AUDIENCES_CHANGED, ActionOps
 from patches.algorithms.replay.doc import ReplayDoc, ReplaySnapshot
 from patches.algorithms.replay.stores.factory import REPLAY_STORES
 from patches.algorithms.replay.tables import DocTables, ReplayStore
@@ -280,7 +280,7 @@ class ReplayAlgorithm(TablesAlgorithm[DocTables]):
     ) -> None:
         """The audiences of somebody have changed: if they are this user's, fetch the rows anew."""
         host = self._recovery.host
-        if method != ACCESS_CHANGED or host is None:
+        if method != AUDIENCES_CHANGED or host is None:
             return
         rev = await self.get_committed_rev(doc_id)
         try:

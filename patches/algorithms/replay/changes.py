@@ -12,7 +12,7 @@ from patches.model.json_values import Json, Op
 ACTION: Final = "action"
 SYNC: Final = "sync"
 #: The notification that the audiences of somebody have changed.
-ACCESS_CHANGED: Final = "accessChanged"
+AUDIENCES_CHANGED: Final = "audiencesChanged"
 #: The audience of the row that an operation of a committed change writes.
 OP_AUDIENCE: Final = "aud"
 #: Of a committed change: how many changes before it belong with it. Of an action that is sent: how
