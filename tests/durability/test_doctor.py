@@ -95,7 +95,8 @@ MENDABLE = {
     ),
     "rows of no document": (
         (
-            "INSERT INTO lww_rows SELECT 99, path, rev, pos, ts, held, hidden, pinned, droppable, "
+            "INSERT INTO lww_rows (doc, path, rev, pos, ts, held, hidden, pinned, droppable, "
+            "stored_at, crc, op) SELECT 99, path, rev, pos, ts, held, hidden, pinned, droppable, "
             "stored_at, crc, op FROM lww_rows WHERE doc = 2"
         ),
         "orphan: document 'number 99': there are rows of it in lww_rows, and no head",
