@@ -138,7 +138,7 @@ def an_end_of_a_subscription_that_is_not_told(patch: pytest.MonkeyPatch) -> None
     def removed(self: hub.Hub, doc_id: str, subscriber: Subscriber) -> None:
         self._remove(subscriber, doc_id)
 
-    patch.setattr(hub.Hub, "_start_asking", removed)
+    patch.setattr(hub.Hub, "_start_recheck", removed)
 
 
 def a_final_refusal_taken_for_transient(patch: pytest.MonkeyPatch) -> None:
