@@ -116,6 +116,30 @@ async def test_a_commit_of_one_operation_makes_few_calls(
     assert calls <= most
 
 
+@pytest.mark.parametrize(("algorithm", "most"), [("ot", 3.4), ("lww", 3.4)])  # 3.05
+async def test_a_delivery_makes_few_calls(algorithm: str, most: float) -> None:
+    """What each further subscriber adds to a commit."""
+    async with LocalServer() as server:
+        author = await started(server, algorithm, 3)
+        counts: list[float] = []
+        rev = 4
+        for more in (0, 20):
+            readers = [server.server.connect() for _ in range(more)]
+            for reader in readers:
+                await reader.receive(request(0, "subscribe", f"{algorithm}/1"))
+            await rest(server)
+            frames = [commit(server, algorithm, 1, rev + number) for number in range(10)]
+            rev += len(frames)
+
+            async def work(frames: list[bytes] = frames) -> None:
+                for frame in frames:
+                    await author.receive(frame)
+                    await rest(server)
+
+            counts.append(await calls_of(work) / len(frames))
+    assert (counts[1] - counts[0]) / 20 <= most
+
+
 @pytest.mark.parametrize(
     ("algorithm", "place", "most"),
     [
