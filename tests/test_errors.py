@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import copy
+import importlib
 import inspect
 import pickle
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 
 import pytest
 
+import patches
+import patches_server
 from patches import errors
 from patches.errors import JSONRPCParseError, PatchesError, StatusError
 
@@ -92,8 +96,12 @@ def test_every_class_ends_in_error_and_is_in_one_package() -> None:
     ours = [cls for cls in ALL if cls.__module__.startswith(f"{errors.__name__}.")]
     assert len(ours) > 40
     assert [c.__name__ for c in ours if not c.__name__.endswith("Error")] == []
-    package = [c for c in ALL if c.__module__.startswith(("patches.", "patches_server."))]
-    assert sorted(package, key=str) == sorted(ours, key=str)
+    for package in (patches, patches_server):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    every = [c for c in set(classes()) if c.__module__.startswith(("patches.", "patches_server."))]
+    assert sorted(every, key=str) == sorted(ours, key=str)
 
 
 def test_the_tree_in_the_docstring_names_every_public_class() -> None:
@@ -150,13 +158,15 @@ def words_on_the_wire() -> Iterator[str]:
                     values = [word.value for word in node.keywords if word.arg == "reason"]
                     if getattr(node.func, "id", "") in ("Refused", "_refused"):
                         values += node.args
-                elif isinstance(node, ast.Assign):
+                elif isinstance(node, ast.Assign | ast.AnnAssign):
                     values = [node.value]
                 for value in values:
                     if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                        is_code = isinstance(node, ast.Assign) and "_" in value.value
+                        is_code = (
+                            isinstance(node, ast.Assign | ast.AnnAssign) and "_" in value.value
+                        )
                         if re.fullmatch(r"[A-Z][A-Z_]{3,}", value.value) and (
-                            is_code or not isinstance(node, ast.Assign)
+                            is_code or not isinstance(node, ast.Assign | ast.AnnAssign)
                         ):
                             yield value.value
 

@@ -34,7 +34,7 @@ class Signal(Generic[P]):
         #: Replaced, never changed: an emission goes on over the tuple that it started with.
         self.subscribers: tuple[Callable[P, object], ...] = ()
         #: Whether all subscribers are plain functions, which have finished when `emit` returns.
-        self.is_plain = True
+        self.is_plain: bool = True
 
     def __call__(self, subscriber: Callable[P, object]) -> Unsubscribe:
         if not callable(subscriber):

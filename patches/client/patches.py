@@ -20,6 +20,7 @@ from patches.aio.tasks import TaskScope
 from patches.algorithms.base import Algorithm
 from patches.client.backends import default_algorithms, open_backend
 from patches.client.change_queue import ChangeQueue
+from patches.client.coordinator import Coordinator
 from patches.client.needs_closing import NeedsClosing
 from patches.client.open_docs import OpenDoc, OpenDocs
 from patches.client.opening import OpensTyped
@@ -78,9 +79,9 @@ class Patches(OpensTyped, Saving, Quarantine, NeedsClosing, ClientSignals):
         codecs: Mapping[type, Codec] | None = None,
         encode_values: bool = False,
     ) -> None:
-        self.limits = instance_or(Limits, "limits", limits, Limits)
+        self.limits: Limits = instance_or(Limits, "limits", limits, Limits)
         self.doc_options: Final = instance_or(DocOptions, "doc_options", doc_options, DocOptions)
-        self.runtime = instance_or(Runtime, "runtime", runtime, Runtime)
+        self.runtime: Runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self.metadata: Final[Mapping[str, Json]] = checked_metadata(metadata, self.limits)
         known = default_algorithms(
             options=self.doc_options, limits=self.limits, runtime=self.runtime
@@ -95,7 +96,7 @@ class Patches(OpensTyped, Saving, Quarantine, NeedsClosing, ClientSignals):
         self._encode_values = encode_values
         self._debug = is_debugging() if debug is None else debug
         self._owner: Owner | None = None  # where it was used first
-        self.coordinator = None
+        self.coordinator: Coordinator | None = None
 
         self._tasks = TaskScope("patches", on_error=self._task_failed)
         super().__init__(self._tasks.spawn)

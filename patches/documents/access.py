@@ -15,7 +15,7 @@ class HasAccess:
     #: Asks the server for the rights; set by the owner.
     ask_access: Callable[[str], None] | None = None
     #: Whether somebody wants to know.
-    wants_access = False
+    wants_access: bool = False
     _can_write: bool | None = None
     _on_access_change: Signal[[bool | None]] | None = None
 

@@ -69,9 +69,9 @@ class Document(Streaming[T], Described, HasPast, HasAccess, NotADict):
         self.id = doc_id
         self.limits: Final = limits or Limits()
         #: Edits in the shown state that are not stored yet, oldest first.
-        self.unsaved = deque()
+        self.unsaved: deque[list[Op]] = deque()
         #: The size of the metadata that goes onto each change; set by the owner.
-        self.metadata_bytes = 0
+        self.metadata_bytes: int = 0
         #: Stored changes that could not be applied when this document was made; they are gone.
         self.dropped_pending_changes: Sequence[Change] = ()
         #: Waits until what is unsaved is stored; set by the owner.
@@ -222,7 +222,9 @@ class Document(Streaming[T], Described, HasPast, HasAccess, NotADict):
         what was committed after a revision.
         """
         self.fetcher = fetcher
-        self.spawn, self.flusher, self.metadata_bytes = spawn, flusher, metadata_bytes
+        self.spawn: Spawn | None = spawn
+        self.flusher = flusher
+        self.metadata_bytes = metadata_bytes
         self.runtime = runtime
         self._owner = Owner()
         self._debug = debug

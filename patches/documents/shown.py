@@ -46,17 +46,17 @@ class ShownState:
 
     def __init__(self, state: Json, committed_rev: int, limits: Limits) -> None:
         #: The last server revision that the state contains.
-        self.committed_rev = committed_rev
+        self.committed_rev: int = committed_rev
         #: Whether stored edits are not confirmed by the server.
-        self.has_pending = False
+        self.has_pending: bool = False
         #: Whether the state is that of the document, not only an empty start.
-        self.is_loaded = committed_rev > 0
+        self.is_loaded: bool = committed_rev > 0
         #: For reading only; whoever keeps it takes it by `handed_out`.
         self.state: Json = {} if state is None else state
         #: Drafts of it that are being written to.
-        self.drafts = 0
+        self.drafts: int = 0
         #: How often it changed.
-        self.changes = 0
+        self.changes: int = 0
         self._copy: WorkingCopy | None = None  # of `state`, with what may be written in place
         self._limits = limits
         self._measured: int | None = None

@@ -23,7 +23,8 @@ class JSONRPCError(PatchesError):
     """The peer answered with an error that has no status code of its own."""
 
     def __init__(self, code: int, message: str, data: Mapping[str, Any] | None = None) -> None:
-        self.code, self.data = code, data
+        self.code: int = code
+        self.data: Mapping[str, Any] | None = data
         super().__init__(message)
 
 
@@ -152,7 +153,9 @@ class DocDeletedError(_FixedStatusError):
     status = 410
 
     def __init__(self, doc_id: str, *, deleted_at: int, last_rev: int) -> None:
-        self.doc_id, self.deleted_at, self.last_rev = doc_id, deleted_at, last_rev
+        self.doc_id: str = doc_id
+        self.deleted_at: int = deleted_at
+        self.last_rev: int = last_rev
         super().__init__(
             f"Document {doc_id} was deleted", {"deletedAt": deleted_at, "lastRev": last_rev}
         )

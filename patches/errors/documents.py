@@ -39,7 +39,10 @@ class ApplyChangesError(PatchesError):
     """A change does not apply cleanly to the state it should follow."""
 
     def __init__(self, change_id: str, *, rev: int, index: int, cause: Exception) -> None:
-        self.change_id, self.rev, self.index, self.cause = change_id, rev, index, cause
+        self.change_id: str = change_id
+        self.rev: int = rev
+        self.index: int = index
+        self.cause: Exception = cause
         super().__init__(
             f"Failed to apply change {change_id} (rev {rev}, index {index} of batch): {cause}"
         )
@@ -49,7 +52,9 @@ class MissingChangesError(PatchesError):
     """Server changes do not follow on from the local revision: one or more were lost."""
 
     def __init__(self, *, expected_rev: int, got_rev: int, since_rev: int) -> None:
-        self.expected_rev, self.got_rev, self.since_rev = expected_rev, got_rev, since_rev
+        self.expected_rev: int = expected_rev
+        self.got_rev: int = got_rev
+        self.since_rev: int = since_rev
         super().__init__(
             f"Missing changes from the server. Expected rev {expected_rev}, got {got_rev}. "
             f"Request changes since {since_rev}."
@@ -65,7 +70,9 @@ class HistoryChangedError(PatchesError):
     """
 
     def __init__(self, doc_id: str, *, old_rev: int, new_rev: int, old_state: Any) -> None:
-        self.doc_id, self.old_rev, self.new_rev = doc_id, old_rev, new_rev
+        self.doc_id: str = doc_id
+        self.old_rev: int = old_rev
+        self.new_rev: int = new_rev
         self.old_state = old_state
         super().__init__(
             f"document {doc_id!r}: the server has another history than before; revision {old_rev} "
@@ -86,7 +93,9 @@ class OutdatedAnswerError(PatchesError):
     """
 
     def __init__(self, doc_id: str, *, rev: int, is_replaced: bool) -> None:
-        self.doc_id, self.rev, self.is_replaced = doc_id, rev, is_replaced
+        self.doc_id: str = doc_id
+        self.rev: int = rev
+        self.is_replaced: bool = is_replaced
         what = "was replaced" if is_replaced else "has moved on"
         super().__init__(
             f"document {doc_id!r} {what} since the request was sent; it is at revision {rev} now"
@@ -96,11 +105,13 @@ class OutdatedAnswerError(PatchesError):
 class AlgorithmMismatchError(PatchesError):
     """400: a document keeps the algorithm it was made with: `expected`. It was used with `got`."""
 
-    code = 400
+    code: int = 400
 
     def __init__(self, doc_id: str, *, expected: str, got: str, on_server: bool = False) -> None:
         """`on_server`: it is a server that keeps the document so, and this client that used it."""
-        self.doc_id, self.expected, self.got = doc_id, expected, got
+        self.doc_id: str = doc_id
+        self.expected: str = expected
+        self.got: str = got
         self.data: Mapping[str, Any] = {
             "scope": "doc",
             "reason": ALGORITHM_REASON,
@@ -137,7 +148,9 @@ class StateTypeError(PatchesError, TypeError):
     """
 
     def __init__(self, path: str, expected: str, found: str, *, message: str | None = None) -> None:
-        self.path, self.expected, self.found = path, expected, found
+        self.path: str = path
+        self.expected: str = expected
+        self.found: str = found
         super().__init__(message or f"{path or 'the state'}: expected {expected}, found {found}")
 
 
@@ -145,7 +158,9 @@ class ShapeTooNewError(PatchesError):
     """A document was migrated to a shape that this program does not know. Update the program."""
 
     def __init__(self, doc_id: str, *, shape: int, known: int) -> None:
-        self.doc_id, self.shape, self.known = doc_id, shape, known
+        self.doc_id: str = doc_id
+        self.shape: int = shape
+        self.known: int = known
         super().__init__(
             f"document {doc_id!r} has shape {shape}, this program knows {known}; update it"
         )
@@ -155,7 +170,9 @@ class AnchorExpiredError(PatchesError):
     """An anchor that was shared is too old: the changes since then cannot be had any more."""
 
     def __init__(self, doc_id: str, *, rev: int, committed_rev: int) -> None:
-        self.doc_id, self.rev, self.committed_rev = doc_id, rev, committed_rev
+        self.doc_id: str = doc_id
+        self.rev: int = rev
+        self.committed_rev: int = committed_rev
         super().__init__(
             f"document {doc_id!r}: an anchor of revision {rev} cannot be followed to revision "
             f"{committed_rev}; for places that have to last, use a mark"
@@ -211,8 +228,12 @@ class UnsplittableChangeError(PatchesError):
     def __init__(
         self, op: str, path: str, *, size: int, limit: int, doc_id: str | None, change_id: str
     ) -> None:
-        self.op, self.path, self.size, self.limit = op, path, size, limit
-        self.doc_id, self.change_id = doc_id, change_id
+        self.op: str = op
+        self.path: str = path
+        self.size: int = size
+        self.limit: int = limit
+        self.doc_id: str | None = doc_id
+        self.change_id: str = change_id
         super().__init__(
             f'Operation {op} at "{path}" is {size} bytes, cannot be split, and exceeds the '
             f"{limit}-byte limit"
@@ -223,7 +244,8 @@ class UnstoredPendingError(PatchesError):
     """Pending changes that the open document holds and its store has lost; they cannot be sent."""
 
     def __init__(self, doc_id: str, change_ids: Sequence[str]) -> None:
-        self.doc_id, self.change_ids = doc_id, tuple(change_ids)
+        self.doc_id: str = doc_id
+        self.change_ids: tuple[str, ...] = tuple(change_ids)
         super().__init__(
             f"{len(self.change_ids)} pending change(s) for {doc_id} are in the open doc but not "
             f"the store, so they cannot be sent: {', '.join(self.change_ids)}"
@@ -234,7 +256,9 @@ class CommittedPoisonSkippedError(PatchesError):
     """A committed change that no replica here can apply was replaced by an empty one."""
 
     def __init__(self, doc_id: str, change_id: str, rev: int) -> None:
-        self.doc_id, self.change_id, self.rev = doc_id, change_id, rev
+        self.doc_id: str = doc_id
+        self.change_id: str = change_id
+        self.rev: int = rev
         super().__init__(
             f"document {doc_id!r}: committed change {change_id} (rev {rev}) cannot be applied and "
             f"was skipped"

@@ -13,7 +13,9 @@ class NotARowOperationError(PatchError):
     """An operation that is no change of rows: the document's state is tables."""
 
     def __init__(self, index: int, op: object, path: object) -> None:
-        self.index, self.op, self.path = index, op, path
+        self.index: int = index
+        self.op: object = op
+        self.path: object = path
         super().__init__(
             f"operation {index} ({op!r} at {path!r}) is no change of rows: expected add "
             f"or remove at /table/key, or replace at /table/key/column"
@@ -23,10 +25,12 @@ class NotARowOperationError(PatchError):
 class InvalidRowError(PatchError):
     """A row, or a value of a column, that its table does not take. Nothing was written."""
 
-    code = 400
+    code: int = 400
 
     def __init__(self, table: str, column: str | None, problem: str) -> None:
-        self.table, self.column, self.problem = table, column, problem
+        self.table: str = table
+        self.column: str | None = column
+        self.problem: str = problem
         place = table if column is None else f"{table}.{column}"
         super().__init__(f"{place}: {problem}")
 
@@ -34,7 +38,7 @@ class InvalidRowError(PatchError):
 class InvalidError(PatchError):
     """A rule of the application refuses a row: raised by `validate` and `validate_update`."""
 
-    code = 400
+    code: int = 400
 
 
 #: What a reason begins with where what is stored refuses a write.
@@ -50,9 +54,10 @@ class RejectedError(PatchesError):
     """
 
     def __init__(self, change_id: str, reason: str) -> None:
-        self.change_id, self.reason = change_id, reason
+        self.change_id: str = change_id
+        self.reason: str = reason
         word = reason.partition(":")[0]
-        self.code = word if word in _CONFLICTS else None
+        self.code: str | None = word if word in _CONFLICTS else None
         super().__init__(reason)
 
 
@@ -67,7 +72,7 @@ class WriteDiscardedError(PatchesError):
 class InvalidConditionError(PatchesError, ValueError):
     """A condition that is malformed, too large, or about a column that is not there."""
 
-    code = 400
+    code: int = 400
 
 
 class ActionsOnlyError(PatchesError):
@@ -94,7 +99,10 @@ class ImpureActionError(PatchesError):
     """An action that does something else when it is run a second time on the same rows."""
 
     def __init__(self, action: str, *, table: str, key: str, columns: Sequence[str]) -> None:
-        self.action, self.table, self.key, self.columns = action, table, key, tuple(columns)
+        self.action: str = action
+        self.table: str = table
+        self.key: str = key
+        self.columns: tuple[str, ...] = tuple(columns)
         super().__init__(
             f"action {action!r} is not deterministic: run twice, it gives another row "
             f"{table}/{key} ({', '.join(columns)}); use tx.now, tx.random() and tx.id() instead"
@@ -105,7 +113,8 @@ class DuplicateIdentityError(PatchesError):
     """An action inserts two rows whose identity columns are equal: they would be one row."""
 
     def __init__(self, table: str, columns: Sequence[str]) -> None:
-        self.table, self.columns = table, tuple(columns)
+        self.table: str = table
+        self.columns: tuple[str, ...] = tuple(columns)
         super().__init__(
             f"two rows of {table!r} with one identity ({', '.join(columns)}) in one action"
         )
@@ -118,10 +127,11 @@ class WritesRefusedError(PatchesError):
 class AudienceDeniedError(PatchesError):
     """An action writes a row whose audience its author does not belong to."""
 
-    code = 403
+    code: int = 403
 
     def __init__(self, table: str, audience: str) -> None:
-        self.table, self.audience = table, audience
+        self.table: str = table
+        self.audience: str = audience
         super().__init__(f"{table}: the author may not write rows of the audience {audience!r}")
 
 
@@ -133,7 +143,9 @@ class SchemaTooOldError(PatchesError):
     """The server has a table or column that is not declared here. Unsent work is kept; update."""
 
     def __init__(self, doc_id: str, table: str, column: str | None) -> None:
-        self.doc_id, self.table, self.column = doc_id, table, column
+        self.doc_id: str = doc_id
+        self.table: str = table
+        self.column: str | None = column
         what = f"table {table!r}" if column is None else f"column {table}.{column}"
         super().__init__(
             f"document {doc_id!r}: the server has the {what}, which is not in the schema here; "

@@ -11,7 +11,7 @@ from patches.errors.base import PatchesError
 class StorageError(PatchesError):
     """A store could not read or write."""
 
-    code = 503
+    code: int = 503
     data: Mapping[str, Any] | None = {"reason": "STORAGE"}
 
 
@@ -42,7 +42,8 @@ class CorruptDataError(StorageError):
     def __init__(
         self, message: str, *, doc_id: str | None = None, part: DamagedPart | None = None
     ) -> None:
-        self.doc_id, self.part = doc_id, part
+        self.doc_id: str | None = doc_id
+        self.part = part
         super().__init__(message)
 
 
@@ -67,7 +68,8 @@ class DuplicateChangeIdsError(PatchesError):
     """Some change ids are committed to the document already. Nothing was stored."""
 
     def __init__(self, doc_id: str, change_ids: Iterable[str]) -> None:
-        self.doc_id, self.change_ids = doc_id, tuple(change_ids)
+        self.doc_id: str = doc_id
+        self.change_ids: tuple[str, ...] = tuple(change_ids)
         super().__init__(
             f"Change id(s) already committed for doc {doc_id}: {', '.join(self.change_ids)}"
         )

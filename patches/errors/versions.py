@@ -15,7 +15,7 @@ class BranchError(PatchesError):
 class MergePartialProgressError(BranchError):
     """A merge failed after it had begun. What it committed stays; merging again resumes it."""
 
-    code = "MERGE_PARTIAL_PROGRESS"
+    code: str = "MERGE_PARTIAL_PROGRESS"
 
     def __init__(
         self,
@@ -25,8 +25,10 @@ class MergePartialProgressError(BranchError):
         merged_through_rev: int,
         cause: Exception,
     ) -> None:
-        self.branch_id, self.merged_through_rev = branch_id, merged_through_rev
-        self.committed_changes, self.cause = committed_changes, cause
+        self.branch_id: str = branch_id
+        self.merged_through_rev: int = merged_through_rev
+        self.committed_changes: Sequence[Any] = committed_changes
+        self.cause: Exception = cause
         super().__init__(
             f"Merge of branch {branch_id} failed after committing {len(committed_changes)} changes "
             f"(merged through branch rev {merged_through_rev}). The committed prefix is permanent; "
@@ -37,12 +39,13 @@ class MergePartialProgressError(BranchError):
 class MergeFrameAlignmentError(BranchError):
     """The branch's log no longer has changes that a merge must pass: it can not be resumed."""
 
-    code = "MERGE_FRAME_ALIGNMENT"
+    code: str = "MERGE_FRAME_ALIGNMENT"
 
     def __init__(
         self, branch_id: str, *, log_rev: int, frame_rev: int, missing_ids: Sequence[str]
     ) -> None:
-        self.branch_id, self.missing_ids = branch_id, tuple(missing_ids)
+        self.branch_id: str = branch_id
+        self.missing_ids: tuple[str, ...] = tuple(missing_ids)
         super().__init__(
             f"Merge frame alignment failed for branch {branch_id}: the branch log resumes at rev "
             f"{log_rev}, past the frame's position ({frame_rev}). Retrying cannot succeed; the "
@@ -54,10 +57,11 @@ class MergeFrameAlignmentError(BranchError):
 class MergeContentDuplicationError(BranchError):
     """A merge would double text that the source document has already. Nothing was written."""
 
-    code = "MERGE_CONTENT_DUPLICATION"
+    code: str = "MERGE_CONTENT_DUPLICATION"
 
     def __init__(self, source_doc_id: str, *, path: str, duplicated_chars: int) -> None:
-        self.source_doc_id, self.path = source_doc_id, path
+        self.source_doc_id: str = source_doc_id
+        self.path: str = path
         self.duplicated_chars = duplicated_chars
         super().__init__(
             f"Merge aborted: committing this batch would duplicate {duplicated_chars} chars of "

@@ -34,9 +34,9 @@ class Place:
     __slots__ = ("chain", "found", "keys")
 
     def __init__(self, keys: list[str], chain: list[Any], found: bool) -> None:
-        self.keys = keys
-        self.chain = chain
-        self.found = found
+        self.keys: list[str] = keys
+        self.chain: list[Any] = chain
+        self.found: bool = found
 
     @property
     def container(self) -> Json:
@@ -71,7 +71,7 @@ class WorkingCopy:
         self._earlier: dict[int, Json] = {}
         self._undo: list[tuple[Any, Any, Json]] = []
         #: Whether the patch has written anything.
-        self.is_written = False
+        self.is_written: bool = False
 
     @property
     def state(self) -> Json:

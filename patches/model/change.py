@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from patches.errors import InvalidRequestError
 from patches.model import codec
@@ -232,7 +232,7 @@ class Snapshot:
     ) -> None:
         self._state = state
         self._encoded_state: bytes | None = None
-        self.rev = rev
+        self.rev: int = rev
         self.changes: Sequence[Change] = changes
         self.metadata: Mapping[str, Json] = metadata if metadata is not None else {}
 
@@ -293,7 +293,7 @@ class Snapshot:
             and list(self.changes) == list(other.changes)
         )
 
-    __hash__ = None  # type: ignore[assignment]  # compared by value, and holds mutable JSON
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # compared by value, and holds mutable JSON
 
     def __repr__(self) -> str:
         return f"Snapshot(state={self.state!r}, rev={self.rev}, changes={list(self.changes)!r})"

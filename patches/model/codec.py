@@ -35,7 +35,7 @@ class Encoded:
     __slots__ = ("data",)
 
     def __init__(self, data: bytes) -> None:
-        self.data = data
+        self.data: bytes = data
 
 
 def encode(value: Any) -> bytes:

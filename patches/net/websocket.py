@@ -45,7 +45,7 @@ class WebSocketTransport(StreamTransport):
         options: WebSocketOptions | None = None,
         runtime: Runtime | None = None,
     ) -> None:
-        self.url = _checked_url(url)
+        self.url: str = _checked_url(url)
         self._options = options
         if options is not None and not isinstance(options, Mapping) and not callable(options):
             raise InvalidRequestError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 from patches.errors import InvalidConditionError
 from patches.model.json_values import Json
@@ -44,7 +44,7 @@ class Field:
     """A column in a condition that is being written: `F.votes > 10`."""
 
     __slots__ = ("_column",)
-    __hash__ = None  # type: ignore[assignment]  # `==` makes a condition
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # `==` makes a condition
 
     def __init__(self, column: str) -> None:
         self._column = column

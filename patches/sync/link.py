@@ -22,21 +22,21 @@ class Link:
     )
 
     def __init__(self) -> None:
-        self.is_current = True
+        self.is_current: bool = True
         #: Whether the connection broke, and was not given up here.
-        self.was_lost = False
+        self.was_lost: bool = False
         #: Whether the full sync that begins with the connection is over, well or not.
-        self.full_sync_ended = False
+        self.full_sync_ended: bool = False
         #: The ids that the server has granted a subscription to, in order.
         self.granted: dict[str, None] = {}
         #: Whether a `subscribe` has failed, and is tried again.
-        self.is_retrying = False
+        self.is_retrying: bool = False
         #: Whether the server may know `getAlgorithm`.
-        self.names_algorithms = True
+        self.names_algorithms: bool = True
         #: Whether the server may know `getAccess`.
-        self.knows_access = True
+        self.knows_access: bool = True
         #: One `subscribe` or `unsubscribe` at a time.
-        self.subscribing = asyncio.Lock()
+        self.subscribing: asyncio.Lock = asyncio.Lock()
 
     def end(self, *, was_lost: bool) -> None:
         """The connection is gone, and its subscriptions with it."""

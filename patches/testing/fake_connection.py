@@ -81,10 +81,10 @@ class FakeConnection:
         self.calls: list[Call] = []  # all there were
         self.waiting: deque[Call] = deque()  # those that nobody took with `next_call`
         self.up = True  # whether `connect` works
-        self.online = True
+        self.online: bool = True
         #: What is done to each committed change on its way to the client.
         self.as_committed: Callable[[Change], Change] = _as_it_is
-        self.cause = NetworkError("nobody there")  # why, when it does not
+        self.cause: NetworkError = NetworkError("nobody there")  # why, when it does not
         self.failure: NetworkError | None = None
         self._state: TransportState = "disconnected"
         self._wanted = False

@@ -30,11 +30,11 @@ class Link:
 
     def __init__(self, accept: Callable[[MemoryStream], None]) -> None:
         #: Whether the server can be reached; set to `False`, new connections are refused.
-        self.up = True
+        self.up: bool = True
         #: How long a frame takes, each way.
-        self.delay_s = 0.0
+        self.delay_s: float = 0.0
         #: How often the client has tried to connect.
-        self.attempts = 0
+        self.attempts: int = 0
         self._accept = accept
         self._held: set[Direction] = set()
         self._losing: dict[Direction, str | None] = {}

@@ -54,7 +54,7 @@ class ServerFixture:
         self, options: Mapping[str, Any] | None = None, *, clock: FakeClock | None = None
     ) -> None:
         self.clock = clock
-        self.runtime = clock.runtime if clock is not None else Runtime()
+        self.runtime: Runtime = clock.runtime if clock is not None else Runtime()
         #: The clients made here.
         self.clients: list[ClientFixture] = []
         self._options = {

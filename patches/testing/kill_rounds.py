@@ -116,7 +116,7 @@ class KillRounds:
         load_s: float = 1.0,
     ) -> None:
         self._load_s = load_s  # the longest time before a kill
-        self.figures = Figures()
+        self.figures: Figures = Figures()
         self._path = folder / "server.db"
         self._log = folder / "server.log"
         self._count = clients

@@ -50,10 +50,10 @@ class LocalServer:
     ) -> None:
         runtime = runtime or Runtime(run_blocking=_inline)
         self.runtime = runtime
-        self.backend = backend or open_backend("memory:", runtime=runtime)
+        self.backend: Backend = backend or open_backend("memory:", runtime=runtime)
         limits = options.get("limits")
         services = services_on(self.backend, limits=limits, runtime=runtime)
-        self.server = PatchesServer(
+        self.server: PatchesServer = PatchesServer(
             {**services, **options.pop("services", {})},
             auth=auth,
             algorithm_of=self.backend.algorithm_of,
@@ -63,7 +63,7 @@ class LocalServer:
             **options,
         )
         self.services = services
-        self.network = MemoryNetwork(self._accept)
+        self.network: MemoryNetwork = MemoryNetwork(self._accept)
         self._scope = TaskScope("local server")
         self._stack = AsyncExitStack()
 

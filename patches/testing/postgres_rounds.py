@@ -46,7 +46,7 @@ class PostgresKillRounds(KillRounds):
         load_s: float = 1.0,
     ) -> None:
         self._url, self._server_count, self._bus = url, servers, bus
-        self.cuts = 0
+        self.cuts: int = 0
         super().__init__(folder, clients=clients, seed=seed, load_s=load_s)
 
     def _make_servers(self, durability: Durability) -> list[ServerProcess]:

@@ -32,7 +32,7 @@ class ServerProcess:
         self._options = tuple(options)
         self._log = None if log is None else Path(log)
         self._process: asyncio.subprocess.Process | None = None
-        self.port = 0
+        self.port: int = 0
 
     @property
     def url(self) -> str:

@@ -71,7 +71,7 @@ class MemoryNetwork:
 
     def __init__(self, accept: Callable[[MemoryStream], None] | None = None) -> None:
         self.up = True
-        self.attempts = 0
+        self.attempts: int = 0
         self.streams: list[MemoryStream] = []
         self.accepted: asyncio.Queue[MemoryStream] = asyncio.Queue()
         self._accept = accept or self.accepted.put_nowait

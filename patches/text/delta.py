@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self, overload
+from typing import Any, ClassVar, Self, overload
 
 from patches.errors import PatchError
 from patches.model.json_values import Json, json_equal
@@ -127,7 +127,7 @@ class Delta:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Delta) and json_equal(self.ops, other.ops)
 
-    __hash__ = None  # type: ignore[assignment]  # deltas can grow
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # deltas can grow
 
     def __repr__(self) -> str:
         return f"Delta({self.ops!r})"

@@ -19,11 +19,12 @@ _KEY_OF_ITEMS: Final = "id"
 class ListOf(Converter[Any]):
     """A list, or a tuple of any length, of one type."""
 
-    kinds = frozenset({"list"})
+    kinds: frozenset[Kind] = frozenset({"list"})
 
     def __init__(self, item: Converter[Any], *, of_tuple: bool = False) -> None:
-        self.item, self.of_tuple = item, of_tuple
-        self.name = f"tuple[{item.name}, ...]" if of_tuple else f"list[{item.name}]"
+        self.item: Converter[Any] = item
+        self.of_tuple: bool = of_tuple
+        self.name: str = f"tuple[{item.name}, ...]" if of_tuple else f"list[{item.name}]"
 
     def decode(self, value: Json, before: Before = None) -> Any:
         if not isinstance(value, list):
@@ -96,10 +97,11 @@ def _keeps(converter: Converter[Any], seen: set[int], *parts: Converter[Any]) ->
 class MapOf(Converter[Any]):
     """An object with any keys and values of one type."""
 
-    kinds = frozenset({"object"})
+    kinds: frozenset[Kind] = frozenset({"object"})
 
     def __init__(self, item: Converter[Any]) -> None:
-        self.item, self.name = item, f"dict[str, {item.name}]"
+        self.item: Converter[Any] = item
+        self.name: str = f"dict[str, {item.name}]"
 
     def decode(self, value: Json, before: Before = None) -> Any:
         if not isinstance(value, dict):
@@ -140,11 +142,11 @@ class MapOf(Converter[Any]):
 class TupleOf(Converter[Any]):
     """A tuple of fixed length."""
 
-    kinds = frozenset({"list"})
+    kinds: frozenset[Kind] = frozenset({"list"})
 
     def __init__(self, items: Sequence[Converter[Any]]) -> None:
-        self.items = tuple(items)
-        self.name = f"tuple[{', '.join(item.name for item in items)}]"
+        self.items: tuple[Converter[Any], ...] = tuple(items)
+        self.name: str = f"tuple[{', '.join(item.name for item in items)}]"
 
     def decode(self, value: Json, before: Before = None) -> Any:
         return tuple(self._each("decode", value, list))
@@ -175,9 +177,9 @@ class LiteralOf(Converter[Any]):
     """One of some values."""
 
     def __init__(self, values: Sequence[Any]) -> None:
-        self.values = tuple(values)
-        self.name = f"Literal[{', '.join(map(repr, values))}]"
-        self.kinds = frozenset(map(kind_of, values))
+        self.values: tuple[Any, ...] = tuple(values)
+        self.name: str = f"Literal[{', '.join(map(repr, values))}]"
+        self.kinds: frozenset[Kind] = frozenset(map(kind_of, values))
 
     def decode(self, value: Json, before: Before = None) -> Any:
         for each in self.values:
@@ -196,8 +198,9 @@ class EnumOf(Converter[Any]):
     """A member of an `Enum`, written as its value."""
 
     def __init__(self, cls: type[Enum]) -> None:
-        self.cls, self.name = cls, cls.__name__
-        self.kinds = frozenset(kind_of(member.value) for member in cls)
+        self.cls: type[Enum] = cls
+        self.name: str = cls.__name__
+        self.kinds: frozenset[Kind] = frozenset(kind_of(member.value) for member in cls)
 
     def decode(self, value: Json, before: Before = None) -> Any:
         for member in self.cls:
@@ -215,10 +218,10 @@ class UnionOf(Converter[Any]):
     """One of several types, distinguished by the kind of JSON, or by a member with a literal."""
 
     def __init__(self, options: Sequence[Converter[Any]]) -> None:
-        self.options = tuple(options)
-        self.name = " | ".join(option.name for option in options)
-        self.kinds = frozenset().union(*(option.kinds for option in options))
-        self.is_text = any(option.is_text for option in options)
+        self.options: tuple[Converter[Any], ...] = tuple(options)
+        self.name: str = " | ".join(option.name for option in options)
+        self.kinds: frozenset[Kind] = frozenset().union(*(option.kinds for option in options))
+        self.is_text: bool = any(option.is_text for option in options)
 
     def decode(self, value: Json, before: Before = None) -> Any:
         return self.option_of(value).decode(value, before)

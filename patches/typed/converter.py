@@ -93,7 +93,9 @@ class Scalar(Converter[Any]):
     """A JSON scalar that is its own value."""
 
     def __init__(self, name: str, kinds: frozenset[Kind], fits: Callable[[object], bool]) -> None:
-        self.name, self.kinds, self._fits = name, kinds, fits
+        self.name: str = name
+        self.kinds: frozenset[Kind] = kinds
+        self._fits = fits
 
     def decode(self, value: Json, before: Before = None) -> Json:
         if not self._fits(value):
@@ -151,7 +153,8 @@ class Coded(Converter[Any]):
     """A class with a codec."""
 
     def __init__(self, cls: type, codec: Codec, kinds: frozenset[Kind] = ALL_KINDS) -> None:
-        self.name, self.kinds = cls.__name__, kinds
+        self.name: str = cls.__name__
+        self.kinds: frozenset[Kind] = kinds
         self._cls, self._codec = cls, codec
 
     def decode(self, value: Json, before: Before = None) -> Any:
@@ -178,8 +181,11 @@ class Checked(Converter[Any]):
     """A type with a further check, such as a library's constraints."""
 
     def __init__(self, inner: Converter[Any], name: str, check: Callable[[Any], object]) -> None:
-        self.inner, self.name, self._check = inner, name, check
-        self.kinds, self.is_text = inner.kinds, inner.is_text
+        self.inner: Converter[Any] = inner
+        self.name: str = name
+        self._check = check
+        self.kinds: frozenset[Kind] = inner.kinds
+        self.is_text: bool = inner.is_text
 
     def decode(self, value: Json, before: Before = None) -> Any:
         decoded = self.inner.decode(value, before)

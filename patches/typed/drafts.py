@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, MutableSequence
 from difflib import get_close_matches
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, ClassVar
 
 from patches.documents.draft import DraftList
 from patches.documents.draft.container import Container
@@ -56,7 +56,7 @@ class TypedPart:
         theirs = other._converter.decode(other._json()) if isinstance(other, TypedPart) else other
         return bool(mine == theirs)
 
-    __hash__ = None  # type: ignore[assignment]  # changes, and is compared by value
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # changes, and is compared by value
 
     def __repr__(self) -> str:
         return f"draft of {self._json()!r}"

@@ -12,7 +12,8 @@ class Misfit(Exception):  # noqa: N818  # a message between converters, never a 
 
     def __init__(self, expected: str, found: str) -> None:
         super().__init__(expected, found)
-        self.expected, self.found = expected, found
+        self.expected: str = expected
+        self.found: str = found
         self.keys: list[str | int] = []  # innermost first
 
     def within(self, key: str | int) -> Misfit:

@@ -9,7 +9,7 @@ from typing import Any
 from patches.json_patch import ABSENT
 from patches.model.json_values import Json, json_equal
 from patches.typed.containers import EnumOf, LiteralOf
-from patches.typed.converter import Before, Converter
+from patches.typed.converter import Before, Converter, Kind
 from patches.typed.misfit import Misfit, described
 
 
@@ -44,10 +44,11 @@ class RecordClass:
 class Record(Converter[Any]):
     """An object whose members are the fields of a class. Unknown members are left alone."""
 
-    kinds = frozenset({"object"})
+    kinds: frozenset[Kind] = frozenset({"object"})
 
     def __init__(self, record: RecordClass) -> None:
-        self.record, self.name = record, record.name
+        self.record: RecordClass = record
+        self.name: str = record.name
         self.fields: Sequence[Field] = ()  # filled in later: a class may refer to itself
         self.by_member: Mapping[str, Field] = {}
         self.by_name: Mapping[str, Field] = {}

@@ -9,7 +9,7 @@ from patches.errors import PatchError, StateReadOnlyError
 from patches.json_patch import ABSENT
 from patches.model.json_values import Json, json_equal
 from patches.text import Delta, DeltaOp, apply_to_text, text_ops_of
-from patches.typed.converter import Before, Converter
+from patches.typed.converter import Before, Converter, Kind
 from patches.typed.misfit import Misfit, described
 
 _EMBED = "\ufffc"
@@ -130,7 +130,7 @@ class TextConverter(Converter[RichText]):
     """The converter of `RichText`."""
 
     name = "RichText"
-    kinds = frozenset({"object"})
+    kinds: frozenset[Kind] = frozenset({"object"})
     is_text = True
 
     def decode(self, value: Json, before: Before = None) -> RichText:

@@ -126,11 +126,11 @@ class Access:
         )
         self._timeout_s = timeout_s
         #: Whether connections are authenticated.
-        self.signs_in = self._provider is not None
+        self.signs_in: bool = self._provider is not None
         #: No auth was given: everything is refused.
-        self.refuses_all = auth is None
+        self.refuses_all: bool = auth is None
         #: Nothing to ask again: the answer is always yes.
-        self.open = self._can_access is allow_all
+        self.open: bool = self._can_access is allow_all
         self._is_plain = not inspect.iscoroutinefunction(self._can_access)
 
     async def authenticate(self, request: object) -> object:

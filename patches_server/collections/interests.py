@@ -96,7 +96,7 @@ class Interests:
         }
         #: Those who hold the same parts, side by side; `None` when that may have changed.
         self._groups: list[list[Subscription]] | None = None
-        self.rev = 0
+        self.rev: int = 0
 
     def __len__(self) -> int:
         return len(self._subscriptions)

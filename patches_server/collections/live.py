@@ -61,7 +61,9 @@ class Job:
     """One job, while it runs. `deliveries` and `steps` are for when it is on disk."""
 
     def __init__(self, tx: Transaction, live: LiveDocument, now: Millis) -> None:
-        self.tx, self._live, self.now = tx, live, now
+        self.tx: Transaction = tx
+        self._live = live
+        self.now: Millis = now
         self.interests: Final = live.interests
         self.deliveries: list[Delivery] = []
         self.steps: list[Step] = []

@@ -56,7 +56,7 @@ class Part:
 
     def __init__(self, where: Where) -> None:
         self.where = where
-        self.table = where.table.name
+        self.table: str = where.table.name
         #: The keys that it has; `None` where every row belongs to it.
         self.keys: set[str] | None = set() if where.conditions else None
 
@@ -103,10 +103,11 @@ class Window(Part):
 
     def __init__(self, where: Where, order: Sequence[tuple[str, bool]], limit: int) -> None:
         super().__init__(where)
-        self.order, self.limit = tuple(order), limit
+        self.order: tuple[tuple[str, bool], ...] = tuple(order)
+        self.limit: int = limit
         self._rank = rank_of(self.order)
         self._held: dict[str, Rank] = {}  # in order
-        self.has_more = False
+        self.has_more: bool = False
 
     def load(self, tx: Transaction, limit: int | None) -> list[Row]:
         """The rows of the window, in order."""

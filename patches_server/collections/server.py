@@ -97,7 +97,7 @@ class CollectionsServer(DeclaresRules, OwnCalls, DocumentServer):
         )
         self._tasks: Final = TaskScope("collections server", on_error=self._report)
         self._consumers: Final = Consumers(self.rules, self._tasks, self._jobs.run)
-        self.streams = Streams(declared, self.on_notification)
+        self.streams: Streams = Streams(declared, self.on_notification)
         self.remote_methods: RemoteMethods = {
             "loadSubset": ("read", self._load_subset),
             "unloadSubset": ("read", self._unload_subset),

@@ -36,7 +36,9 @@ class Writing:
         self, streams: Streams, doc_id: str, table: DeclaredTable, row: Row, save: Save
     ) -> None:
         self._streams, self._save = streams, save
-        self.doc_id, self.table, self.row = doc_id, table, row
+        self.doc_id: str = doc_id
+        self.table: DeclaredTable = table
+        self.row: Row = row
         self._sent_at = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
         self._is_open = False

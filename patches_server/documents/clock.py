@@ -34,7 +34,7 @@ class ServerClock:
         self._last: Millis | None = None
         self._last_wall: Millis | None = None
         self._last_monotonic = 0.0
-        self.jumps = 0
+        self.jumps: int = 0
 
     async def now(self) -> Millis:
         """Unix milliseconds, never less than the call before, nor than what is stored."""

@@ -113,9 +113,9 @@ class HostedServer(PatchesServer):
         )
         self.backend = backend
         #: The id of the storage; another epoch is another file. Empty before the start.
-        self.epoch = ""
+        self.epoch: str = ""
         #: Lets peers in, whatever their doors.
-        self.entrance = Entrance(self, origins)
+        self.entrance: Entrance = Entrance(self, origins)
         self._owns_backend = owns_backend
         self._has_page, self._has_metrics = page, metrics
         self._is_running = False

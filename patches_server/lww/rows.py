@@ -54,16 +54,16 @@ class Row:
         op: Op | None = None,
         author: str | None = None,
     ) -> None:
-        self.path = path
-        self.rev = rev
-        self.pos = pos
-        self.ts = ts
-        self.encoded = encoded
+        self.path: str = path
+        self.rev: int = rev
+        self.pos: int = pos
+        self.ts: float = ts
+        self.encoded: bytes = encoded
         self._held = held
-        self.hidden = hidden
-        self.pinned = pinned
+        self.hidden: bool = hidden
+        self.pinned: bool = pinned
         self._op = op
-        self.author = author
+        self.author: str | None = author
 
     @classmethod
     def from_op(

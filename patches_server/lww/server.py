@@ -88,7 +88,7 @@ class LWWServer(DocumentServer):
     """
 
     name = "lww"
-    default_routes = ("lww/*",)
+    default_routes: tuple[str, ...] = ("lww/*",)
     is_shared = True
 
     def __init__(
@@ -106,8 +106,8 @@ class LWWServer(DocumentServer):
         runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self.store: LWWServerStore = store_in(store, LWW_STORES)
         self._limits = instance_or(Limits, "limits", limits, Limits)
-        self.offload = Offloader(runtime, self._limits)
-        self.clock = ServerClock(self.store, runtime)
+        self.offload: Offloader = Offloader(runtime, self._limits)
+        self.clock: ServerClock = ServerClock(self.store, runtime)
         #: The rows of documents as one change, for whoever opens them.
         self._joined = KeptBytes[Joined]()
         self._new_id = change_ids(runtime.random)

@@ -80,7 +80,7 @@ class OTServer(DocumentServer):
     """
 
     name = "ot"
-    default_routes = ("*",)
+    default_routes: tuple[str, ...] = ("*",)
     is_shared = True
 
     def __init__(
@@ -97,11 +97,11 @@ class OTServer(DocumentServer):
         check_integer("max_changes_per_version", max_changes_per_version, least=0)
         runtime = instance_or(Runtime, "runtime", runtime, Runtime)
         self.store: OTServerStore = store_in(store, OT_STORES)
-        self.clock = ServerClock(self.store, runtime)
-        self.limits = instance_or(Limits, "limits", limits, Limits)
+        self.clock: ServerClock = ServerClock(self.store, runtime)
+        self.limits: Limits = instance_or(Limits, "limits", limits, Limits)
         self.runtime = runtime
-        self.offload = Offloader(runtime, self.limits)
-        self.history = OTHistory(self.store, runtime, self.offload)
+        self.offload: Offloader = Offloader(runtime, self.limits)
+        self.history: OTHistory = OTHistory(self.store, runtime, self.offload)
         self._past = Past(self.store, self.history, self.offload)
         self.history.on_saved = self.on_version_saved.emit
         self._long_answers = ConcurrencyLimit.of_snapshots(self.limits)

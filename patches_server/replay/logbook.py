@@ -24,8 +24,8 @@ class Logbook(ABC):
     """
 
     def __init__(self, loaded: LoadedDoc, new_id: Callable[[], str]) -> None:
-        self.token = loaded.token
-        self.floor = loaded.floor
+        self.token: str | None = loaded.token
+        self.floor: int = loaded.floor
         self.log: list[Logged] = list(loaded.log)
         self._new_id = new_id
         self._start: State = codec.decode(loaded.state)
@@ -34,7 +34,7 @@ class Logbook(ABC):
         self.revs: dict[str, int] = dict(loaded.folded_ids)
         #: Whose each client id in a clock is.
         self.clients: dict[str, str | None] = {}
-        self.clock = loaded.clock
+        self.clock: tuple[int, int] = loaded.clock
         self._last_key = START
         for entry in self.log:
             self._note(entry)

@@ -104,7 +104,7 @@ class ReplayServer(DocumentServer):
         self._max_entries = max_entries
         self._limits = instance_or(Limits, "limits", limits, Limits)
         self._runtime = instance_or(Runtime, "runtime", runtime, Runtime)
-        self.clock = ServerClock(self.store, self._runtime)
+        self.clock: ServerClock = ServerClock(self.store, self._runtime)
         self._new_id = change_ids(self._runtime.random)
         self._version_ids = SortableIds(self._runtime.random)
         self._locks = KeyedLocks()

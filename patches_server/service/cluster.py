@@ -57,13 +57,13 @@ class Cluster:
         poll_s: float = POLL_S,
         blind_poll_s: float = BLIND_POLL_S,
     ) -> None:
-        self.process = random_id(runtime.random, PROCESS_ID)
+        self.process: str = random_id(runtime.random, PROCESS_ID)
         self.bus = bus
         self._backend, self._hub, self._router = backend, hub, router
         self._tasks, self._stats, self._runtime = tasks, stats, runtime
         self._revoke, self._close_all = revoke, close_all
         self._revoked: set[int] = set()
-        self.follower = Follower(
+        self.follower: Follower = Follower(
             self,
             bus,
             backend,

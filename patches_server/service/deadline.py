@@ -12,7 +12,7 @@ class ResponseDeadline:
     def __init__(self, give_up: Callable[[], None], timeout_s: float | None) -> None:
         self._give_up, self._timeout_s = give_up, timeout_s
         self._timer: asyncio.TimerHandle | None = None
-        self.has_passed = False
+        self.has_passed: bool = False
 
     def is_over(self) -> bool:
         """Whether the caller was answered with 503."""

@@ -110,19 +110,19 @@ class PatchesServer(DocumentCalls, InsideCalls, Announcing):
         limits = instance_or(Limits, "limits", limits, Limits)
         router = Router(services, routes=routes, algorithm_of=algorithm_of)
         super().__init__(router, limits, lister)
-        self.runtime = instance_or(Runtime, "runtime", runtime, Runtime)
-        self.offload = Offloader(self.runtime, self.limits)
-        self.memory = MemoryBudget(self.limits.max_parsed_bytes)
-        self.access = Access(auth, timeout_s=self.limits.hook_timeout_s)
+        self.runtime: Runtime = instance_or(Runtime, "runtime", runtime, Runtime)
+        self.offload: Offloader = Offloader(self.runtime, self.limits)
+        self.memory: MemoryBudget = MemoryBudget(self.limits.max_parsed_bytes)
+        self.access: Any = Access(auth, timeout_s=self.limits.hook_timeout_s)
         self.sessions: dict[str, ServerSession] = {}
-        self.stats = ServerStats()
-        self.closing = False
+        self.stats: ServerStats = ServerStats()
+        self.closing: bool = False
         self._tasks = TaskScope("patches server")
         Announcing.__init__(self, self._tasks.spawn)
         self._under_way = 0
         self._idle = asyncio.Event()
         self._drain_s = drain_s
-        self.hub = Hub(
+        self.hub: Hub = Hub(
             self.access,
             limits=self.limits,
             tasks=self._tasks,
@@ -130,7 +130,7 @@ class PatchesServer(DocumentCalls, InsideCalls, Announcing):
             reauth_s=reauth_s,
             stats=self.stats,
         )
-        self.calls = Calls(
+        self.calls: Calls = Calls(
             self.router,
             self.access,
             Validation(validate, self.limits, self.offload, validate_state=validate_state)
@@ -164,7 +164,7 @@ class PatchesServer(DocumentCalls, InsideCalls, Announcing):
         self.hub.on_last_close = self.on_last_close.emit
         self.calls.on_refused = self.on_refused.emit
         self.methods: dict[str, Method] = method_table(has_relay=relay)
-        self.access_watch = AccessWatch(
+        self.access_watch: AccessWatch = AccessWatch(
             self.access, self.router, limits=self.limits, tasks=self._tasks
         )
         self.methods["getAccess"] = connection_method(self.access_watch.get_access)

@@ -34,7 +34,7 @@ class ServerSignal(Generic[P]):
         self._name, self._spawn, self._begin = name, spawn, begin
         self._queues: tuple[_Queue, ...] = ()
         #: Events that subscribers have lost.
-        self.lost = 0
+        self.lost: int = 0
 
     def __call__(self, subscriber: Callable[P, object]) -> Callable[[], None]:
         """Subscribe; the result unsubscribes. A coroutine function is awaited, event by event."""

@@ -68,13 +68,13 @@ class ServerSession:
         self.connection_id = connection_id
         self.outbox = outbox
         self.hub: Final = server.hub
-        self.context = CallContext(
+        self.context: CallContext = CallContext(
             client_id=getattr(principal, "client_id", None) or connection_id,
             connection_id=connection_id,
             principal=principal,
         )
         self.subscriptions: dict[str, None] = {}
-        self.ended = False
+        self.ended: bool = False
         self._requests = TokenBucket(limits.requests_per_s, limits.requests_burst, now=loop.time())
         self._commit_bytes = TokenBucket(
             limits.commit_bytes_per_s, limits.commit_bytes_burst, now=loop.time()

@@ -28,7 +28,7 @@ class CollectionsSnapshot(Snapshot):
 
     def __init__(self, work: Work) -> None:
         super().__init__(state=work.rows, rev=work.committed_rev, changes=work.pending)
-        self.work = work
+        self.work: Work = work
 
 
 class CollectionsDoc(WritingDoc):
@@ -48,7 +48,7 @@ class CollectionsDoc(WritingDoc):
         work = work_of(snapshot)
         super().__init__(doc_id, work, declaration=declaration, host=host, limits=limits)
         #: How often the store's tables were written to, as far as this document has followed.
-        self.version = work.version
+        self.version: int = work.version
         self._lay_stored(work.pending)
 
     def collection(self, table: type | str) -> Collection:

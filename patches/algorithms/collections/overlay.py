@@ -55,7 +55,7 @@ class Overlay:
         self, synced: dict[str, dict[str, Row]], tables: Mapping[str, Table] | None = None
     ) -> None:
         """`synced` is taken over. Declared `tables` are there also while they are empty."""
-        self.synced = synced
+        self.synced: dict[str, dict[str, Row]] = synced
         self._declared: Mapping[str, Table] = tables or {}
         self.partials: dict[Place, Row] = {}
         self.visible: dict[str, dict[str, Row]] = {name: {} for name in (*self._declared, *synced)}

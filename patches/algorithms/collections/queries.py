@@ -70,10 +70,11 @@ class OpenQuery:
     """One query, shared by its users. Owned by `Queries`."""
 
     def __init__(self, key: bytes, query: Query, subset: Subset | None) -> None:
-        self.key, self.subset = key, subset
-        self.table = query.table.name
+        self.key: bytes = key
+        self.subset: Subset | None = subset
+        self.table: str = query.table.name
         where = query.condition
-        self.result = Result(
+        self.result: Result = Result(
             (lambda _row: True) if where is None else where.matches, query.order, query.size
         )
         self.users = 0
@@ -82,7 +83,7 @@ class OpenQuery:
         self.is_held = False  # they are notified when the transaction has ended
         self.rows: list[Row] = []
         self.is_wanted = False  # somebody wants it loaded
-        self.loading = asyncio.Lock()
+        self.loading: asyncio.Lock = asyncio.Lock()
         self.on_rows: Signal[[list[Row]]] = Signal("on_rows")
 
 
@@ -260,7 +261,10 @@ class Query:
         size: int | None = None,
     ) -> None:
         self._queries = queries
-        self.table, self.condition, self.order, self.size = table, condition, order, size
+        self.table: Table = table
+        self.condition: Condition | None = condition
+        self.order: OrderBy = order
+        self.size = size
         self._opened: OpenQuery | None = None
         self._unsubscribe: Unsubscribe | None = None
         self._on_rows: Signal[[list[Row]]] = Signal("on_rows")

@@ -19,6 +19,8 @@ class ShownTables(ShownState):
 
     __slots__ = ("_changed", "_picture", "_tables")
 
+    changes: int
+
     def __init__(
         self, tables: Mapping[str, Mapping[str, Row]], committed_rev: int, limits: Limits
     ) -> None:

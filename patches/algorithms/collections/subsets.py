@@ -72,7 +72,7 @@ class Interest:
         self._ahead: dict[Place, int] = {}
         self._stated: frozenset[str] = frozenset()  # in the last request
         self._installed_rev = 0
-        self.cursor = 0  # of the document
+        self.cursor: int = 0  # of the document
 
     def stated(self) -> list[Json]:
         """The subsets that are loaded, for a request that states the interest anew."""
@@ -176,7 +176,8 @@ class Interest:
 
         One that was loaded since then has lost its rows: it is to be loaded again.
         """
-        self._installed_rev = self.cursor = rev
+        self._installed_rev = rev
+        self.cursor = rev
         self._ahead.clear()
         known = windows if isinstance(windows, dict) else {}
         for subset in self.subsets.values():

@@ -78,7 +78,7 @@ class Write:
     def __init__(self, owner: WriteOwner, outcome: _Outcome, key: str | None) -> None:
         self._owner, self._outcome = owner, outcome
         #: The key of the row, for good; `None` where the change is not about one row.
-        self.key = key
+        self.key: str | None = key
 
     @property
     def id(self) -> str:

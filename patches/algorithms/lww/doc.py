@@ -30,7 +30,7 @@ class LWWSnapshot(Snapshot):
 
     def __init__(self, work: Work, changes: Sequence[Change]) -> None:
         super().__init__(state=work.state, rev=work.committed_rev, changes=changes)
-        self.work = work
+        self.work: Work = work
 
 
 class Stored:
@@ -42,7 +42,7 @@ class Stored:
         #: The committed state.
         self.committed: Json = {}
         #: The version of the tables.
-        self.version = UNKNOWN_VERSION
+        self.version: int = UNKNOWN_VERSION
 
 
 class LWWDoc(Document[T]):

@@ -63,10 +63,12 @@ class Edit:
         parts: list[Op],
     ) -> None:
         self.kind = kind
-        self.place = place
-        self.low, self.high, self.net = low, high, net
+        self.place: str = place
+        self.low: int = low
+        self.high: int = high
+        self.net: int = net
         #: It only puts something in, at one point.
-        self.inserts = low == high and net > 0
+        self.inserts: bool = low == high and net > 0
         self._given, self._given_low = ops, low
         self._written, self._written_low = ops, low
         self._parts = parts

@@ -95,7 +95,7 @@ class StoredSnapshot(Snapshot):
 
     def __init__(self, *, state: Json, rev: int, changes: Sequence[Change], version: int) -> None:
         super().__init__(state=state, rev=rev, changes=changes)
-        self.version = version
+        self.version: int = version
 
     @classmethod
     def of(cls, state: Json, queue: PendingQueue) -> StoredSnapshot:

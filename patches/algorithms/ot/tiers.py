@@ -36,14 +36,14 @@ class Tiers:
 
     def __init__(self, committed: Json, pending: list[Change]) -> None:
         #: The committed state, and what was committed since and is shown already.
-        self.folded = committed
+        self.folded: Json = committed
         self.unfolded: list[Change] = []
         #: Stored changes that wait for the server, oldest first.
-        self.pending = pending
+        self.pending: list[Change] = pending
         #: The committed state with the first so many pending changes on it, while that is known.
         self.viewed: tuple[int, Json] | None = None
         #: Whether the shown state has to be computed again with the next event.
-        self.is_stale = False
+        self.is_stale: bool = False
 
 
 class TieredDoc(Document[T]):
@@ -59,7 +59,7 @@ class TieredDoc(Document[T]):
         kept, view, dropped = hydrated(snapshot.state, snapshot.rev, pending)
         super().__init__(doc_id, state=view, committed_rev=snapshot.rev, limits=limits)
         #: Stored changes that could not be shown when the document was opened.
-        self.dropped_pending_changes = dropped
+        self.dropped_pending_changes: list[Change] = dropped
         self._tiers: Final = Tiers(snapshot.state, kept)
         self.edits: Final = UnsavedEdits(self.unsaved)
         #: The stored queue that `pending` is; `None` while that is not known.

@@ -39,7 +39,7 @@ class ReplaySnapshot(Snapshot):
 
     def __init__(self, work: Work) -> None:
         super().__init__(state=work.state, rev=work.head.committed_rev, changes=work.pending)
-        self.work = work
+        self.work: Work = work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,7 @@ class ReplayDoc(Document):
     """Rows, shown as `{table: {key: row}}`; `run` is the one way to change them."""
 
     algorithm: ClassVar[str] = "replay"
+    on_change: Signal[[list[Op]]]
 
     #: `(change_id, name, message)`: an action of ours came to nothing when histories met.
     on_action_failed: Signal[[str, str, str]]

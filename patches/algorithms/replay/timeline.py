@@ -85,7 +85,7 @@ class Timeline:
     ) -> None:
         self.copy = copy
         self.entries: list[Entry] = []
-        self.past = Past()
+        self.past: Past = Past()
         self._check_purity = check_purity
         self._deadline = deadline
         self._diverged = diverged

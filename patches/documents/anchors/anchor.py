@@ -138,7 +138,8 @@ class Span:
     __slots__ = ("end", "start")
 
     def __init__(self, start: Anchor, end: Anchor) -> None:
-        self.start, self.end = start, end
+        self.start: Anchor = start
+        self.end: Anchor = end
 
     @property
     def text(self) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from patches.documents.draft.node import Computed, Node, Recorder, own_copy, plain
 from patches.documents.draft.text import DraftText
@@ -130,7 +130,7 @@ class Container(Node):
         self._recorder.check_open()
         return own_copy(self._plain())
 
-    __hash__ = None  # type: ignore[assignment]  # changes, and is compared by value
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # changes, and is compared by value
 
     def __repr__(self) -> str:
         return "<finished draft>" if self._recorder.ended else f"draft of {self._plain()!r}"

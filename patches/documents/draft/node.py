@@ -9,13 +9,14 @@ touched. The operations go to the one `Recorder`; the new state itself is made f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from patches.errors import PatchError
 from patches.json_patch import ABSENT, apply_patch, pointer
 from patches.model.json_values import MAX_SAFE_INTEGER, Json, Op, checked_copy
 
-put = object.__setattr__
+put: Callable[[object, str, object], None] = object.__setattr__
 
 
 class DraftTyping(Protocol):
@@ -36,10 +37,10 @@ class Recorder:
     __slots__ = ("ended", "max_depth", "nodes", "ops", "root", "typing")
 
     def __init__(self, *, max_depth: int, typing: DraftTyping | None = None) -> None:
-        self.typing = typing
+        self.typing: DraftTyping | None = typing
         self.ops: list[Op] = []
-        self.ended = False
-        self.max_depth = max_depth
+        self.ended: bool = False
+        self.max_depth: int = max_depth
         self.root: Node | None = None
         self.nodes: list[Node] = []
 

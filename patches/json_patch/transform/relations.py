@@ -37,13 +37,13 @@ class Context:
     )
 
     def __init__(self, state: Json, *, other_ops_first: bool, custom_ops: CustomOps | None) -> None:
-        self.state = None if is_falsy(state) else state
-        self.other_ops_first = other_ops_first
+        self.state: Json | None = None if is_falsy(state) else state
+        self.other_ops_first: bool = other_ops_first
         #: Two insertions at one place must end in the same order in both directions: where the list
         #: is older, it takes the side that it had when the other one was moved behind it.
-        self.older_inserts_first = other_ops_first
-        self.custom_ops = custom_ops
-        self.has_marks = False
+        self.older_inserts_first: bool = other_ops_first
+        self.custom_ops: CustomOps | None = custom_ops
+        self.has_marks: bool = False
         #: During one pass: the containers that marks on either side say are objects.
         self.objects: frozenset[str] = frozenset()
 

@@ -27,7 +27,7 @@ class SqliteBackend:
         runtime: Runtime | None = None,
     ) -> None:
         self._runtime = runtime or Runtime()
-        self.database = SqliteDatabase(
+        self.database: SqliteDatabase = SqliteDatabase(
             path, durability=durability, runtime=self._runtime, kind=CLIENT_FILE
         )
         #: The stores that were opened, by the name of their algorithm.

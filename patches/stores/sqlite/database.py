@@ -63,7 +63,7 @@ class SqliteDatabase:
         runtime: Runtime | None = None,
         kind: FileKind | None = None,
     ) -> None:
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         self._kind = kind
         check_one_of("durability", durability, _SYNCHRONOUS)
         self._durability: Durability = durability

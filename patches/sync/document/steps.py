@@ -97,7 +97,7 @@ class DocSteps:
     """One document's state and steps, from its tracking to its untracking."""
 
     def __init__(self, doc_id: str, host: Host) -> None:
-        self.doc = DocSync(doc_id=doc_id)
+        self.doc: DocSync = DocSync(doc_id=doc_id)
         self.id: Final = doc_id
         self.host: Final = host
         self.stopped = False

@@ -35,7 +35,7 @@ class Client:
         self.suite = suite
         self.algorithm = algorithm
         self.doc = doc
-        self.made = 0
+        self.made: int = 0
 
     async def edit(self, name: str, value: Json = 1) -> list[Change]:
         """Set a member, and store the edit."""

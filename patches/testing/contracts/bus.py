@@ -14,9 +14,10 @@ class Listener:
     """A started bus, and what it received."""
 
     def __init__(self, name: str, bus: HintBus) -> None:
-        self.name, self.bus = name, bus
+        self.name: str = name
+        self.bus: HintBus = bus
         self.hints: list[Hint] = []
-        self.gaps = 0
+        self.gaps: int = 0
 
     def _gap(self) -> None:
         self.gaps += 1

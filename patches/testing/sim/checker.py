@@ -84,8 +84,8 @@ class Checker:
         self.lives: Counter[str] = Counter()
         self.deletions: list[tuple[str, str, int]] = []
         self.edits: list[Made] = []
-        self.acks = 0
-        self.commits = 0
+        self.acks: int = 0
+        self.commits: int = 0
         #: Documents that have lost transactions: clients may be on a history that is no more.
         self.forked: dict[str, None] = {}
         self._synced: dict[str, Log] = {}

@@ -46,19 +46,19 @@ class SimDisk:
         pass_point: PassPoint,
         on_effect: OnEffect,
     ) -> None:
-        self.backend = backend
+        self.backend: Any = backend
         self._random, self._trace = random, trace
         self._points, self._pass_point, self._on_effect = points, pass_point, on_effect
         self._free_at = 0.0
         #: What a loss of power would take; `None`: every write is synced.
         self.journal: Journal | None = None
         #: Faults: how often a call fails, until when every write does, and until when all is slow.
-        self.error_rate = 0.0
-        self.full_until = 0.0
-        self.slow_until = 0.0
+        self.error_rate: float = 0.0
+        self.full_until: float = 0.0
+        self.slow_until: float = 0.0
         #: Documents with a row that cannot be read, and until when.
         self.bad_docs: dict[str, float] = {}
-        self.errors = 0
+        self.errors: int = 0
 
     def backend_of(self, life: Life) -> Any:
         """The disk as one process sees it, in place of a backend."""
@@ -66,7 +66,9 @@ class SimDisk:
 
     def heal(self) -> None:
         """All faults end."""
-        self.error_rate = self.full_until = self.slow_until = 0.0
+        self.error_rate = 0.0
+        self.full_until = 0.0
+        self.slow_until = 0.0
         self.bad_docs.clear()
 
     def lose_power(self) -> tuple[list[Write], list[Write]]:

@@ -121,7 +121,8 @@ class Faults:
         self._config, self._net, self._trace = config, net, trace
         self._rights, self._crash, self._checker = rights, crash, checker
         self._random = config.stream("points")
-        self.points_on = self._is_over = False
+        self.points_on: bool = False
+        self._is_over = False
         self.points: Counter[str] = Counter()  # how often each was passed
         self.crashes: Counter[str] = Counter()  # how often each was where a process ended
         self.happened: Counter[str] = Counter()
@@ -224,7 +225,8 @@ class Faults:
 
     def end(self) -> None:
         """Nothing goes wrong any more."""
-        self.points_on, self._is_over = False, True
+        self.points_on = False
+        self._is_over = True
 
     def _take_rights(self, fault: Fault, who: str, servers: list[SimServer]) -> None:
         """Somebody loses rights for a while; the servers are told, or not."""

@@ -28,7 +28,7 @@ class HostilePeer:
         self._net, self._random = net, random
         self._frames = hostile_frames(random.getrandbits(32), 2 * _MOST_FRAMES, heard)
         self._life: Life | None = None
-        self.sent = 0
+        self.sent: int = 0
 
     def start(self) -> None:
         """Begin, and go on until `stop`."""

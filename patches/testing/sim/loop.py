@@ -30,8 +30,9 @@ class Life:
     """One life of a process, from its start to its crash or end. It knows its tasks."""
 
     def __init__(self, name: str, number: int) -> None:
-        self.name, self.number = name, number
-        self.alive = True
+        self.name: str = name
+        self.number: int = number
+        self.alive: bool = True
         self.tasks: dict[SimTask, None] = {}
 
     def __repr__(self) -> str:

@@ -41,7 +41,8 @@ class Pipe:
     """One direction of a link."""
 
     def __init__(self, link: Link, name: str) -> None:
-        self._link, self.name = link, name
+        self._link = link
+        self.name: str = name
         self._loop = asyncio.get_running_loop()
         self._under_way: deque[bytes] = deque()
         self._bytes = 0
@@ -51,7 +52,7 @@ class Pipe:
         self._drained = asyncio.Event()
         self.silent = False  # half-open: what is sent vanishes
         self.breaks = False  # its end is no `NetworkError` to whoever reads, but some other error
-        self.closed = False  # nothing more can be sent
+        self.closed: bool = False  # nothing more can be sent
         self._ended = False  # nothing more will arrive
 
     async def send(self, frame: bytes) -> None:
@@ -138,11 +139,13 @@ class Link:
     def __init__(
         self, net: SimNet, client: Life, server: str, number: int, bytes_per_s: float
     ) -> None:
-        self.net, self.client, self.server = net, client, server
+        self.net: SimNet = net
+        self.client: Life = client
+        self.server: str = server
         self.server_life: Life | None = None  # set by whoever accepts it
         self.bytes_per_s = bytes_per_s
-        self.up = Pipe(self, f"{client}#{number}>{server}")
-        self.down = Pipe(self, f"{server}>{client}#{number}")
+        self.up: Pipe = Pipe(self, f"{client}#{number}>{server}")
+        self.down: Pipe = Pipe(self, f"{server}>{client}#{number}")
 
     @property
     def open(self) -> bool:
@@ -165,7 +168,9 @@ class SimStream:
     """One end of a link: a `Stream` for a client's transport, and the same for the server."""
 
     def __init__(self, link: Link, out: Pipe, into: Pipe) -> None:
-        self.link, self._out, self._into = link, out, into
+        self.link: Link = link
+        self._out = out
+        self._into = into
 
     async def send(self, frame: bytes) -> None:
         await self._out.send(frame)
@@ -181,8 +186,9 @@ class SimNet:
     """The network between all nodes. Whoever dials gets one of the servers, by chance."""
 
     def __init__(self, *, random: Random, trace: Trace, latency: Latency | None = None) -> None:
-        self.random, self.trace = random, trace
-        self.latency = latency or Latency()
+        self.random: Random = random
+        self.trace: Trace = trace
+        self.latency: Latency = latency or Latency()
         #: Every server, and what takes its end of a new link: `None` while it is down.
         self.servers: dict[str, Callable[[SimStream], None] | None] = {}
         self.links: dict[Link, None] = {}

@@ -113,13 +113,15 @@ class SimClient:
         algorithms: Callable[[str, Runtime], Sequence[Algorithm]] = lambda _name, _runtime: (),
     ) -> None:
         self._algorithms = algorithms
-        self.node, self._net, self._trace = node, net, trace
+        self.node: Node = node
+        self._net = net
+        self._trace = trace
         self._on_commit, self._on_ack, self._on_start = on_commit, on_ack, on_start
         self._on_refused_deletion = on_refused_deletion
         self.life: Life | None = None
         self.patches: Patches | None = None
         self.sync: PatchesSync | None = None
-        self.online = True
+        self.online: bool = True
         self._unheard = 0  # how often it was told about its network and has not heard it yet
 
     @property

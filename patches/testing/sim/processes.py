@@ -33,7 +33,7 @@ class Processes:
         self._nodes = {node.name: node for node in nodes}
         self._restarting: dict[str, None] = {}
         self._background: dict[asyncio.Task[Any], None] = {}
-        self.crashes = 0
+        self.crashes: int = 0
 
     @property
     def restarting(self) -> bool:

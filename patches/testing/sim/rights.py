@@ -31,7 +31,7 @@ class Rights:
     def __init__(self, random: Random) -> None:
         self._random = random
         #: Rights older than this are asked again by the servers.
-        self.reauth_s = random.choice((2.0, 60.0))
+        self.reauth_s: float = random.choice((2.0, 60.0))
         self._lost: dict[tuple[str, str], _Loss] = {}
         self._hangs = True
 

@@ -42,7 +42,10 @@ class SimServer:
     routes: Mapping[str, str] | None = None
 
     def __init__(self, node: Node, net: SimNet, trace: Trace, watch: Watch, config: Config) -> None:
-        self.node, self._net, self._trace, self._watch = node, net, trace, watch
+        self.node: Node = node
+        self._net = net
+        self._trace = trace
+        self._watch = watch
         self.life: Life | None = None
         self.core: PatchesServer | None = None
         self.services: dict[str, Services] = {}

@@ -17,9 +17,14 @@ class Total:
     """The figures of many runs together."""
 
     def __init__(self) -> None:
-        self.runs = self.actions = self.events = self.crashes = self.commits = self.acks = 0
-        self.left_out = 0
-        self.virtual_s = 0.0
+        self.runs: int = 0
+        self.actions: int = 0
+        self.events: int = 0
+        self.crashes: int = 0
+        self.commits: int = 0
+        self.acks: int = 0
+        self.left_out: int = 0
+        self.virtual_s: float = 0.0
         self.faults: Counter[str] = Counter()
         self.crash_points: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()

@@ -13,7 +13,7 @@ class Trace:
 
     def __init__(self, *, keep: int = 50, file: IO[str] | None = None) -> None:
         self.last: deque[str] = deque(maxlen=keep)
-        self.count = 0
+        self.count: int = 0
         self._hash = hashlib.sha256()
         self._file = file
 

@@ -49,7 +49,7 @@ class Users:
         self._markers = 0
         self._under_way: dict[asyncio.Task[Any], None] = {}
         self._branches: list[str] = []
-        self.done = 0
+        self.done: int = 0
         self.besides: Counter[str] = Counter()
 
     @property

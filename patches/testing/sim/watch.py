@@ -162,7 +162,8 @@ class Watch:
     """All conversations of a run. Calls `fail(invariant, message)`."""
 
     def __init__(self, rights: Rights, fail: Callable[[str, str], None]) -> None:
-        self.rights, self.fail = rights, fail
+        self.rights: Rights = rights
+        self.fail: Callable[[str, str], None] = fail
         self.errors: Counter[str] = Counter()  # the codes of all refusals
         self.closes: Counter[int] = Counter()  # why servers closed connections, by code
         #: Some of the honest requests.

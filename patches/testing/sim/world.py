@@ -99,8 +99,8 @@ class World:
 
     def __init__(self, config: Config, trace_file: IO[str] | None = None) -> None:
         self.config = config
-        self.trace = Trace(file=trace_file)
-        self.outcome = Outcome(config)
+        self.trace: Trace = Trace(file=trace_file)
+        self.outcome: Outcome = Outcome(config)
         self._loop = SimLoop(self._unhandled)
         self.servers: list[SimServer] = []
         self.clients: list[SimClient] = []
@@ -193,20 +193,22 @@ class World:
 
     def _build(self) -> None:
         config = self.config
-        self.net = SimNet(random=config.stream("net"), trace=self.trace)
+        self.net: SimNet = SimNet(random=config.stream("net"), trace=self.trace)
         names = [f"client-{number}" for number in range(config.clients)]
         disk_of = {name: names[owner] for name, owner in zip(names, config.disks, strict=True)}
-        self.checker = Checker(
+        self.checker: Checker = Checker(
             self.fail, disk_of, servers=len(config.server_names), elsewhere=config.family_ids
         )
-        self.agreement = Agreement(self.checker, self.fail, config.family_ids)
-        self.rights = Rights(config.stream("auth"))
-        self.watch = Watch(self.rights, self.fail)
-        self.faults = Faults(config, self.net, self.trace, self.rights, self._crash, self.checker)
+        self.agreement: Agreement = Agreement(self.checker, self.fail, config.family_ids)
+        self.rights: Rights = Rights(config.stream("auth"))
+        self.watch: Watch = Watch(self.rights, self.fail)
+        self.faults: Faults = Faults(
+            config, self.net, self.trace, self.rights, self._crash, self.checker
+        )
         scene = Scene(
             config, self.clients, self.servers, self.trace, self.fail, self.faults.pass_point
         )
-        self.family = FAMILIES.get(config.family or "", DocumentFamily)(scene)
+        self.family: DocumentFamily = FAMILIES.get(config.family or "", DocumentFamily)(scene)
         clock = self._clock("server")
         backend = ServerMemoryBackend(
             runtime=Runtime(wall_ms=clock, random=config.stream("server disk"))
@@ -234,17 +236,21 @@ class World:
                 on_refused_deletion=checker.deletion_refused,
             )  # fmt: skip
             self.clients.append(client)
-        self.users = Users(
+        self.users: Users = Users(
             config, self.clients, self.checker, self.trace, self._restart, self.family
         )
-        self.hostile = HostilePeer(self.net, config.stream("hostile"), self.watch.heard)
+        self.hostile: HostilePeer = HostilePeer(
+            self.net, config.stream("hostile"), self.watch.heard
+        )
         nodes = (self.servers, self.clients)
-        self.processes = Processes(config, *nodes, self.users, self.fail)
-        self.rest = Rest(
+        self.processes: Processes = Processes(config, *nodes, self.users, self.fail)
+        self.rest: Rest = Rest(
             config, self.net, *nodes, self.processes, self.users, self.checker, self.agreement,
             self.rights, self.family, self.fail,
         )  # fmt: skip
-        self.final = FinalChecks(config, self.checker, self.clients, self.servers, self.fail)
+        self.final: FinalChecks = FinalChecks(
+            config, self.checker, self.clients, self.servers, self.fail
+        )
 
     def _clock(self, name: str) -> SimClock:
         random = self.config.stream(f"clock:{name}")

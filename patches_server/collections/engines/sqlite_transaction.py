@@ -31,14 +31,15 @@ class TableSql:
         marks = ", ".join("?" * len(table.table.names))
         names = ", ".join(map(quoted, table.table.names))
         self.read: RowReader = reader_of(table)
-        self.place = table.table.names.index(table.key)
-        self.select = f"SELECT {columns} FROM {name} t"  # noqa: S608 -- declared names
-        self.get = f"{self.select} WHERE t.{key} = ?"
-        self.insert = f"INSERT INTO {name} ({names}) VALUES ({marks})"  # noqa: S608 -- declared names
-        self.delete = f"DELETE FROM {name} WHERE {key} = ?"  # noqa: S608 -- declared names
-        self.any = f"SELECT EXISTS (SELECT 1 FROM {name})"  # noqa: S608 -- declared names
-        self.joined = f"{self.select} JOIN _patches_log l ON l.tbl = ? AND l.key = t.{key}"
-        self.name, self.key = name, key
+        self.place: int = table.table.names.index(table.key)
+        self.select: str = f"SELECT {columns} FROM {name} t"  # noqa: S608 -- declared names
+        self.get: str = f"{self.select} WHERE t.{key} = ?"
+        self.insert: str = f"INSERT INTO {name} ({names}) VALUES ({marks})"  # noqa: S608 -- declared names
+        self.delete: str = f"DELETE FROM {name} WHERE {key} = ?"  # noqa: S608 -- declared names
+        self.any: str = f"SELECT EXISTS (SELECT 1 FROM {name})"  # noqa: S608 -- declared names
+        self.joined: str = f"{self.select} JOIN _patches_log l ON l.tbl = ? AND l.key = t.{key}"
+        self.name: str = name
+        self.key: str = key
 
 
 class SqliteTransaction:
@@ -56,7 +57,9 @@ class SqliteTransaction:
         head: tuple[int, int, str] = conn.execute(
             "SELECT rev, floor, epoch FROM _patches_meta"
         ).fetchone()
-        self.rev, self.floor, self.epoch = head
+        self.rev: int = head[0]
+        self.floor: int = head[1]
+        self.epoch: str = head[2]
 
     def sql(self, query: str, *params: Any) -> list[dict[str, Any]]:
         """One statement of the application's."""

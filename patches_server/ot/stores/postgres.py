@@ -29,6 +29,7 @@ from patches_server.ot.stores.postgres_saves import (
 )
 from patches_server.stores.checksums import require_row, row_crc, unpack
 from patches_server.stores.postgres.backend import PostgresBackend
+from patches_server.stores.postgres.branches import PostgresBranches
 from patches_server.stores.postgres.database import BoundDatabase, Connection, Record
 from patches_server.stores.postgres.documents import (
     HEAD,
@@ -39,7 +40,12 @@ from patches_server.stores.postgres.documents import (
     require_not_deleted,
 )
 from patches_server.stores.postgres.groups import SaveGroups
-from patches_server.stores.postgres.versions import DELETE_VERSIONS, newest_main, version_of
+from patches_server.stores.postgres.versions import (
+    DELETE_VERSIONS,
+    PostgresVersions,
+    newest_main,
+    version_of,
+)
 
 _CHANGE: Final = (
     "c.rev, c.prev, c.change_id, c.created_at, c.batch_id, c.client_id, c.crc, c.change"
@@ -66,8 +72,8 @@ class OTPostgresServerStore(PostgresDocuments):
     def __init__(self, backend: PostgresBackend, *, database: BoundDatabase | None = None) -> None:
         super().__init__(database or backend.database)
         self._backend = backend
-        self.versions = backend.versions
-        self.branches = backend.branches
+        self.versions: PostgresVersions = backend.versions
+        self.branches: PostgresBranches = backend.branches
         self._saves = SaveGroups[Append](
             self._save_chains,
             writers=self._database.writers,

@@ -72,7 +72,7 @@ class Hub:
         #: What is held back while a right is checked again, or for `answers_first`.
         self._held = HeldBroadcasts(limits)
         #: What is done for clients of @dabble/patches.
-        self.answers_first = AnswersFirst(self._hold, self._flush)
+        self.answers_first: AnswersFirst = AnswersFirst(self._hold, self._flush)
         self._views = KeyedLocks()
         self._revocations = 0
         #: Why broadcasts are held back while a subscriber's right is checked again.

@@ -58,7 +58,8 @@ class Event:
     __slots__ = ("_rendered", "method", "params")
 
     def __init__(self, method: str, params: bytes) -> None:
-        self.method, self.params = method, params
+        self.method: str = method
+        self.params: bytes = params
         self._rendered: dict[Render, bytes] = {}
 
     def rendered(self, render: Render) -> bytes:
@@ -94,12 +95,12 @@ class Outbox:
         self._late: dict[About, Event] = {}  # presence that waits for room in the queue
         self._late_bytes = 0
         #: How many offered events gave way to newer ones.
-        self.superseded = 0
+        self.superseded: int = 0
         self._filled = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
         #: Whether `has_room` would not wait.
-        self.takes_calls = True
+        self.takes_calls: bool = True
         self._waits = True
         self.closing: Close | None = None
         #: Called when the peer is cut off for being slow: its writer may be stuck in a write.

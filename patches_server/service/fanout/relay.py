@@ -82,7 +82,7 @@ class AwarenessRelay:
         self._members: dict[str, _Member] = {}
         #: Room -> the connections that have sent or got a message in it.
         self._met: dict[str, dict[str, None]] = {}
-        self.dropped = 0
+        self.dropped: int = 0
 
     def __len__(self) -> int:
         return len(self._members)

@@ -22,9 +22,9 @@ class MemoryBackend:
     def __init__(self, *, runtime: Runtime | None = None) -> None:
         self._runtime = runtime or Runtime()
         self._epoch = random_id(self._runtime.random, 12)
-        self.documents = MemoryDocuments(self._epoch)
-        self.versions = MemoryVersions(self.documents)
-        self.branches = MemoryBranches()
+        self.documents: MemoryDocuments = MemoryDocuments(self._epoch)
+        self.versions: MemoryVersions = MemoryVersions(self.documents)
+        self.branches: MemoryBranches = MemoryBranches()
         #: The stores that were opened, by the name of their algorithm.
         self.stores: dict[str, Any] = {}
 

@@ -19,8 +19,8 @@ class MemoryStore:
         branches: MemoryBranches | None = None,
     ) -> None:
         self._documents = documents or MemoryDocuments()
-        self.versions = versions or MemoryVersions(self._documents)
-        self.branches = branches or MemoryBranches()
+        self.versions: MemoryVersions = versions or MemoryVersions(self._documents)
+        self.branches: MemoryBranches = branches or MemoryBranches()
 
     async def get_tombstone(self, doc_id: str) -> Tombstone | None:
         return self._documents.get_tombstone(doc_id)

@@ -46,7 +46,7 @@ class PostgresBackend(PostgresSharing):
         runtime: Runtime | None = None,
     ) -> None:
         self._runtime = runtime or Runtime()
-        self.database = PostgresDatabase(
+        self.database: PostgresDatabase = PostgresDatabase(
             dsn,
             writers=writers,
             readers=readers,
@@ -56,9 +56,9 @@ class PostgresBackend(PostgresSharing):
             runtime=self._runtime,
         )
         super().__init__(self.database)
-        self.documents = PostgresDocuments(self.database)
-        self.versions = PostgresVersions(self.database, runtime=self._runtime)
-        self.branches = PostgresBranches(self.database)
+        self.documents: PostgresDocuments = PostgresDocuments(self.database)
+        self.versions: PostgresVersions = PostgresVersions(self.database, runtime=self._runtime)
+        self.branches: PostgresBranches = PostgresBranches(self.database)
         #: The stores that were opened, by the name of their algorithm.
         self.stores: dict[str, Any] = {}
 

@@ -37,13 +37,13 @@ class SqliteBackend:
         runtime: Runtime | None = None,
     ) -> None:
         self._runtime = runtime or Runtime()
-        self.database = SqliteDatabase(
+        self.database: SqliteDatabase = SqliteDatabase(
             path, durability=durability, runtime=self._runtime, kind=documents.SERVER_FILE
         )
         self.database.add_schema(SUMS_SCHEMA)
         self.database.add_schema(documents.DOCUMENTS_SCHEMA)
-        self.versions = SqliteVersions(self.database, runtime=self._runtime)
-        self.branches = SqliteBranches(self.database)
+        self.versions: SqliteVersions = SqliteVersions(self.database, runtime=self._runtime)
+        self.branches: SqliteBranches = SqliteBranches(self.database)
         #: The stores that were opened, by the name of their algorithm.
         self.stores: dict[str, Any] = {}
 

@@ -62,8 +62,8 @@ class CollectionsFamily(DocumentFamily):
         self._server: CollectionsServer | None = None
         self._queries: dict[tuple[str, int, str], dict[str, Query]] = {}
         self._marks = 0
-        self.program = ForeignProgram(self._folder)
-        self.checks = BoardChecks(scene, self._logs, self.program, self.queries_of)
+        self.program: ForeignProgram = ForeignProgram(self._folder)
+        self.checks: BoardChecks = BoardChecks(scene, self._logs, self.program, self.queries_of)
 
     # ---- processes -------------------------------------------------------------------------------
 
@@ -283,11 +283,7 @@ async def _stream(server: CollectionsServer, doc_id: str, random: Random) -> Non
             await asyncio.sleep(random.choice((0.01, 0.2, 3.0)))
             await line.update(content=f"{line.content} {number}")
         if random.random() < 0.3:
-            raise _WriterFailedError
-
-
-class _WriterFailedError(PatchesError):
-    """The writer of a line gives up."""
+            raise PatchesError("the writer of a line gives up")
 
 
 async def _quietly(work: Any) -> None:

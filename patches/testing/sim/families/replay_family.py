@@ -82,7 +82,7 @@ class ReplayFamily(DocumentFamily):
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene)
         random = scene.config.stream("replay")
-        self.is_server_run = random.random() < 0.5
+        self.is_server_run: bool = random.random() < 0.5
         self._is_private = random.random() < 0.5
         self._folds = random.random() < 0.3
         self._histories = {doc_id: _History() for doc_id in self.doc_ids}
