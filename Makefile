@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?= -n auto --dist worksteal
 
-.PHONY: help serve test test-quick test-long test-compiled lint format types bench interop clean
+.PHONY: help serve test test-quick test-long test-compiled lint format types bench interop docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -47,6 +47,9 @@ bench: $(VENV)/.test  ## measure, beside the peers that are installed (QUICK=1: 
 	$(BIN)/python -m benchmarks.peers.table
 	[ -n "$(QUICK)" ] || $(BIN)/python -m benchmarks
 
+docs: $(VENV)/.docs  ## make the site of the documentation in build/docs
+	$(BIN)/python docs/site/build.py
+
 clean:  ## remove the virtual environment and caches
 	rm -rf $(VENV) .compiled .pytest_cache .hypothesis .mypy_cache .ruff_cache
 
@@ -60,6 +63,10 @@ $(VENV)/.serve: pyproject.toml | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
