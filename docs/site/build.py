@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 CONFIG = DOCS / "site" / "zensical.toml"
 #: What pages link to outside of `docs`; the site has copies of it.
-BESIDE = ("examples", "benchmarks")
+BESIDE = ("CHANGELOG.md", "benchmarks", "examples")
 #: Pages that `llms-full.txt` leaves out.
 _APART = frozenset({"README", "comparison", "decisions", "performance", "protocol", "simulation"})
 _LINK = re.compile(r"(\]\()((?:\.\./)*)([\w./-]+)")
@@ -82,6 +82,8 @@ def put_together(folder: Path) -> None:
     for path in (ROOT / "examples").glob("*.py"):
         (folder / "examples").mkdir(exist_ok=True)
         shutil.copy(path, folder / "examples")
+    changes = (ROOT / "CHANGELOG.md").read_text("utf-8").replace("](docs/", "](")
+    (folder / "CHANGELOG.md").write_text(changes, "utf-8")
     target = folder / "benchmarks" / "peers"
     target.mkdir(parents=True)
     shutil.copy(ROOT / "benchmarks" / "peers" / "README.md", target)
