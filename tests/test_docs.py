@@ -126,7 +126,7 @@ MODULES = [
 
 
 #: Programs that a page asks its reader to save.
-SAVED_BY_READERS = {"shopping.py"}
+SAVED_BY_READERS = {"add.py", "offline.py", "shopping.py", "vote.py", "watch.py"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

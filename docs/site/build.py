@@ -22,7 +22,10 @@ CONFIG = DOCS / "site" / "zensical.toml"
 #: What pages link to outside of `docs`; the site has copies of it.
 BESIDE = ("CHANGELOG.md", "benchmarks", "examples")
 #: Pages that `llms-full.txt` leaves out.
-_APART = frozenset({"README", "comparison", "decisions", "performance", "protocol", "simulation"})
+_APART = frozenset(
+    "README comparison decisions durability lww-server ot-server performance protocol security "
+    "simulation status stores".split()
+)
 _LINK = re.compile(r"(\]\()((?:\.\./)*)([\w./-]+)")
 
 
