@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from patches.documents.anchors import Anchor, Feed, Span
 from patches.documents.anchors.anchor import text_at
 from patches.documents.anchors.positions import By, Place, Stick, follow
 from patches.documents.draft.marks import marked_runs
+from patches.documents.paths import pointer_of
 from patches.documents.shape import T
 from patches.documents.typed import Typed
 from patches.errors import (
@@ -24,6 +25,9 @@ from patches.model.change import Change
 from patches.model.json_values import Json, Op
 from patches.text import python_index, text_ops_of, utf16_index
 from patches.text.ops import is_length
+
+if TYPE_CHECKING:
+    from jsonpointer import JsonPointer
 
 #: An anchor of another client is followed over so many changes.
 _MAX_CHANGES: Final = 10_000
@@ -59,7 +63,7 @@ class Anchored(Typed[T]):
 
     def anchor(
         self,
-        path: Any,
+        path: str | JsonPointer,
         index: int | None = None,
         *,
         stick: Stick = "left",
@@ -72,7 +76,7 @@ class Anchored(Typed[T]):
         member, which an LWW document needs. Raises `IndexError`, `PatchError` if there is no such
         text or element, `UnsupportedOperationError`, `DocumentClosedError`.
         """
-        path = _pointer_of(path)
+        path = pointer_of(path)
         self._check_anchors(stick)
         if index is None:
             return self._element(path, stick, key)
@@ -83,12 +87,12 @@ class Anchored(Typed[T]):
             raise TypeError(f"an index is an int, not {type(index).__name__}")
         return Anchor(self, Place(path, utf16_index(text, index), stick))
 
-    def marks(self, path: Any) -> dict[str, list[Span]]:
+    def marks(self, path: str | JsonPointer) -> dict[str, list[Span]]:
         """The marks of the text at `path`: for each id its runs. Raises `PatchError`.
 
         A mark of which the text was deleted is not among them.
         """
-        path = _pointer_of(path)
+        path = pointer_of(path)
         self._check_anchors("left")
         self._text_of(path)
         ops = text_ops_of(pointer.value_at(self.plain_state, path)) or ()
@@ -103,9 +107,11 @@ class Anchored(Typed[T]):
             for mark_id, runs in marked_runs(ops).items()
         }
 
-    def stream_start(self, path: Any, at: Anchor | int | None, *, whole: bool) -> Anchor:
+    def stream_start(
+        self, path: str | JsonPointer, at: Anchor | int | None, *, whole: bool
+    ) -> Anchor:
         """Where a stream begins: at an anchor, at an index, or at the end of the text."""
-        path = _pointer_of(path)
+        path = pointer_of(path)
         self._check_anchors("left")
         if self.follows == "states" and not whole:
             raise UnsupportedOperationError(
@@ -126,13 +132,15 @@ class Anchored(Typed[T]):
             at = len(text) - (text.endswith("\n") and not isinstance(value, str))
         return self.anchor(path, at)
 
-    def anchor_at_utf16(self, path: Any, utf16: int, *, stick: Stick = "left") -> Anchor:
+    def anchor_at_utf16(
+        self, path: str | JsonPointer, utf16: int, *, stick: Stick = "left"
+    ) -> Anchor:
         """As `anchor`, for a position as browsers count. Beyond the end it is the end."""
-        path = _pointer_of(path)
+        path = pointer_of(path)
         self._check_anchors(stick)
         return self.anchor(path, python_index(self._text_of(path), utf16), stick=stick)
 
-    def span(self, path: Any, start: int, end: int) -> Span:
+    def span(self, path: str | JsonPointer, start: int, end: int) -> Span:
         """The characters from `start` to `end` of a text. Raises as `anchor`."""
         if start > end:
             raise IndexError(f"a span ends at {end}, before its start {start}")
@@ -225,15 +233,6 @@ class Anchored(Typed[T]):
             if rev + len(found) < self.committed_rev and not found:
                 raise AnchorExpiredError(self.id, rev=rev, committed_rev=self.committed_rev)
         return [change for change in found if change.rev <= self.committed_rev]
-
-
-def _pointer_of(path: Any) -> str:
-    """A path as a string: also that of a `jsonpointer.JsonPointer`."""
-    found = path if isinstance(path, str) else getattr(path, "path", None)
-    if not isinstance(found, str):
-        raise PatchError(f"a path is a JSON Pointer, not {type(path).__name__}")
-    pointer.parse(found)
-    return found
 
 
 def _read(wire: Mapping[str, Json]) -> tuple[Place, int, tuple[str, Json] | None]:

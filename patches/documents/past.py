@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from patches.documents.draft import ops_to_reach
+from patches.documents.paths import pointer_of
 from patches.errors import (
     HistoryUnavailableError,
     JSONRPCError,
@@ -23,6 +24,9 @@ from patches.model.json_values import Json, Op
 from patches.runtime import Runtime
 
 if TYPE_CHECKING:
+    import jsonpatch
+    from jsonpointer import JsonPointer
+
     from patches.history import Diff, Moment, Run
 
 _PAGE = 50
@@ -108,14 +112,23 @@ class HasPast:
         run = (self.runtime or Runtime()).run_blocking
         return await run(lambda: diff_states(before, after, key=key))
 
-    async def blame(self, path: str) -> list[Run]:
+    async def patch_since(self, rev: int) -> jsonpatch.JsonPatch:
+        """What has changed since a committed revision, own unsent edits too, as RFC 6902 has it:
+        `(await doc.patch_since(3)).apply(await doc.at(3)) == doc.raw`."""
+        from patches.history.plain import jsonpatch_between
+
+        before, after = await self.at(rev), self.raw
+        run = (self.runtime or Runtime()).run_blocking
+        return await run(lambda: jsonpatch_between(before, after))
+
+    async def blame(self, path: str | JsonPointer) -> list[Run]:
         """Who wrote which part of the text at a path; LWW: who wrote each field there, and when.
 
         Raises `HistoryUnavailableError` if the server does not say.
         """
         from patches.history import Run
 
-        return [Run.from_wire(each) for each in await self._ask("getBlame", str(path))]
+        return [Run.from_wire(each) for each in await self._ask("getBlame", pointer_of(path))]
 
     async def restore(self, rev: int, *, note: str | None = None) -> None:
         """Make the document what it was at a revision, by an ordinary edit, which can be undone.

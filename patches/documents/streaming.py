@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 from patches.documents.anchored import Anchored
 from patches.documents.anchors import Anchor, Span
 from patches.documents.draft.marks import marks_between
+from patches.documents.paths import pointer_of
 from patches.documents.shape import T
 from patches.documents.undo import UndoManager
 from patches.documents.watchers import EditGroup
@@ -21,6 +22,8 @@ from patches.model.json_values import Json, Op
 from patches.text import text_ops_of, utf16_length
 
 if TYPE_CHECKING:
+    from jsonpointer import JsonPointer
+
     from patches.documents.document import Document
 
 #: A change holds at most so many characters of a stream.
@@ -42,7 +45,7 @@ class Streaming(Anchored[T]):
 
     def stream_text(
         self,
-        path: str,
+        path: str | JsonPointer,
         *,
         at: Anchor | int | None = None,
         label: str = "",
@@ -57,6 +60,7 @@ class Streaming(Anchored[T]):
         `at`: an anchor or an index, else the end. `every`: seconds between two changes. `whole`:
         replace the string with each, as an LWW document needs. Raises `UnsupportedOperationError`.
         """
+        path = pointer_of(path)
         start = self.stream_start(path, at, whole=whole)
         return TextStream(
             self,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from patches.aio.signals import Signal
 from patches.documents.guard import guarded
+from patches.documents.paths import pointer_of
 from patches.documents.shape import ReportMisfit, Shape, T
 from patches.documents.subscribed import Subscribed
 from patches.errors import PatchesError
+from patches.json_patch import ABSENT, pointer
 from patches.model.json_values import Json
+
+if TYPE_CHECKING:
+    from jsonpointer import JsonPointer
 
 
 class Typed(Subscribed[T]):
@@ -44,6 +49,14 @@ class Typed(Subscribed[T]):
         """The state as plain JSON, whatever the document's type. Shared: do not change it."""
         raw = self._shown.handed_out()
         return self._unwritable(raw) if self._debug else raw
+
+    def get(self, path: str | JsonPointer, default: Any = None) -> Any:
+        """The plain JSON at a path, or `default` where there is nothing. Do not change it.
+
+        Raises `PatchError` for what is no JSON Pointer.
+        """
+        found = pointer.value_at(self.raw, pointer_of(path))
+        return default if found is ABSENT else found
 
     @property
     def misfit(self) -> PatchesError | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from patches.documents.draft import ops_to_reach
-from patches.history.plain import plain_ops_between
+from patches.history.plain import jsonpatch_between
 from patches.json_patch import pointer
 from patches.model import codec
 from patches.model.json_values import Json, Op, json_equal
@@ -57,9 +57,7 @@ class Diff:
 
     def to_jsonpatch(self) -> jsonpatch.JsonPatch:
         """The same as RFC 6902 has it: `diff.to_jsonpatch().apply(before) == after`."""
-        from jsonpatch import JsonPatch  # imported on first use
-
-        return JsonPatch(plain_ops_between(self.before, self.after))
+        return jsonpatch_between(self.before, self.after)
 
     def to_text(self, *, context: int = 3, color: bool = False) -> str:
         """A unified diff of the states as indented JSON; empty if they are equal."""

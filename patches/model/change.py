@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from operator import attrgetter
-from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from patches.errors import InvalidRequestError
 from patches.model import codec
 from patches.model.json_values import Json, Op
 from patches.runtime import Millis
+
+if TYPE_CHECKING:
+    import jsonpatch
 
 DocSyncStatus: TypeAlias = Literal["unsynced", "syncing", "synced", "error"]
 
@@ -150,6 +154,18 @@ class Change:
             wire["clientId"] = self.client_id
         wire.update(self.metadata)
         return wire
+
+    def to_jsonpatch(self, before: Json) -> jsonpatch.JsonPatch:
+        """The change as RFC 6902 has it, for the state that it was made for.
+
+        `change.to_jsonpatch(before).apply(before)` is the state after it: increments, text edits
+        and soft writes become what they come to there. Raises `PatchError` if the change cannot be
+        applied to `before`.
+        """
+        # By name: what converts stands above the model, and few programs convert.
+        plain: Any = import_module("patches.history.plain")
+        found: jsonpatch.JsonPatch = plain.jsonpatch_of(self.ops, before)
+        return found
 
     @property
     def encoded(self) -> bytes:
