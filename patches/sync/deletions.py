@@ -16,8 +16,9 @@ from patches.errors import DocDeletedError, StatusError
 from patches.model.change import Change
 from patches.model.ids import change_ids
 from patches.model.json_values import Op
+from patches.net.backoff import reconnect_wait
 from patches.net.connection import PatchesConnection
-from patches.sync.document.failures import refuses_for_good
+from patches.sync.document.failures import least_wait, refuses_for_good
 from patches.sync.documents import Report
 
 _log = logging.getLogger("patches.sync")
@@ -39,6 +40,7 @@ class Deletions:
         on_remote: Signal[[str, Sequence[Change]]],
         report: Report,
         changed: Callable[[], None],
+        is_linked: Callable[[], bool],
     ) -> None:
         self._patches = patches
         self._connection = connection
@@ -47,7 +49,10 @@ class Deletions:
         self._on_remote = on_remote
         self._report = report
         self._changed = changed
+        self._is_linked = is_linked
         self._under_way: set[str] = set()
+        #: Those that failed and are tried again: how often in a row, and what was reported last.
+        self._failed: dict[str, tuple[int, str]] = {}
         #: Those that the server has carried out, while dropping their tombstones seemed to fail.
         self._unconfirmed: dict[str, None] = {}
         self._forgetting: set[str] = set()
@@ -66,6 +71,7 @@ class Deletions:
     def start(self) -> None:
         """The scope has started: nothing is under way."""
         self._under_way.clear()
+        self._failed.clear()
 
     # ---- deleted here ----------------------------------------------------------------------------
 
@@ -92,13 +98,37 @@ class Deletions:
                 )
 
     async def _delete_on_server(self, doc_id: str, algorithm: Algorithm | None) -> None:
+        wait_s = None
         try:
             algorithm = algorithm or await self._owner_of(doc_id)
             if algorithm is not None:
                 await self._delete(doc_id, algorithm)
+            elif self._unconfirmed.pop(doc_id, False) is None:  # it was dropped after all
+                self._patches.deletion_confirmed(doc_id)
+            self._failed.pop(doc_id, None)
+        except Exception as exc:  # boundary: a store, or a connection of the application's own
+            wait_s = self._failed_again(doc_id, exc)
         finally:
             self._under_way.discard(doc_id)
             self._changed()
+        if wait_s is not None:
+            self._scope.spawn(self._delete_later(doc_id, wait_s), name=f"deletion of {doc_id}")
+
+    def _failed_again(self, doc_id: str, error: Exception) -> float:
+        """Report a failure, once while it stays the same. Seconds until the next attempt."""
+        attempt, reported = self._failed.get(doc_id, (0, ""))
+        said = f"{type(error).__name__}: {error}"
+        if said != reported:
+            self._report(error, doc_id)
+        self._failed[doc_id] = attempt + 1, said
+        wait_s = reconnect_wait(attempt, self._patches.runtime.random.random())
+        return max(wait_s, least_wait(error))
+
+    async def _delete_later(self, doc_id: str, wait_s: float) -> None:
+        """Try again, unless the connection is lost: the next full sync does it then."""
+        await asyncio.sleep(wait_s)
+        if self._is_linked() and doc_id in self._failed:
+            await self.delete_one(doc_id)
 
     async def _owner_of(self, doc_id: str) -> Algorithm | None:
         """The algorithm whose store has a document's tombstone."""
@@ -109,24 +139,21 @@ class Deletions:
         return None
 
     async def _delete(self, doc_id: str, algorithm: Algorithm) -> None:
-        """One that fails is reported, and waits for the next full sync. One that is refused for
-        good is given up: the document can be opened again, as the server has it.
+        """One that is refused for good is reported and given up: the document can be opened again,
+        as the server has it. Raises what may pass.
         """
         try:
-            try:
-                await self._connection.delete_doc(doc_id)
-            except StatusError as exc:
-                if exc.code != 410:  # deleted by somebody else already
-                    if not refuses_for_good(exc):
-                        raise
-                    self._report(exc, doc_id)
-            try:
-                await self._patches.confirm_deletion(doc_id, algorithm)
-            except Exception:
-                self._unconfirmed[doc_id] = None
-                raise
-        except Exception as exc:  # boundary: a store, or a connection of the application's own
-            self._report(exc, doc_id)
+            await self._connection.delete_doc(doc_id)
+        except StatusError as exc:
+            if exc.code != 410:  # deleted by somebody else already
+                if not refuses_for_good(exc):
+                    raise
+                self._report(exc, doc_id)
+        try:
+            await self._patches.confirm_deletion(doc_id, algorithm)
+        except Exception:
+            self._unconfirmed[doc_id] = None
+            raise
 
     # ---- deleted on the server -------------------------------------------------------------------
 

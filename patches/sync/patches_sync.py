@@ -132,6 +132,7 @@ class PatchesSync(Linking):
             on_remote=self.on_remote_doc_deleted,
             report=self._report,
             changed=self._changed.set,
+            is_linked=lambda: self._link is not None,
         )
         self._full_sync = FullSync(
             patches,

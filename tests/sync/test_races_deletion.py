@@ -391,6 +391,63 @@ async def test_a_tombstone_whose_dropping_seemed_to_fail_does_not_keep_the_docum
         assert not (await scene.open()).is_closed
 
 
+@pytest.mark.parametrize("failed", ["server", "store", "store, in appearance"])
+def test_a_deletion_that_fails_for_a_while_is_tried_again_on_the_same_connection(
+    failed: str,
+) -> None:
+    @virtual_time
+    async def run() -> None:
+        connection = quiet()
+        answers: list[Exception | None] = [StatusError(503, "no storage")] * 3 + [None] * 9
+        connection.replies["deleteDoc"] = (
+            (lambda call: answers.pop(0)) if failed == "server" else None
+        )
+        async with sync_scene(connection) as scene:
+            await scene.opened_at(1)
+            confirm = scene.algorithm.confirm_delete_doc
+            left = [] if failed == "server" else [StorageError("full")] * 3
+
+            async def confirm_later(doc_id: str) -> None:
+                if failed != "store" or not left:
+                    await confirm(doc_id)
+                if left:
+                    raise left.pop()
+
+            scene.algorithm.confirm_delete_doc = confirm_later  # type: ignore[method-assign]  # arranged
+            await scene.patches.delete_doc("d")
+            with pytest.raises(DeletionPendingError):
+                await scene.open()
+            await asyncio.sleep(10)
+            assert_gone(scene)
+            assert len(scene.errors) == 1  # the same three times is told once
+            assert connection.methods.count("subscribe") == 1  # it was connected all the time
+            assert not (await scene.open()).is_closed
+
+    run()
+
+
+@virtual_time
+async def test_a_deletion_waits_as_long_as_the_server_asks_and_no_more_once_disconnected() -> None:
+    connection = quiet()
+    connection.replies["deleteDoc"] = lambda call: StatusError(
+        429, "slowly", data={"retryAfterMs": 60_000}
+    )
+    async with sync_scene(connection) as scene:
+        await scene.opened_at(1)
+        await scene.patches.delete_doc("d")
+        await asyncio.sleep(59)
+        assert connection.methods.count("deleteDoc") == 1
+        await asyncio.sleep(2)
+        assert connection.methods.count("deleteDoc") == 2
+        connection.drop()
+        await asyncio.sleep(200)
+        assert connection.methods.count("deleteDoc") == 2
+        connection.replies["deleteDoc"] = None
+        connection.restore()
+        await idle()
+        assert_gone(scene)
+
+
 @virtual_time
 async def test_a_deletion_made_offline_is_carried_out_before_the_document_is_made_anew() -> None:
     connection = quiet()

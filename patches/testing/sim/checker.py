@@ -121,11 +121,11 @@ class Checker:
             self._sent.setdefault((doc_id, change.id), []).append(changes)
 
     def deleted(self, doc_id: str, client: str, life: int) -> None:
-        """A client has stored that its user deleted what was the `life`th document of this id."""
+        """A client is about to store that its user deletes the `life`th document of this id."""
         self.deletions.append((doc_id, client, life))
 
-    def deletion_refused(self, doc_id: str, client: str) -> None:
-        """The server has refused a client's deletion: the right is gone, and it is given up."""
+    def forget_deletion(self, doc_id: str, client: str) -> None:
+        """The server has refused a client's deletion, or it may not have been stored."""
         self.deletions = [each for each in self.deletions if each[:2] != (doc_id, client)]
 
     def undone_deletions(self) -> list[str]:

@@ -50,10 +50,8 @@ class FinalChecks:
                     if entry.doc_id not in self._config.family_ids:
                         found[id(client.node.disk), entry.change_id] = entry
         self._aside = list(found.values())
-        # A right that is gone for a while can end a deletion in ways that are not seen here.
-        if "rights" not in self._config.faults:
-            for message in self._checker.undone_deletions():
-                self._fail("I10", message)
+        for message in self._checker.undone_deletions():
+            self._fail("I10", message)
         for doc_id in self._config.core_ids:
             log = self._checker.log(doc_id)
             if log.deleted:

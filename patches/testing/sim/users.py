@@ -227,8 +227,12 @@ class Users:
             return
         assert client.patches is not None
         life = self._checker.lives[doc_id]
-        await client.patches.delete_doc(doc_id)
-        self._checker.deleted(doc_id, client.name, life)
+        self._checker.deleted(doc_id, client.name, life)  # the server may refuse it before the end
+        try:
+            await client.patches.delete_doc(doc_id)
+        except BaseException:  # also of a process that is killed
+            self._checker.forget_deletion(doc_id, client.name)
+            raise
 
     async def _delete_offline(self, client: SimClient, doc_id: str, random: Random) -> None:
         """Delete a document without a connection; perhaps the process ends before there is one, or

@@ -233,7 +233,7 @@ class World:
             client = SimClient(
                 node, self.net, self.trace, checker.sent, checker.acknowledged,
                 self.agreement.watch, algorithms=self.family.client_algorithms,
-                on_refused_deletion=checker.deletion_refused,
+                on_refused_deletion=checker.forget_deletion,
             )  # fmt: skip
             self.clients.append(client)
         self.users: Users = Users(
