@@ -16,6 +16,7 @@ from patches.algorithms.ot.edit_runs import EditRun, RunKind, edit_of
 from patches.algorithms.ot.meeting_index import MeetingIndex, places
 from patches.algorithms.ot.slots import counter_place, is_independent, steady_place
 from patches.json_patch import transform_patch
+from patches.json_patch.pointer import is_index, last_key
 from patches.model.change import Change
 from patches.model.json_values import Op
 
@@ -192,7 +193,7 @@ class TransformWalk:
         ahead = transform_patch(None, mine, ops, other_ops_first=True, checkpoint=self._checkpoint)
         if behind is not mine:
             self._put_program(entry, behind)
-        return ahead
+        return _over(mine, behind, ahead)
 
     # ---- slots -----------------------------------------------------------------------------------
 
@@ -292,6 +293,20 @@ class _Part:
         path = counter_place(ops)
         if path is not None:
             self.run = ("counter", path)
+
+
+def _over(mine: list[Op], behind: list[Op], ahead: list[Op]) -> list[Op]:
+    """`ahead`, which follows `mine`, where of `mine` only `behind` is left.
+
+    A copy whose source is gone or overwritten is dropped. What it put into a list goes with it, or
+    the entries after it would be taken for one place too far.
+    """
+    if behind or len(mine) != 1 or mine[0]["op"] != "copy":
+        return ahead
+    path = mine[0].get("path")
+    if not isinstance(path, str) or not is_index(last_key(path)) or "obj" in mine[0]:
+        return ahead
+    return [*ahead, *transform_patch(None, ahead, [{"op": "remove", "path": path}])]
 
 
 def _joined(parts: list[_Part], given: list[Op]) -> list[Op]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from patches.algorithms.ot import walk as walk_module
 from patches.algorithms.ot.walk import TransformWalk
-from patches.json_patch import transform_patch
+from patches.json_patch import apply_patch, transform_patch
 from patches.model.json_values import Op
 
 
@@ -25,6 +25,11 @@ def plain_walk(
         for at, entry in enumerate(queue):
             queue[at] = transform_patch(None, ops, entry)
             ops = transform_patch(None, entry, ops, other_ops_first=True)
+            if [op["op"] for op in entry] == ["copy"] and not queue[at]:
+                # what a copy that is dropped had put into a list goes with it
+                if entry[0]["path"].rpartition("/")[2].isdecimal() and "obj" not in entry[0]:
+                    gone: list[Op] = [{"op": "remove", "path": entry[0]["path"]}]
+                    ops = [*ops, *transform_patch(None, ops, gone)]
         advanced.append(ops)
     return queue, advanced
 
@@ -33,6 +38,29 @@ def walk(queue: list[list[Op]], history: list[list[Op]]) -> tuple[list[list[Op]]
     moving = TransformWalk(queue)
     advanced = [moving.follow(ops) for ops in history]
     return [ops or [] for ops in moving.programs()], advanced
+
+
+@pytest.mark.parametrize(
+    ("foreign", "left"),
+    [
+        ({"op": "replace", "path": "/items/1", "value": 317}, 6),
+        ({"op": "remove", "path": "/items/1"}, 5),
+        ({"op": "replace", "path": "/a", "value": 317}, 7),
+    ],
+)
+def test_a_copy_that_is_dropped_leaves_no_room_in_the_list(foreign: Op, left: int) -> None:
+    """The next edit removes what its author saw: the element that had been the sixth."""
+    state: Any = {"a": "A", "items": list("0123456789")}
+    queue: list[list[Op]] = [
+        [{"op": "copy", "from": "/items/1", "path": "/items/5"}],
+        [{"op": "remove", "path": "/items/7"}],
+    ]
+    moved, _ = walk(queue, [[foreign]])
+    assert moved[1] == [{"op": "remove", "path": f"/items/{left}"}]
+    for ops in ([foreign], *moved):
+        state = apply_patch(state, ops, strict=True)
+    assert "6" not in state["items"]
+    assert {"5", "7"} <= set(state["items"])
 
 
 KEYS = ["a", "b", "l", "t", "0", "1", "-"]
