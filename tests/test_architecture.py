@@ -89,6 +89,15 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "patches.algorithms.lww.stores": ALGORITHM | {"patches.algorithms.lww"},
     "patches.algorithms.replay.stores": ALGORITHM | {"patches.algorithms.replay", "patches.rows"},
     "patches.net": BASE | {"patches.aio"},
+    "patches.cli": BASE
+    | {
+        "patches.client",
+        "patches.documents",
+        "patches.history",
+        "patches.json_patch",
+        "patches.sync",
+        "patches.text",
+    },
     "patches.client": BASE
     | {
         "patches.aio",

@@ -94,6 +94,7 @@ def test_s67_a_bare_install_runs_the_first_program_without_a_warning(
     version = run(python, "-W", "error", "-m", "patches_server", "--version")
     assert version.split() == ["patches-server", patches.__version__]
     assert run(str(Path(python).with_name("patches-server")), "--version") == version
+    assert run(str(Path(python).with_name("patches")), "--version").split()[1] == version.split()[1]
     text = (ROOT / "README.md").read_text("utf-8").partition("## The same in one program")[2]
     program = re.search(r"```python\n(.*?)^```", text, re.M | re.S)
     assert program is not None

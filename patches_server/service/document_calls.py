@@ -14,6 +14,7 @@ from patches.errors import (
     StatusError,
 )
 from patches.limits import Limits
+from patches.model.exports import export_lines, read_export
 from patches.model.json_values import Json, Op
 from patches_server.documents.listing import (
     DocInfo,
@@ -25,7 +26,6 @@ from patches_server.documents.listing import (
 )
 from patches_server.service.own_calls import OwnCalls
 from patches_server.service.router import Router
-from patches_server.service.transfer import export_lines, read_export
 from patches_server.wire import checks as wire_checks
 
 #: A page holds no more.
