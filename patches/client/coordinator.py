@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from patches.model.change import Change
 from patches.model.json_values import Json
@@ -22,6 +22,15 @@ class Coordinator(Protocol):
 
     async def call_server(self, method: str, *params: Any) -> Json:
         """Call a method of the server. Raises `NetworkError` without a connection."""
+
+    async def settled(
+        self,
+        timeout_s: float | None,
+        *,
+        docs: Sequence[str],
+        offline: Literal["wait", "raise"],
+    ) -> None:
+        """Wait until every edit of these documents is confirmed, as `PatchesSync.settled` does."""
 
     def ask_access(self, doc_ids: Sequence[str]) -> None:
         """Ask the server for the rights to open documents, if there is a connection."""

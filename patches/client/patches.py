@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from patches.aio.keyed_locks import KeyedLocks
 from patches.aio.tasks import TaskScope
@@ -316,6 +316,13 @@ class Patches(OpensTyped, Saving, Quarantine, NeedsClosing, ClientSignals):
             raise NetworkError(f"{method}: there is no connection")
         return await self.coordinator.call_server(method, *params)
 
+    async def _wait_settled(
+        self, doc_id: str, timeout_s: float | None, offline: Literal["wait", "raise"]
+    ) -> None:
+        if self.coordinator is None:
+            raise NetworkError(f"document {doc_id!r} is not synced with a server")
+        await self.coordinator.settled(timeout_s, docs=[doc_id], offline=offline)
+
     async def _show_docs(self, doc_ids: Sequence[str]) -> None:
         if self.coordinator is not None:
             await self.coordinator.show_docs(doc_ids)
@@ -351,6 +358,7 @@ class Patches(OpensTyped, Saving, Quarantine, NeedsClosing, ClientSignals):
                 fetcher=partial(self._fetch_changes, doc_id),
             )
             doc.call_server = self._call_server
+            doc.wait_settled = self._wait_settled
             doc.ask_access = self._ask_access
             doc.on_change(partial(self._edited, queue, opened))
             self.on_open_doc.emit(doc)

@@ -9,7 +9,6 @@ from patches.documents.anchors import Anchor, Feed, Span
 from patches.documents.anchors.anchor import text_at
 from patches.documents.anchors.positions import By, Place, Stick, follow
 from patches.documents.draft.marks import marked_runs
-from patches.documents.paths import pointer_of
 from patches.documents.shape import T
 from patches.documents.typed import Typed
 from patches.errors import (
@@ -76,7 +75,7 @@ class Anchored(Typed[T]):
         member, which an LWW document needs. Raises `IndexError`, `PatchError` if there is no such
         text or element, `UnsupportedOperationError`, `DocumentClosedError`.
         """
-        path = pointer_of(path)
+        path = pointer.text_of(path)
         self._check_anchors(stick)
         if index is None:
             return self._element(path, stick, key)
@@ -92,7 +91,7 @@ class Anchored(Typed[T]):
 
         A mark of which the text was deleted is not among them.
         """
-        path = pointer_of(path)
+        path = pointer.text_of(path)
         self._check_anchors("left")
         self._text_of(path)
         ops = text_ops_of(pointer.value_at(self.plain_state, path)) or ()
@@ -111,7 +110,7 @@ class Anchored(Typed[T]):
         self, path: str | JsonPointer, at: Anchor | int | None, *, whole: bool
     ) -> Anchor:
         """Where a stream begins: at an anchor, at an index, or at the end of the text."""
-        path = pointer_of(path)
+        path = pointer.text_of(path)
         self._check_anchors("left")
         if self.follows == "states" and not whole:
             raise UnsupportedOperationError(
@@ -136,7 +135,7 @@ class Anchored(Typed[T]):
         self, path: str | JsonPointer, utf16: int, *, stick: Stick = "left"
     ) -> Anchor:
         """As `anchor`, for a position as browsers count. Beyond the end it is the end."""
-        path = pointer_of(path)
+        path = pointer.text_of(path)
         self._check_anchors(stick)
         return self.anchor(path, python_index(self._text_of(path), utf16), stick=stick)
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, cast
 
 from patches.aio.signals import Signal, Spawn
 from patches.documents.access import HasAccess
+from patches.documents.confirmed import Confirmable
 from patches.documents.described import Described
 from patches.documents.draft import draft_of, ops_to_reach, plain_ops, record
 from patches.documents.owner import NotADict, Owner
@@ -41,7 +42,7 @@ from patches.model.request_checks import CHANGE_ENVELOPE_BYTES
 from patches.runtime import Runtime
 
 
-class Document(Streaming[T], Described, HasPast, HasAccess, NotADict):
+class Document(Streaming[T], Described, HasPast, HasAccess, Confirmable, NotADict):
     """An open document. `Patches.open_doc` makes it and owns it.
 
     `T` is what it was opened as; without a type its state is plain JSON.

@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from patches.documents.draft import ops_to_reach
-from patches.documents.paths import pointer_of
 from patches.errors import (
     HistoryUnavailableError,
     JSONRPCError,
@@ -19,7 +18,7 @@ from patches.errors import (
     PatchError,
     VersionError,
 )
-from patches.json_patch import ABSENT, apply_patch
+from patches.json_patch import ABSENT, apply_patch, pointer
 from patches.model.json_values import Json, Op
 from patches.runtime import Runtime
 
@@ -128,7 +127,7 @@ class HasPast:
         """
         from patches.history import Run
 
-        return [Run.from_wire(each) for each in await self._ask("getBlame", pointer_of(path))]
+        return [Run.from_wire(each) for each in await self._ask("getBlame", pointer.text_of(path))]
 
     async def restore(self, rev: int, *, note: str | None = None) -> None:
         """Make the document what it was at a revision, by an ordinary edit, which can be undone.

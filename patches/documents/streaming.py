@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 from patches.documents.anchored import Anchored
 from patches.documents.anchors import Anchor, Span
 from patches.documents.draft.marks import marks_between
-from patches.documents.paths import pointer_of
 from patches.documents.shape import T
 from patches.documents.undo import UndoManager
 from patches.documents.watchers import EditGroup
 from patches.errors import PatchError, StreamTargetGoneError
-from patches.json_patch.pointer import value_at
+from patches.json_patch import pointer
 from patches.model.codec import json_size
 from patches.model.json_values import Json, Op
 from patches.text import text_ops_of, utf16_length
@@ -60,7 +59,7 @@ class Streaming(Anchored[T]):
         `at`: an anchor or an index, else the end. `every`: seconds between two changes. `whole`:
         replace the string with each, as an LWW document needs. Raises `UnsupportedOperationError`.
         """
-        path = pointer_of(path)
+        path = pointer.text_of(path)
         start = self.stream_start(path, at, whole=whole)
         return TextStream(
             self,
@@ -226,7 +225,7 @@ class TextStream:
         self._end = self._doc.anchor_at_utf16(path, at + utf16_length(text))
 
     def _op(self, path: str, at: int, text: str) -> Op:
-        value: Any = value_at(self._doc.plain_state, path)
+        value: Any = pointer.value_at(self._doc.plain_state, path)
         if self._whole:
             index = self._end.index or 0
             return {"op": "replace", "path": path, "value": value[:index] + text + value[index:]}

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from patches.aio.signals import Signal
 from patches.documents.guard import guarded
-from patches.documents.paths import pointer_of
 from patches.documents.shape import ReportMisfit, Shape, T
 from patches.documents.subscribed import Subscribed
 from patches.errors import PatchesError
@@ -55,7 +54,7 @@ class Typed(Subscribed[T]):
 
         Raises `PatchError` for what is no JSON Pointer.
         """
-        found = pointer.value_at(self.raw, pointer_of(path))
+        found = pointer.value_at(self.raw, pointer.text_of(path))
         return default if found is ABSENT else found
 
     @property

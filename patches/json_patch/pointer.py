@@ -41,6 +41,18 @@ def parse(pointer: str) -> list[str]:
     return holder_keys(pointer)[1:]
 
 
+def text_of(path: object) -> str:
+    """A pointer that a program gives, as a string: also that of a `jsonpointer.JsonPointer`.
+
+    Raises `PatchError` for anything else.
+    """
+    found = path if isinstance(path, str) else getattr(path, "path", None)
+    if not isinstance(found, str):
+        raise PatchError(f"a path is a JSON Pointer, not {type(path).__name__}")
+    parse(found)
+    return found
+
+
 def join(*keys: str | int) -> str:
     """The pointer of these keys."""
     return "".join(f"/{escape(key)}" for key in keys)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Literal
 
 from patches.aio.tasks import TaskScope
 from patches.client.patches import Patches
@@ -38,8 +38,10 @@ class LiveDocs:
         subscribed: Callable[[], None],
         random: random.Random,
         client: Patches,
+        settled: Callable[..., Awaitable[None]],
     ) -> None:
         self._client = client
+        self._settled = settled
         self._docs = docs
         self._subscriptions = subscriptions
         self._connection = connection
@@ -66,6 +68,16 @@ class LiveDocs:
         await self.subscribe(link)
         if link.is_current:
             self._docs.connected(doc_ids, link)
+
+    async def settled(
+        self,
+        timeout_s: float | None,
+        *,
+        docs: Sequence[str],
+        offline: Literal["wait", "raise"],
+    ) -> None:
+        """`PatchesSync.settled`, for a client that asks about one document."""
+        await self._settled(timeout_s, docs=docs, offline=offline)
 
     async def find_algorithm(self, doc_id: str) -> str | None:
         """The algorithm that the server has for a document; `None` if it does not say, or there is

@@ -123,6 +123,7 @@ class PatchesSync(Linking):
             subscribed=self._presence.subscribed,
             random=patches.runtime.random,
             client=patches,
+            settled=self.settled,
         )
         self._deletions = Deletions(
             patches,
