@@ -57,6 +57,9 @@ ELSEWHERE = {
     "patches/text/algebra.py": "text/test_laws.py",
     "patches/text/diff.py": "text/test_delta.py",
     "patches/text/ops.py": "text/test_laws.py",
+    "patches_server/collections/engines/postgres_transaction.py": (
+        "server/collections/engines/test_postgres.py"
+    ),
     "patches_server/collections/engines/sqlite_transaction.py": (
         "server/collections/engines/test_sqlite.py"
     ),

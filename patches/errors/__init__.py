@@ -16,6 +16,7 @@
     ├── DuplicateIdentityError           an action inserts two rows of one identity
     ├── WritesRefusedError               SQL that reads or writes what it may not
     ├── AudienceDeniedError              an action writes a row that its author may not see
+    ├── ConstraintError                  a write breaks a constraint of the database
     ├── SchemaError                      a declaration of tables that is wrong
     ├── SchemaTooOldError                a table or column of the server's that is not declared here
     ├── InvalidJsonError (ValueError)    bytes that are not JSON
@@ -126,6 +127,7 @@ from patches.errors.rows import (
     ActionsOnlyError,
     ActionTooSlowError,
     AudienceDeniedError,
+    ConstraintError,
     DuplicateIdentityError,
     ImpureActionError,
     InvalidConditionError,
@@ -172,6 +174,7 @@ __all__ = [
     "BranchError",
     "ChangeRefusedError",
     "CommittedPoisonSkippedError",
+    "ConstraintError",
     "ConvergenceError",
     "CorruptDataError",
     "DamagedPart",

@@ -135,6 +135,19 @@ class AudienceDeniedError(PatchesError):
         super().__init__(f"{table}: the author may not write rows of the audience {audience!r}")
 
 
+class ConstraintError(PatchesError):
+    """A write breaks a constraint of the database; nothing of its transaction was kept.
+
+    `constraint` is its name, where the database gives one.
+    """
+
+    code: int = 409
+
+    def __init__(self, constraint: str | None, message: str) -> None:
+        self.constraint: str | None = constraint
+        super().__init__(message)
+
+
 class SchemaError(PatchesError):
     """A declaration of tables that is wrong. Raised when it is made."""
 

@@ -115,7 +115,7 @@ class Comparison(Condition):
     value: Scalar | Claim
 
     def matches(self, row: Row, claims: Claims = _NO_CLAIMS) -> bool:
-        held, value = row.get(self.column), _resolved(self.value, claims)
+        held, value = row.get(self.column), self.resolved(claims)
         if held is None or value is None:
             return False
         same = class_of(held) == class_of(value)
@@ -133,7 +133,7 @@ class Comparison(Condition):
 
     def to_sql(self, table: Table, claims: Claims = _NO_CLAIMS) -> Sql:
         column = _column_of(table, self.column)
-        value = _resolved(self.value, claims)
+        value = self.resolved(claims)
         if value is None:
             return _FALSE, []
         name, same = _quoted(column), class_of(value) == _CLASSES[column.kind]
@@ -150,6 +150,10 @@ class Comparison(Condition):
         if isinstance(value, bool) and self.kind in _ORDERS:
             return _FALSE, []
         return f"coalesce({name} {self.kind} ?, 0)", [bound_scalar(value)]
+
+    def resolved(self, claims: Claims) -> Scalar:
+        """What the column is compared with: null where a claim is missing, or is no scalar."""
+        return _resolved(self.value, claims)
 
     def to_wire(self) -> Json:
         return [self.kind, self.column, _wire_value(self.value)]
@@ -172,19 +176,20 @@ class OneOf(Condition):
         held = row.get(self.column)
         kind = class_of(held)
         return held is not None and any(
-            held == value for value in self._values(claims) if class_of(value) == kind
+            held == value for value in self.resolved(claims) if class_of(value) == kind
         )
 
     def to_sql(self, table: Table, claims: Claims = _NO_CLAIMS) -> Sql:
         column = _column_of(table, self.column)
         kind = _CLASSES[column.kind]
-        values = [bound_scalar(value) for value in self._values(claims) if class_of(value) == kind]
+        values = [bound_scalar(value) for value in self.resolved(claims) if class_of(value) == kind]
         if not values:
             return _FALSE, []
         marks = ", ".join("?" * len(values))
         return f"coalesce({_quoted(column)} IN ({marks}), 0)", values
 
-    def _values(self, claims: Claims) -> Iterator[Scalar]:
+    def resolved(self, claims: Claims) -> Iterator[Scalar]:
+        """The values, or those of the claim that can be compared."""
         if not isinstance(self.values, Claim):
             yield from self.values
             return

@@ -15,6 +15,7 @@ from typing import Final
 from patches.algorithms.collections.declaration import CREATED, USER
 from patches.errors import (
     ChangeRefusedError,
+    ConstraintError,
     DeniedError,
     InvalidConditionError,
     InvalidError,
@@ -156,7 +157,7 @@ def refusal(exc: Exception, change_id: str, runtime: Runtime) -> Exception:
             return _refused(change_id, exc, 409, exc.reason)
         case DeniedError():
             return _refused(change_id, exc, 403, "DENIED")
-        case sqlite3.IntegrityError():
+        case sqlite3.IntegrityError() | ConstraintError():
             return _refused(change_id, f"CONSTRAINT: {exc}", 409, "CONSTRAINT")
         case InvalidError():
             return _refused(change_id, exc, 400, "INVALID")
