@@ -21,12 +21,14 @@ from patches import __version__
 from patches.algorithms.replay import Actions
 from patches.errors import PatchesError
 from patches_server.auth.access import Auth, allow_all
+from patches_server.auth.tokens import TokenAuth
 from patches_server.cli.logs import set_up_logs
 from patches_server.cli.maintenance import COMMANDS
+from patches_server.cli.tokens import close_revoked, default_tokens
 from patches_server.collections import CollectionsServer
 from patches_server.collections.algorithm import collections
 from patches_server.documents.services import ServedAlgorithm
-from patches_server.http.app import create_app
+from patches_server.http.app import SERVER, create_app
 from patches_server.replay.algorithm import replay
 from patches_server.service.admission import checked_origins, is_loopback
 from patches_server.service.router import parse_route
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         "postgresql://user@host/database. "
         "Without --route, documents whose id starts with lww/ are LWW, all others OT; a document "
         "keeps the algorithm it was made with. More commands look after a store: "
-        "patches-server backup FILE, doctor, migrate, new-epoch (see their --help).",
+        "patches-server backup FILE, doctor, migrate, new-epoch, token (see their --help).",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
@@ -118,8 +120,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--auth",
         metavar="CHOICE",
-        help="who may do what: allow-all, or MODULE:NAME of a provider in your code; "
-        "needed on any address but this machine's own",
+        help="who may do what: allow-all, tokens (see patches-server token), or MODULE:NAME of a "
+        "provider in your code; needed on any address but this machine's own",
+    )
+    parser.add_argument(
+        "--tokens",
+        metavar="FILE",
+        type=Path,
+        default=default_tokens(),
+        help="where the tokens of --auth tokens are kept (a file in your data directory)",
     )
     parser.add_argument(
         "--allow-origin",
@@ -187,9 +196,11 @@ def _origin(text: str) -> str:
     return text
 
 
-def _auth(choice: str | None, host: str) -> Auth:
+def _auth(choice: str | None, host: str, tokens: Path) -> Auth:
     if choice == "allow-all":
         return allow_all
+    if choice == "tokens":
+        return TokenAuth(tokens)
     if choice is None:
         if is_loopback(host):
             return allow_all
@@ -198,7 +209,7 @@ def _auth(choice: str | None, host: str) -> Auth:
             f"--auth MODULE:NAME, or --auth allow-all"
         )
     if ":" not in choice:
-        raise _UsageError(f"--auth takes allow-all or MODULE:NAME, not {choice!r}")
+        raise _UsageError(f"--auth takes allow-all, tokens or MODULE:NAME, not {choice!r}")
     found = _imported("--auth", choice)
     try:
         provider: Auth = found() if isinstance(found, type) else found
@@ -241,7 +252,7 @@ def _algorithms(options: argparse.Namespace) -> list[ServedAlgorithm]:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    auth = _auth(options.auth, options.host)
+    auth = _auth(options.auth, options.host, options.tokens)
     store = default_store() if options.store is None else options.store
     app = create_app(
         store,
@@ -257,6 +268,7 @@ async def _serve(options: argparse.Namespace) -> int:
         may_migrate=options.migrate,
     )
     stop = asyncio.Event()
+    watching: asyncio.Task[None] | None = None
     _stop_on_signals(stop)
     runner = web.AppRunner(
         app,
@@ -269,9 +281,13 @@ async def _serve(options: argparse.Namespace) -> int:
         await _listen(runner, options.host, options.port)
         _announce(runner, store, options, open_to_all=auth is allow_all)
         _log.info("serving", extra={"host": options.host, "port": runner.addresses[0][1]})
+        if isinstance(auth, TokenAuth):
+            watching = asyncio.create_task(close_revoked(app[SERVER], auth))
         await stop.wait()
         _log.info("stopping")
     finally:
+        if watching is not None:
+            watching.cancel()
         await runner.cleanup()
     return _OK
 

@@ -1,4 +1,4 @@
-"""The commands beside the server: `patches-server backup`, `doctor`, `migrate`, `new-epoch`."""
+"""The commands beside the server, such as `patches-server backup`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from patches.model.ids import random_id
 from patches.runtime import Runtime
 from patches_server.algorithms import CHECKUPS
 from patches_server.cli.databases import run_migrate, run_new_epoch
+from patches_server.cli.tokens import run_token
 from patches_server.collections.engines.sqlite_files import (
     backup_folder,
     problems_in,
@@ -84,6 +85,7 @@ COMMANDS: Final[dict[str, Callable[[Sequence[str], str], int]]] = {
     "doctor": run_doctor,
     "migrate": run_migrate,
     "new-epoch": run_new_epoch,
+    "token": run_token,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -360,8 +361,8 @@ def test_t09_the_command_demands_a_choice_where_others_can_reach_it(capsys: Any)
     for host in ("0.0.0.0", "::", "192.0.2.1"):
         assert main(["--host", host, "--store", "memory:"]) == 1
         assert "--auth" in capsys.readouterr().err
-    assert _auth(None, "127.0.0.1") is allow_all
-    assert _auth("allow-all", "0.0.0.0") is allow_all
+    assert _auth(None, "127.0.0.1", Path("none")) is allow_all
+    assert _auth("allow-all", "0.0.0.0", Path("none")) is allow_all
 
 
 async def test_t04_who_is_revoked_loses_every_subscription_at_once(serve: Any) -> None:
