@@ -20,6 +20,14 @@ def dial_error(url: str, error: BaseException) -> NetworkError:
     address = f"{origin}{parts.path}"
     if isinstance(error, aiohttp.WSServerHandshakeError):
         return _handshake_error(origin, parts.path, error)
+    if parts.scheme == "ws+unix":
+        socket_path = parts.path.partition(":")[0]
+        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+        if isinstance(cause, ConnectionRefusedError | FileNotFoundError):
+            return NetworkError(
+                f"nothing listens on {socket_path}; start patches-server --host unix:{socket_path}"
+            )
+        return NetworkError(f"cannot connect to {socket_path}: {cause_of(error)}")
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, ConnectionRefusedError):
         port = parts.port or (443 if parts.scheme in ("wss", "https") else 80)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -29,6 +30,8 @@ WebSocketOptions: TypeAlias = (
     Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
 )
 
+#: The scheme of a websocket over a unix socket: `ws+unix:///run/patches.sock:/ws`.
+UNIX: Final = "ws+unix"
 HEARTBEAT_S: Final = 25.0
 HANDSHAKE_S: Final = 30.0
 #: Larger than any document a server keeps; aiohttp's own 4 MiB would cut off a large answer.
@@ -36,7 +39,10 @@ MAX_FRAME_BYTES: Final = 128 * MIB
 
 
 class WebSocketTransport(StreamTransport):
-    """Frames over a websocket to `url`, opened again whenever it is lost."""
+    """Frames over a websocket to `url`, opened again whenever it is lost.
+
+    `ws+unix:///run/patches.sock:/ws` is the path `/ws` of a server on a unix socket.
+    """
 
     def __init__(
         self,
@@ -66,8 +72,10 @@ class WebSocketTransport(StreamTransport):
 
 
 def _checked_url(url: str) -> str:
-    scheme = str(url).partition("://")[0].lower()
-    if scheme not in ("ws", "wss", "http", "https"):
+    scheme, _, rest = str(url).partition("://")
+    if scheme.lower() == UNIX and not re.fullmatch(r"/[^:]+:/.*", rest):
+        raise InvalidRequestError(f"{url!r} names no socket: expected {UNIX}:///run/a.sock:/ws")
+    if scheme.lower() not in ("ws", "wss", "http", "https", UNIX):
         raise InvalidRequestError(f"{url!r} is not a websocket url: expected ws:// or wss://")
     return url
 

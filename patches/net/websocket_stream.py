@@ -30,10 +30,16 @@ async def dial(url: str, options: Mapping[str, Any]) -> WebSocketStream:
     own_session = None
     try:
         session = given.pop("session", None)
-        if session is None:
+        address = url
+        if url.startswith("ws+unix://"):
+            socket_path, _, path = url.removeprefix("ws+unix://").partition(":")
+            connector = aiohttp.UnixConnector(socket_path)
+            session = own_session = aiohttp.ClientSession(connector=connector)
+            address = f"ws://localhost{path}"
+        elif session is None:
             session = own_session = aiohttp.ClientSession()
         defaults = {"timeout": aiohttp.ClientWSTimeout(ws_close=CLOSE_S), "decode_text": False}
-        socket = await session.ws_connect(url, **{**defaults, **given})
+        socket = await session.ws_connect(address, **{**defaults, **given})
         return WebSocketStream(socket, own_session)
     except BaseException as exc:
         if own_session is not None:

@@ -7,7 +7,9 @@ import asyncio
 import errno
 import importlib
 import logging
+import os
 import signal
+import socket
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -38,6 +40,8 @@ _log = logging.getLogger("patches_server.cli.main")
 
 #: For the interpreter's switch between threads.
 SWITCH_INTERVAL_S: Final = 0.001
+#: Before the path of a unix socket, as `--host` takes it.
+_UNIX: Final = "unix:"
 _OK: Final = 0
 _FAILED: Final = 1
 #: How long a peer may take to send a whole HTTP request, and be idle between two.
@@ -88,7 +92,11 @@ def _parser() -> argparse.ArgumentParser:
         "patches-server backup FILE, doctor, migrate, new-epoch, token (see their --help).",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on, or unix:PATH for a unix socket (%(default)s)",
+    )
     parser.add_argument(
         "--port", type=_port, default=8000, help="port, 0 for any free one (%(default)s)"
     )
@@ -202,7 +210,7 @@ def _auth(choice: str | None, host: str, tokens: Path) -> Auth:
     if choice == "tokens":
         return TokenAuth(tokens)
     if choice is None:
-        if is_loopback(host):
+        if is_loopback(host) or host.startswith(_UNIX):
             return allow_all
         raise _UsageError(
             f"{host} can be reached from other machines: say who may do what with "
@@ -280,7 +288,9 @@ async def _serve(options: argparse.Namespace) -> int:
         await _start(runner, store)
         await _listen(runner, options.host, options.port)
         _announce(runner, store, options, open_to_all=auth is allow_all)
-        _log.info("serving", extra={"host": options.host, "port": runner.addresses[0][1]})
+        address = runner.addresses[0]
+        port = address[1] if isinstance(address, tuple) else None
+        _log.info("serving", extra={"host": options.host, "port": port})
         if isinstance(auth, TokenAuth):
             watching = asyncio.create_task(close_revoked(app[SERVER], auth))
         await stop.wait()
@@ -314,6 +324,9 @@ async def _start(runner: web.AppRunner, store: str) -> None:
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
+    if host.startswith(_UNIX):
+        await _listen_on_socket(runner, host.removeprefix(_UNIX))
+        return
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as exc:
@@ -324,17 +337,50 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
         raise _UsageError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
 
 
+async def _listen_on_socket(runner: web.AppRunner, path: str) -> None:
+    """Listen on a unix socket that only its owner may use."""
+    try:
+        _remove_stale(Path(path))
+        mask = os.umask(0o177)
+        try:
+            await web.UnixSite(runner, path).start()
+        finally:
+            os.umask(mask)
+    except OSError as exc:
+        raise _UsageError(f"cannot listen on {path}: {exc.strerror or exc}") from exc
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody serves, left by a server that was killed."""
+    if not path.parent.is_dir():
+        raise _UsageError(f"cannot listen on {path}: there is no folder {path.parent}")
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise _UsageError(f"another server listens on {path}")
+
+
 def _announce(
     runner: web.AppRunner, store: str, options: argparse.Namespace, *, open_to_all: bool
 ) -> None:
-    host, port = runner.addresses[0][:2]
-    shown = f"[{host}]" if ":" in host else host
     lines = [f"Patches server on {without_password(store)}"]
-    if not options.no_page:
-        lines.append(f"Open http://{shown}:{port}/ in two browser windows")
-    lines.append(f"Clients connect to ws://{shown}:{port}/ws")
+    if options.host.startswith(_UNIX):
+        lines.append(f"Clients connect to ws+unix://{Path(options.host[5:]).absolute()}:/ws")
+    else:
+        host, port = runner.addresses[0][:2]
+        shown = f"[{host}]" if ":" in host else host
+        if not options.no_page:
+            lines.append(f"Open http://{shown}:{port}/ in two browser windows")
+        lines.append(f"Clients connect to ws://{shown}:{port}/ws")
     if open_to_all:
         where = "everybody on this machine" if is_loopback(options.host) else "everybody"
+        if options.host.startswith(_UNIX):
+            where = "everybody who may open the socket"
         lines.append(f"Nothing is protected: {where} may read and change everything")
     lines.append("Ctrl-C stops it")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -13,35 +13,29 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Final, Self, TypedDict, Unpack, cast
-from urllib.parse import quote
 
 from aiohttp import web
 
-from patches.errors import InvalidRequestError, PatchesError, StatusError
+from patches.errors import InvalidRequestError, PatchesError
 from patches.limits import Limits
 from patches.model.settings import check_bool, check_one_of, instance_or
-from patches.net.transport import REASON_HEADER
 from patches.runtime import Runtime
 from patches.stores.sqlite.database import Durability
 from patches_server.algorithms import services_on
 from patches_server.auth.access import Auth
 from patches_server.bus.bus import HintBus
-from patches_server.bus.none import NoBus
 from patches_server.bus.url import open_bus
 from patches_server.demo.content import add_demo_documents
 from patches_server.documents.backend import Backend
 from patches_server.documents.listing import ListsDocuments
 from patches_server.documents.services import ServedAlgorithm, Services
 from patches_server.http.asgi import AsgiApp
-from patches_server.http.headers import PROXY_HEADERS, READABLE
 from patches_server.http.metrics import add_metrics
 from patches_server.http.page import add_page
-from patches_server.http.websocket import serve_websocket
+from patches_server.http.routes import HttpRoutes
 from patches_server.service.admission import (
-    Arrival,
     Entrance,
     checked_origins,
-    is_loopback,
 )
 from patches_server.service.fanout.follower import POLL_S
 from patches_server.service.router import Routes
@@ -182,7 +176,7 @@ class HostedServer(PatchesServer):
         """An application that serves this server at `/ws`, and runs it unless it is running."""
         app = web.Application()
         app[SERVER] = self
-        app[_HOSTED] = self
+        routes = HttpRoutes(self, self.entrance, lambda: self.epoch, self.readiness)
 
         async def lifetime(_app: web.Application) -> AsyncIterator[None]:
             if self._is_running:
@@ -196,17 +190,12 @@ class HostedServer(PatchesServer):
 
         app.cleanup_ctx.append(lifetime)
         app.on_shutdown.append(going_away)  # before connections are waited for
-        app.router.add_get("/ws", _websocket)
-        app.router.add_get("/healthz", _healthz)
-        app.router.add_get("/readyz", _readyz)
+        routes.add_to(app)
         if self._has_metrics:
             add_metrics(app, self)
         if self._has_page:
             add_page(app)
         return app
-
-
-_HOSTED: Final = web.AppKey("patches_hosted", HostedServer)
 
 
 def create_server(
@@ -342,63 +331,3 @@ def _sharing(backend: Any, bus: str | HintBus | None) -> dict[str, Any]:
     if bus is None or isinstance(bus, str):
         bus = open_bus(bus, getattr(backend, "hint_bus", None))
     return {"bus": bus, "shared": backend}
-
-
-async def _websocket(request: web.Request) -> web.StreamResponse:
-    app = request.app
-    server = app[SERVER]
-    arrival = Arrival(
-        request=request,
-        address=request.remote,
-        origins=request.headers.getall("Origin", []),
-        host=request.headers.get("Host"),
-        is_local=_is_for_this_machine(request),
-    )
-    try:
-        async with app[_HOSTED].entrance.admitted(arrival) as principal:
-            return await serve_websocket(request, lambda: server.connect(principal), server.limits)
-    except StatusError as exc:
-        wait_ms = (exc.data or {}).get("retryAfterMs")
-        headers = {} if wait_ms is None else {"Retry-After": str(wait_ms // 1000)}
-        headers[REASON_HEADER] = quote(str(exc)[:500], safe=READABLE)
-        return web.json_response({"message": str(exc)}, status=exc.code, headers=headers)
-
-
-def _is_for_this_machine(request: web.Request) -> bool:
-    """Whether a request came to a loopback address, and not through a proxy: no page can set the
-    headers of a proxy."""
-    if any(name in request.headers for name in PROXY_HEADERS) or request.transport is None:
-        return False
-    address = request.transport.get_extra_info("sockname")
-    return isinstance(address, tuple) and is_loopback(str(address[0]))
-
-
-async def _healthz(request: web.Request) -> web.Response:
-    """That the process is alive, and which file it serves: another epoch is another file."""
-    server = request.app[SERVER]
-    return web.json_response(
-        {
-            "status": "ok",
-            "connections": len(server.sessions),
-            "epoch": request.app[_HOSTED].epoch,
-            **_process_of(server),
-        }
-    )
-
-
-def _process_of(server: PatchesServer) -> dict[str, str]:
-    """What a server says of itself that is one of several."""
-    cluster = server.cluster
-    if cluster is None:
-        return {}
-    state = "ok" if cluster.bus.healthy else "down"
-    return {
-        "process": cluster.process,
-        "bus": "none" if isinstance(cluster.bus, NoBus) else state,
-    }
-
-
-async def _readyz(request: web.Request) -> web.Response:
-    """Whether new connections will be served: not while ending, nor while the store fails."""
-    status = await request.app[_HOSTED].readiness()
-    return web.json_response({"status": status}, status=200 if status == "ok" else 503)

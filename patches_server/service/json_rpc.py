@@ -7,6 +7,7 @@ its outbox holds. So the same code serves aiohttp, an in-memory transport and th
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -40,8 +41,10 @@ def render(event: Event) -> bytes:
 class JsonRpcPeer:
     """A peer whose frames are JSON-RPC. A transport owns it, and calls `end` when it is gone."""
 
-    def __init__(self, session: ServerSession) -> None:
+    def __init__(self, session: ServerSession, *, refused: Collection[str] = ()) -> None:
+        """`refused`: methods that the door cannot carry, which are answered with 400."""
         self.session: Final = session
+        self._refused = refused
 
     @property
     def outbox(self) -> Outbox:
@@ -63,17 +66,19 @@ class JsonRpcPeer:
         """The documents that it is subscribed to."""
         return self.session.subscriptions
 
-    async def receive(self, frame: bytes | str) -> None:
-        """Take one frame. Returns when the next may come, which is before the answer."""
+    async def receive(self, frame: bytes | str) -> bool:
+        """Take one frame. Returns when the next may come, which is before the answer; whether
+        there will be one.
+        """
         session, size = self.session, len(frame)
         outbox = session.outbox
         if outbox.closing is not None:
-            return
+            return False
         try:
             share = await session.admit(size, lambda: memory_needed(frame))
         except StatusError as exc:
             self._answer(find_id(frame), session.failure(exc))
-            return
+            return True
         try:
             max_depth = session.limits.max_depth
             if share is NO_SHARE:  # too small for a thread
@@ -85,16 +90,23 @@ class JsonRpcPeer:
             raise
         if session.outbox.closing is not None:  # signed out or cut off meanwhile
             share.give_back()
-        elif isinstance(parsed, Request):
+            return False
+        if isinstance(parsed, Request):
+            if parsed.method in self._refused:
+                share.give_back()
+                needed = f"{parsed.method} needs a websocket or an event stream"
+                self._answer(parsed.id, session.failure(StatusError(400, needed)))
+                return True
             if parsed.method == SIGNAL and parsed.jsonrpc != "2.0":  # as 0.28.1 has it
                 share.give_back()
                 self._answer(parsed.id, session.failure(unknown_method(parsed.method)))
-                return
+                return True
             reply = partial(self._reply, parsed)
             await session.begin(parsed.method, parsed.params, reply, size=size, share=share)
-        else:
-            share.give_back()
-            self._take(parsed, size)
+            return True
+        share.give_back()
+        self._take(parsed, size)
+        return isinstance(parsed, Malformed)
 
     def close(self, code: int, reason: str) -> None:
         """Ask the transport to close the connection, once what is queued is written."""

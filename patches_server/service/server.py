@@ -236,10 +236,13 @@ class PatchesServer(DocumentCalls, InsideCalls, Announcing):
         """A peer that speaks JSON-RPC and has been let in. See `open_session`."""
         return JsonRpcPeer(self.open_session(principal, Outbox(self.limits, render)))
 
-    def open_session(self, principal: object, outbox: Outbox) -> ServerSession:
+    def open_session(
+        self, principal: object, outbox: Outbox, *, is_present: bool = True
+    ) -> ServerSession:
         """A session for a peer that has been let in, of any door: `outbox` writes as the door does.
 
-        Raises `UnavailableError` while closing.
+        One that is not `is_present` has no part in presence: it makes a call and is gone. Raises
+        `UnavailableError` while closing.
         """
         if self.closing:
             raise UnavailableError("the server is going away", {"reason": "CLOSING"})
@@ -251,7 +254,7 @@ class PatchesServer(DocumentCalls, InsideCalls, Announcing):
         )
         self.sessions[connection_id] = session
         self.on_connect.emit(session)
-        if self.relay is not None:
+        if self.relay is not None and is_present:
             self.relay.join(session)
         return session
 
