@@ -9,8 +9,8 @@ PYTEST_ARGS ?= -n auto --dist worksteal
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-serve: $(VENV)/.serve  ## run the server and its page on http://127.0.0.1:8000
-	$(BIN)/python -m patches_server
+serve: $(VENV)/.serve  ## run the server and its page on http://127.0.0.1:8000 (PORT=8001, ARGS=...)
+	$(BIN)/python -m patches_server $(if $(PORT),--port $(PORT)) $(ARGS)
 
 test: $(VENV)/.test  ## run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
 import importlib
 import logging
 import os
 import signal
-import socket
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -22,8 +20,11 @@ from aiohttp import web
 from patches import __version__
 from patches.algorithms.replay import Actions
 from patches.errors import PatchesError
+from patches.limits import Limits
 from patches_server.auth.access import Auth, allow_all
 from patches_server.auth.tokens import TokenAuth
+from patches_server.cli.config import run_config, run_init_config, settings_for
+from patches_server.cli.listening import UNIX, UsageError, listen
 from patches_server.cli.logs import set_up_logs
 from patches_server.cli.maintenance import COMMANDS
 from patches_server.cli.tokens import close_revoked, default_tokens
@@ -40,16 +41,10 @@ _log = logging.getLogger("patches_server.cli.main")
 
 #: For the interpreter's switch between threads.
 SWITCH_INTERVAL_S: Final = 0.001
-#: Before the path of a unix socket, as `--host` takes it.
-_UNIX: Final = "unix:"
 _OK: Final = 0
 _FAILED: Final = 1
 #: How long a peer may take to send a whole HTTP request, and be idle between two.
 _REQUEST_TIMEOUT_S: Final = 10.0
-
-
-class _UsageError(Exception):
-    """What the person at the terminal should change; one line."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,15 +56,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (PatchesError, OSError, sqlite3.Error) as exc:
             sys.stderr.write(f"patches-server {arguments[0]}: {exc}\n")
             return _FAILED
-    options = _parser().parse_args(arguments)
+    try:
+        if arguments and arguments[0] == "init-config":
+            return run_init_config(_parser(), arguments[1:])
+        if arguments and arguments[0] == "config":
+            return run_config(_parser(), arguments[1:])
+        given = arguments[1:] if arguments and arguments[0] == "serve" else arguments
+        options, limits = settings_for(_parser(), given, os.environ)
+    except (PatchesError, OSError) as exc:
+        sys.stderr.write(f"patches-server: {exc}\n")
+        return _FAILED
     quiet = logging.INFO if options.log_format else logging.WARNING
     set_up_logs(options.log_format or "text", level=logging.DEBUG if options.verbose else quiet)
     try:
         # The thread that writes a file gives way at every statement, and would then wait for its
         # turn for as long as the loop is busy, at most this long.
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        return asyncio.run(_serve(options))
-    except (_UsageError, PatchesError) as exc:
+        return asyncio.run(_serve(options, limits))
+    except (UsageError, PatchesError) as exc:
         sys.stderr.write(f"patches-server: {exc}\n")
         return _FAILED
     except KeyboardInterrupt:  # before the signal handlers were there
@@ -89,7 +93,13 @@ def _parser() -> argparse.ArgumentParser:
         "postgresql://user@host/database. "
         "Without --route, documents whose id starts with lww/ are LWW, all others OT; a document "
         "keeps the algorithm it was made with. More commands look after a store: "
-        "patches-server backup FILE, doctor, migrate, new-epoch, token (see their --help).",
+        "patches-server backup FILE, doctor, migrate, new-epoch, token (see their --help). "
+        "patches-server init-config writes a file of settings, config show prints those in effect.",
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings (patches-server.toml in this folder, if there is one); see init-config",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument(
@@ -102,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--store", metavar="URL", help="where documents are kept (a file in your data directory)"
+    )
+    parser.add_argument(
+        "--create-dirs",
+        action="store_true",
+        help="make the folder of the store if there is none",
     )
     parser.add_argument(
         "--route",
@@ -210,30 +225,30 @@ def _auth(choice: str | None, host: str, tokens: Path) -> Auth:
     if choice == "tokens":
         return TokenAuth(tokens)
     if choice is None:
-        if is_loopback(host) or host.startswith(_UNIX):
+        if is_loopback(host) or host.startswith(UNIX):
             return allow_all
-        raise _UsageError(
+        raise UsageError(
             f"{host} can be reached from other machines: say who may do what with "
             f"--auth MODULE:NAME, or --auth allow-all"
         )
     if ":" not in choice:
-        raise _UsageError(f"--auth takes allow-all, tokens or MODULE:NAME, not {choice!r}")
+        raise UsageError(f"--auth takes allow-all, tokens or MODULE:NAME, not {choice!r}")
     found = _imported("--auth", choice)
     try:
         provider: Auth = found() if isinstance(found, type) else found
     except TypeError as exc:  # it wants arguments
-        raise _UsageError(f"--auth {choice}: {exc}; name one that is made already") from exc
+        raise UsageError(f"--auth {choice}: {exc}; name one that is made already") from exc
     return provider
 
 
 def _imported(option: str, choice: str) -> Any:
     module, colon, name = choice.partition(":")
     if not colon:
-        raise _UsageError(f"{option} takes MODULE:NAME, not {choice!r}")
+        raise UsageError(f"{option} takes MODULE:NAME, not {choice!r}")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as exc:
-        raise _UsageError(f"{option} {choice}: {exc}") from exc
+        raise UsageError(f"{option} {choice}: {exc}") from exc
 
 
 def _algorithms(options: argparse.Namespace) -> list[ServedAlgorithm]:
@@ -242,7 +257,7 @@ def _algorithms(options: argparse.Namespace) -> list[ServedAlgorithm]:
     if options.actions is not None:
         actions = _imported("--actions", options.actions)
         if not isinstance(actions, Actions):
-            raise _UsageError(
+            raise UsageError(
                 f"--actions {options.actions}: expected patches.algorithms.replay.Actions"
             )
         found.append(replay(actions))
@@ -251,7 +266,7 @@ def _algorithms(options: argparse.Namespace) -> list[ServedAlgorithm]:
     if options.collections is not None:
         documents = _imported("--collections", options.collections)
         if not isinstance(documents, CollectionsServer):
-            raise _UsageError(
+            raise UsageError(
                 f"--collections {options.collections}: expected a "
                 "patches_server.collections.CollectionsServer"
             )
@@ -259,13 +274,14 @@ def _algorithms(options: argparse.Namespace) -> list[ServedAlgorithm]:
     return found
 
 
-async def _serve(options: argparse.Namespace) -> int:
+async def _serve(options: argparse.Namespace, limits: Limits | None) -> int:
     auth = _auth(options.auth, options.host, options.tokens)
     store = default_store() if options.store is None else options.store
     app = create_app(
         store,
         auth=auth,
         routes=options.routes,
+        limits=limits,
         algorithms=_algorithms(options),
         allowed_origins=options.origins,
         relay=not options.no_relay,
@@ -285,8 +301,9 @@ async def _serve(options: argparse.Namespace) -> int:
         keepalive_timeout=_REQUEST_TIMEOUT_S,
     )
     try:
-        await _start(runner, store)
-        await _listen(runner, options.host, options.port)
+        may_create = options.create_dirs or options.store is None
+        await _start(runner, store, may_create=may_create)
+        await listen(runner, options.host, options.port)
         _announce(runner, store, options, open_to_all=auth is allow_all)
         address = runner.addresses[0]
         port = address[1] if isinstance(address, tuple) else None
@@ -311,65 +328,32 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
             return
 
 
-async def _start(runner: web.AppRunner, store: str) -> None:
+async def _start(runner: web.AppRunner, store: str, *, may_create: bool) -> None:
     try:
         path = sqlite_path(store)
         if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            _check_folder(Path(path), may_create=may_create)
         await runner.setup()
     except OSError as exc:
-        raise _UsageError(
+        raise UsageError(
             f"cannot use the store {without_password(store)}: {exc.strerror or exc}"
         ) from exc
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
-    if host.startswith(_UNIX):
-        await _listen_on_socket(runner, host.removeprefix(_UNIX))
-        return
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as exc:
-        if exc.errno == errno.EADDRINUSE:
-            raise _UsageError(
-                f"port {port} on {host} is in use; choose another with --port"
-            ) from exc
-        raise _UsageError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
-
-
-async def _listen_on_socket(runner: web.AppRunner, path: str) -> None:
-    """Listen on a unix socket that only its owner may use."""
-    try:
-        _remove_stale(Path(path))
-        mask = os.umask(0o177)
-        try:
-            await web.UnixSite(runner, path).start()
-        finally:
-            os.umask(mask)
-    except OSError as exc:
-        raise _UsageError(f"cannot listen on {path}: {exc.strerror or exc}") from exc
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody serves, left by a server that was killed."""
-    if not path.parent.is_dir():
-        raise _UsageError(f"cannot listen on {path}: there is no folder {path.parent}")
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-        else:
-            raise _UsageError(f"another server listens on {path}")
+def _check_folder(file: Path, *, may_create: bool) -> None:
+    if may_create:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    elif not file.parent.is_dir():
+        raise UsageError(
+            f"cannot use the store {file}: there is no folder {file.parent}; --create-dirs makes it"
+        )
 
 
 def _announce(
     runner: web.AppRunner, store: str, options: argparse.Namespace, *, open_to_all: bool
 ) -> None:
     lines = [f"Patches server on {without_password(store)}"]
-    if options.host.startswith(_UNIX):
+    if options.host.startswith(UNIX):
         lines.append(f"Clients connect to ws+unix://{Path(options.host[5:]).absolute()}:/ws")
     else:
         host, port = runner.addresses[0][:2]
@@ -379,7 +363,7 @@ def _announce(
         lines.append(f"Clients connect to ws://{shown}:{port}/ws")
     if open_to_all:
         where = "everybody on this machine" if is_loopback(options.host) else "everybody"
-        if options.host.startswith(_UNIX):
+        if options.host.startswith(UNIX):
             where = "everybody who may open the socket"
         lines.append(f"Nothing is protected: {where} may read and change everything")
     lines.append("Ctrl-C stops it")
