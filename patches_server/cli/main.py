@@ -93,7 +93,8 @@ def _parser() -> argparse.ArgumentParser:
         "postgresql://user@host/database. "
         "Without --route, documents whose id starts with lww/ are LWW, all others OT; a document "
         "keeps the algorithm it was made with. More commands look after a store: "
-        "patches-server backup FILE, doctor, migrate, new-epoch, token (see their --help). "
+        "patches-server backup FILE, doctor, export, import, migrate, new-epoch, token (see their "
+        "--help). "
         "patches-server init-config writes a file of settings, config show prints those in effect.",
     )
     parser.add_argument(

@@ -16,6 +16,7 @@ from patches.runtime import Runtime
 from patches_server.algorithms import CHECKUPS
 from patches_server.cli.databases import run_migrate, run_new_epoch
 from patches_server.cli.tokens import run_token
+from patches_server.cli.transfer import run_export, run_import
 from patches_server.collections.engines.sqlite_files import (
     backup_folder,
     problems_in,
@@ -83,6 +84,8 @@ def run_doctor(argv: Sequence[str], default_store: str) -> int:
 COMMANDS: Final[dict[str, Callable[[Sequence[str], str], int]]] = {
     "backup": run_backup,
     "doctor": run_doctor,
+    "export": run_export,
+    "import": run_import,
     "migrate": run_migrate,
     "new-epoch": run_new_epoch,
     "token": run_token,
