@@ -173,4 +173,6 @@ def complete_id(context: click.Context, _parameter: Any, incomplete: str) -> lis
 
 
 #: The argument that names a document.
-document_argument = click.argument("doc_id", metavar="DOC", shell_complete=complete_id)
+document_argument: Callable[[Callable[..., Any]], Callable[..., Any]] = click.argument(
+    "doc_id", metavar="DOC", shell_complete=complete_id
+)

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -141,11 +143,17 @@ def test_control_characters_of_a_document_do_not_reach_the_terminal(run: Run) ->
     assert "\x1b" not in run("--json", "cat", "f/plan")[1]
 
 
-def program(*arguments: str, **environ: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+@contextmanager
+def program(*arguments: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The command as a process, which is gone afterwards."""
+    with subprocess.Popen(
         [sys.executable, "-m", "patches", *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **environ},
-    )  # fmt: skip
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_s52_an_edit_held_open_is_merged_with_what_others_wrote(
@@ -162,14 +170,14 @@ def test_s52_an_edit_held_open_is_merged_with_what_others_wrote(
         "text = file.read_text().replace('Plan', 'Party')\n"
         'file.write_text(text.replace(\'"b"\', \'"b", "mine"\'))\n'
     )
-    holding = program("edit", plan, EDITOR=f"{sys.executable} {editor}", VISUAL="")
-    wait_for(tmp_path / "open")
     other = ("--store", str(tmp_path / "other.db"))
-    assert run(*other, "set", plan, "/items", '["theirs", "a", "b"]')[0] == 0
-    assert run(*other, "set", plan, "/n", "2")[0] == 0
-    (tmp_path / "go").touch()
-    assert holding.communicate(timeout=30) == (b"", b"")
-    assert holding.returncode == 0
+    with program("edit", plan, EDITOR=f"{sys.executable} {editor}", VISUAL="") as holding:
+        wait_for(tmp_path / "open")
+        assert run(*other, "set", plan, "/items", '["theirs", "a", "b"]')[0] == 0
+        assert run(*other, "set", plan, "/n", "2")[0] == 0
+        (tmp_path / "go").touch()
+        assert holding.communicate(timeout=30) == (b"", b"")
+        assert holding.returncode == 0
     state = json.loads(run(*other, "cat", plan)[1])
     assert (state["title"], state["n"]) == ("Party", 2)
     assert {"theirs", "mine"} <= set(state["items"])
@@ -200,36 +208,36 @@ def test_s53_completion_offers_ids(run: Run, shell: str) -> None:
     made(run, "i/plan")
     assert "_PATCHES_COMPLETE" in run("completion", shell)[1]
     asked = {"bash": "patches cat i/", "zsh": "patches cat i/", "fish": "patches cat"}[shell]
-    completing = program(
-        _PATCHES_COMPLETE=f"{shell}_complete",
-        COMP_WORDS=asked,
-        COMP_CWORD={"fish": "i/"}.get(shell, "2"),
-    )
-    assert b"i/plan" in completing.communicate(timeout=30)[0]
+    variables = {
+        "_PATCHES_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": asked,
+        "COMP_CWORD": {"fish": "i/"}.get(shell, "2"),
+    }
+    with program(**variables) as completing:
+        assert b"i/plan" in completing.communicate(timeout=30)[0]
 
 
 def test_watching_shows_each_update_and_ctrl_c_ends_it(run: Run, tmp_path: Path) -> None:
     plan = made(run, "j/plan")
-    watching = program("--store", str(tmp_path / "watch.db"), "watch", plan, "/n")
-    assert watching.stdout is not None
-    assert watching.stdout.readline() == b"1\n"
-    assert run("set", plan, "/n", "2")[0] == 0
-    assert watching.stdout.readline() == b"2\n"
-    watching.send_signal(signal.SIGINT)
-    assert watching.communicate(timeout=30)[1] == b"\npatches: interrupted\n"
-    assert watching.returncode == 130
+    with program("--store", str(tmp_path / "watch.db"), "watch", plan, "/n") as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline() == b"1\n"
+        assert run("set", plan, "/n", "2")[0] == 0
+        assert watching.stdout.readline() == b"2\n"
+        watching.send_signal(signal.SIGINT)
+        assert watching.communicate(timeout=30)[1] == b"\npatches: interrupted\n"
+        assert watching.returncode == 130
 
 
 def test_a_reader_that_has_read_enough_is_no_error(run: Run, tmp_path: Path) -> None:
     plan = made(run, "k/plan", json.dumps({"long": ["x" * 100] * 10_000}))
-    printing = program("cat", plan)
-    assert printing.stdout is not None
-    printing.stdout.read(10)
-    printing.stdout.close()
-    assert printing.stderr is not None
-    assert printing.stderr.read() == b""
-    printing.stderr.close()
-    assert printing.wait(30) == 0
+    with program("cat", plan) as printing:
+        assert printing.stdout is not None
+        printing.stdout.read(10)
+        printing.stdout.close()
+        assert printing.stderr is not None
+        assert printing.stderr.read() == b""
+        assert printing.wait(30) == 0
 
 
 def wait_for(path: Path) -> None:

@@ -37,7 +37,8 @@ class Where:
     """Makes the text of conditions on one table; `params` gets their values, from `$first` on."""
 
     def __init__(self, table: Table, claims: Claims, params: list[Any]) -> None:
-        self._table, self._claims, self.params = table, claims, params
+        self._table, self._claims = table, claims
+        self.params: list[Any] = params
 
     def text_of(self, condition: Condition) -> str:
         """An expression that is true where the condition holds, and false or null elsewhere."""
