@@ -34,11 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
 #: Folders and files whose tests take seconds each: `make test-quick` leaves them out.
 LONG = (
     "browser/",
-    "typing/",
+    "cli/",
     "client/test_shared_file.py",
     "collections/test_end_to_end.py",
     "collections/test_killed_server.py",
     "collections/test_planted_bugs.py",
+    "collections/test_scenarios_server.py",
+    "collections/test_scenarios_size.py",
     "durability/",
     "examples/",
     "interop/",
@@ -46,6 +48,19 @@ LONG = (
     "security/test_hostile_frames.py",
     "security/test_load.py",
     "security/test_turns.py",
+    "server/bus/",
+    "server/cli/test_config.py",
+    "server/cli/test_main.py",
+    "server/cli/test_tokens.py",
+    "server/cli/test_unix_socket.py",
+    "server/collections/engines/test_postgres.py",
+    "server/collections/engines/test_postgres_conditions.py",
+    "server/http/test_asgi.py",
+    "server/lww/stores/test_postgres.py",
+    "server/ot/stores/test_postgres.py",
+    "server/service/test_cluster.py",
+    "server/service/test_commit_at_once.py",
+    "server/stores/postgres/",
     "simulation/",
     "soak/",
     "sync/test_history.py",
@@ -53,6 +68,7 @@ LONG = (
     "sync/test_refused_end_to_end.py",
     "testing/test_pytest_plugin.py",
     "traces/",
+    "typing/",
 )
 
 
